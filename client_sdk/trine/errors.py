@@ -1,0 +1,84 @@
+"""Everything that Trine raises on purpose, in one tree.
+
+    TrineError
+    ├── InvalidInput            the caller's argument, file or setting is wrong
+    ├── ProtocolError           bytes from another party break the protocol
+    │   ├── BadSignature        a signature is not by the party it names
+    │   └── VerificationFailed  a receipt, proof or certificate does not hold
+    ├── NodeError               a node refused, failed or could not be reached
+    │   ├── NodeUnreachable
+    │   ├── NodeRefused         the node answered with an error; `status` and `code` say which
+    │   └── PaymentRequired
+    ├── ChainError
+    │   ├── ChainUnreachable
+    │   ├── WrongChain
+    │   └── TransactionReverted `reason` is the contract's error with its arguments
+    └── NotReady                waited as long as allowed, and it is not there yet
+"""
+
+from __future__ import annotations
+
+
+class TrineError(Exception):
+    """Base of all errors that Trine raises on purpose. The message is meant for people."""
+
+
+class InvalidInput(TrineError, ValueError):
+    """The caller's argument, file or setting is wrong."""
+
+
+class ProtocolError(TrineError):
+    """Bytes from another party break the protocol."""
+
+
+class BadSignature(ProtocolError):
+    """A signature is not by the party it names."""
+
+
+class VerificationFailed(ProtocolError):
+    """A receipt, proof or certificate does not hold."""
+
+
+class NodeError(TrineError):
+    """A node refused, failed or could not be reached."""
+
+
+class NodeUnreachable(NodeError):
+    """No answer from the node within the time allowed."""
+
+
+class NodeRefused(NodeError):
+    """The node answered with an error."""
+
+    def __init__(self, message: str, *, status: int, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class PaymentRequired(NodeRefused):
+    """The node wants a signed request, a voucher or a deposit that covers the fee."""
+
+
+class ChainError(TrineError):
+    """The chain could not be read or written."""
+
+
+class ChainUnreachable(ChainError):
+    """No answer from the RPC endpoint within the time allowed."""
+
+
+class WrongChain(ChainError):
+    """The RPC endpoint serves another chain than the deployment is on."""
+
+
+class TransactionReverted(ChainError):
+    """A contract refused a transaction."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotReady(TrineError):
+    """Waited as long as allowed, and it is not there yet."""

@@ -1,0 +1,18 @@
+"""The protocol as an executable specification: pure functions over frozen dataclasses.
+
+No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` proves it. Read in this order:
+
+- `inputs`       what a client asks, as canonical bytes
+- `messages`     the client's `Request`, the node's `Receipt` and their EIP-712 hashes
+- `tokens`       token ids as bytes, and their hash
+- `fingerprint`  the locality-sensitive hash of the model's hidden states
+- `merkle`       leaves, roots and proofs of a batch
+- `evidence`     what a node must show, and the checks that need no model
+- `policy`       thresholds, as the chain's model registry holds them
+- `verdict`      (claim, recomputation, policy) -> accept, reject or inconclusive
+- `votes`        a verifier's two words, their commitment, the majority of three
+- `committee`    the draw of three verifiers from a block's hash
+- `calibration`  which prompts a challenge asks
+- `manifest`     what a model is, byte for byte
+- `certificate`  one answer, its batch and its result: what a client keeps
+"""

@@ -1,0 +1,115 @@
+"""What a client asks, as canonical bytes.
+
+The client has no tokenizer, so it cannot sign token ids. It signs the hash of its messages (RFC 8785 canonical
+JSON); the node shows the messages as evidence, and every verifier renders them with the model's own chat template
+and compares token for token. A node that answers another prompt than the one asked fails that comparison.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+from eth_utils.crypto import keccak
+
+from trine.errors import InvalidInput
+
+ROLES = ("system", "user", "assistant")
+MAX_MESSAGES = 256
+MAX_INPUT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Either chat messages (role, content) or the raw text of a completion; the other is None."""
+
+    messages: tuple[tuple[str, str], ...] | None = None
+    text: str | None = None
+
+    def canonical(self) -> bytes:
+        """RFC 8785 bytes of `{"messages": [{"content": …, "role": …}, …]}` or `{"prompt": …}`."""
+        if self.messages is not None:
+            document: dict[str, Any] = {"messages": [{"role": r, "content": c} for r, c in self.messages]}
+        else:
+            document = {"prompt": self.text}
+        return rfc8785.dumps(document)
+
+    def hash(self) -> bytes:
+        return bytes(keccak(self.canonical()))
+
+    def as_messages(self) -> list[dict[str, str]]:
+        """The messages as the chat template takes them; empty for a completion."""
+        return [{"role": r, "content": c} for r, c in self.messages or ()]
+
+
+def chat_input(messages: Sequence[Mapping[str, Any]]) -> Input:
+    """Validates OpenAI-style messages.
+
+    Content is a string or a list of `{"type": "text", "text": …}` parts, which are joined.
+    Raises InvalidInput saying which message is wrong.
+    """
+    if not messages:
+        raise InvalidInput("messages is empty: send at least one message with a role and content")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidInput(f"{len(messages)} messages, at most {MAX_MESSAGES} are taken")
+    pairs: list[tuple[str, str]] = []
+    for index, message in enumerate(messages):
+        role = message.get("role")
+        if role == "developer":
+            role = "system"
+        if role not in ROLES:
+            raise InvalidInput(f"messages[{index}].role is {role!r}, expected one of {', '.join(ROLES)}")
+        pairs.append((role, _text_of(message.get("content"), index)))
+    return _bounded(Input(messages=tuple(pairs)))
+
+
+def text_input(prompt: Any) -> Input:
+    """Validates the prompt of a plain completion. Raises InvalidInput."""
+    if not isinstance(prompt, str) or not prompt:
+        raise InvalidInput("prompt must be a non-empty string")
+    return _bounded(Input(text=prompt))
+
+
+def parse_input(canonical: bytes) -> Input:
+    """Reads canonical bytes back. Raises InvalidInput unless they are exactly canonical."""
+    if len(canonical) > MAX_INPUT_BYTES:
+        raise InvalidInput(f"input of {len(canonical)} bytes, at most {MAX_INPUT_BYTES} are taken")
+    try:
+        document = json.loads(canonical)
+    except ValueError as error:
+        raise InvalidInput(f"input is not JSON: {error}") from None
+    if isinstance(document, dict) and set(document) == {"messages"} and isinstance(document["messages"], list):
+        parsed = chat_input([m if isinstance(m, dict) else {} for m in document["messages"]])
+    elif isinstance(document, dict) and set(document) == {"prompt"}:
+        parsed = text_input(document["prompt"])
+    else:
+        raise InvalidInput("input must hold exactly one of 'messages' and 'prompt'")
+    if parsed.canonical() != canonical:
+        raise InvalidInput("input is not in canonical form (RFC 8785)")
+    return parsed
+
+
+def _text_of(content: Any, index: int) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = []
+        for part in content:
+            if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+                raise InvalidInput(f"messages[{index}].content has a part that is not text: only text is served")
+            parts.append(part["text"])
+        return "".join(parts)
+    raise InvalidInput(f"messages[{index}].content must be a string or a list of text parts")
+
+
+def _bounded(value: Input) -> Input:
+    try:
+        size = len(value.canonical())
+    except (rfc8785.CanonicalizationError, UnicodeError):
+        raise InvalidInput("the text holds a lone surrogate and cannot be encoded as UTF-8") from None
+    if size > MAX_INPUT_BYTES:
+        raise InvalidInput(f"input of {size} bytes, at most {MAX_INPUT_BYTES} are taken")
+    return value

@@ -1,0 +1,70 @@
+"""A verifier's vote on a batch: two words of 256 bits, committed before they are revealed.
+
+Bit i of `accepts`: leaf i is what the model produces. Bit i of `rejects`: it is not. Neither: inconclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from trine.errors import InvalidInput
+from trine.protocol.merkle import MAX_LEAVES
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Two disjoint 256-bit words."""
+
+    accepts: int
+    rejects: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.accepts < 1 << MAX_LEAVES and 0 <= self.rejects < 1 << MAX_LEAVES):
+            raise InvalidInput("a vote is two words of 256 bits")
+        if self.accepts & self.rejects:
+            raise InvalidInput("a vote cannot both accept and reject a leaf")
+
+    def on(self, leaf: int) -> str:
+        """'accept', 'reject' or 'inconclusive'."""
+        if self.accepts >> leaf & 1:
+            return "accept"
+        return "reject" if self.rejects >> leaf & 1 else "inconclusive"
+
+
+def commitment(
+    chain_id: int, batches: str, batch_id: bytes, round_: int, verifier: str, vote: Vote, salt: bytes
+) -> bytes:
+    """What `Batches.commit` takes: binds chain, contract, batch, round and verifier, so a copy is worthless.
+
+    `salt` is 32 random bytes; without it the few likely votes could be guessed from the commitment.
+    """
+    return bytes(
+        keccak(
+            encode(
+                ["uint256", "address", "bytes32", "uint8", "address", "uint256", "uint256", "bytes32"],
+                [chain_id, batches, batch_id, round_, verifier, vote.accepts, vote.rejects, salt],
+            )
+        )
+    )
+
+
+def majority(a: int, b: int, c: int) -> int:
+    """Bits that at least two of three words have set."""
+    return (a & b) | (a & c) | (b & c)
+
+
+def settle(votes: Sequence[Vote | None]) -> tuple[int, int]:
+    """(accepted, rejected) of three seats; a seat that did not reveal is None and counts as no bit set."""
+    if len(votes) != 3:
+        raise InvalidInput(f"a committee has three seats, not {len(votes)}")
+    a, b, c = (vote or Vote(0, 0) for vote in votes)
+    return majority(a.accepts, b.accepts, c.accepts), majority(a.rejects, b.rejects, c.rejects)
+
+
+def contradicts(vote: Vote, accepted: int, rejected: int) -> bool:
+    """Whether a revealed vote is against the majority on any leaf. Inconclusive never is."""
+    return bool(vote.accepts & rejected or vote.rejects & accepted)

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {ModelId} from "../types/Types.sol";
+
+/// @title What a model is, byte for byte, and how its answers are judged
+/// @notice Storage holds hashes; the documents themselves (manifest, policy, prompt set) are in the events of the
+/// blocks that the record names, so that one `eth_getLogs` of one block returns each.
+interface IModelRegistry {
+    struct Model {
+        bytes32 contentHash; // keccak256 of the manifest: every file's name, size and SHA-256
+        bytes32 policyHash; // keccak256 of the verdict policy
+        bytes32 promptSetHash; // keccak256 of the calibration prompt set
+        uint64 registeredBlock;
+        uint64 policyBlock;
+        uint64 promptSetBlock;
+        uint32 promptCount;
+        uint32 policyVersion;
+        uint128 pricePerTokenWei; // of prompt and output tokens alike
+    }
+
+    event ModelRegistered(
+        ModelId indexed modelId, bytes32 contentHash, string name, string source, bytes manifest
+    );
+    event PolicySet(ModelId indexed modelId, uint32 version, bytes32 policyHash, bytes policy);
+    event PromptSetSet(ModelId indexed modelId, bytes32 promptSetHash, uint32 count, bytes prompts);
+    event PriceSet(ModelId indexed modelId, uint128 pricePerTokenWei);
+
+    error ModelRegistryUnknownModel(ModelId modelId);
+    error ModelRegistryAlreadyRegistered(ModelId modelId);
+    error ModelRegistryEmpty(string field);
+    error ModelRegistryTooLong(string field, uint256 length, uint256 maximum);
+
+    /// @notice Registers a model with its policy, prompt set and price. Only the owner.
+    /// @param name OpenAI-style model name, 1 to 64 bytes.
+    /// @param source `hf:…`, `pypi:…` or `file:…`, 1 to 256 bytes; a hint where to get it, never trusted.
+    /// @param manifest The manifest's canonical bytes.
+    /// @param policy The policy's canonical bytes.
+    /// @param prompts The prompt set's canonical bytes.
+    /// @param promptCount How many prompts it holds.
+    function register(
+        string calldata name,
+        string calldata source,
+        bytes calldata manifest,
+        bytes calldata policy,
+        bytes calldata prompts,
+        uint32 promptCount,
+        uint128 pricePerTokenWei
+    ) external returns (ModelId modelId);
+
+    function setPolicy(ModelId modelId, bytes calldata policy) external;
+
+    function setPromptSet(ModelId modelId, bytes calldata prompts, uint32 promptCount) external;
+
+    function setPrice(ModelId modelId, uint128 pricePerTokenWei) external;
+
+    /// @notice The record of a registered model; reverts `ModelRegistryUnknownModel` otherwise.
+    function modelOf(ModelId modelId) external view returns (Model memory);
+}
