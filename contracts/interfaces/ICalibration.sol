@@ -84,4 +84,7 @@ interface ICalibration {
     function isCalibrated(address operator, Role role, ModelId modelId) external view returns (bool);
 
     function promptsPerChallenge() external view returns (uint256);
+
+    /// @notice Active stake without which nobody can be calibrated for, or keep working in, the role.
+    function minStakeOf(Role role) external view returns (uint256);
 }

@@ -25,6 +25,7 @@ interface IPayments {
     event Collected(
         address indexed payer, address indexed payee, uint256 amount, uint256 cumulativeWei, uint256 collectedWei
     );
+    event RefundsFunded(BatchId indexed batchId, uint256 perLeaf);
     event Refunded(BatchId indexed batchId, uint256 indexed leafIndex, address indexed client, uint256 amount);
 
     error PaymentsAmountZero();
@@ -52,6 +53,9 @@ interface IPayments {
 
     /// @notice Refunds the fee of a rejected answer to its client out of the node's slashed stake. Anyone may call.
     function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof) external;
+
+    /// @notice Notes what each rejected leaf of a batch may be refunded; the tokens come with the slash. Only `Batches`.
+    function fundRefunds(BatchId batchId, uint256 perLeaf) external;
 
     function accountOf(address payer) external view returns (Account memory);
 

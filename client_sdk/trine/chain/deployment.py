@@ -1,0 +1,80 @@
+"""Where Trine's contracts are: one JSON file a chain.
+
+`{"chainId": 31337, "block": 1, "contracts": {"Batches": "0x…", …}}`. ABIs ship inside this package, so nobody
+needs Node to use a deployment.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from eth_utils.address import is_address, to_checksum_address
+
+from trine.errors import InvalidInput
+
+CONTRACTS = (
+    "TrineToken",
+    "Staking",
+    "ModelRegistry",
+    "Reputation",
+    "Calibration",
+    "Committees",
+    "Batches",
+    "Payments",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Addresses of one deployment. `block` is where it began: no event is older."""
+
+    chain_id: int
+    block: int
+    contracts: dict[str, str]
+
+    def address(self, contract: str) -> str:
+        return self.contracts[contract]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {"chainId": self.chain_id, "block": self.block, "contracts": self.contracts}
+        path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a deployment file. Raises InvalidInput saying what is wrong with it."""
+        try:
+            document = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise InvalidInput(
+                f"no deployment file at {path}: start a devnet with `trine devnet up`, or name the file that the "
+                "network's operators publish"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"cannot read the deployment file {path}: {error}") from None
+        return cls.from_json(document, str(path))
+
+    @classmethod
+    def from_json(cls, document: Any, where: str = "deployment") -> Self:
+        try:
+            chain_id, block = int(document["chainId"]), int(document["block"])
+            contracts = {name: str(document["contracts"][name]) for name in CONTRACTS}
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"{where}: missing or malformed field {error}") from None
+        for name, address in contracts.items():
+            if not is_address(address):
+                raise InvalidInput(f"{where}: {address!r} is no address for {name}")
+        return cls(chain_id, block, {n: to_checksum_address(a) for n, a in contracts.items()})
+
+
+@cache
+def abi(contract: str) -> list[dict[str, Any]]:
+    """The ABI of one of CONTRACTS."""
+    text = resources.files("trine.chain").joinpath("abi", f"{contract}.json").read_text()
+    loaded: list[dict[str, Any]] = json.loads(text)
+    return loaded

@@ -1,0 +1,58 @@
+"""Account keys: Web3 Secret Storage files and the passwords that open them. A key never leaves these functions in text."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from trine.errors import InvalidInput
+
+MAX_KEYSTORE_BYTES = 1 << 16
+
+
+def create_keystore(
+    path: Path, password: str, private_key: bytes | None = None, *, iterations: int | None = None
+) -> str:
+    """Writes a new encrypted keystore (mode 0600, never over an existing file) and returns its address.
+
+    `iterations` lowers scrypt's work factor (a power of two); leave it alone outside of throw-away devnets.
+    """
+    if not password:
+        raise InvalidInput("a keystore needs a password")
+    account: LocalAccount = Account.from_key(private_key or secrets.token_bytes(32))
+    document = Account.encrypt(account.key, password, kdf="scrypt", iterations=iterations)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InvalidInput(f"{path} exists: a keystore is never overwritten") from None
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(document, file)
+    return str(account.address)
+
+
+def load_keystore(path: Path, password_file: Path) -> LocalAccount:
+    """Opens a keystore with the first line of `password_file`. Raises InvalidInput."""
+    try:
+        password = password_file.read_text().splitlines()[0]
+    except (OSError, IndexError):
+        raise InvalidInput(f"cannot read a password from {password_file}") from None
+    try:
+        if path.stat().st_size > MAX_KEYSTORE_BYTES:
+            raise InvalidInput(f"{path} is too large for a keystore")
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InvalidInput(f"no keystore at {path}: create one with `trine keys new {path}`") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"cannot read the keystore {path}: {error}") from None
+    try:
+        key = Account.decrypt(document, password)
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInput(f"the password in {password_file} does not open {path}") from None
+    account: LocalAccount = Account.from_key(key)
+    return account

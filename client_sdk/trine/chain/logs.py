@@ -1,0 +1,42 @@
+"""Reads events in ranges. Public RPC endpoints limit a range by blocks or by results: on refusal it is halved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import requests.exceptions
+from web3.contract import Contract
+from web3.exceptions import Web3Exception
+
+from trine.chain.records import Event
+from trine.errors import ChainError
+
+FIRST_RANGE = 10_000
+
+
+def read(
+    contract: Contract, name: str, from_block: int, to_block: int, filters: dict[str, Any] | None = None
+) -> Iterator[Event]:
+    """Events `name` in [from_block, to_block], oldest first. Raises ChainError when even one block is refused."""
+    event = contract.events[name]
+    start, width = from_block, FIRST_RANGE
+    while start <= to_block:
+        end = min(start + width - 1, to_block)
+        try:
+            found = event.get_logs(from_block=start, to_block=end, argument_filters=filters or {})
+        except (Web3Exception, requests.exceptions.RequestException) as error:
+            if end == start:
+                raise ChainError(f"cannot read {name} events of block {start}: {error}") from None
+            width = max(1, (end - start + 1) // 2)
+            continue
+        for log in found:
+            yield Event(
+                contract=str(contract.address),
+                name=name,
+                args=dict(log["args"]),
+                block=int(log["blockNumber"]),
+                log_index=int(log["logIndex"]),
+                transaction=bytes(log["transactionHash"]),
+            )
+        start = end + 1

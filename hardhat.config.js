@@ -1,0 +1,57 @@
+import { fileURLToPath } from "node:url";
+import ignition from "@nomicfoundation/hardhat-ignition";
+import { configVariable, defineConfig } from "hardhat/config";
+
+// The compiler is the one that npm installed: nothing is downloaded at build time.
+const solc = {
+  version: "0.8.37",
+  path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
+  settings: {
+    viaIR: true,
+    optimizer: { enabled: true, runs: 800 },
+    evmVersion: "prague",
+    // Addresses of a CREATE2 deployment must not depend on comments or paths.
+    metadata: { bytecodeHash: "none" },
+  },
+};
+
+export default defineConfig({
+  plugins: [ignition],
+  paths: {
+    sources: "./contracts",
+    tests: { solidity: "./tests/contracts" },
+    ignition: "./deploy/ignition",
+    artifacts: "./build/artifacts",
+    cache: "./build/cache",
+  },
+  solidity: { profiles: { default: solc, production: solc } },
+  networks: {
+    // `hardhat node`: a block a second even without transactions, because draws wait for later blocks.
+    default: {
+      type: "edr-simulated",
+      chainId: 31337,
+      hardfork: "prague",
+      mining: { auto: true, interval: 1000 },
+    },
+    node: {
+      type: "edr-simulated",
+      chainId: 31337,
+      hardfork: "prague",
+      mining: { auto: true, interval: 1000 },
+    },
+    rpc: { type: "http", url: configVariable("TRINE_RPC_URL") },
+  },
+  test: {
+    solidity: {
+      // isolate: every call is a transaction of its own, as on a chain (transient storage, gas).
+      profiles: {
+        default: {
+          isolate: true,
+          fsPermissions: { readDirectory: ["./tests/vectors"] },
+          fuzz: { runs: 128 },
+          invariant: { runs: 16, depth: 40, failOnRevert: true },
+        },
+      },
+    },
+  },
+});
