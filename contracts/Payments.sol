@@ -83,9 +83,10 @@ contract Payments is IPayments, EIP712, Wired {
     }
 
     /// @inheritdoc IPayments
-    function collect(Voucher calldata voucher, bytes calldata signature) external {
+    function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external {
         uint256 collected = _collected[voucher.payer][voucher.payee];
-        require(voucher.cumulativeWei > collected, PaymentsNothingToCollect(voucher.cumulativeWei, collected));
+        uint256 due = Math.min(voucher.cumulativeWei, upToWei);
+        require(due > collected, PaymentsNothingToCollect(due, collected));
         bytes32 digest = _hashTypedDataV4(
             keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.payer, voucher.payee, voucher.cumulativeWei))
         );
@@ -94,8 +95,8 @@ contract Payments is IPayments, EIP712, Wired {
             PaymentsBadSignature(voucher.payer)
         );
         Account storage account = _accounts[voucher.payer];
-        uint256 amount = Math.min(voucher.cumulativeWei - collected, account.balance);
-        require(amount > 0, PaymentsInsufficientBalance(0, voucher.cumulativeWei - collected));
+        uint256 amount = Math.min(due - collected, account.balance);
+        require(amount > 0, PaymentsInsufficientBalance(0, due - collected));
         _collected[voucher.payer][voucher.payee] = collected + amount;
         account.balance -= amount.toUint128();
         emit Collected(voucher.payer, voucher.payee, amount, voucher.cumulativeWei, collected + amount);

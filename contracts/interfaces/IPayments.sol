@@ -47,9 +47,10 @@ interface IPayments {
     /// @notice Pays out what was under notice, or what collections have left of it.
     function withdraw() external;
 
-    /// @notice Pays the payee what the voucher adds to what it has collected, as far as the deposit reaches.
-    /// Anyone may call; the money goes to the payee. Accepts EIP-1271 wallets.
-    function collect(Voucher calldata voucher, bytes calldata signature) external;
+    /// @notice Pays the payee what `upToWei`, at most the voucher's amount, adds to what it has collected, as far as
+    /// the deposit reaches. A voucher covers the worst case of an answer that is not given yet; `upToWei` is what the
+    /// answers given have earned. Anyone may call; the money goes to the payee. Accepts EIP-1271 wallets.
+    function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external;
 
     /// @notice Refunds the fee of a rejected answer to its client out of the node's slashed stake. Anyone may call.
     function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof) external;

@@ -301,8 +301,8 @@ class Chain:
         """What `payee` has collected from `payer` in all."""
         return int(self._read("Payments", "collectedOf", _checksum(payer), _checksum(payee)))
 
-    def collect(self, voucher: Voucher, signature: bytes) -> TxReceipt:
-        return self._write("Payments", "collect", voucher.values(), signature)
+    def collect(self, voucher: Voucher, up_to_wei: int, signature: bytes) -> TxReceipt:
+        return self._write("Payments", "collect", voucher.values(), up_to_wei, signature)
 
     def refund(self, batch_id: bytes, index: int, receipt_values: tuple[Any, ...], proof: list[bytes]) -> TxReceipt:
         return self._write("Payments", "refund", batch_id, index, receipt_values, proof)

@@ -1,0 +1,1 @@
+"""Verifiable inference, for developers: ask, keep the receipt, check the certificate."""

@@ -1,0 +1,75 @@
+"""Fingerprints: was the right model run?
+
+The final hidden state h (after the last norm: what the output head sees) at the position that predicts an output
+token is projected onto 256 directions of +1 and -1; the signs are the token's word, 32 bytes. Directions come from
+the model id, so nobody chooses them. The angle between two hidden states shows as the share of differing signs
+(Charikar 2002, "Similarity estimation techniques from rounding algorithms": P(differ) = angle / pi).
+
+The verifier also knows how far its own projections are from zero. A sign that flips near zero is what another
+precision's rounding does; one that flips far from zero takes a different model. `flip_energy` weighs each flipped
+sign by the square of the verifier's projection, in units of the position's mean square.
+
+The product of hidden states and directions is an engine's work; everything else about fingerprints is here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from trine.errors import InvalidInput
+
+BITS = 256
+WORD_BYTES = BITS // 8
+VERSION = 1
+MAX_WORDS = 1 << 17
+_HEADER_BYTES = 1 + 2 + 4
+_SEED_TAG = b"trine/fingerprint/v1"
+
+
+def directions(model_id: bytes, hidden_size: int) -> bytes:
+    """The projection's signs: hidden_size rows of 256 bits, row-major, most significant bit first; 1 is +1, 0 is -1.
+
+    SHAKE-256 of the tag and the model id, so every implementation gets the same bits.
+    """
+    if not 1 <= hidden_size <= 1 << 17:
+        raise InvalidInput(f"hidden size {hidden_size} is out of range")
+    return hashlib.shake_256(_SEED_TAG + model_id).digest(hidden_size * WORD_BYTES)
+
+
+def encode(words: Sequence[bytes]) -> bytes:
+    """An answer's fingerprint: version (1 byte), bits a word (2), number of words (4), then the words, big-endian."""
+    if len(words) > MAX_WORDS or any(len(word) != WORD_BYTES for word in words):
+        raise InvalidInput(f"a fingerprint has at most {MAX_WORDS} words of {WORD_BYTES} bytes")
+    return VERSION.to_bytes(1, "big") + BITS.to_bytes(2, "big") + len(words).to_bytes(4, "big") + b"".join(words)
+
+
+def decode(encoded: bytes) -> list[bytes]:
+    """The words of an encoded fingerprint. Raises InvalidInput unless it is exactly canonical."""
+    if len(encoded) < _HEADER_BYTES or encoded[0] != VERSION or int.from_bytes(encoded[1:3], "big") != BITS:
+        raise InvalidInput(f"not a fingerprint of version {VERSION} with {BITS} bits a word")
+    count = int.from_bytes(encoded[3:7], "big")
+    if count > MAX_WORDS or len(encoded) != _HEADER_BYTES + count * WORD_BYTES:
+        raise InvalidInput(f"fingerprint of {len(encoded)} bytes does not hold the {count} words it announces")
+    return [encoded[i : i + WORD_BYTES] for i in range(_HEADER_BYTES, len(encoded), WORD_BYTES)]
+
+
+def flipped(a: bytes, b: bytes) -> int:
+    """How many of two words' 256 signs differ."""
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
+
+
+def flip_energy(claimed: bytes, own: bytes, magnitudes: bytes) -> float:
+    """Sum over differing signs of (m / 32)^2, divided by 256.
+
+    `magnitudes` holds the verifier's |projection| as 256 bytes, in 1/32 of the position's root mean square,
+    saturating at 255. Zero for equal words; 1 on average for opposite ones.
+    """
+    difference = int.from_bytes(claimed, "big") ^ int.from_bytes(own, "big")
+    total = 0
+    while difference:
+        bit = difference.bit_length() - 1
+        magnitude = magnitudes[BITS - 1 - bit]
+        total += magnitude * magnitude
+        difference ^= 1 << bit
+    return total / (32 * 32 * BITS)

@@ -1,0 +1,84 @@
+"""What a model is, byte for byte: its files with role, size and SHA-256, in canonical JSON.
+
+The registry holds keccak256 of the manifest's bytes as the content hash; whoever has the manifest can check every
+file, and a mismatch names the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Self
+
+import rfc8785
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from trine.errors import InvalidInput
+
+ROLES = ("chat_template", "config", "generation", "tokenizer", "weights")
+MAX_FILES = 4096
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class File:
+    """One file of a model. `name` is relative to the model's folder, without directories."""
+
+    name: str
+    role: str
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.name) > 255 or "/" in self.name or "\\" in self.name or self.name[0] == ".":
+            raise InvalidInput(f"manifest: {self.name!r} is no plain file name")
+        if self.role not in ROLES:
+            raise InvalidInput(f"manifest: {self.name}: role {self.role!r} is none of {', '.join(ROLES)}")
+        if not 0 <= self.size < 1 << 53:
+            raise InvalidInput(f"manifest: {self.name}: size {self.size} is out of range")
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise InvalidInput(f"manifest: {self.name}: not a SHA-256 in lower-case hexadecimal")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All files of a model, sorted by name."""
+
+    files: tuple[File, ...]
+
+    def __post_init__(self) -> None:
+        names = [file.name for file in self.files]
+        if names != sorted(set(names)):
+            raise InvalidInput("manifest: files must be sorted by name, each once")
+        if not 0 < len(names) <= MAX_FILES:
+            raise InvalidInput(f"manifest: {len(names)} files, expected 1 to {MAX_FILES}")
+
+    def to_bytes(self) -> bytes:
+        """RFC 8785 canonical JSON: what is hashed and registered."""
+        files = [{"name": f.name, "role": f.role, "sha256": f.sha256, "size": f.size} for f in self.files]
+        return rfc8785.dumps({"files": files, "version": VERSION})  # type: ignore[arg-type]
+
+    def content_hash(self) -> bytes:
+        return bytes(keccak(self.to_bytes()))
+
+    @classmethod
+    def from_bytes(cls, document: bytes) -> Self:
+        """Raises InvalidInput unless `document` is a canonical manifest."""
+        try:
+            parsed = json.loads(document)
+            files = tuple(
+                File(name=f["name"], role=f["role"], size=int(f["size"]), sha256=f["sha256"])
+                for f in parsed["files"]
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidInput(f"manifest: {error!r}") from None
+        manifest = cls(files)
+        if manifest.to_bytes() != document:
+            raise InvalidInput("manifest: not in canonical form")
+        return manifest
+
+
+def model_id(name: str, content_hash: bytes) -> bytes:
+    """keccak256(abi.encode(name, contentHash)): the model's id on every chain."""
+    return bytes(keccak(encode(["string", "bytes32"], [name, content_hash])))

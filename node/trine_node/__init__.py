@@ -1,0 +1,1 @@
+"""The inference node: engines, model sources, HTTP service, batcher, store."""

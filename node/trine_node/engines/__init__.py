@@ -1,0 +1,1 @@
+"""Engines: whatever computes a model's answers, behind one small interface (`base`)."""

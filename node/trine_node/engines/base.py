@@ -1,0 +1,88 @@
+"""What an engine is: the seam between the protocol and whatever computes a model's answers.
+
+Knows nothing of HTTP, the chain or any framework. Nodes use `generate`, verifiers `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trine.errors import InvalidInput, TrineError
+from trine.protocol.verdict import Recomputation
+
+
+class EngineError(TrineError):
+    """The engine failed at an input that it should have managed."""
+
+
+class NumericalFault(EngineError):
+    """Logits hold NaN or infinity: the weights or the machine are broken."""
+
+
+class EmptyPrompt(InvalidInput):
+    """A prompt has no tokens."""
+
+
+class TokenOutOfRange(InvalidInput):
+    """A token id is not in the model's vocabulary."""
+
+
+class ContextOverflow(InvalidInput):
+    """Prompt and answer do not fit the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One generated token and the fingerprint word of the state that predicted it."""
+
+    token_id: int
+    word: bytes
+
+
+class Engine(Protocol):
+    """A loaded model that decodes greedily."""
+
+    model_name: str
+    model_id: bytes
+    engine_class: str  # e.g. "cpu-fp32": what the verdict policy's calibration matrix is indexed by
+    context_tokens: int
+    vocab_size: int
+    eos_ids: frozenset[int]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of the messages under the model's chat template, with the prompt for its answer."""
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of plain text."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids; special tokens are left out."""
+
+    def generate(
+        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+    ) -> Iterator[Step]:
+        """Greedy tokens, ending after an end-of-sequence token (which is included) or `max_tokens`.
+
+        Raises EmptyPrompt, TokenOutOfRange, ContextOverflow, NumericalFault.
+        """
+
+    def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
+        """One teacher-forced pass over prompt and claimed answer. Raises as `generate` does."""
+
+
+def validate(engine: Engine, prompt_ids: Sequence[int], answer_tokens: int) -> None:
+    """The checks of input that every engine makes first."""
+    if not prompt_ids:
+        raise EmptyPrompt("the prompt has no tokens")
+    if answer_tokens < 1:
+        raise InvalidInput(f"{answer_tokens} tokens to answer with: at least 1 is needed")
+    worst = max(prompt_ids)
+    if worst >= engine.vocab_size or min(prompt_ids) < 0:
+        raise TokenOutOfRange(f"token id {worst} is outside the vocabulary of {engine.vocab_size}")
+    if len(prompt_ids) + answer_tokens > engine.context_tokens:
+        raise ContextOverflow(
+            f"{len(prompt_ids)} prompt tokens and {answer_tokens} answer tokens exceed the model's context of "
+            f"{engine.context_tokens}: shorten the prompt or lower max_tokens"
+        )

@@ -1,0 +1,105 @@
+"""Turns a source into a folder that loads in seconds, once.
+
+GGUF files become dense fp32 safetensors; safetensors stay as they are. JSON files are rewritten in one canonical
+form without the traces of the library that wrote them, so a source gives the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from trine.errors import InvalidInput
+from trine_node.models.sources import Source, parse_source
+
+LAYOUT = 1
+"""Part of the folder's name: a change of the prepared form prepares anew."""
+LOCK_TIMEOUT_SECONDS = 3600
+KEPT_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+TRACES = ("transformers_version", "_name_or_path", "name_or_path", "_from_model_config")
+
+
+def default_cache_dir() -> Path:
+    """`$TRINE_HOME/models`, else the user's cache folder."""
+    home = os.environ.get("TRINE_HOME")
+    return Path(home) / "models" if home else Path(platformdirs.user_cache_dir("trine")) / "models"
+
+
+def prepare(
+    source: str, cache_dir: Path | None = None, progress: Callable[[str], None] = lambda message: None
+) -> Path:
+    """Folder of the prepared model, made now or found. Safe to call from several processes at once.
+
+    Raises InvalidInput or FetchFailed.
+    """
+    parsed = parse_source(source)
+    cache_dir = cache_dir or default_cache_dir()
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(f"{LAYOUT}:{source}".encode()).hexdigest()[:16]
+    target = cache_dir / digest
+    with FileLock(cache_dir / f"{digest}.lock", timeout=LOCK_TIMEOUT_SECONDS):
+        if not target.exists():
+            _prepare(parsed, cache_dir, target, progress)
+    return target
+
+
+def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[str], None]) -> None:
+    with tempfile.TemporaryDirectory(dir=cache_dir, prefix="incoming-") as scratch:
+        raw_folder, result = Path(scratch) / "raw", Path(scratch) / "prepared"
+        raw_folder.mkdir()
+        result.mkdir()
+        progress(f"fetching {source.text}")
+        raw = source.fetch(raw_folder)
+        if raw.is_file():
+            progress(f"unpacking {raw.name} to dense weights (once, about 20 s)")
+            _unpack_gguf(raw, result)
+        else:
+            _copy_folder(raw, result)
+        for path in result.glob("*.json"):
+            _canonicalize(path)
+        if not any(result.glob("*.safetensors")):
+            raise InvalidInput(f"{source.text} holds no safetensors and no GGUF weights")
+        # The folder appears under its name only when it is complete.
+        result.rename(target)
+
+
+def _unpack_gguf(path: Path, result: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    if path.suffix != ".gguf":
+        raise InvalidInput(f"{path}: a model file must be GGUF")
+    folder, file = str(path.parent), path.name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(result)
+    tokenizer.save_pretrained(result)
+
+
+def _copy_folder(raw: Path, result: Path) -> None:
+    for path in sorted(raw.iterdir()):
+        if path.is_file() and path.suffix in KEPT_SUFFIXES:
+            shutil.copyfile(path, result / path.name)
+
+
+def _canonicalize(path: Path) -> None:
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k not in TRACES}
+        return [strip(v) for v in value] if isinstance(value, list) else value
+
+    document = strip(json.loads(path.read_text("utf-8")))
+    path.write_text(json.dumps(document, sort_keys=True, ensure_ascii=False, indent=1) + "\n", "utf-8")

@@ -1,0 +1,316 @@
+"""What must survive a crash: answers before their receipts leave, batches before they are anchored, vouchers.
+
+SQLite (WAL) by default, any SQLAlchemy URL otherwise. The chain stays the truth; this is a cache of it plus what the
+chain does not hold. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text, create_engine, event, func, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from trine.errors import TrineError
+from trine.protocol import merkle
+from trine.protocol.evidence import Evidence
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_SECONDS = 30
+
+
+class StoreError(TrineError):
+    """The store cannot be opened or written."""
+
+
+class Base(DeclarativeBase):
+    """Tables of the node; the verifier adds its own."""
+
+
+class SchemaRow(Base):
+    __tablename__ = "schema"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    version: Mapped[int]
+
+
+class BatchRow(Base):
+    """A batch of ours. States: sealed (order fixed, maybe not sent), anchored, settled, void."""
+
+    __tablename__ = "batches"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model_id: Mapped[str] = mapped_column(String(64))
+    root: Mapped[str] = mapped_column(String(64))
+    leaves: Mapped[str] = mapped_column(Text)
+    challenge_id: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    accepted: Mapped[str] = mapped_column(String(64), default="0")
+    rejected: Mapped[str] = mapped_column(String(64), default="0")
+
+
+class AnswerRow(Base):
+    """One signed answer with its evidence."""
+
+    __tablename__ = "answers"
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    request_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
+    client: Mapped[str] = mapped_column(String(42), index=True)
+    fee_wei: Mapped[str] = mapped_column(String(78))
+    evidence: Mapped[str] = mapped_column(Text)
+    batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.batch_id"), index=True)
+    leaf: Mapped[int | None]
+    result: Mapped[str | None] = mapped_column(String(16))
+
+    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"),)
+
+
+class VoucherRow(Base):
+    """The highest voucher of each payer."""
+
+    __tablename__ = "vouchers"
+    payer: Mapped[str] = mapped_column(String(42), primary_key=True)
+    cumulative_wei: Mapped[str] = mapped_column(String(78))
+    signature: Mapped[str] = mapped_column(String(130))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    batch_id: bytes
+    model_id: bytes
+    root: bytes
+    leaves: tuple[bytes, ...]
+    challenge_id: bytes | None
+    state: str
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    sequence: int
+    digest: bytes
+    evidence: Evidence
+    batch_id: bytes | None
+    leaf: int | None
+    result: str | None
+
+
+class Store:
+    """One connection pool; methods are transactions."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine = _open(url)
+            Base.metadata.create_all(self._engine)
+        except SQLAlchemyError as error:
+            raise StoreError(f"cannot open the store {url}: {error.__cause__ or error}") from None
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self._write_lock = threading.Lock()
+        self._check_schema()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is durable when the block ends."""
+        with self._write_lock, self._sessions.begin() as session:
+            yield session
+
+    # Answers
+
+    def add_answer(self, digest: bytes, evidence: Evidence) -> None:
+        """Durable on return: only then may the receipt leave the process."""
+        receipt = evidence.receipt
+        with self.writing() as session:
+            session.add(
+                AnswerRow(
+                    digest=digest.hex(),
+                    request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
+                    client=receipt.client,
+                    fee_wei=str(receipt.fee_wei),
+                    evidence=json.dumps(evidence.to_json()),
+                )
+            )
+
+    def answer(self, digest: bytes) -> StoredAnswer | None:
+        return self._one_answer(AnswerRow.digest == digest.hex())
+
+    def answer_to(self, request_hash: bytes) -> StoredAnswer | None:
+        """The answer to a signed request, if it was given before: a retry gets the same one."""
+        return self._one_answer(AnswerRow.request_hash == request_hash.hex())
+
+    def unbatched(self, limit: int) -> list[StoredAnswer]:
+        """The oldest answers that are in no batch."""
+        query = select(AnswerRow).where(AnswerRow.batch_id.is_(None)).order_by(AnswerRow.sequence).limit(limit)
+        return self._answers(query)
+
+    def answers_of(self, batch_id: bytes) -> list[StoredAnswer]:
+        """A batch's answers by leaf."""
+        return self._answers(
+            select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex()).order_by(AnswerRow.leaf)
+        )
+
+    def fees(self, client: str, results: Sequence[str | None] | None = None) -> int:
+        """Sum of the client's fees, of all answers that are not rejected, or of those with the given results."""
+        query = select(AnswerRow.fee_wei).where(func.lower(AnswerRow.client) == client.lower())
+        if results is None:
+            query = query.where(AnswerRow.result.is_(None) | (AnswerRow.result != "reject"))
+        else:
+            query = query.where(AnswerRow.result.in_([r for r in results if r]))
+        with self._sessions() as session:
+            return sum(int(fee) for fee in session.scalars(query))
+
+    # Batches
+
+    def seal(self, batch: StoredBatch, sequences: Sequence[int]) -> None:
+        """Fixes a batch and the order of its answers, before anything is sent."""
+        with self.writing() as session:
+            session.add(
+                BatchRow(
+                    batch_id=batch.batch_id.hex(),
+                    model_id=batch.model_id.hex(),
+                    root=batch.root.hex(),
+                    leaves=json.dumps([leaf.hex() for leaf in batch.leaves]),
+                    challenge_id=batch.challenge_id.hex() if batch.challenge_id else None,
+                    state="sealed",
+                )
+            )
+            session.flush()
+            for leaf, sequence in enumerate(sequences):
+                row = session.get_one(AnswerRow, sequence)
+                if row.batch_id is not None:
+                    raise StoreError(f"answer {sequence} is in a batch already")
+                row.batch_id, row.leaf = batch.batch_id.hex(), leaf
+
+    def batch(self, batch_id: bytes) -> StoredBatch | None:
+        with self._sessions() as session:
+            row = session.get(BatchRow, batch_id.hex())
+            return _batch(row) if row else None
+
+    def open_batches(self) -> list[StoredBatch]:
+        """Batches that are not settled or void yet."""
+        with self._sessions() as session:
+            rows = session.scalars(select(BatchRow).where(BatchRow.state.in_(["sealed", "anchored"])))
+            return [_batch(row) for row in rows]
+
+    def mark_anchored(self, batch_id: bytes) -> None:
+        with self.writing() as session:
+            session.get_one(BatchRow, batch_id.hex()).state = "anchored"
+
+    def mark_settled(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
+        with self.writing() as session:
+            row = session.get_one(BatchRow, batch_id.hex())
+            row.state, row.accepted, row.rejected = "settled", f"{accepted:x}", f"{rejected:x}"
+            for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
+                answer.result = results[answer.leaf or 0]
+
+    def mark_void(self, batch_id: bytes, *, requeue: bool) -> None:
+        """Nobody judged the batch. With `requeue` its answers go into a later one."""
+        with self.writing() as session:
+            session.get_one(BatchRow, batch_id.hex()).state = "void"
+            for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
+                if requeue:
+                    answer.batch_id = answer.leaf = None
+                else:
+                    answer.result = "void"
+
+    # Vouchers
+
+    def save_voucher(self, payer: str, cumulative_wei: int, signature: bytes) -> None:
+        """Keeps the voucher if it is the payer's highest."""
+        with self.writing() as session:
+            row = session.get(VoucherRow, payer)
+            if row is None:
+                session.add(
+                    VoucherRow(payer=payer, cumulative_wei=str(cumulative_wei), signature=signature.hex())
+                )
+            elif int(row.cumulative_wei) < cumulative_wei:
+                row.cumulative_wei, row.signature = str(cumulative_wei), signature.hex()
+
+    def voucher(self, payer: str) -> tuple[int, bytes] | None:
+        with self._sessions() as session:
+            row = session.get(VoucherRow, payer)
+            return (int(row.cumulative_wei), bytes.fromhex(row.signature)) if row else None
+
+    def payers(self) -> list[str]:
+        with self._sessions() as session:
+            return list(session.scalars(select(VoucherRow.payer)))
+
+    # How
+
+    def _one_answer(self, condition: Any) -> StoredAnswer | None:
+        found = self._answers(select(AnswerRow).where(condition))
+        return found[0] if found else None
+
+    def _answers(self, query: Any) -> list[StoredAnswer]:
+        with self._sessions() as session:
+            return [_answer(row) for row in session.scalars(query)]
+
+    def _check_schema(self) -> None:
+        with self.writing() as session:
+            row = session.get(SchemaRow, "trine")
+            if row is None:
+                session.add(SchemaRow(name="trine", version=SCHEMA_VERSION))
+            elif row.version != SCHEMA_VERSION:
+                raise StoreError(
+                    f"the store has schema {row.version}, this version of Trine knows {SCHEMA_VERSION}: "
+                    "use the version that wrote it"
+                )
+
+
+def sealed_batch(
+    batch_id: bytes, model_id: bytes, answers: Sequence[StoredAnswer], challenge_id: bytes | None = None
+) -> StoredBatch:
+    """The batch of these answers in this order."""
+    leaves = leaves_of([a.evidence for a in answers])
+    return StoredBatch(batch_id, model_id, merkle.root(leaves), tuple(leaves), challenge_id, "sealed", 0, 0)
+
+
+def leaves_of(evidence: Sequence[Evidence]) -> list[bytes]:
+    return [merkle.leaf_hash(index, item.receipt) for index, item in enumerate(evidence)]
+
+
+def _open(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+
+        def configure(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+        event.listen(engine, "connect", configure)
+    return engine
+
+
+def _batch(row: BatchRow) -> StoredBatch:
+    return StoredBatch(
+        batch_id=bytes.fromhex(row.batch_id),
+        model_id=bytes.fromhex(row.model_id),
+        root=bytes.fromhex(row.root),
+        leaves=tuple(bytes.fromhex(leaf) for leaf in json.loads(row.leaves)),
+        challenge_id=bytes.fromhex(row.challenge_id) if row.challenge_id else None,
+        state=row.state,
+        accepted=int(row.accepted, 16),
+        rejected=int(row.rejected, 16),
+    )
+
+
+def _answer(row: AnswerRow) -> StoredAnswer:
+    return StoredAnswer(
+        sequence=row.sequence,
+        digest=bytes.fromhex(row.digest),
+        evidence=Evidence.from_json(json.loads(row.evidence)),
+        batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
+        leaf=row.leaf,
+        result=row.result,
+    )

@@ -1,0 +1,1 @@
+"""The verifier: re-checks answers and votes; and the adversaries that it is tested against."""
