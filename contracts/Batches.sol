@@ -217,8 +217,11 @@ contract Batches is IBatches {
         require(root != 0, BatchesRootZero());
         batchId = batchIdOf(msg.sender, root);
         Batch storage batch = _batches[batchId];
-        require(batch.state == State.None, BatchesAlreadyAnchored(batchId));
+        // A void batch was judged by nobody: the same answers may be anchored again.
+        require(batch.state == State.None || batch.state == State.Void, BatchesAlreadyAnchored(batchId));
         batch.node = msg.sender;
+        batch.round = 0;
+        batch.deadline = 0;
         batch.leafCount = leafCount.toUint16();
         batch.state = State.Anchored;
         batch.modelId = modelId;

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from eth_utils.crypto import keccak
 from sqlalchemy import ForeignKey, Index, String, Text, create_engine, event, func, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -128,17 +129,8 @@ class Store:
 
     def add_answer(self, digest: bytes, evidence: Evidence) -> None:
         """Durable on return: only then may the receipt leave the process."""
-        receipt = evidence.receipt
         with self.writing() as session:
-            session.add(
-                AnswerRow(
-                    digest=digest.hex(),
-                    request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
-                    client=receipt.client,
-                    fee_wei=str(receipt.fee_wei),
-                    evidence=json.dumps(evidence.to_json()),
-                )
-            )
+            session.add(_answer_row(digest, evidence))
 
     def answer(self, digest: bytes) -> StoredAnswer | None:
         return self._one_answer(AnswerRow.digest == digest.hex())
@@ -173,22 +165,25 @@ class Store:
     def seal(self, batch: StoredBatch, sequences: Sequence[int]) -> None:
         """Fixes a batch and the order of its answers, before anything is sent."""
         with self.writing() as session:
-            session.add(
-                BatchRow(
-                    batch_id=batch.batch_id.hex(),
-                    model_id=batch.model_id.hex(),
-                    root=batch.root.hex(),
-                    leaves=json.dumps([leaf.hex() for leaf in batch.leaves]),
-                    challenge_id=batch.challenge_id.hex() if batch.challenge_id else None,
-                    state="sealed",
-                )
-            )
+            session.add(_batch_row(batch))
             session.flush()
             for leaf, sequence in enumerate(sequences):
                 row = session.get_one(AnswerRow, sequence)
                 if row.batch_id is not None:
                     raise StoreError(f"answer {sequence} is in a batch already")
                 row.batch_id, row.leaf = batch.batch_id.hex(), leaf
+
+    def seal_new(self, batch: StoredBatch, answers: Sequence[tuple[bytes, Evidence]]) -> None:
+        """Stores answers that nobody was promised (a calibration's) together with their batch."""
+        with self.writing() as session:
+            session.add(_batch_row(batch))
+            session.flush()
+            for leaf, (digest, evidence) in enumerate(answers):
+                row = _answer_row(digest, evidence)
+                # A challenge may ask the same prompt twice; the batch's id keeps the names apart.
+                row.digest = keccak(digest + batch.batch_id + bytes([leaf])).hex()
+                row.batch_id, row.leaf = batch.batch_id.hex(), leaf
+                session.add(row)
 
     def batch(self, batch_id: bytes) -> StoredBatch | None:
         with self._sessions() as session:
@@ -212,15 +207,17 @@ class Store:
             for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
                 answer.result = results[answer.leaf or 0]
 
-    def mark_void(self, batch_id: bytes, *, requeue: bool) -> None:
-        """Nobody judged the batch. With `requeue` its answers go into a later one."""
+    def mark_unsent(self, batch_id: bytes) -> None:
+        """Nobody judged the batch: it is anchored again."""
+        with self.writing() as session:
+            session.get_one(BatchRow, batch_id.hex()).state = "sealed"
+
+    def mark_void(self, batch_id: bytes) -> None:
+        """The batch is given up; its answers are not judged."""
         with self.writing() as session:
             session.get_one(BatchRow, batch_id.hex()).state = "void"
             for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
-                if requeue:
-                    answer.batch_id = answer.leaf = None
-                else:
-                    answer.result = "void"
+                answer.result = "void"
 
     # Vouchers
 
@@ -290,6 +287,28 @@ def _open(url: str) -> Engine:
 
         event.listen(engine, "connect", configure)
     return engine
+
+
+def _batch_row(batch: StoredBatch) -> BatchRow:
+    return BatchRow(
+        batch_id=batch.batch_id.hex(),
+        model_id=batch.model_id.hex(),
+        root=batch.root.hex(),
+        leaves=json.dumps([leaf.hex() for leaf in batch.leaves]),
+        challenge_id=batch.challenge_id.hex() if batch.challenge_id else None,
+        state="sealed",
+    )
+
+
+def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
+    receipt = evidence.receipt
+    return AnswerRow(
+        digest=digest.hex(),
+        request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
+        client=receipt.client,
+        fee_wei=str(receipt.fee_wei),
+        evidence=json.dumps(evidence.to_json()),
+    )
 
 
 def _batch(row: BatchRow) -> StoredBatch:

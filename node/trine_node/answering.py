@@ -1,0 +1,191 @@
+"""Answers orders: generate, fingerprint, sign, store, and only then promise.
+
+Runs the engine in a thread of its own. Knows neither HTTP nor how answers get on the chain.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from eth_utils.crypto import keccak
+
+from trine.chain import Chain, Model
+from trine.protocol import fingerprint
+from trine.protocol.evidence import Evidence
+from trine.protocol.inputs import Input
+from trine.protocol.messages import (
+    ZERO_ADDRESS,
+    ZERO_HASH,
+    FinishReason,
+    Receipt,
+    engine_class_bytes,
+)
+from trine.protocol.tokens import tokens_hash
+from trine_node.engines.base import Engine, Step
+from trine_node.engines.detokenizer import Detokenizer
+from trine_node.orders import Order, Refusal, check_signed, check_voucher
+from trine_node.store import Store, StoredAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A signed and stored answer."""
+
+    digest: bytes  # struct hash of the receipt: its name everywhere
+    evidence: Evidence
+    text: str
+
+    @property
+    def finish_reason(self) -> str:
+        return "stop" if self.evidence.receipt.finish_reason == FinishReason.STOP else "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An order that was checked and will be served."""
+
+    order: Order
+    prompt_ids: tuple[int, ...]
+    request_hash: bytes
+    client: str
+
+
+class Answering:
+    """One engine, one account, one store."""
+
+    def __init__(self, engine: Engine, chain: Chain, store: Store, model: Model, *, allow_unsigned: bool) -> None:
+        self.engine = engine
+        self.chain = chain
+        self.store = store
+        self.model = model
+        self.allow_unsigned = allow_unsigned
+        self._promised: dict[bytes, tuple[str, int]] = {}  # worst-case fees of answers being generated
+        self._promised_lock = threading.Lock()
+
+    def accept(self, order: Order) -> Accepted | StoredAnswer:
+        """Checks an order before anything is spent on it; a request that was answered before returns that answer.
+
+        Raises Refusal, or the engine's InvalidInput.
+        """
+        prompt_ids = tuple(render(self.engine, order.input))
+        if len(prompt_ids) + order.max_tokens > self.engine.context_tokens:
+            raise Refusal(
+                f"{len(prompt_ids)} prompt tokens and {order.max_tokens} answer tokens exceed the context of "
+                f"{self.engine.context_tokens}: shorten the prompt or lower max_tokens",
+                code="context_length_exceeded",
+                param="messages" if order.is_chat else "prompt",
+            )
+        if order.signed is None and self.allow_unsigned:
+            return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
+        digest = check_signed(
+            order, domain=self.chain.domain, model_id=self.model.model_id, now=int(time.time())
+        )
+        signed = order.signed
+        if signed is None:
+            raise AssertionError("check_signed refuses unsigned orders")
+        if earlier := self.store.answer_to(digest):
+            return earlier
+        client = signed.request.client
+        worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
+        with self._promised_lock:
+            if digest in self._promised:
+                raise Refusal("this request is being answered right now", status=429, code="in_progress")
+            owed = self.store.fees(client) + sum(fee for who, fee in self._promised.values() if who == client)
+            if owed + worst:
+                covered = self.chain.collected(client, self.chain.address) + self.chain.account(client).balance
+            else:
+                covered = 0
+            check_voucher(
+                signed,
+                domain=self.chain.payments_domain,
+                node=self.chain.address,
+                owed_wei=owed,
+                worst_fee_wei=worst,
+                covered_wei=covered,
+            )
+            if signed.voucher and signed.voucher_signature:
+                self.store.save_voucher(client, signed.voucher.cumulative_wei, signed.voucher_signature)
+            self._promised[digest] = (client, worst)
+        return Accepted(order, prompt_ids, digest, client)
+
+    def release(self, accepted: Accepted) -> None:
+        """Forgets the worst-case fee of an order that is finished or was given up."""
+        with self._promised_lock:
+            self._promised.pop(accepted.request_hash, None)
+
+    def answer(
+        self, accepted: Accepted, cancelled: Callable[[], bool], *, store: bool = True
+    ) -> Iterator[str | Finished]:
+        """Text as it is generated, then the signed answer. Ends without one when cancelled.
+
+        With `store` the answer is durable before it is yielded, and will be anchored.
+        """
+        detokenizer = Detokenizer(self.engine)
+        steps: list[Step] = []
+        try:
+            for step in self.engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled):
+                steps.append(step)
+                if text := detokenizer.push(step.token_id):
+                    yield text
+            if cancelled():
+                return
+            if rest := detokenizer.flush():
+                yield rest
+            finished = self._sign(accepted, steps)
+            # The same unsigned question within one second makes the same receipt: one promise, kept once.
+            if store and self.store.answer(finished.digest) is None:
+                self.store.add_answer(finished.digest, finished.evidence)
+            yield finished
+        finally:
+            self.release(accepted)
+
+    def _sign(self, accepted: Accepted, steps: list[Step]) -> Finished:
+        order = accepted.order
+        signed = order.signed if accepted.request_hash != ZERO_HASH else None
+        output_ids = tuple(step.token_id for step in steps)
+        encoded = fingerprint.encode([step.word for step in steps])
+        canonical = order.input.canonical()
+        tokens = len(accepted.prompt_ids) + len(output_ids)
+        stopped = output_ids[-1] in self.engine.eos_ids
+        receipt = Receipt(
+            request_hash=accepted.request_hash,
+            client=accepted.client,
+            node=self.chain.address,
+            model_id=self.model.model_id,
+            input_hash=bytes(keccak(canonical)),
+            prompt_hash=tokens_hash(accepted.prompt_ids),
+            output_hash=tokens_hash(output_ids),
+            fingerprint_hash=bytes(keccak(encoded)),
+            prompt_tokens=len(accepted.prompt_ids),
+            output_tokens=len(output_ids),
+            max_tokens=order.max_tokens,
+            finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
+            engine_class=engine_class_bytes(self.engine.engine_class),
+            fee_wei=self.model.price_per_token_wei * tokens if signed else 0,
+            issued_at=int(time.time()),
+        )
+        evidence = Evidence(
+            receipt=receipt,
+            receipt_signature=self.chain.sign(receipt.digest(self.chain.domain)),
+            input=canonical,
+            prompt_ids=accepted.prompt_ids,
+            output_ids=output_ids,
+            fingerprint=encoded,
+            request=signed.request if signed else None,
+            request_signature=signed.signature if signed else None,
+        )
+        return Finished(receipt.struct_hash(), evidence, self.engine.decode(output_ids))
+
+    def recall(self, stored: StoredAnswer) -> Finished:
+        """An answer that was given before."""
+        return Finished(stored.digest, stored.evidence, self.engine.decode(stored.evidence.output_ids))
+
+
+def render(engine: Engine, asked: Input) -> list[int]:
+    """Prompt token ids of a client's input: what node and verifier must agree on."""
+    if asked.text is not None:
+        return engine.encode_text(asked.text)
+    return engine.encode_chat(asked.as_messages())

@@ -1,0 +1,162 @@
+"""Brings stored answers onto the chain: seal, anchor, draw, and what follows until the batch is settled.
+
+Every decision is `next_action`, a pure function of what the store and the chain say, so a restart at any point goes
+on where it stopped. A batch's id follows from its root, so anchoring twice is impossible.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+import structlog
+
+from trine.chain import Batch, BatchState, Chain
+from trine.errors import ChainError, NotReady, TransactionReverted
+from trine_node.payments import collect_earned
+from trine_node.store import Store, StoredBatch, leaves_of, sealed_batch
+from trine.protocol import merkle
+
+log = structlog.get_logger()
+
+BLOCKHASH_WINDOW = 256
+SETTLE_GRACE_SECONDS = 5
+"""Verifiers settle; the node does when they have not for this long after it was possible."""
+MAX_BACKOFF_SECONDS = 30.0
+
+
+class Action(Enum):
+    """What to do next with a batch."""
+
+    ANCHOR = "anchor"
+    NOTE_ANCHORED = "note anchored"
+    DRAW = "draw"
+    EXPIRE = "expire"
+    SETTLE = "settle"
+    FINISH = "finish"
+    RETRY = "retry"
+    WAIT = "wait"
+
+
+def next_action(stored_state: str, batch: Batch, block: int, now: int) -> Action:
+    """`block` and `now` are the chain's newest block number and its time."""
+    match batch.state:
+        case BatchState.NONE:
+            return Action.ANCHOR
+        case BatchState.SETTLED:
+            return Action.FINISH
+        case BatchState.VOID:
+            # A batch that is anchored again is sealed in the store and void on the chain.
+            return Action.ANCHOR if stored_state == "sealed" else Action.RETRY
+    if stored_state == "sealed":
+        return Action.NOTE_ANCHORED
+    if batch.state == BatchState.ANCHORED:
+        if block > batch.seed_block + BLOCKHASH_WINDOW:
+            return Action.EXPIRE
+        return Action.DRAW if block > batch.seed_block else Action.WAIT
+    return Action.SETTLE if now > batch.deadline + SETTLE_GRACE_SECONDS else Action.WAIT
+
+
+class Batcher:
+    """Owns the batches of one account. `step` does what is due now; `run` repeats it until stopped."""
+
+    def __init__(
+        self, store: Store, chain: Chain, model_id: bytes, *, max_leaves: int, max_wait_seconds: float
+    ) -> None:
+        self.store = store
+        self.chain = chain
+        self.model_id = model_id
+        self.max_leaves = max_leaves
+        self.max_wait_seconds = max_wait_seconds
+        self._first_seen: float | None = None
+
+    def run(self, stop: threading.Event, poll_seconds: float) -> None:
+        """Errors are logged and retried with growing pauses; nothing ends the loop but `stop`."""
+        pause = poll_seconds
+        while not stop.wait(pause):
+            try:
+                self.step()
+                pause = poll_seconds
+            except (ChainError, NotReady) as error:
+                pause = min(pause * 2, MAX_BACKOFF_SECONDS)
+                log.warning("batcher_paused", error=str(error), seconds=pause)
+            except Exception:
+                pause = MAX_BACKOFF_SECONDS
+                log.exception("batcher_failed")
+
+    def step(self) -> None:
+        for stored in self.store.open_batches():
+            try:
+                self._advance(stored)
+            except TransactionReverted as error:
+                # Somebody else was faster, or the chain is not ready for it: the next step sees which.
+                log.info("transaction_refused", batch=stored.batch_id.hex(), reason=error.reason)
+        self._seal_due()
+
+    def _seal_due(self) -> None:
+        waiting = self.store.unbatched(self.max_leaves)
+        if not waiting:
+            self._first_seen = None
+            return
+        if self._first_seen is None:
+            self._first_seen = time.monotonic()
+        waited = time.monotonic() - self._first_seen
+        if len(waiting) < self.max_leaves and waited < self.max_wait_seconds:
+            return
+        self._first_seen = None
+        root = merkle.root(leaves_of([answer.evidence for answer in waiting]))
+        batch_id = self.chain.batch_id_of(self.chain.address, root)
+        batch = sealed_batch(batch_id, self.model_id, waiting)
+        self.store.seal(batch, [answer.sequence for answer in waiting])
+        log.info("batch_sealed", batch=batch_id.hex(), answers=len(waiting))
+        self._advance(batch)
+
+    def _advance(self, stored: StoredBatch) -> None:
+        batch = self.chain.batch(stored.batch_id)
+        action = next_action(stored.state, batch, self.chain.block_number(), self.chain.timestamp())
+        handlers: dict[Action, Callable[[StoredBatch, Batch], None]] = {
+            Action.ANCHOR: self._anchor,
+            Action.NOTE_ANCHORED: lambda s, _: self.store.mark_anchored(s.batch_id),
+            Action.DRAW: lambda s, _: _ignore(self.chain.draw(s.batch_id)),
+            Action.EXPIRE: lambda s, _: _ignore(self.chain.expire(s.batch_id)),
+            Action.SETTLE: lambda s, _: _ignore(self.chain.settle(s.batch_id)),
+            Action.FINISH: self._finish,
+            Action.RETRY: self._retry,
+            Action.WAIT: lambda _s, _b: None,
+        }
+        handlers[action](stored, batch)
+        if action is not Action.WAIT:
+            log.info("batch_step", batch=stored.batch_id.hex(), action=action.value)
+
+    def _anchor(self, stored: StoredBatch, _batch: Batch) -> None:
+        if stored.challenge_id is None:
+            self.chain.anchor(stored.model_id, stored.root, len(stored.leaves))
+        else:
+            try:
+                self.chain.anchor_calibration(stored.challenge_id, stored.root)
+            except TransactionReverted:
+                # Too late, or answered otherwise: this challenge is lost, another can be asked for.
+                self.store.mark_void(stored.batch_id)
+                raise
+        self.store.mark_anchored(stored.batch_id)
+
+    def _finish(self, stored: StoredBatch, batch: Batch) -> None:
+        results = [batch.result(leaf) for leaf in range(len(stored.leaves))]
+        self.store.mark_settled(stored.batch_id, batch.accepted, batch.rejected, results)
+        log.info(
+            "batch_settled", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results)
+        )
+        if stored.challenge_id is None:
+            collect_earned(self.store, self.chain)
+
+    def _retry(self, stored: StoredBatch, _batch: Batch) -> None:
+        if stored.challenge_id is None:
+            self.store.mark_unsent(stored.batch_id)
+        else:
+            self.store.mark_void(stored.batch_id)
+
+
+def _ignore(_receipt: object) -> None:
+    """Turns a transaction into a handler's None."""

@@ -1,0 +1,105 @@
+"""Takes a calibration challenge: for nodes and verifiers alike.
+
+Asks for prompts, answers them with the operator's own engine, seals them as a batch and waits for the committee. The
+batcher must be running: it anchors the batch and sees it through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from trine.chain import Batch, BatchState, Chain, Model, Role
+from trine.errors import NotReady, TrineError
+from trine.protocol import merkle
+from trine.protocol.calibration import MAX_OUTPUT_TOKENS, parse_prompt_set, prompt_indices
+from trine.protocol.inputs import Input
+from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH
+from trine_node.answering import Accepted, Answering, Finished, render
+from trine_node.orders import Order
+from trine_node.store import StoredAnswer, leaves_of, sealed_batch
+
+log = structlog.get_logger()
+
+SEED_TIMEOUT_SECONDS = 300.0
+RESULT_TIMEOUT_SECONDS = 1800.0
+
+
+class CalibrationRejected(TrineError):
+    """The committee did not accept every answer."""
+
+
+def calibrate(
+    answering: Answering, role: Role, *, poll_seconds: float, stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Returns once the chain holds a valid calibration. Raises CalibrationRejected or NotReady."""
+    chain, model = answering.chain, answering.model
+    if chain.is_calibrated(chain.address, role, model.model_id):
+        return
+    challenge_id = chain.request_calibration(model.model_id, role)
+    challenge = chain.challenge(challenge_id)
+    log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
+    _wait(lambda: chain.block_number() > challenge.seed_block, SEED_TIMEOUT_SECONDS, poll_seconds, stopped, "the seed")
+    seed = chain.seal_calibration(challenge_id)
+    answers = [_answer(answering, prompt) for prompt in _prompts(chain, model, seed, challenge_id)]
+    batch_id = _seal(answering, answers, challenge_id)
+
+    def settled() -> bool:
+        return chain.batch(batch_id).state in (BatchState.SETTLED, BatchState.VOID)
+
+    _wait(settled, RESULT_TIMEOUT_SECONDS, poll_seconds, stopped, "the committee's verdict on the calibration")
+    if not chain.is_calibrated(chain.address, role, model.model_id):
+        raise CalibrationRejected(_why(chain.batch(batch_id)))
+    log.info("calibrated", role=role.name.lower())
+
+
+def _prompts(chain: Chain, model: Model, seed: bytes, challenge_id: bytes) -> list[Input]:
+    prompts = parse_prompt_set(model.prompts)
+    return [
+        prompts[i] for i in prompt_indices(seed, challenge_id, chain.prompts_per_challenge(), model.prompt_count)
+    ]
+
+
+def _answer(answering: Answering, prompt: Input) -> Finished:
+    order = Order(prompt, MAX_OUTPUT_TOKENS, stream=False, include_usage=False, signed=None)
+    accepted = Accepted(order, tuple(render(answering.engine, prompt)), ZERO_HASH, ZERO_ADDRESS)
+    for piece in answering.answer(accepted, lambda: False, store=False):
+        if isinstance(piece, Finished):
+            return piece
+    raise NotReady("the engine gave no answer to a calibration prompt")
+
+
+def _seal(answering: Answering, answers: list[Finished], challenge_id: bytes) -> bytes:
+    chain, store = answering.chain, answering.store
+    root = merkle.root(leaves_of([answer.evidence for answer in answers]))
+    batch_id = chain.batch_id_of(chain.address, root)
+    stored = [
+        StoredAnswer(0, answer.digest, answer.evidence, None, None, None) for answer in answers
+    ]
+    batch = sealed_batch(batch_id, answering.model.model_id, stored, challenge_id)
+    store.seal_new(batch, [(answer.digest, answer.evidence) for answer in answers])
+    return batch_id
+
+
+def _why(batch: Batch) -> str:
+    if batch.state == BatchState.VOID:
+        return "no committee judged the calibration: try again"
+    results = [batch.result(leaf) for leaf in range(batch.leaf_count)]
+    return (
+        f"{results.count('accept')} of {len(results)} calibration answers were accepted, {results.count('reject')} "
+        "rejected: check that the model's files and this machine's arithmetic are what the registry's policy expects"
+    )
+
+
+def _wait(
+    done: Callable[[], bool], timeout: float, poll: float, stopped: Callable[[], bool], what: str
+) -> None:
+    deadline = time.monotonic() + timeout
+    while not done():
+        if stopped():
+            raise NotReady(f"stopped while waiting for {what}")
+        if time.monotonic() > deadline:
+            raise NotReady(f"{what} did not come within {timeout:.0f} s")
+        time.sleep(poll)

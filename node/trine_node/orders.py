@@ -1,0 +1,220 @@
+"""From the JSON that a client posts to an order that the node may serve, or a refusal that says why.
+
+Pure but for the chain's answer to "what has this client deposited". Knows OpenAI's request fields; serves greedy
+decoding only and refuses, by name, whatever would ask for something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trine.errors import BadSignature, InvalidInput
+from trine.protocol.inputs import Input, chat_input, text_input
+from trine.protocol.messages import Domain, Request, Voucher, require_signer
+
+UNSUPPORTED = {
+    "logprobs": (None, False, 0),
+    "top_logprobs": (None, 0),
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "function_call": (None, "none"),
+    "response_format": (None, {"type": "text"}),
+    "stop": (None, []),
+    "suffix": (None, ""),
+    "echo": (None, False),
+    "best_of": (None, 1),
+    "logit_bias": (None, {}),
+    "audio": (None,),
+    "modalities": (None, ["text"]),
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "n": (None, 1),
+    "top_p": (None, 1),
+    "temperature": (None, 0),
+}
+"""Fields that change the answer, with the values under which they do not."""
+
+REASONS = {
+    "temperature": "answers are greedy so that they can be verified: send temperature 0 or leave it out",
+    "top_p": "answers are greedy so that they can be verified: send top_p 1 or leave it out",
+    "n": "answers are greedy, so several would be alike: send n 1 or leave it out",
+}
+
+
+class Refusal(InvalidInput):
+    """A request that is not served: HTTP status, OpenAI-style code and the parameter at fault."""
+
+    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """The client's signed wish and how it pays."""
+
+    request: Request
+    signature: bytes
+    voucher: Voucher | None
+    voucher_signature: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to answer."""
+
+    input: Input
+    max_tokens: int
+    stream: bool
+    include_usage: bool
+    signed: SignedRequest | None
+
+    @property
+    def is_chat(self) -> bool:
+        return self.input.messages is not None
+
+
+def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: int, limit_tokens: int) -> Order:
+    """Raises Refusal naming the parameter."""
+    if not isinstance(body, dict):
+        raise Refusal("the body must be a JSON object")
+    model = body.get("model")
+    if not isinstance(model, str):
+        raise Refusal("model is missing: name the model to ask", param="model")
+    if model != model_name:
+        raise Refusal(
+            f"the model {model!r} is not served here, {model_name!r} is", status=404, code="model_not_found", param="model"
+        )
+    for field, harmless in UNSUPPORTED.items():
+        value = body.get(field)
+        if value not in harmless or isinstance(value, bool) and value not in [h for h in harmless if h is value]:
+            reason = REASONS.get(field, f"{field} is not supported")
+            raise Refusal(reason, code="unsupported_value", param=field)
+    try:
+        asked = _chat(body) if chat else text_input(body.get("prompt"))
+    except InvalidInput as error:
+        raise Refusal(str(error), param="messages" if chat else "prompt") from None
+    options = body.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise Refusal("stream_options must be an object", param="stream_options")
+    return Order(
+        input=asked,
+        max_tokens=_max_tokens(body, default_max_tokens, limit_tokens),
+        stream=_flag(body, "stream"),
+        include_usage=options.get("include_usage") is True,
+        signed=_signed(body.get("trine")),
+    )
+
+
+def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> bytes:
+    """Digest of the order's signed request. Raises Refusal unless it is for exactly this order."""
+    signed = order.signed
+    if signed is None:
+        raise Refusal(
+            "this node serves signed requests only: use the Trine client, or send `trine.request` and its signature",
+            status=402,
+            code="signed_request_required",
+        )
+    request = signed.request
+    digest = request.digest(domain)
+    try:
+        require_signer(digest, signed.signature, request.client, "request")
+    except BadSignature as error:
+        raise Refusal(str(error), status=401, code="bad_signature", param="trine") from None
+    faults = {
+        "modelId is not this model's": request.model_id != model_id,
+        "inputHash is not the hash of the messages sent": request.input_hash != order.input.hash(),
+        f"maxTokens is {request.max_tokens}, the body asks for {order.max_tokens}": request.max_tokens
+        != order.max_tokens,
+        f"the deadline {request.deadline} has passed": request.deadline < now,
+    }
+    for fault, present in faults.items():
+        if present:
+            raise Refusal(f"signed request: {fault}", code="request_mismatch", param="trine")
+    return digest
+
+
+def check_voucher(
+    signed: SignedRequest, *, domain: Domain, node: str, owed_wei: int, worst_fee_wei: int, covered_wei: int
+) -> None:
+    """Raises Refusal (402) unless the voucher pays for what is owed and the worst case of this answer.
+
+    `covered_wei` is what the client's deposit can still cover in all: collected so far plus balance.
+    """
+    request = signed.request
+    if worst_fee_wei > request.max_fee_wei:
+        raise Refusal(
+            f"the answer may cost {worst_fee_wei} wei, the request allows {request.max_fee_wei}",
+            status=402,
+            code="max_fee_too_low",
+            param="trine",
+        )
+    required = owed_wei + worst_fee_wei
+    if required == 0:
+        return
+    voucher, signature = signed.voucher, signed.voucher_signature
+    if voucher is None or signature is None:
+        raise Refusal(f"a voucher over {required} wei is needed", status=402, code="voucher_required", param="trine")
+    if voucher.payer.lower() != request.client.lower() or voucher.payee.lower() != node.lower():
+        raise Refusal("the voucher must be from the request's client to this node", status=402, code="voucher_mismatch")
+    try:
+        require_signer(voucher.digest(domain), signature, voucher.payer, "voucher")
+    except BadSignature as error:
+        raise Refusal(str(error), status=401, code="bad_signature", param="trine") from None
+    if voucher.cumulative_wei < required:
+        raise Refusal(
+            f"the voucher is over {voucher.cumulative_wei} wei, {owed_wei} are owed and this answer may cost "
+            f"{worst_fee_wei}",
+            status=402,
+            code="voucher_too_low",
+        )
+    if covered_wei < required:
+        raise Refusal(
+            f"the deposit covers {covered_wei} wei in all, {required} are needed: deposit more",
+            status=402,
+            code="deposit_too_low",
+        )
+
+
+def _chat(body: dict[str, Any]) -> Input:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise InvalidInput("messages must be a list of objects with role and content")
+    return chat_input(messages)
+
+
+def _max_tokens(body: dict[str, Any], default: int, limit: int) -> int:
+    for field in ("max_completion_tokens", "max_tokens"):
+        value = body.get(field)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
+            raise Refusal(f"{field} must be a whole number from 1 to {limit}", param=field)
+        return value
+    return default
+
+
+def _flag(body: dict[str, Any], field: str) -> bool:
+    value = body.get(field)
+    if value not in (None, False, True):
+        raise Refusal(f"{field} must be true or false", param=field)
+    return value is True
+
+
+def _signed(extra: Any) -> SignedRequest | None:
+    if extra is None:
+        return None
+    try:
+        voucher = extra.get("voucher")
+        return SignedRequest(
+            request=Request.from_json(extra["request"]),
+            signature=bytes.fromhex(str(extra["signature"]).removeprefix("0x")),
+            voucher=Voucher.from_json(voucher["voucher"]) if voucher else None,
+            voucher_signature=bytes.fromhex(str(voucher["signature"]).removeprefix("0x")) if voucher else None,
+        )
+    except (InvalidInput, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(f"trine: malformed signed request: {error}", param="trine") from None

@@ -1,0 +1,84 @@
+"""All settings of a node, once. Precedence: argument > environment (TRINE_NODE_*) > TOML file > default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from trine.errors import InvalidInput
+
+
+class Limits(BaseModel):
+    """Bounds on what one client can ask of the service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_body_bytes: int = Field(2 << 20, ge=1024, le=64 << 20)
+    default_max_tokens: int = Field(256, ge=1, le=1 << 17)
+    max_tokens: int = Field(2048, ge=1, le=1 << 17)
+    max_waiting: int = Field(32, ge=0, le=10_000)
+    request_timeout_seconds: float = Field(600, gt=0, le=86_400)
+
+
+class OperatorSettings(BaseSettings):
+    """What node and verifier have in common."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    rpc_url: str = "http://127.0.0.1:8545"
+    deployment: Path = Field(description="JSON file with the contracts' addresses")
+    keystore: Path = Field(description="Web3 Secret Storage file")
+    password_file: Path = Field(description="file whose first line opens the keystore")
+    model: str = Field(description="name of a registered model")
+    dtype: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    device: str = "cpu"
+    threads: int | None = Field(None, ge=1, le=1024)
+    store_url: str = "sqlite:///trine.sqlite"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65_535)
+    public_url: str | None = Field(None, description="what is registered on-chain; default http://host:port")
+    calibrate: bool = True
+    poll_seconds: float = Field(1.0, gt=0, le=60)
+
+    @property
+    def endpoint(self) -> str:
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @classmethod
+    def load(cls, file: Path | None = None, **arguments: Any) -> Self:
+        """Raises InvalidInput naming every setting that is missing, unknown or out of range."""
+        chosen = {name: value for name, value in arguments.items() if value is not None}
+        source = {**cls.model_config, "toml_file": file}
+        configured = type(cls.__name__, (cls,), {"model_config": source, "__module__": cls.__module__})
+        try:
+            return configured(**chosen)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise InvalidInput(f"settings: {faults}") from None
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"settings: cannot read {file}: {error}") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class NodeSettings(OperatorSettings):
+    """Everything a node can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="TRINE_NODE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    allow_unsigned: bool = Field(False, description="serve requests without signature and payment, for free")
+    batch_max_leaves: int = Field(256, ge=1, le=256)
+    batch_max_wait_seconds: float = Field(10.0, ge=0, le=86_400)
+    limits: Limits = Limits()
