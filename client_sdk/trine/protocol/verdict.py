@@ -1,6 +1,140 @@
+"""The verdict on one answer: a pure function of the claim, the verifier's recomputation and the model's policy.
+
+Three outcomes. REJECT means that the statistics, or the answer's own structure, are beyond what any honest engine of
+the claimed class produces; INCONCLUSIVE that they fell between the honest and the cheating bound, or that the pair of
+classes was never calibrated; ACCEPT everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-@dataclass(frozen=True)
+from enum import StrEnum
+
+from trine.errors import InvalidInput
+from trine.protocol import fingerprint
+from trine.protocol.messages import FinishReason
+from trine.protocol.policy import Policy
+
+
+class Outcome(StrEnum):
+    ACCEPT = "accept"
+    REJECT = "reject"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Reason(StrEnum):
+    """Why. The string is what logs, stores and reports show."""
+
+    HONEST = "honest"
+    STRUCTURE = "structure"  # tokens, fingerprint and finish reason contradict each other
+    MARGIN = "margin"  # a token that the model would not have chosen
+    AMPLITUDE = "amplitude"  # hidden states of another model
+    BETWEEN = "between bounds"
+    UNCALIBRATED = "uncalibrated pair"
+    BINDING = "binding"  # not the bytes that the root fixed, or not what the client asked (see `evidence`)
+    PROMPT = "prompt"  # prompt tokens are not the rendering of the client's input
+    WITHHELD = "withheld"  # the node did not show the evidence in time
+
+
+@dataclass(frozen=True, slots=True)
 class Recomputation:
-    words: tuple
-    magnitudes: tuple
-    margins: tuple
+    """A verifier's own pass over prompt and claimed answer; one entry a token."""
+
+    words: tuple[bytes, ...]  # 32 bytes each
+    magnitudes: tuple[bytes, ...]  # 256 bytes each, see `fingerprint.flip_amplitude`
+    margins: tuple[float, ...]  # best logit minus the claimed token's, >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the node says, already bound to the anchored root."""
+
+    output_ids: tuple[int, ...]
+    words: tuple[bytes, ...]
+    finish_reason: int
+    max_tokens: int
+    engine_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome, reason and the statistics behind it (zero where nothing was recomputed)."""
+
+    outcome: Outcome
+    reason: Reason
+    tokens: int
+    amplitude: float = 0.0
+    flips: float = 0.0  # share of signs that differ, for readers; not decided on
+    worst_margin: float = 0.0
+    detail: str = ""
+
+
+def decide(
+    claim: Claim, recomputation: Recomputation, *, eos_ids: frozenset[int], verifier_class: str, policy: Policy
+) -> Verdict:
+    """Raises InvalidInput if the recomputation is not of this claim: a fault of the caller."""
+    if fault := structural_fault(claim, eos_ids):
+        return Verdict(Outcome.REJECT, Reason.STRUCTURE, len(claim.output_ids), detail=fault)
+    tokens = len(claim.output_ids)
+    if not len(recomputation.words) == len(recomputation.magnitudes) == len(recomputation.margins) == tokens:
+        raise InvalidInput("the recomputation has another number of tokens than the claim")
+    amplitude = mean_amplitude(claim.words, recomputation)
+    flips = sum(map(fingerprint.flipped, claim.words, recomputation.words)) / (tokens * fingerprint.BITS)
+    margin = max(recomputation.margins)
+
+    def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
+        return Verdict(outcome, reason, tokens, amplitude, flips, margin, detail)
+
+    bounds = policy.bounds(claim.engine_class, verifier_class)
+    if bounds is None:
+        pair = f"{claim.engine_class} against {verifier_class}"
+        return verdict(Outcome.INCONCLUSIVE, Reason.UNCALIBRATED, f"the policy has no bounds for {pair}")
+    accept, reject = bounds.accept_amplitude(tokens), bounds.reject_amplitude(tokens)
+    margin_accept, margin_reject = bounds.margin_accept_milli / 1000, bounds.margin_reject_milli / 1000
+    if margin > margin_reject:
+        where = recomputation.margins.index(margin)
+        return verdict(
+            Outcome.REJECT,
+            Reason.MARGIN,
+            f"token {where} lies {margin:.3f} logits below the model's choice, over {margin_reject:.3f}",
+        )
+    if amplitude > reject:
+        return verdict(
+            Outcome.REJECT, Reason.AMPLITUDE, f"flip amplitude {amplitude:.3e} is over {reject:.3e} for {tokens} tokens"
+        )
+    if margin > margin_accept or amplitude > accept:
+        return verdict(
+            Outcome.INCONCLUSIVE,
+            Reason.BETWEEN,
+            f"margin {margin:.3f} (honest to {margin_accept:.3f}), amplitude {amplitude:.3e} (honest to {accept:.3e})",
+        )
+    return verdict(Outcome.ACCEPT, Reason.HONEST, "")
+
+
+def mean_amplitude(words: Sequence[bytes], recomputation: Recomputation) -> float:
+    """Mean of `fingerprint.flip_amplitude` over the answer's tokens."""
+    total = sum(map(fingerprint.flip_amplitude, words, recomputation.words, recomputation.magnitudes))
+    return total / len(words)
+
+
+def structural_fault(claim: Claim, eos_ids: frozenset[int]) -> str | None:
+    """What in the claim contradicts itself, or None. Needs no model."""
+    tokens = claim.output_ids
+    if not tokens:
+        return "the answer has no tokens"
+    if len(claim.words) != len(tokens):
+        return f"{len(claim.words)} fingerprint words for {len(tokens)} tokens"
+    if len(tokens) > claim.max_tokens:
+        return f"{len(tokens)} tokens where at most {claim.max_tokens} were asked for"
+    if any(token in eos_ids for token in tokens[:-1]):
+        return "the answer goes on after an end-of-sequence token"
+    ended = tokens[-1] in eos_ids
+    if claim.finish_reason == FinishReason.STOP:
+        return None if ended else "finish reason is stop, but the last token does not end the sequence"
+    if claim.finish_reason == FinishReason.LENGTH:
+        if ended:
+            return "finish reason is length, but the last token ends the sequence"
+        short = len(tokens) != claim.max_tokens
+        return f"finish reason is length after {len(tokens)} of {claim.max_tokens} tokens" if short else None
+    return f"unknown finish reason {claim.finish_reason}"

@@ -16,7 +16,6 @@ from trine.errors import InvalidInput
 from trine.protocol import fingerprint
 from trine.protocol.verdict import Recomputation
 from trine_node.engines.base import EngineError, NumericalFault, Step, TokenOutOfRange, validate
-from trine_node.engines.single_row import speed_up_single_rows
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHUNK_TOKENS = 512
@@ -63,8 +62,6 @@ class TransformersEngine:
             folder, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
         )
         model.requires_grad_(False).eval().to(device)
-        if device == "cpu":
-            speed_up_single_rows(model)
         return cls(model, tokenizer, model_name=model_name, model_id=model_id, dtype=dtype)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -141,7 +138,7 @@ class TransformersEngine:
         bits = (projected >= 0).to(torch.uint8).reshape(-1, fingerprint.WORD_BYTES, 8)
         packed = (bits << _SHIFTS.to(bits.device)).sum(dim=-1, dtype=torch.uint8)
         scale = projected.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-30)
-        magnitudes = (projected.abs() / scale * 32).round().clamp_max(255).to(torch.uint8)
+        magnitudes = (projected.abs() / scale * fingerprint.MAGNITUDE_SCALE).round().clamp_max(255).to(torch.uint8)
         return (
             [bytes(row) for row in packed.cpu().numpy()],
             [bytes(row) for row in magnitudes.cpu().numpy()],

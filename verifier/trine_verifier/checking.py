@@ -1,0 +1,96 @@
+"""Checks one batch: binding, prompt, then the model. No chain access beyond what it is handed; nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from trine.errors import InvalidInput
+from trine.protocol import fingerprint
+from trine.protocol.calibration import MAX_OUTPUT_TOKENS
+from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault, parsed_input
+from trine.protocol.inputs import Input
+from trine.protocol.policy import Policy
+from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, structural_fault
+from trine.protocol.votes import Vote
+from trine_node.answering import render
+from trine_node.engines.base import Engine
+from trine_verifier.evidence import Shown
+
+log = structlog.get_logger()
+
+
+def check_batch(
+    shown: Shown,
+    anchor: Anchor,
+    engine: Engine,
+    policy: Policy,
+    challenge: Sequence[Input] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Verdict]:
+    """A verdict per leaf. `challenge` holds the prompts that a calibration batch had to answer, by leaf."""
+    if fault := leaves_fault(shown.leaves, anchor):
+        return withheld(anchor.leaf_count, fault)
+    verdicts = []
+    for index, (leaf, evidence) in enumerate(zip(shown.leaves, shown.answers, strict=True)):
+        if stopped():
+            raise InterruptedError
+        if isinstance(evidence, InvalidInput):
+            verdicts.append(Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence)))
+            continue
+        asked = challenge[index] if challenge else None
+        verdicts.append(check_leaf(evidence, index, leaf, anchor, engine, policy, asked))
+    return verdicts
+
+
+def check_leaf(
+    evidence: Evidence,
+    index: int,
+    leaf: bytes,
+    anchor: Anchor,
+    engine: Engine,
+    policy: Policy,
+    challenge: Input | None = None,
+) -> Verdict:
+    """The whole check of one answer, cheapest tests first."""
+    tokens = len(evidence.output_ids)
+    if fault := binding_fault(evidence, index, leaf, anchor):
+        return Verdict(Outcome.REJECT, Reason.BINDING, tokens, detail=fault)
+    asked = parsed_input(evidence)
+    if challenge is not None and (asked != challenge or evidence.receipt.max_tokens != MAX_OUTPUT_TOKENS):
+        return Verdict(Outcome.REJECT, Reason.PROMPT, tokens, detail="not the challenge's prompt")
+    try:
+        rendered = tuple(render(engine, asked))
+        if rendered != evidence.prompt_ids:
+            return Verdict(
+                Outcome.REJECT, Reason.PROMPT, tokens, detail="prompt tokens are not the rendering of the input"
+            )
+        claim = Claim(
+            output_ids=evidence.output_ids,
+            words=tuple(fingerprint.decode(evidence.fingerprint)),
+            finish_reason=evidence.receipt.finish_reason,
+            max_tokens=evidence.receipt.max_tokens,
+            engine_class=evidence.receipt.engine_class_name,
+        )
+        if fault := structural_fault(claim, engine.eos_ids):
+            return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
+        recomputation = engine.check(evidence.prompt_ids, evidence.output_ids)
+        return decide(
+            claim, recomputation, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy
+        )
+    except InvalidInput as error:
+        # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
+        return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))
+
+
+def withheld(leaf_count: int, detail: str) -> list[Verdict]:
+    """What a batch deserves whose evidence is not shown, or is not what was anchored."""
+    return [Verdict(Outcome.REJECT, Reason.WITHHELD, 0, detail=detail)] * leaf_count
+
+
+def vote_of(verdicts: Sequence[Verdict]) -> Vote:
+    """The two words of a batch's verdicts."""
+    accepts = sum(1 << i for i, v in enumerate(verdicts) if v.outcome is Outcome.ACCEPT)
+    rejects = sum(1 << i for i, v in enumerate(verdicts) if v.outcome is Outcome.REJECT)
+    return Vote(accepts, rejects)

@@ -1,0 +1,33 @@
+"""`trine verifier …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trine.cli.output import fail_cleanly
+from trine_node.logs import configure_logs
+from trine_verifier.settings import VerifierSettings
+
+app = typer.Typer(help="Re-check others' answers and vote on them.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `run` a subcommand."""
+
+
+@app.command()
+@fail_cleanly
+def run(
+    config: Annotated[Path | None, typer.Option(help="TOML file with the settings.", exists=True, dir_okay=False)] = None,
+    port: Annotated[int | None, typer.Option(help="Port to serve calibration evidence on.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+) -> None:
+    """Votes until stopped; calibrates first if the chain holds no valid calibration."""
+    from trine_verifier.run import run_verifier
+
+    configure_logs()
+    run_verifier(VerifierSettings.load(config, port=port, dtype=dtype))

@@ -1,0 +1,74 @@
+"""Fetches a batch's evidence from the node that anchored it. Trusts nothing: sizes and times are bounded."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from trine.chain import Batch, Chain
+from trine.errors import InvalidInput, NodeError, NodeUnreachable
+from trine.protocol.access import access_digest, access_header
+from trine.protocol.evidence import Evidence
+
+MAX_BYTES = 256 << 20
+TIMEOUT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the node showed: leaf hashes, and per leaf its evidence or why it cannot be read."""
+
+    leaves: list[bytes]
+    answers: list[Evidence | InvalidInput]
+
+
+def fetch(chain: Chain, batch: Batch) -> Shown:
+    """Raises NodeUnreachable, NodeError or InvalidInput; any of them may pass on a later try."""
+    endpoint = chain.endpoint_of(batch.node)
+    if urlsplit(endpoint).scheme not in ("http", "https"):
+        raise NodeUnreachable(f"{batch.node} registered no endpoint that can be asked: {endpoint!r}")
+    at = int(time.time())
+    header = access_header(at, chain.sign(access_digest(chain.domain, batch.batch_id, at)))
+    url = f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence"
+    return _read(_get(url, {"authorization": header}))
+
+
+def _get(url: str, headers: dict[str, str]) -> Any:
+    try:
+        with httpx2.stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=False) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise NodeError(f"{url} sends more than {MAX_BYTES} bytes")
+    except httpx2.HTTPError as error:
+        raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
+    if response.status_code != 200:
+        raise NodeError(f"{url} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
+    try:
+        return json.loads(bytes(body))
+    except ValueError as error:
+        raise InvalidInput(f"{url} sends no JSON: {error}") from None
+
+
+def _read(document: Any) -> Shown:
+    try:
+        leaves = [bytes.fromhex(leaf.removeprefix("0x")) for leaf in document["leaves"]]
+        answers = document["answers"]
+        if any(len(leaf) != 32 for leaf in leaves) or len(answers) != len(leaves) or len(leaves) > 256:
+            raise ValueError("leaves and answers do not match")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"evidence is malformed: {error}") from None
+    return Shown(leaves, [_answer(answer) for answer in answers])
+
+
+def _answer(document: Any) -> Evidence | InvalidInput:
+    try:
+        return Evidence.from_json(document)
+    except InvalidInput as error:
+        return error

@@ -1,0 +1,53 @@
+"""A verifier's process: wiring, start and orderly end. No decisions."""
+
+from __future__ import annotations
+
+import structlog
+
+from trine.chain import Role
+from trine_node.answering import Answering
+from trine_node.batcher import Batcher
+from trine_node.calibrate import calibrate
+from trine_node.operator import BackgroundServer, Worker, open_operator
+from trine_node.run import stop_on_signals
+from trine_node.service import create_evidence_app
+from trine_verifier.settings import VerifierSettings
+from trine_verifier.store import VerifierStore
+from trine_verifier.voting import Voting
+
+log = structlog.get_logger()
+
+
+def run_verifier(settings: VerifierSettings) -> None:
+    """Votes until SIGTERM or SIGINT. Calibrates itself first, voting meanwhile on others who do."""
+    stop = stop_on_signals()
+    operator = open_operator(settings, Role.VERIFIER)
+    chain, model = operator.chain, operator.model
+    operator.store.close()
+    store = VerifierStore(settings.store_url)
+    reason: list[str | None] = ["starting"]
+    server = BackgroundServer(create_evidence_app(store, chain, lambda: reason[0]), settings.host, settings.port)
+    server.start()
+    voting = Voting(chain, store, operator.engine, model.model_id, stop)
+    batcher = Batcher(store, chain, model.model_id, max_leaves=1, max_wait_seconds=0)
+    workers = [
+        Worker("voting", lambda: voting.run(settings.poll_seconds)),
+        Worker("batcher", lambda: batcher.run(stop, settings.poll_seconds)),
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        if settings.calibrate:
+            reason[0] = "calibrating: the committee has not passed this verifier yet"
+            answering = Answering(operator.engine, chain, store, model, allow_unsigned=True)
+            calibrate(answering, Role.VERIFIER, poll_seconds=settings.poll_seconds, stopped=stop.is_set)
+        reason[0] = None
+        log.info("verifier_ready", address=chain.address)
+        stop.wait()
+    finally:
+        log.info("verifier_stopping")
+        stop.set()
+        for worker in workers:
+            worker.join()
+        server.stop()
+        store.close()

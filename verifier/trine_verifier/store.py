@@ -1,0 +1,102 @@
+"""A verifier's votes: written, with their salts, before they are committed. Without the salt a vote cannot be revealed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import String, Text, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from trine.protocol.verdict import Verdict
+from trine.protocol.votes import Vote
+from trine_node.store import Base, Store
+
+
+class VoteRow(Base):
+    """One seat of ours: batch and round name it."""
+
+    __tablename__ = "votes"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    accepts: Mapped[str] = mapped_column(String(64))
+    rejects: Mapped[str] = mapped_column(String(64))
+    salt: Mapped[str] = mapped_column(String(64))
+    verdicts: Mapped[str] = mapped_column(Text)
+
+
+class CursorRow(Base):
+    """How far the chain has been read."""
+
+    __tablename__ = "cursors"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    block: Mapped[int]
+
+
+class DutyRow(Base):
+    """Seats that were drawn and are not over."""
+
+    __tablename__ = "duties"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVote:
+    vote: Vote
+    salt: bytes
+    verdicts: list[dict[str, Any]]
+
+
+class VerifierStore(Store):
+    """The node's store (a verifier's own calibration batches) and the votes."""
+
+    def cursor(self, default: int) -> int:
+        with self._sessions() as session:
+            row = session.get(CursorRow, "draws")
+            return row.block if row else default
+
+    def note_draws(self, block: int, duties: list[tuple[bytes, int]]) -> None:
+        """Duties and the cursor move together."""
+        with self.writing() as session:
+            for batch_id, round_ in duties:
+                if session.get(DutyRow, (batch_id.hex(), round_)) is None:
+                    session.add(DutyRow(batch_id=batch_id.hex(), round=round_))
+            row = session.get(CursorRow, "draws")
+            if row is None:
+                session.add(CursorRow(name="draws", block=block))
+            else:
+                row.block = block
+
+    def duties(self) -> list[tuple[bytes, int]]:
+        with self._sessions() as session:
+            return [(bytes.fromhex(row.batch_id), row.round) for row in session.scalars(select(DutyRow))]
+
+    def end_duty(self, batch_id: bytes, round_: int) -> None:
+        with self.writing() as session:
+            row = session.get(DutyRow, (batch_id.hex(), round_))
+            if row is not None:
+                session.delete(row)
+
+    def save_vote(self, batch_id: bytes, round_: int, vote: Vote, salt: bytes, verdicts: list[Verdict]) -> None:
+        """Durable on return: only then may the commitment be sent. A second vote on the same seat is refused."""
+        with self.writing() as session:
+            session.add(
+                VoteRow(
+                    batch_id=batch_id.hex(),
+                    round=round_,
+                    accepts=f"{vote.accepts:x}",
+                    rejects=f"{vote.rejects:x}",
+                    salt=salt.hex(),
+                    verdicts=json.dumps([asdict(verdict) for verdict in verdicts]),
+                )
+            )
+
+    def vote(self, batch_id: bytes, round_: int) -> StoredVote | None:
+        with self._sessions() as session:
+            row = session.get(VoteRow, (batch_id.hex(), round_))
+            if row is None:
+                return None
+            vote = Vote(int(row.accepts, 16), int(row.rejects, 16))
+            return StoredVote(vote, bytes.fromhex(row.salt), json.loads(row.verdicts))
