@@ -10,6 +10,7 @@ struct Receipt {
     bytes32 inputHash; // keccak256 of the canonical JSON of what the client asked
     bytes32 promptHash; // keccak256 of the prompt's token ids, 4 bytes big-endian each
     bytes32 outputHash; // the same of the answer's token ids
+    bytes32 textHash; // keccak256 of the answer's text as the client gets it, UTF-8
     bytes32 fingerprintHash; // keccak256 of the fingerprint
     uint32 promptTokens;
     uint32 outputTokens;
@@ -26,7 +27,7 @@ library LeafLib {
     uint256 internal constant DEPTH = 8;
 
     bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
-        "Receipt(bytes32 requestHash,address client,address node,bytes32 modelId,bytes32 inputHash,bytes32 promptHash,bytes32 outputHash,bytes32 fingerprintHash,uint32 promptTokens,uint32 outputTokens,uint32 maxTokens,uint8 finishReason,bytes32 engineClass,uint256 feeWei,uint64 issuedAt)"
+        "Receipt(bytes32 requestHash,address client,address node,bytes32 modelId,bytes32 inputHash,bytes32 promptHash,bytes32 outputHash,bytes32 textHash,bytes32 fingerprintHash,uint32 promptTokens,uint32 outputTokens,uint32 maxTokens,uint8 finishReason,bytes32 engineClass,uint256 feeWei,uint64 issuedAt)"
     );
 
     /// @notice EIP-712 struct hash.

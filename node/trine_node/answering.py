@@ -22,6 +22,7 @@ from trine.protocol.messages import (
     FinishReason,
     Receipt,
     engine_class_bytes,
+    text_hash,
 )
 from trine.protocol.tokens import tokens_hash
 from trine_node.engines.base import Engine, Step
@@ -148,6 +149,7 @@ class Answering:
         output_ids = tuple(step.token_id for step in steps)
         encoded = fingerprint.encode([step.word for step in steps])
         canonical = order.input.canonical()
+        text = self.engine.decode(output_ids)
         tokens = len(accepted.prompt_ids) + len(output_ids)
         stopped = output_ids[-1] in self.engine.eos_ids
         receipt = Receipt(
@@ -158,6 +160,7 @@ class Answering:
             input_hash=bytes(keccak(canonical)),
             prompt_hash=tokens_hash(accepted.prompt_ids),
             output_hash=tokens_hash(output_ids),
+            text_hash=text_hash(text),
             fingerprint_hash=bytes(keccak(encoded)),
             prompt_tokens=len(accepted.prompt_ids),
             output_tokens=len(output_ids),
@@ -177,7 +180,7 @@ class Answering:
             request=signed.request if signed else None,
             request_signature=signed.signature if signed else None,
         )
-        return Finished(receipt.struct_hash(), evidence, self.engine.decode(output_ids))
+        return Finished(receipt.struct_hash(), evidence, text)
 
     def recall(self, stored: StoredAnswer) -> Finished:
         """An answer that was given before."""

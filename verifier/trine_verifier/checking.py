@@ -11,6 +11,7 @@ from trine.protocol import fingerprint
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS
 from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault, parsed_input
 from trine.protocol.inputs import Input
+from trine.protocol.messages import text_hash
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, structural_fault
 from trine.protocol.votes import Vote
@@ -75,6 +76,8 @@ def check_leaf(
         )
         if fault := structural_fault(claim, engine.eos_ids):
             return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
+        if text_hash(engine.decode(evidence.output_ids)) != evidence.receipt.text_hash:
+            return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
         recomputation = engine.check(evidence.prompt_ids, evidence.output_ids)
         return decide(
             claim, recomputation, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy

@@ -127,7 +127,10 @@ class Request(_TypedStruct):
 
 @dataclass(frozen=True, slots=True)
 class Receipt(_TypedStruct):
-    """What a node signs for one answer. `LeafLib.sol` describes the fields."""
+    """What a node signs for one answer. `LeafLib.sol` describes the fields.
+
+    The client has no tokenizer: `text_hash` binds the text it was given to the token ids that verifiers check.
+    """
 
     NAME = "Receipt"
     FIELDS = (
@@ -138,6 +141,7 @@ class Receipt(_TypedStruct):
         ("inputHash", "bytes32"),
         ("promptHash", "bytes32"),
         ("outputHash", "bytes32"),
+        ("textHash", "bytes32"),
         ("fingerprintHash", "bytes32"),
         ("promptTokens", "uint32"),
         ("outputTokens", "uint32"),
@@ -155,6 +159,7 @@ class Receipt(_TypedStruct):
     input_hash: bytes
     prompt_hash: bytes
     output_hash: bytes
+    text_hash: bytes
     fingerprint_hash: bytes
     prompt_tokens: int
     output_tokens: int
@@ -179,6 +184,11 @@ class Voucher(_TypedStruct):
     payer: str
     payee: str
     cumulative_wei: int
+
+
+def text_hash(text: str) -> bytes:
+    """keccak256 of the text's UTF-8 bytes."""
+    return bytes(keccak(text.encode("utf-8")))
 
 
 def engine_class_bytes(name: str) -> bytes:

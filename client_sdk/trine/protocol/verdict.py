@@ -34,6 +34,7 @@ class Reason(StrEnum):
     UNCALIBRATED = "uncalibrated pair"
     BINDING = "binding"  # not the bytes that the root fixed, or not what the client asked (see `evidence`)
     PROMPT = "prompt"  # prompt tokens are not the rendering of the client's input
+    TEXT = "text"  # the text that the client was given is not that of the tokens
     WITHHELD = "withheld"  # the node did not show the evidence in time
 
 

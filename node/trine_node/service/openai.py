@@ -244,7 +244,6 @@ def _promise(finished: Finished) -> dict[str, Any]:
         "receipt": finished.evidence.receipt.to_json(),
         "signature": "0x" + finished.evidence.receipt_signature.hex(),
         "receiptDigest": "0x" + finished.digest.hex(),
-        "text": finished.text,
     }
 
 

@@ -1,0 +1,75 @@
+"""`trine ask`: one question, its answer and, on request, its certificate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trine._client import Client
+from trine.chain import Deployment, load_keystore
+from trine.cli.options import (
+    DEFAULT_DEPLOYMENT,
+    DEFAULT_RPC_URL,
+    AsJson,
+    DeploymentFile,
+    Keystore,
+    PasswordFile,
+    RpcUrl,
+)
+from trine.cli.output import err, fail_cleanly, print_json, tokens
+from trine.errors import InvalidInput, VerificationFailed
+
+
+@fail_cleanly
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    model: Annotated[str | None, typer.Option(help="Name of a registered model.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
+    node: Annotated[str | None, typer.Option(help="Endpoint of the node to ask; default: the best known.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the verifiers' certificate.")] = True,
+    save: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+    json: AsJson = False,
+) -> None:
+    """Asks a node, streams the answer, checks the receipt and waits for the certificate."""
+    if keystore is None or password_file is None:
+        raise InvalidInput("asking is paid: pass --keystore and --password-file of an account with a deposit")
+    account = load_keystore(keystore, password_file)
+    with Client(
+        rpc_url=rpc_url, deployment=Deployment.load(deployment), account=account, node=node
+    ) as client:
+        stream = client.stream(question, model=model, max_tokens=max_tokens)
+        for text in stream:
+            if not json:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        answer = stream.answer
+        if answer is None:
+            raise VerificationFailed("the stream ended without a receipt")
+        if not json:
+            sys.stdout.write("\n")
+            err.print(f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s")
+        certificate = client.certify(answer) if wait else None
+    if certificate and save:
+        import json as json_module
+
+        save.write_text(json_module.dumps(certificate.to_json(), indent=2) + "\n")
+    if json:
+        print_json(
+            {
+                "text": answer.text,
+                "receipt": answer.receipt.to_json(),
+                "certificate": certificate.to_json() if certificate else None,
+                "result": certificate.result if certificate else None,
+            }
+        )
+    elif certificate:
+        err.print(f"verified: {certificate.result} (batch 0x{certificate.batch_id.hex()}, leaf {certificate.index})")
+    if certificate and certificate.result != "accept":
+        raise VerificationFailed(f"the verifiers' result is {certificate.result}: do not use this answer")

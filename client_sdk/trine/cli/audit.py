@@ -1,0 +1,107 @@
+"""`trine audit …`: anybody's look at anybody's record."""
+
+from __future__ import annotations
+
+import json as json_module
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from trine.audit import OperatorReport, Standing, operator_report
+from trine.chain import BatchState
+from trine.cli.options import (
+    DEFAULT_DEPLOYMENT,
+    DEFAULT_RPC_URL,
+    AsJson,
+    DeploymentFile,
+    RpcUrl,
+    read_chain,
+)
+from trine.cli.output import fail_cleanly, out, print_json, say, tokens
+from trine.errors import InvalidInput, NotReady
+from trine.protocol.certificate import Certificate
+
+app = typer.Typer(help="Read operators' records and check certificates.", no_args_is_help=True)
+
+
+@app.command()
+@fail_cleanly
+def operator(
+    address: Annotated[str, typer.Argument(help="Address of the operator.")],
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    json: AsJson = False,
+) -> None:
+    """Stake, calibration and reputation, with the batches behind them."""
+    report = operator_report(read_chain(rpc_url, deployment), address)
+    if json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+
+
+@app.command()
+@fail_cleanly
+def certificate(
+    file: Annotated[Path, typer.Argument(help="A certificate as JSON.", exists=True, dir_okay=False)],
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    json: AsJson = False,
+) -> None:
+    """Checks a stored certificate against the chain. Exit code 7 when it does not hold."""
+    chain = read_chain(rpc_url, deployment)
+    try:
+        held = Certificate.from_json(json_module.loads(file.read_text()))
+    except ValueError as error:
+        raise InvalidInput(f"{file}: {error}") from None
+    batch = chain.batch(held.batch_id)
+    if batch.state != BatchState.SETTLED:
+        raise NotReady(f"batch 0x{held.batch_id.hex()} is not settled on this chain")
+    held.verify(batch.root, batch.node, batch.accepted, batch.rejected)
+    if json:
+        print_json({"valid": True, "result": held.result, "node": batch.node})
+    else:
+        say(f"the certificate holds: {batch.node}'s answer, result {held.result}")
+
+
+def _print(report: OperatorReport) -> None:
+    stake = report.stake
+    say(f"operator   {report.operator}")
+    say(f"endpoint   {report.endpoint or '-'}")
+    say(
+        f"stake      {tokens(stake.active)} active ({tokens(stake.locked)} locked), "
+        f"{tokens(stake.unbonding)} unbonding"
+    )
+    say(f"as of      block {report.block}")
+    for standing in report.standings:
+        _print_standing(standing)
+    if report.slashes:
+        table = Table("block", "batch", "taken", title="slashes", title_justify="left")
+        for slash in report.slashes:
+            table.add_row(str(slash.block), "0x" + slash.batch_id.hex(), tokens(slash.taken_wei))
+        out.print(table)
+
+
+def _print_standing(standing: Standing) -> None:
+    reputation, calibration = standing.reputation, standing.calibration
+    say("")
+    say(f"{standing.role.name.lower()} of {standing.model_name}")
+    until = datetime.fromtimestamp(calibration.valid_until, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    say(
+        f"  calibration  {'valid until ' + until if standing.calibrated else 'none valid'} "
+        f"({calibration.leaves_passed} of {calibration.leaves} answers, {calibration.seconds_to_answer} s)"
+    )
+    say(
+        f"  reputation   {reputation.score_bps / 100:.2f} % ({reputation.accepted} accepted, "
+        f"{reputation.rejected} rejected, {reputation.missed} missed)"
+    )
+    if standing.work:
+        table = Table("block", "batch", "accepted", "rejected", "missed")
+        for work in standing.work:
+            table.add_row(
+                str(work.block), "0x" + work.batch_id.hex(), str(work.accepted), str(work.rejected), str(work.missed)
+            )
+        out.print(table)

@@ -1,0 +1,38 @@
+"""Options that several commands share, with their environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trine.chain import Chain, Deployment, load_keystore
+from trine.errors import InvalidInput
+
+RpcUrl = Annotated[str, typer.Option(envvar="TRINE_RPC_URL", help="JSON-RPC endpoint of the chain.")]
+DeploymentFile = Annotated[
+    Path, typer.Option("--deployment", envvar="TRINE_DEPLOYMENT", help="JSON file with the contracts' addresses.")
+]
+Keystore = Annotated[
+    Path | None, typer.Option(envvar="TRINE_KEYSTORE", help="Web3 Secret Storage file of the account.")
+]
+PasswordFile = Annotated[
+    Path | None, typer.Option(envvar="TRINE_PASSWORD_FILE", help="File whose first line opens the keystore.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+DEFAULT_RPC_URL = "http://127.0.0.1:8545"
+DEFAULT_DEPLOYMENT = Path(".trine/devnet/deployment.json")
+
+
+def read_chain(rpc_url: str, deployment: Path) -> Chain:
+    return Chain.connect(Deployment.load(deployment), rpc_url)
+
+
+def account_chain(rpc_url: str, deployment: Path, keystore: Path | None, password_file: Path | None) -> Chain:
+    """Raises InvalidInput naming the option that is missing."""
+    if keystore is None or password_file is None:
+        raise InvalidInput("this needs an account: pass --keystore and --password-file")
+    account = load_keystore(keystore, password_file)
+    return Chain.connect(Deployment.load(deployment), rpc_url, account)

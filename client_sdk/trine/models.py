@@ -1,0 +1,51 @@
+"""Models that Trine knows by name: what a deployer registers, shipped with the package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+from trine.errors import InvalidInput
+from trine.protocol.calibration import parse_prompt_set
+from trine.protocol.manifest import Manifest, model_id
+from trine.protocol.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """Everything that `ModelRegistry.register` takes."""
+
+    name: str
+    source: str
+    manifest: bytes
+    policy: bytes
+    prompts: bytes
+    prompt_count: int
+    price_per_token_wei: int
+
+    @property
+    def model_id(self) -> bytes:
+        return model_id(self.name, Manifest.from_bytes(self.manifest).content_hash())
+
+
+def load_record(name: str) -> ModelRecord:
+    """Raises InvalidInput for a name that is not shipped, or a record that is malformed."""
+    folder = resources.files("trine").joinpath("data", "models", name)
+    if "/" in name or not folder.is_dir():
+        raise InvalidInput(f"no record of a model {name!r} is shipped")
+    described = json.loads(folder.joinpath("model.json").read_text("utf-8"))
+    manifest = folder.joinpath("manifest.json").read_bytes().rstrip()
+    policy = folder.joinpath("policy.json").read_bytes().rstrip()
+    prompts = folder.joinpath("prompts.json").read_bytes()
+    Manifest.from_bytes(manifest)
+    Policy.from_bytes(policy)
+    return ModelRecord(
+        name=described["name"],
+        source=described["source"],
+        manifest=manifest,
+        policy=policy,
+        prompts=prompts,
+        prompt_count=len(parse_prompt_set(prompts)),
+        price_per_token_wei=int(described["pricePerTokenWei"]),
+    )
