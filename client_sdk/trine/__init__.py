@@ -1,8 +1,8 @@
 """Verifiable inference, for developers: ask, keep the receipt, check the certificate.
 
-    from trine import Client
-    answer = Client(rpc_url=…, deployment=…, account=…).chat("Why is the sky blue?", wait=True)
-    print(answer.text, answer.certificate.result)
+from trine import Client
+answer = Client(rpc_url=…, deployment=…, account=…).chat("Why is the sky blue?", wait=True)
+print(answer.text, answer.certificate.result)
 """
 
 from trine._answer import Answer

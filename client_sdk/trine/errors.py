@@ -1,19 +1,19 @@
 """Everything that Trine raises on purpose, in one tree.
 
-    TrineError
-    ├── InvalidInput            the caller's argument, file or setting is wrong
-    ├── ProtocolError           bytes from another party break the protocol
-    │   ├── BadSignature        a signature is not by the party it names
-    │   └── VerificationFailed  a receipt, proof or certificate does not hold
-    ├── NodeError               a node refused, failed or could not be reached
-    │   ├── NodeUnreachable
-    │   ├── NodeRefused         the node answered with an error; `status` and `code` say which
-    │   └── PaymentRequired
-    ├── ChainError
-    │   ├── ChainUnreachable
-    │   ├── WrongChain
-    │   └── TransactionReverted `reason` is the contract's error with its arguments
-    └── NotReady                waited as long as allowed, and it is not there yet
+TrineError
+├── InvalidInput            the caller's argument, file or setting is wrong
+├── ProtocolError           bytes from another party break the protocol
+│   ├── BadSignature        a signature is not by the party it names
+│   └── VerificationFailed  a receipt, proof or certificate does not hold
+├── NodeError               a node refused, failed or could not be reached
+│   ├── NodeUnreachable
+│   ├── NodeRefused         the node answered with an error; `status` and `code` say which
+│   └── PaymentRequired
+├── ChainError
+│   ├── ChainUnreachable
+│   ├── WrongChain
+│   └── TransactionReverted `reason` is the contract's error with its arguments
+└── NotReady                waited as long as allowed, and it is not there yet
 """
 
 from __future__ import annotations

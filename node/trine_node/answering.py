@@ -81,9 +81,7 @@ class Answering:
             )
         if order.signed is None and self.allow_unsigned:
             return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
-        digest = check_signed(
-            order, domain=self.chain.domain, model_id=self.model.model_id, now=int(time.time())
-        )
+        digest = check_signed(order, domain=self.chain.domain, model_id=self.model.model_id, now=int(time.time()))
         signed = order.signed
         if signed is None:
             raise AssertionError("check_signed refuses unsigned orders")

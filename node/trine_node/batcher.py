@@ -15,9 +15,9 @@ import structlog
 
 from trine.chain import Batch, BatchState, Chain
 from trine.errors import ChainError, NotReady, TransactionReverted
+from trine.protocol import merkle
 from trine_node.payments import collect_earned
 from trine_node.store import Store, StoredBatch, leaves_of, sealed_batch
-from trine.protocol import merkle
 
 log = structlog.get_logger()
 
@@ -145,9 +145,7 @@ class Batcher:
     def _finish(self, stored: StoredBatch, batch: Batch) -> None:
         results = [batch.result(leaf) for leaf in range(len(stored.leaves))]
         self.store.mark_settled(stored.batch_id, batch.accepted, batch.rejected, results)
-        log.info(
-            "batch_settled", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results)
-        )
+        log.info("batch_settled", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results))
         if stored.challenge_id is None:
             collect_earned(self.store, self.chain)
 

@@ -57,9 +57,7 @@ def calibrate(
 
 def _prompts(chain: Chain, model: Model, seed: bytes, challenge_id: bytes) -> list[Input]:
     prompts = parse_prompt_set(model.prompts)
-    return [
-        prompts[i] for i in prompt_indices(seed, challenge_id, chain.prompts_per_challenge(), model.prompt_count)
-    ]
+    return [prompts[i] for i in prompt_indices(seed, challenge_id, chain.prompts_per_challenge(), model.prompt_count)]
 
 
 def _answer(answering: Answering, prompt: Input) -> Finished:
@@ -75,9 +73,7 @@ def _seal(answering: Answering, answers: list[Finished], challenge_id: bytes) ->
     chain, store = answering.chain, answering.store
     root = merkle.root(leaves_of([answer.evidence for answer in answers]))
     batch_id = chain.batch_id_of(chain.address, root)
-    stored = [
-        StoredAnswer(0, answer.digest, answer.evidence, None, None, None) for answer in answers
-    ]
+    stored = [StoredAnswer(0, answer.digest, answer.evidence, None, None, None) for answer in answers]
     batch = sealed_batch(batch_id, answering.model.model_id, stored, challenge_id)
     store.seal_new(batch, [(answer.digest, answer.evidence) for answer in answers])
     return batch_id
@@ -93,9 +89,7 @@ def _why(batch: Batch) -> str:
     )
 
 
-def _wait(
-    done: Callable[[], bool], timeout: float, poll: float, stopped: Callable[[], bool], what: str
-) -> None:
+def _wait(done: Callable[[], bool], timeout: float, poll: float, stopped: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + timeout
     while not done():
         if stopped():

@@ -87,11 +87,14 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
         raise Refusal("model is missing: name the model to ask", param="model")
     if model != model_name:
         raise Refusal(
-            f"the model {model!r} is not served here, {model_name!r} is", status=404, code="model_not_found", param="model"
+            f"the model {model!r} is not served here, {model_name!r} is",
+            status=404,
+            code="model_not_found",
+            param="model",
         )
     for field, harmless in UNSUPPORTED.items():
         value = body.get(field)
-        if value not in harmless or isinstance(value, bool) and value not in [h for h in harmless if h is value]:
+        if value not in harmless or (isinstance(value, bool) and value not in [h for h in harmless if h is value]):
             reason = REASONS.get(field, f"{field} is not supported")
             raise Refusal(reason, code="unsupported_value", param=field)
     try:

@@ -81,4 +81,4 @@ class NodeSettings(OperatorSettings):
     allow_unsigned: bool = Field(False, description="serve requests without signature and payment, for free")
     batch_max_leaves: int = Field(256, ge=1, le=256)
     batch_max_wait_seconds: float = Field(10.0, ge=0, le=86_400)
-    limits: Limits = Limits()
+    limits: Limits = Field(default_factory=Limits)

@@ -146,9 +146,7 @@ class Store:
 
     def answers_of(self, batch_id: bytes) -> list[StoredAnswer]:
         """A batch's answers by leaf."""
-        return self._answers(
-            select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex()).order_by(AnswerRow.leaf)
-        )
+        return self._answers(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex()).order_by(AnswerRow.leaf))
 
     def fees(self, client: str, results: Sequence[str | None] | None = None) -> int:
         """Sum of the client's fees, of all answers that are not rejected, or of those with the given results."""
@@ -226,9 +224,7 @@ class Store:
         with self.writing() as session:
             row = session.get(VoucherRow, payer)
             if row is None:
-                session.add(
-                    VoucherRow(payer=payer, cumulative_wei=str(cumulative_wei), signature=signature.hex())
-                )
+                session.add(VoucherRow(payer=payer, cumulative_wei=str(cumulative_wei), signature=signature.hex()))
             elif int(row.cumulative_wei) < cumulative_wei:
                 row.cumulative_wei, row.signature = str(cumulative_wei), signature.hex()
 

@@ -220,4 +220,5 @@ def _rounded(weight: torch.Tensor, bits: int, per_channel: bool) -> torch.Tensor
     exact = weight.float()
     peak = exact.abs().amax(dim=1, keepdim=True) if per_channel else exact.abs().max()
     step = (peak / (2 ** (bits - 1) - 1)).clamp_min(1e-12)
-    return ((exact / step).round() * step).to(weight.dtype)
+    rounded: torch.Tensor = (exact / step).round() * step
+    return rounded.to(weight.dtype)

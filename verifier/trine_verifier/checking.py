@@ -79,9 +79,7 @@ def check_leaf(
         if text_hash(engine.decode(evidence.output_ids)) != evidence.receipt.text_hash:
             return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
         recomputation = engine.check(evidence.prompt_ids, evidence.output_ids)
-        return decide(
-            claim, recomputation, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy
-        )
+        return decide(claim, recomputation, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)
     except InvalidInput as error:
         # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))

@@ -22,7 +22,9 @@ def _group() -> None:
 @app.command()
 @fail_cleanly
 def run(
-    config: Annotated[Path | None, typer.Option(help="TOML file with the settings.", exists=True, dir_okay=False)] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the settings.", exists=True, dir_okay=False)
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to serve calibration evidence on.")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
 ) -> None:

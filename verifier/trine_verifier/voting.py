@@ -39,9 +39,7 @@ class Duty(Enum):
     WAIT = "wait"
 
 
-def next_duty(
-    batch: Batch, seats: tuple[Seat, ...], me: str, round_: int, *, voted: bool, now: int
-) -> Duty:
+def next_duty(batch: Batch, seats: tuple[Seat, ...], me: str, round_: int, *, voted: bool, now: int) -> Duty:
     """Pure: from the chain's view of the batch and whether our vote is stored. `now` is the chain's time."""
     mine = next((seat for seat in seats if seat.verifier == me), None)
     if batch.state in (BatchState.SETTLED, BatchState.VOID, BatchState.NONE) or batch.round != round_ or mine is None:
@@ -164,7 +162,7 @@ class Voting:
                 leaf=leaf,
                 outcome=verdict.outcome.value,
                 reason=verdict.reason.value,
-                amplitude=verdict.amplitude,
+                deviation=round(verdict.deviation, 6),
                 margin=round(verdict.worst_margin, 4),
                 detail=verdict.detail,
             )
@@ -178,5 +176,3 @@ class Voting:
         prompts = parse_prompt_set(model.prompts)
         indices = prompt_indices(challenge.seed, batch.challenge_id, batch.leaf_count, model.prompt_count)
         return [prompts[i] for i in indices]
-
-

@@ -51,8 +51,7 @@ class Chain:
         self.deployment = deployment
         self._sender = Sender(web3, signer) if signer else None
         self._contracts: dict[str, Contract] = {
-            name: web3.eth.contract(address=cast(Any, deployment.address(name)), abi=abi(name))
-            for name in CONTRACTS
+            name: web3.eth.contract(address=cast(Any, deployment.address(name)), abi=abi(name)) for name in CONTRACTS
         }
         self._models: dict[bytes, Model] = {}
         self._cache_lock = threading.Lock()
@@ -117,9 +116,7 @@ class Chain:
         return self._write("TrineToken", "approve", self.deployment.address(spender_contract), amount)
 
     def allowance(self, owner: str, spender_contract: str) -> int:
-        return int(
-            self._read("TrineToken", "allowance", _checksum(owner), self.deployment.address(spender_contract))
-        )
+        return int(self._read("TrineToken", "allowance", _checksum(owner), self.deployment.address(spender_contract)))
 
     def stake_of(self, operator: str) -> Stake:
         return Stake(*self._read("Staking", "stakeOf", _checksum(operator)))
@@ -208,9 +205,9 @@ class Chain:
     def batch(self, batch_id: bytes) -> Batch:
         """The batch; of state NONE if the chain does not know it."""
         fields = self._read("Batches", "batchOf", batch_id)
-        (node, leaves, round_, state, model_id, root, challenge, at, at_block, seed_block, deadline, version) = (
-            fields[:12]
-        )
+        (node, leaves, round_, state, model_id, root, challenge, at, at_block, seed_block, deadline, version) = fields[
+            :12
+        ]
         stake_per_leaf, fee, accepted, rejected = fields[12:]
         return Batch(
             batch_id, node, leaves, round_, BatchState(state), model_id, root, challenge, at, at_block, seed_block,
@@ -281,8 +278,9 @@ class Chain:
 
     def reputation(self, operator: str, role: Role, model_id: bytes) -> ReputationRecord:
         arguments = (_checksum(operator), int(role), model_id)
-        record = self._read("Reputation", "recordOf", *arguments)
-        return ReputationRecord(*record, self._read("Reputation", "scoreBps", *arguments))
+        accepted, rejected, missed, updated_at = self._read("Reputation", "recordOf", *arguments)
+        score_bps = self._read("Reputation", "scoreBps", *arguments)
+        return ReputationRecord(accepted, rejected, missed, updated_at, score_bps)
 
     def pool(self, model_id: bytes, calibrated: bool = True) -> list[tuple[str, int]]:
         """(verifier, weight) by position in the model's pool; see `trine.protocol.committee`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import requests.exceptions
 from eth_abi.abi import decode
@@ -16,6 +16,7 @@ from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_utils.abi import abi_to_signature
 from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, TimeExhausted, Web3Exception, Web3RPCError
@@ -43,7 +44,7 @@ class Sender:
 
     def sign(self, digest: bytes) -> bytes:
         """65-byte signature (r, s, v) over a 32-byte digest."""
-        return bytes(self._account.unsafe_sign_hash(digest).signature)
+        return bytes(self._account.unsafe_sign_hash(HexBytes(digest)).signature)
 
     def send(self, call: ContractFunction) -> TxReceipt:
         """Sends the call and waits for its receipt. Raises TransactionReverted, ChainUnreachable, NotReady."""
@@ -65,14 +66,14 @@ class Sender:
             raise self._why(call, receipt)
         return receipt
 
-    def _submit(self, call: ContractFunction) -> bytes:
+    def _submit(self, call: ContractFunction) -> HexBytes:
         gas = int(call.estimate_gas({"from": self._account.address}) * GAS_HEADROOM)
         for attempt in range(NONCE_RETRIES):
             nonce = self._web3.eth.get_transaction_count(self._account.address, "pending")
             transaction = call.build_transaction({"from": self._account.address, "nonce": nonce, "gas": gas})
-            signed = self._account.sign_transaction(transaction)
+            signed = self._account.sign_transaction(cast(Any, transaction))
             try:
-                return bytes(self._web3.eth.send_raw_transaction(signed.raw_transaction))
+                return self._web3.eth.send_raw_transaction(signed.raw_transaction)
             except Web3RPCError as error:
                 # Another process of the same account was faster.
                 if "nonce" not in str(error).lower() or attempt + 1 == NONCE_RETRIES:

@@ -41,9 +41,7 @@ def ask(
     if keystore is None or password_file is None:
         raise InvalidInput("asking is paid: pass --keystore and --password-file of an account with a deposit")
     account = load_keystore(keystore, password_file)
-    with Client(
-        rpc_url=rpc_url, deployment=Deployment.load(deployment), account=account, node=node
-    ) as client:
+    with Client(rpc_url=rpc_url, deployment=Deployment.load(deployment), account=account, node=node) as client:
         stream = client.stream(question, model=model, max_tokens=max_tokens)
         for text in stream:
             if not json:
@@ -54,7 +52,9 @@ def ask(
             raise VerificationFailed("the stream ended without a receipt")
         if not json:
             sys.stdout.write("\n")
-            err.print(f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s")
+            err.print(
+                f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s"
+            )
         certificate = client.certify(answer) if wait else None
     if certificate and save:
         import json as json_module

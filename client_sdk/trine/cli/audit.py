@@ -72,8 +72,7 @@ def _print(report: OperatorReport) -> None:
     say(f"operator   {report.operator}")
     say(f"endpoint   {report.endpoint or '-'}")
     say(
-        f"stake      {tokens(stake.active)} active ({tokens(stake.locked)} locked), "
-        f"{tokens(stake.unbonding)} unbonding"
+        f"stake      {tokens(stake.active)} active ({tokens(stake.locked)} locked), {tokens(stake.unbonding)} unbonding"
     )
     say(f"as of      block {report.block}")
     for standing in report.standings:

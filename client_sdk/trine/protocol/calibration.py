@@ -19,8 +19,7 @@ def prompt_indices(seed: bytes, challenge_id: bytes, count: int, prompt_count: i
     if prompt_count < 1:
         raise InvalidInput("the prompt set is empty")
     return [
-        int.from_bytes(keccak(encode(["bytes32", "bytes32", "uint256"], [seed, challenge_id, i])), "big")
-        % prompt_count
+        int.from_bytes(keccak(encode(["bytes32", "bytes32", "uint256"], [seed, challenge_id, i])), "big") % prompt_count
         for i in range(count)
     ]
 

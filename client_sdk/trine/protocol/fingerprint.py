@@ -9,7 +9,8 @@ The verifier also knows how far its own projections are from zero. A sign that f
 precision's rounding does; one that flips far from zero takes a different model. `flip_amplitude` weighs each flipped
 sign by the verifier's distance from zero there, in units of the position's root mean square. If the two states differ
 by noise of standard deviation s, the count of flips grows with s and the amplitude with s squared, at a relative error
-only 1.3 times the count's: it tells two noise levels apart with less than half the tokens.
+only 1.3 times the count's; its square root, the `deviation`, so estimates s better than the count does, and its mean
+over an answer's tokens is not ruled by a few noisy ones. `docs/statistics.md` has the measurements.
 
 The product of hidden states and directions is an engine's work; everything else about fingerprints is here.
 """
@@ -17,6 +18,7 @@ The product of hidden states and directions is an engine's work; everything else
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 from trine.errors import InvalidInput
@@ -75,3 +77,10 @@ def flip_amplitude(claimed: bytes, own: bytes, magnitudes: bytes) -> float:
         total += magnitudes[BITS - 1 - bit]
         difference ^= 1 << bit
     return total / (MAGNITUDE_SCALE * BITS)
+
+
+def deviation(claimed: Sequence[bytes], own: Sequence[bytes], magnitudes: Sequence[bytes]) -> float:
+    """Mean over an answer's tokens of the square root of `flip_amplitude`. Zero for equal fingerprints."""
+    if not claimed or not len(claimed) == len(own) == len(magnitudes):
+        raise InvalidInput("a deviation needs two fingerprints of the same number of tokens, at least one")
+    return sum(math.sqrt(flip_amplitude(*token)) for token in zip(claimed, own, magnitudes, strict=True)) / len(own)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import rfc8785
 from eth_abi.abi import encode
@@ -56,8 +56,8 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """RFC 8785 canonical JSON: what is hashed and registered."""
-        files = [{"name": f.name, "role": f.role, "sha256": f.sha256, "size": f.size} for f in self.files]
-        return rfc8785.dumps({"files": files, "version": VERSION})  # type: ignore[arg-type]
+        files: list[Any] = [{"name": f.name, "role": f.role, "sha256": f.sha256, "size": f.size} for f in self.files]
+        return rfc8785.dumps({"files": files, "version": VERSION})
 
     def content_hash(self) -> bytes:
         return bytes(keccak(self.to_bytes()))
@@ -68,8 +68,7 @@ class Manifest:
         try:
             parsed = json.loads(document)
             files = tuple(
-                File(name=f["name"], role=f["role"], size=int(f["size"]), sha256=f["sha256"])
-                for f in parsed["files"]
+                File(name=f["name"], role=f["role"], size=int(f["size"]), sha256=f["sha256"]) for f in parsed["files"]
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInput(f"manifest: {error!r}") from None

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Self
 from eth_abi.abi import encode
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature as EthBadSignature
-from eth_keys.exceptions import ValidationError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from eth_utils.exceptions import ValidationError
 
 from trine.errors import BadSignature, InvalidInput
 
@@ -25,9 +25,7 @@ ZERO_ADDRESS = "0x" + "00" * 20
 
 DOMAIN_NAME = "Trine"
 DOMAIN_VERSION = "1"
-_DOMAIN_TYPEHASH = keccak(
-    text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-)
+_DOMAIN_TYPEHASH = keccak(text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 
 
 class FinishReason(IntEnum):
@@ -87,10 +85,7 @@ class _TypedStruct:
 
     def to_json(self) -> dict[str, Any]:
         """JSON object with the Solidity names; bytes as 0x-hex, integers over 2**53 as decimal strings."""
-        return {
-            name: _to_json(kind, value)
-            for (name, kind), value in zip(self.FIELDS, self.values(), strict=True)
-        }
+        return {name: _to_json(kind, value) for (name, kind), value in zip(self.FIELDS, self.values(), strict=True)}
 
     @classmethod
     def from_json(cls, document: Any) -> Self:

@@ -7,6 +7,7 @@ are canonical and every reader computes the same bounds.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,8 +16,8 @@ import rfc8785
 from trine.errors import InvalidInput
 
 VERSION = 1
-SCALE = 10**9
-"""Amplitudes are stored in units of 1e-9."""
+SCALE = 10**6
+"""Deviations are stored in millionths."""
 MAX_PAIRS = 1024
 
 
@@ -24,34 +25,38 @@ MAX_PAIRS = 1024
 class Bounds:
     """What an honest prover of one class looks like to a verifier of another.
 
-    The mean flip amplitude of an honest answer of n tokens stays below accept(n) = mean + width / sqrt(n), a cheat's
-    above reject(n) = reject_mean + width / sqrt(n); margins likewise, per position.
+    The deviation (see `fingerprint`) of an honest answer of n tokens stays below accept + width / sqrt(n); beyond
+    reject + width / sqrt(n) it is no honest engine's. The width is what few tokens scatter. Margins likewise, for the
+    worst position of an answer.
     """
 
-    amplitude_mean: int  # 1e-9
-    amplitude_width: int  # 1e-9, per square root of a token
-    amplitude_reject_mean: int  # 1e-9
-    margin_accept_milli: int  # largest margin of any position, 1/1000 of a logit
-    margin_reject_milli: int
+    deviation_accept: int  # millionths
+    deviation_reject: int
+    deviation_width: int  # millionths, times the square root of a token
+    margin_accept: int  # thousandths of a logit
+    margin_reject: int
 
     def __post_init__(self) -> None:
         values = (
-            self.amplitude_mean,
-            self.amplitude_width,
-            self.amplitude_reject_mean,
-            self.margin_accept_milli,
-            self.margin_reject_milli,
+            self.deviation_accept,
+            self.deviation_reject,
+            self.deviation_width,
+            self.margin_accept,
+            self.margin_reject,
         )
         if any(type(v) is not int or not 0 <= v < 1 << 53 for v in values):
             raise InvalidInput("policy: bounds must be whole numbers in [0, 2^53)")
-        if self.amplitude_mean > self.amplitude_reject_mean or self.margin_accept_milli > self.margin_reject_milli:
+        if self.deviation_accept > self.deviation_reject or self.margin_accept > self.margin_reject:
             raise InvalidInput("policy: an accept bound lies above its reject bound")
 
-    def accept_amplitude(self, tokens: int) -> float:
-        return (self.amplitude_mean + self.amplitude_width / tokens**0.5) / SCALE
+    def deviation_bounds(self, tokens: int) -> tuple[float, float]:
+        """(accept, reject) for an answer of so many tokens."""
+        scatter = self.deviation_width / math.sqrt(tokens)
+        return (self.deviation_accept + scatter) / SCALE, (self.deviation_reject + scatter) / SCALE
 
-    def reject_amplitude(self, tokens: int) -> float:
-        return (self.amplitude_reject_mean + self.amplitude_width / tokens**0.5) / SCALE
+    def margin_bounds(self) -> tuple[float, float]:
+        """(accept, reject) in logits."""
+        return self.margin_accept / 1000, self.margin_reject / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,11 @@ class Policy:
             {
                 "prover": prover,
                 "verifier": verifier,
-                "amplitudeMean": b.amplitude_mean,
-                "amplitudeWidth": b.amplitude_width,
-                "amplitudeRejectMean": b.amplitude_reject_mean,
-                "marginAcceptMilli": b.margin_accept_milli,
-                "marginRejectMilli": b.margin_reject_milli,
+                "deviationAccept": b.deviation_accept,
+                "deviationReject": b.deviation_reject,
+                "deviationWidth": b.deviation_width,
+                "marginAccept": b.margin_accept,
+                "marginReject": b.margin_reject,
             }
             for prover, verifier, b in self.pairs
         ]
@@ -97,11 +102,11 @@ class Policy:
                     str(entry["prover"]),
                     str(entry["verifier"]),
                     Bounds(
-                        entry["amplitudeMean"],
-                        entry["amplitudeWidth"],
-                        entry["amplitudeRejectMean"],
-                        entry["marginAcceptMilli"],
-                        entry["marginRejectMilli"],
+                        entry["deviationAccept"],
+                        entry["deviationReject"],
+                        entry["deviationWidth"],
+                        entry["marginAccept"],
+                        entry["marginReject"],
                     ),
                 )
                 for entry in json.loads(document)["pairs"]

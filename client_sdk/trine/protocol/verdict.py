@@ -7,7 +7,6 @@ classes was never calibrated; ACCEPT everything else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,7 +28,7 @@ class Reason(StrEnum):
     HONEST = "honest"
     STRUCTURE = "structure"  # tokens, fingerprint and finish reason contradict each other
     MARGIN = "margin"  # a token that the model would not have chosen
-    AMPLITUDE = "amplitude"  # hidden states of another model
+    DEVIATION = "deviation"  # hidden states of another model
     BETWEEN = "between bounds"
     UNCALIBRATED = "uncalibrated pair"
     BINDING = "binding"  # not the bytes that the root fixed, or not what the client asked (see `evidence`)
@@ -65,7 +64,7 @@ class Verdict:
     outcome: Outcome
     reason: Reason
     tokens: int
-    amplitude: float = 0.0
+    deviation: float = 0.0
     flips: float = 0.0  # share of signs that differ, for readers; not decided on
     worst_margin: float = 0.0
     detail: str = ""
@@ -80,43 +79,30 @@ def decide(
     tokens = len(claim.output_ids)
     if not len(recomputation.words) == len(recomputation.magnitudes) == len(recomputation.margins) == tokens:
         raise InvalidInput("the recomputation has another number of tokens than the claim")
-    amplitude = mean_amplitude(claim.words, recomputation)
+    deviation = fingerprint.deviation(claim.words, recomputation.words, recomputation.magnitudes)
     flips = sum(map(fingerprint.flipped, claim.words, recomputation.words)) / (tokens * fingerprint.BITS)
     margin = max(recomputation.margins)
 
     def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
-        return Verdict(outcome, reason, tokens, amplitude, flips, margin, detail)
+        return Verdict(outcome, reason, tokens, deviation, flips, margin, detail)
 
     bounds = policy.bounds(claim.engine_class, verifier_class)
     if bounds is None:
         pair = f"{claim.engine_class} against {verifier_class}"
         return verdict(Outcome.INCONCLUSIVE, Reason.UNCALIBRATED, f"the policy has no bounds for {pair}")
-    accept, reject = bounds.accept_amplitude(tokens), bounds.reject_amplitude(tokens)
-    margin_accept, margin_reject = bounds.margin_accept_milli / 1000, bounds.margin_reject_milli / 1000
+    accept, reject = bounds.deviation_bounds(tokens)
+    margin_accept, margin_reject = bounds.margin_bounds()
     if margin > margin_reject:
         where = recomputation.margins.index(margin)
-        return verdict(
-            Outcome.REJECT,
-            Reason.MARGIN,
-            f"token {where} lies {margin:.3f} logits below the model's choice, over {margin_reject:.3f}",
-        )
-    if amplitude > reject:
-        return verdict(
-            Outcome.REJECT, Reason.AMPLITUDE, f"flip amplitude {amplitude:.3e} is over {reject:.3e} for {tokens} tokens"
-        )
-    if margin > margin_accept or amplitude > accept:
-        return verdict(
-            Outcome.INCONCLUSIVE,
-            Reason.BETWEEN,
-            f"margin {margin:.3f} (honest to {margin_accept:.3f}), amplitude {amplitude:.3e} (honest to {accept:.3e})",
-        )
+        detail = f"token {where} lies {margin:.3f} logits below the model's choice, over {margin_reject:.3f}"
+        return verdict(Outcome.REJECT, Reason.MARGIN, detail)
+    if deviation > reject:
+        detail = f"deviation {deviation:.5f} is over {reject:.5f} for {tokens} tokens"
+        return verdict(Outcome.REJECT, Reason.DEVIATION, detail)
+    if margin > margin_accept or deviation > accept:
+        detail = f"margin {margin:.3f} (honest to {margin_accept}), deviation {deviation:.5f} (honest to {accept:.5f})"
+        return verdict(Outcome.INCONCLUSIVE, Reason.BETWEEN, detail)
     return verdict(Outcome.ACCEPT, Reason.HONEST, "")
-
-
-def mean_amplitude(words: Sequence[bytes], recomputation: Recomputation) -> float:
-    """Mean of `fingerprint.flip_amplitude` over the answer's tokens."""
-    total = sum(map(fingerprint.flip_amplitude, words, recomputation.words, recomputation.magnitudes))
-    return total / len(words)
 
 
 def structural_fault(claim: Claim, eos_ids: frozenset[int]) -> str | None:

@@ -61,7 +61,7 @@ class TransformersEngine:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
         )
-        model.requires_grad_(False).eval().to(device)
+        model.requires_grad_(False).to(device).train(False)
         return cls(model, tokenizer, model_name=model_name, model_id=model_id, dtype=dtype)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:

@@ -34,9 +34,7 @@ def default_cache_dir() -> Path:
     return Path(home) / "models" if home else Path(platformdirs.user_cache_dir("trine")) / "models"
 
 
-def prepare(
-    source: str, cache_dir: Path | None = None, progress: Callable[[str], None] = lambda message: None
-) -> Path:
+def prepare(source: str, cache_dir: Path | None = None, progress: Callable[[str], None] = lambda message: None) -> Path:
     """Folder of the prepared model, made now or found. Safe to call from several processes at once.
 
     Raises InvalidInput or FetchFailed.

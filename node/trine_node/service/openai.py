@@ -187,7 +187,10 @@ class _Shape:
 
     def last_chunk(self, finished: Finished) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": finished.finish_reason, "logprobs": None}
-        choice |= {"delta": {}} if self.chat else {"text": ""}
+        if self.chat:
+            choice["delta"] = {}
+        else:
+            choice["text"] = ""
         return {**self._head(self._chunk_kind), "choices": [choice], "trine": _promise(finished)}
 
     def usage_chunk(self, finished: Finished) -> dict[str, Any]:
@@ -254,4 +257,3 @@ def _usage(finished: Finished) -> dict[str, int]:
         "completion_tokens": receipt.output_tokens,
         "total_tokens": receipt.prompt_tokens + receipt.output_tokens,
     }
-
