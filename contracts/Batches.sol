@@ -14,7 +14,7 @@ import {IReputation} from "./interfaces/IReputation.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {Majority} from "./libraries/Majority.sol";
-import {BatchId, ChallengeId, ModelId, Role} from "./types/Types.sol";
+import {BatchId, ChallengeId, Ids, ModelId, Role} from "./types/Types.sol";
 
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
 /// @dev Documented in `IBatches`.
@@ -207,7 +207,7 @@ contract Batches is IBatches {
 
     /// @inheritdoc IBatches
     function batchIdOf(address node, bytes32 root) public view returns (BatchId) {
-        return BatchId.wrap(keccak256(abi.encode(block.chainid, address(this), node, root)));
+        return Ids.batch(address(this), node, root);
     }
 
     function _anchor(ModelId modelId, bytes32 root, uint256 leafCount, ChallengeId challengeId, uint128 stakePerLeaf)

@@ -9,7 +9,7 @@ import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {Majority} from "./libraries/Majority.sol";
-import {BatchId, ChallengeId, ModelId, Role} from "./types/Types.sol";
+import {BatchId, ChallengeId, Ids, ModelId, Role} from "./types/Types.sol";
 
 /// @title Proof of capability
 /// @dev Documented in `ICalibration`.
@@ -71,9 +71,7 @@ contract Calibration is ICalibration, Wired {
         require(active >= required, CalibrationInsufficientStake(active, required));
         REGISTRY.modelOf(modelId); // reverts for an unknown model
 
-        challengeId = ChallengeId.wrap(
-            keccak256(abi.encode(block.chainid, address(this), msg.sender, modelId, role, ++_nonce))
-        );
+        challengeId = Ids.challenge(address(this), msg.sender, modelId, role, ++_nonce);
         Challenge storage challenge = _challenges[challengeId];
         challenge.operator = msg.sender;
         challenge.role = role;

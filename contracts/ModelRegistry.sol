@@ -6,7 +6,7 @@ import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
-import {ModelId} from "./types/Types.sol";
+import {Ids, ModelId} from "./types/Types.sol";
 
 /// @title What a model is, byte for byte, and how its answers are judged
 /// @dev Documented in `IModelRegistry`.
@@ -35,7 +35,7 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         _requireLength("source", bytes(source).length, MAX_SOURCE_BYTES);
         _requireLength("manifest", manifest.length, MAX_DOCUMENT_BYTES);
         bytes32 contentHash = keccak256(manifest);
-        modelId = ModelId.wrap(keccak256(abi.encode(name, contentHash)));
+        modelId = Ids.model(name, contentHash);
         Model storage model = _models[modelId];
         require(model.registeredBlock == 0, ModelRegistryAlreadyRegistered(modelId));
         model.contentHash = contentHash;

@@ -1,4 +1,4 @@
-"""What the chain says about an operator, with the batches behind every number. Needs an RPC endpoint and nothing else."""
+"""What the chain says about an operator, with the batches behind every number. Needs an RPC endpoint only."""
 
 from __future__ import annotations
 

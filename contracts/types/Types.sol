@@ -15,3 +15,24 @@ enum Role {
     Node,
     Verifier
 }
+
+/// @title How ids follow from what they name
+library Ids {
+    function model(string calldata name, bytes32 contentHash) internal pure returns (ModelId) {
+        return ModelId.wrap(keccak256(abi.encode(name, contentHash)));
+    }
+
+    /// @param batches The `Batches` contract.
+    function batch(address batches, address node, bytes32 root) internal view returns (BatchId) {
+        return BatchId.wrap(keccak256(abi.encode(block.chainid, batches, node, root)));
+    }
+
+    /// @param calibration The `Calibration` contract.
+    function challenge(address calibration, address operator, ModelId modelId, Role role, uint256 nonce)
+        internal
+        view
+        returns (ChallengeId)
+    {
+        return ChallengeId.wrap(keccak256(abi.encode(block.chainid, calibration, operator, modelId, role, nonce)));
+    }
+}

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from trine.chain import Chain, Deployment, Role, create_keystore
 from trine.chain.deployment import CONTRACTS
 from trine.errors import NotReady, TrineError
 from trine.models import ModelRecord, load_record
+from trine_devnet.launcher import Launcher
 from trine_devnet.processes import Child, free_port, start, wait_until
 from trine_devnet.toolchain import hardhat, project_root
 
@@ -71,6 +71,7 @@ class Devnet:
         self.operators: dict[str, Running] = {}
         self.record: ModelRecord = load_record(MODEL)
         self._deployment_id = ""
+        self._launcher: Launcher | None = None
 
     def __enter__(self) -> Devnet:
         return self
@@ -83,6 +84,8 @@ class Devnet:
         operators = [running.child for running in self.operators.values()]
         with ThreadPoolExecutor(max(1, len(operators))) as pool:
             list(pool.map(Child.stop, operators))
+        if self._launcher:
+            self._launcher.stop()
         for child in self.children:
             child.stop()
         if self._deployment_id:
@@ -94,6 +97,7 @@ class Devnet:
         """Starts the chain on a free loopback port and deploys, registers and funds. `parameters` go to Ignition."""
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True)
+        self._started_launcher()  # imports its libraries while the chain starts
         port = free_port()
         self.rpc_url = f"http://127.0.0.1:{port}"
         command = hardhat("node", "--hostname", "127.0.0.1", "--port", str(port), "--network", "node")
@@ -250,19 +254,19 @@ class Devnet:
         self.operators[member.name] = Running(member, account, f"http://127.0.0.1:{port}", config, child)
 
     def _spawn(self, member: Member, config: Path) -> Child:
+        log = self.home / "logs" / f"{member.name}.log"
+        arguments = ["--config", str(config)]
         if member.cheats:
-            command = ["-m", "trine_devnet.cheating_node", "--config", str(config)]
-            command += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
-        else:
-            group = ["node", "serve"] if member.role is Role.NODE else ["verifier", "run"]
-            command = ["-m", "trine", *group, "--config", str(config)]
-        return start(
-            member.name,
-            [sys.executable, *command],
-            self.home / "logs" / f"{member.name}.log",
-            cwd=Path.cwd(),
-            env={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
-        )
+            arguments += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
+            return self._started_launcher().start(member.name, "trine_devnet.cheating_node", arguments, log)
+        group = ["node", "serve"] if member.role is Role.NODE else ["verifier", "run"]
+        return self._started_launcher().start(member.name, "trine", [*group, *arguments], log)
+
+    def _started_launcher(self) -> Launcher:
+        if self._launcher is None:
+            quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+            self._launcher = Launcher(self.home / "logs" / "launcher.log", quiet)
+        return self._launcher
 
 
 def _healthy(endpoint: str) -> bool:

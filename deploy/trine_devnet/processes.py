@@ -21,50 +21,68 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(slots=True)
 class Child:
-    """One running process."""
+    """One running process: ours, or one that the launcher forked (then `process` is None)."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    pid: int
     log: Path
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def running(self) -> bool:
-        return self.process.poll() is None
+        if self.process is not None:
+            return self.process.poll() is None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL for what does not end in time."""
-        if self.running:
-            self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._signal(signal.SIGTERM)
+        if not self._wait(STOP_SECONDS):
+            self.kill()
 
     def kill(self) -> None:
         """As a crash would end it."""
-        self.process.kill()
-        self.process.wait()
+        self._signal(signal.SIGKILL)
+        self._wait(STOP_SECONDS)
 
     def tail(self, lines: int = 12) -> str:
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
 
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            if self.running:
+                # The whole session: Hardhat runs its server in a child of its own.
+                os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
 
-def start(name: str, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None) -> Child:
+    def _wait(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while self.running:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+def start(name: str, command: list[str], log: Path, *, cwd: Path) -> Child:
     """Starts a process that dies with this one, however this one ends."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: S603  (our own command lines)
             command,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent,
         )
-    return Child(name, process, log)
+    return Child(name, process.pid, log, process)
 
 
 def wait_until(done: Callable[[], bool], children: list[Child], timeout: float, what: str) -> None:
@@ -86,5 +104,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent() -> None:
+    """In a child on Linux: no orphan survives its parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A verifier's votes: written, with their salts, before they are committed. Without the salt a vote cannot be revealed."""
+"""A verifier's votes, written with their salts before they are committed: without its salt no vote is revealed."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, Web3Exception
+from web3.logs import DISCARD
 from web3.types import TxReceipt
 
 from trine.chain import logs
@@ -252,7 +253,7 @@ class Chain:
     def request_calibration(self, model_id: bytes, role: Role) -> bytes:
         """Opens a challenge and returns its id."""
         receipt = self._write("Calibration", "request", model_id, int(role))
-        (event,) = self._contracts["Calibration"].events.ChallengeRequested().process_receipt(receipt)
+        (event,) = self._contracts["Calibration"].events.ChallengeRequested().process_receipt(receipt, DISCARD)
         return bytes(event["args"]["challengeId"])
 
     def seal_calibration(self, challenge_id: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Account keys: Web3 Secret Storage files and the passwords that open them. A key never leaves these functions in text."""
+"""Account keys: Web3 Secret Storage files and the passwords that open them. No key leaves here as text."""
 
 from __future__ import annotations
 

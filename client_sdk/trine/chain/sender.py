@@ -44,7 +44,7 @@ class Sender:
 
     def sign(self, digest: bytes) -> bytes:
         """65-byte signature (r, s, v) over a 32-byte digest."""
-        return bytes(self._account.unsafe_sign_hash(HexBytes(digest)).signature)
+        return bytes(self._account.unsafe_sign_hash(cast(Any, digest)).signature)
 
     def send(self, call: ContractFunction) -> TxReceipt:
         """Sends the call and waits for its receipt. Raises TransactionReverted, ChainUnreachable, NotReady."""

@@ -58,7 +58,7 @@ class TransformersEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
         )
         model.requires_grad_(False).to(device).train(False)

@@ -66,7 +66,7 @@ def _sha256(path: Path) -> str:
 
 
 def _role(name: str) -> str:
-    if name.endswith(".safetensors") or name.endswith(".safetensors.index.json"):
+    if name.endswith((".safetensors", ".safetensors.index.json")):
         return "weights"
     if name == "config.json":
         return "config"

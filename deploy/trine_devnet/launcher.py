@@ -1,0 +1,118 @@
+"""Starts operators by forking from one process that has imported the heavy libraries already.
+
+Loading torch and transformers costs seconds of a core; seven operators on two cores would spend half a minute on
+importing the same code. Each operator is a process of its own all the same: own session, own log, own engine.
+Nothing here computes before it forks, so no thread pool is lost by it.
+
+Protocol: one JSON line in, `{"module", "arguments", "log", "cwd"}`, one line out, the child's pid.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from trine_devnet.processes import Child, die_with_parent
+
+
+class Launcher:
+    """The parent's end."""
+
+    def __init__(self, log: Path, env: dict[str, str]) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "trine_devnet.launcher"],
+                env={**os.environ, **env},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                text=True,
+            )
+
+    def start(self, name: str, module: str, arguments: list[str], log: Path) -> Child:
+        """Forks `python -m module arguments`."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        log.parent.mkdir(parents=True, exist_ok=True)
+        order = {"module": module, "arguments": arguments, "log": str(log), "cwd": str(Path.cwd())}
+        stdin.write(json.dumps(order) + "\n")
+        stdin.flush()
+        return Child(name, int(stdout.readline()), log)
+
+    def stop(self) -> None:
+        """The launcher ends when its input does; children that still run die with it."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait(10)
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+def main() -> None:
+    """The child's end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
+    _import_heavy_libraries()
+    for line in sys.stdin:
+        order: dict[str, Any] = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _become(order)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+def _import_heavy_libraries() -> None:
+    import fastapi  # noqa: F401
+    import transformers
+    import uvicorn  # noqa: F401
+
+    import trine_verifier.adversaries
+    import trine_verifier.run  # noqa: F401
+
+    # Lazy modules: naming them imports them.
+    for name in (
+        "AutoModelForCausalLM",
+        "AutoTokenizer",
+        "DynamicCache",
+        "LlamaForCausalLM",
+        "PreTrainedTokenizerFast",
+    ):
+        getattr(transformers, name)
+
+
+def _become(order: dict[str, Any]) -> None:
+    """Turns the forked child into the ordered process. Does not return."""
+    os.setsid()
+    die_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(order["cwd"])
+    sys.argv = [order["module"], *order["arguments"]]
+    code = 1
+    try:
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
