@@ -103,6 +103,20 @@ def operator_report(chain: Chain, operator: str) -> OperatorReport:
     )
 
 
+BATCH_EVENTS = ("BatchAnchored", "CommitteeDrawn", "VoteCommitted", "VoteRevealed", "BatchSettled")
+
+
+def batch_gas(chain: Chain, batch_id: bytes) -> int:
+    """Gas of all transactions of a batch's life: anchor, draw, commits, reveals, settle."""
+    start = chain.batch(batch_id).anchored_block
+    transactions = {
+        event.transaction
+        for name in BATCH_EVENTS
+        for event in chain.events("Batches", name, from_block=start, batchId=batch_id)
+    }
+    return sum(chain.gas_used(transaction) for transaction in transactions)
+
+
 def _work(chain: Chain, operator: str, role: Role, model_id: bytes, block: int) -> tuple[Work, ...]:
     events = chain.events("Reputation", "ReputationChanged", to_block=block, operator=operator, modelId=model_id)
     totals = (0, 0, 0)

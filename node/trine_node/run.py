@@ -47,12 +47,12 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         if settings.calibrate:
             reason[0] = "calibrating: the committee has not passed this node yet"
             calibrate(answering, Role.NODE, poll_seconds=settings.poll_seconds, stopped=stop.is_set)
+        if wrap_engine:
+            answering.engine = wrap_engine(operator.engine)
         if not chain.is_calibrated(chain.address, Role.NODE, operator.model.model_id):
             reason[0] = "not calibrated: answers would not be accepted on-chain; start with calibrate = true"
         else:
             reason[0] = None
-        if wrap_engine:
-            answering.engine = wrap_engine(operator.engine)
         log.info("node_serving", endpoint=settings.endpoint, ready=reason[0] is None)
         stop.wait()
     finally:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 import requests.exceptions
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
@@ -103,6 +104,10 @@ class Chain:
 
     def gas_balance(self, address: str) -> int:
         return self._ask(lambda: int(self._web3.eth.get_balance(_checksum(address))))
+
+    def gas_used(self, transaction: bytes) -> int:
+        """Gas that a mined transaction used."""
+        return self._ask(lambda: int(self._web3.eth.get_transaction_receipt(HexBytes(transaction))["gasUsed"]))
 
     # Token and stake
 

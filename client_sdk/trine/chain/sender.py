@@ -60,6 +60,13 @@ class Sender:
             raise NotReady(f"{call.fn_name}: not mined within {RECEIPT_TIMEOUT_SECONDS:.0f} s") from None
         except (requests.exceptions.RequestException, OSError) as error:
             raise unreachable(error) from None
+        except Web3RPCError as error:
+            # A node that mines at once refuses a revert when it is sent: another account was faster since the estimate.
+            details = (error.rpc_response or {}).get("error")
+            reason = decode_error(details.get("data")) if isinstance(details, dict) else None
+            if reason is None:
+                raise ChainError(f"{call.fn_name}: {error}") from None
+            raise TransactionReverted(f"{call.fn_name}: {reason}", reason=reason) from None
         except Web3Exception as error:
             raise ChainError(f"{call.fn_name}: {error}") from None
         if receipt["status"] != 1:

@@ -1,0 +1,126 @@
+"""`trine devnet …`: a network on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trine.cli.output import err, fail_cleanly, out, say
+from trine_devnet.demo import CHEATS, PARAMETERS, Demo, Options
+from trine_devnet.network import Devnet
+from trine_devnet.tables import show
+
+app = typer.Typer(help="Run a whole network on this machine.", no_args_is_help=True)
+
+Home = Annotated[Path, typer.Option(help="Folder for keys, stores and logs; emptied at start.")]
+NodeDtypes = Annotated[list[str] | None, typer.Option("--node-dtype", help="One honest node each; fp32 and bf16.")]
+VerifierDtypes = Annotated[list[str] | None, typer.Option("--verifier-dtype", help="One verifier each; four fp32.")]
+Cheats = Annotated[
+    list[str] | None,
+    typer.Option("--cheat", help="Adversary's name or module:attribute, in turn; 'none' for no cheating node."),
+]
+MaxTokens = Annotated[int, typer.Option(help="Longest answer.", min=1, max=1024)]
+DEFAULT_HOME = Path(".trine/devnet")
+
+
+@app.command()
+@fail_cleanly
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the network up until Ctrl-C.")] = False,
+    prompt: Annotated[list[str] | None, typer.Option(help="Ask this as well; may be repeated.")] = None,
+    node_dtype: NodeDtypes = None,
+    verifier_dtype: VerifierDtypes = None,
+    cheat: Cheats = None,
+    max_tokens: MaxTokens = 48,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
+    started = time.monotonic()
+    report = _reporter(started)
+    options = _options(node_dtype, verifier_dtype, cheat, tuple(prompt or ()), max_tokens)
+    _end_on_sigterm()
+    with Devnet(home, report) as net:
+        net.start_chain(PARAMETERS)
+        outcome = Demo(net, options, report, started).run()
+        show(outcome, out)
+        if outcome.first_certificate_seconds is not None:
+            say(f"first certified answer after {outcome.first_certificate_seconds:.0f} s")
+        for failure in outcome.failures:
+            err.print(f"FAILED: {failure}", markup=False, style="red")
+        if not outcome.failures:
+            say("every honest answer was accepted; every cheat was rejected, slashed and is in the reputation")
+        if keep:
+            _stay(net)
+    raise typer.Exit(1 if outcome.failures else 0)
+
+
+@app.command()
+@fail_cleanly
+def up(
+    node_dtype: NodeDtypes = None,
+    verifier_dtype: VerifierDtypes = None,
+    cheat: Cheats = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
+    report = _reporter(time.monotonic())
+    options = _options(node_dtype, verifier_dtype, cheat or ["none"], (), 1)
+    _end_on_sigterm()
+    with Devnet(home, report) as net:
+        net.start_chain(PARAMETERS)
+        net.add(Demo(net, options, report, 0.0).members(), options.threads)
+        net.create_client()
+        net.wait_ready()
+        _stay(net)
+
+
+def _options(
+    node_dtypes: list[str] | None,
+    verifier_dtypes: list[str] | None,
+    cheats: list[str] | None,
+    prompts: tuple[str, ...],
+    max_tokens: int,
+) -> Options:
+    defaults = Options()
+    chosen = tuple(cheats) if cheats else CHEATS
+    return Options(
+        node_dtypes=tuple(node_dtypes or defaults.node_dtypes),
+        verifier_dtypes=tuple(verifier_dtypes or defaults.verifier_dtypes),
+        cheats=() if chosen == ("none",) else chosen,
+        prompts=prompts,
+        max_tokens=max_tokens,
+        threads=max(1, (os.cpu_count() or 2) // 4),
+    )
+
+
+def _stay(net: Devnet) -> None:
+    say("")
+    say("the network is up; in another terminal, in this folder:")
+    say(f"  export TRINE_RPC_URL={net.rpc_url} TRINE_DEPLOYMENT={net.deployment_file}")
+    say(f"  export TRINE_KEYSTORE={net.keystore('client')} TRINE_PASSWORD_FILE={net.password_file}")
+    say('  trine ask "Why is the sea salty?"')
+    for name, running in net.operators.items():
+        say(f"  {name:<12} {running.account.address}  {running.endpoint}")
+    say("Ctrl-C stops all of it.")
+    while True:
+        time.sleep(1)
+
+
+def _reporter(started: float) -> Callable[[str], None]:
+    def report(message: str) -> None:
+        err.print(f"{time.monotonic() - started:6.1f} s  {message}", markup=False, highlight=False)
+
+    return report
+
+
+def _end_on_sigterm() -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)

@@ -1,0 +1,327 @@
+"""The demo: honest and cheating nodes answer real prompts, committees judge them, and the chain tells who was right.
+
+Everything that decides success is read back from the chain.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import openai
+from eth_account.signers.local import LocalAccount
+
+from trine import Answer, Client, VerificationFailed
+from trine.audit import batch_gas, operator_report
+from trine.chain import Chain, Role
+from trine.protocol.certificate import Certificate
+from trine.protocol.messages import Receipt, text_hash
+from trine.protocol.votes import Vote
+from trine_devnet.network import TOKEN, Devnet, Member
+from trine_verifier.store import VerifierStore
+
+VERIFIERS = 4
+CHEATS = ("int8-weights", "swapped-token", "other-prompt")
+CERTIFICATE_TIMEOUT_SECONDS = 300.0
+# One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
+PARAMETERS: dict[str, int | str] = {"promptsPerChallenge": 1}
+
+QUESTIONS = (
+    ("What is the capital of France?", "sdk"),
+    ("Explain why the sky is blue in two sentences.", "sdk"),
+    ("Write a short story about a robot who learns to paint.", "sdk, streamed"),
+    ("List three uses of a paper clip.", "openai, streamed"),
+    ("Quelle est la capitale de l'Espagne ? Réponds en une phrase.", "openai"),
+    ("Give me a surprising answer.", "malformed"),
+)
+CHEATED_QUESTIONS = (
+    "Describe the life cycle of a butterfly.",
+    "What makes bread rise in the oven?",
+    "Give some advice to a new student.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a demo may be told."""
+
+    node_dtypes: tuple[str, ...] = ("fp32", "bf16")
+    verifier_dtypes: tuple[str, ...] = ("fp32",) * VERIFIERS
+    cheats: tuple[str, ...] = CHEATS
+    prompts: tuple[str, ...] = ()
+    max_tokens: int = 48
+    threads: int = 1
+
+
+@dataclass(slots=True)
+class Seen:
+    """One question and everything that came of it."""
+
+    prompt: str
+    via: str
+    node: str
+    cheat: str | None = None
+    answer: Answer | None = None
+    certificate: Certificate | None = None
+    refused: str | None = None
+    votes: list[str] = field(default_factory=list)
+    gas: int = 0
+    fault: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        if self.fault:
+            return "error"
+        return self.certificate.result if self.certificate else "refused" if self.refused else "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account at one moment."""
+
+    balance: int
+    stake: int
+    deposit: int
+    score_bps: int
+    accepted: int
+    rejected: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    seen: list[Seen]
+    before: dict[str, Standing]
+    after: dict[str, Standing]
+    first_certificate_seconds: float | None
+    failures: list[str]
+
+
+class Demo:
+    """One run over a started chain. `report` gets a line for everything that happens."""
+
+    def __init__(self, net: Devnet, options: Options, report: Callable[[str], None], started: float) -> None:
+        self.net = net
+        self.options = options
+        self.report = report
+        self.started = started
+        self._first: float | None = None
+        self._lock = threading.Lock()
+
+    def members(self) -> list[Member]:
+        nodes = [
+            Member(f"node-{dtype}" if index < 1 or dtype not in self.options.node_dtypes[:index] else
+                   f"node-{dtype}-{index}", Role.NODE, dtype)
+            for index, dtype in enumerate(self.options.node_dtypes)
+        ]  # fmt: skip
+        verifiers = [
+            Member(f"verifier-{index + 1}", Role.VERIFIER, dtype)
+            for index, dtype in enumerate(self.options.verifier_dtypes)
+        ]
+        cheater = [Member("cheater", Role.NODE, "fp32", self.options.cheats)] if self.options.cheats else []
+        return [*verifiers, *nodes, *cheater]
+
+    def run(self) -> Outcome:
+        """Starts the operators, asks, waits for every verdict, checks what the chain holds."""
+        members = self.members()
+        self.net.add(members, self.options.threads)
+        client = self.net.create_client()
+        chain = self.net.chain(client)
+        before = self._standings(chain, client)
+        jobs = self._jobs([m for m in members if m.role is Role.NODE])
+        pool = ThreadPoolExecutor(max(1, len(jobs)), thread_name_prefix="asker")
+        try:
+            futures = [pool.submit(self._ask_all, node, questions, client) for node, questions in jobs.items()]
+            # Operators that fail to come up end the wait with their log.
+            self.net.wait_ready()
+            for future in futures:
+                future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        seen = [question for questions in jobs.values() for question in questions]
+        for question in seen:
+            self._judge(question, chain)
+        after = self._standings(chain, client)
+        return Outcome(seen, before, after, self._first, self._failures(seen, chain))
+
+    def _jobs(self, nodes: list[Member]) -> dict[str, list[Seen]]:
+        jobs: dict[str, list[Seen]] = {node.name: [] for node in nodes}
+        honest = [node.name for node in nodes if not node.cheats]
+        asked = [*QUESTIONS, *((prompt, "sdk") for prompt in self.options.prompts)]
+        for index, (prompt, via) in enumerate(asked):
+            name = honest[index % len(honest)]
+            jobs[name].append(Seen(prompt, via, name))
+        for index, cheat in enumerate(self.options.cheats):
+            prompt = CHEATED_QUESTIONS[index % len(CHEATED_QUESTIONS)]
+            jobs["cheater"].append(Seen(prompt, "sdk", "cheater", cheat))
+        return jobs
+
+    def _ask_all(self, node: str, questions: list[Seen], account: LocalAccount) -> None:
+        self.net.wait_ready([node])
+        endpoint = self.net.operators[node].endpoint
+        with Client(
+            rpc_url=self.net.rpc_url, deployment=self.net.deployment_file, account=account, node=endpoint
+        ) as client:
+            for question in questions:
+                self._ask(question, client, endpoint)
+            for question in questions:
+                if question.answer:
+                    self._certify(question, client, question.answer)
+
+    def _ask(self, question: Seen, client: Client, endpoint: str) -> None:
+        ways: dict[str, Callable[[], None]] = {
+            "sdk": lambda: self._ask_sdk(question, client),
+            "sdk, streamed": lambda: self._ask_streaming(question, client),
+            "openai": lambda: self._ask_openai(question, endpoint, stream=False),
+            "openai, streamed": lambda: self._ask_openai(question, endpoint, stream=True),
+            "malformed": lambda: self._ask_malformed(question, endpoint),
+        }
+        try:
+            ways[question.via]()
+        except Exception as error:  # noqa: BLE001  (one failed question must not hide the others; it fails the demo)
+            question.fault = f"{type(error).__name__}: {error}"
+        self.report(f"{question.node:<10} {question.via:<16} {question.prompt[:44]!r}: {_summary(question)}")
+
+    def _ask_sdk(self, question: Seen, client: Client) -> None:
+        question.answer = client.chat(question.prompt, max_tokens=self.options.max_tokens)
+
+    def _ask_streaming(self, question: Seen, client: Client) -> None:
+        stream = client.stream(question.prompt, max_tokens=self.options.max_tokens)
+        pieces = list(stream)
+        question.answer = stream.answer
+        if len(pieces) < 2:
+            raise VerificationFailed("the stream came in one piece")
+
+    def _ask_openai(self, question: Seen, endpoint: str, *, stream: bool) -> None:
+        started = time.monotonic()
+        with openai.OpenAI(base_url=f"{endpoint}/v1", api_key="unused", max_retries=0) as stock:
+            arguments = {
+                "model": self.net.record.name,
+                "messages": [{"role": "user", "content": question.prompt}],
+                "max_tokens": self.options.max_tokens,
+                "temperature": 0,
+            }
+            if stream:
+                text, reason, extras = "", "", None
+                for chunk in stock.chat.completions.create(**arguments, stream=True):  # type: ignore[call-overload]
+                    text += chunk.choices[0].delta.content or ""
+                    reason = chunk.choices[0].finish_reason or reason
+                    extras = (chunk.model_extra or {}).get("trine") or extras
+            else:
+                completion = stock.chat.completions.create(**arguments)  # type: ignore[call-overload]
+                text, reason = completion.choices[0].message.content, completion.choices[0].finish_reason
+                extras = completion.model_extra["trine"]
+        assert extras
+        receipt = Receipt.from_json(extras["receipt"])
+        if receipt.text_hash != text_hash(text):
+            raise VerificationFailed("the receipt is not for the text that the client got")
+        signature = bytes.fromhex(extras["signature"].removeprefix("0x"))
+        question.answer = Answer(
+            text, reason, receipt, signature, receipt.struct_hash(), endpoint, time.monotonic() - started
+        )
+
+    def _ask_malformed(self, question: Seen, endpoint: str) -> None:
+        with openai.OpenAI(base_url=f"{endpoint}/v1", api_key="unused", max_retries=0) as stock:
+            try:
+                stock.chat.completions.create(
+                    model=self.net.record.name,
+                    messages=[{"role": "user", "content": question.prompt}],
+                    temperature=0.9,
+                )
+            except openai.BadRequestError as refused:
+                question.refused = str(refused.body["message"] if isinstance(refused.body, dict) else refused)
+                return
+        raise VerificationFailed("the node served a request with temperature 0.9")
+
+    def _certify(self, question: Seen, client: Client, answer: Answer) -> None:
+        try:
+            question.certificate = client.certify(answer, timeout=CERTIFICATE_TIMEOUT_SECONDS)
+        except Exception as error:  # noqa: BLE001  (fails the demo, with the others' results shown)
+            question.fault = f"{type(error).__name__}: {error}"
+        with self._lock:
+            if self._first is None and question.certificate:
+                self._first = time.monotonic() - self.started
+        self.report(f"{question.node:<10} settled          {question.prompt[:44]!r}: {question.verdict}")
+
+    def _judge(self, question: Seen, chain: Chain) -> None:
+        """Adds the votes from the chain, the statistics from the verifiers' stores, and the gas."""
+        certificate = question.certificate
+        if certificate is None:
+            return
+        names = {str(running.account.address): name for name, running in self.net.operators.items()}
+        batch = chain.batch(certificate.batch_id)
+        for seat in chain.seats(certificate.batch_id):
+            name = names[seat.verifier]
+            vote = Vote(seat.accepts, seat.rejects).on(certificate.index)
+            store = VerifierStore(f"sqlite:///{self.net.home}/{name}.sqlite")
+            kept = store.vote(certificate.batch_id, batch.round)
+            store.close()
+            statistics = kept.verdicts[certificate.index] if kept else None
+            question.votes.append(_vote_line(name, vote, statistics))
+        question.gas = batch_gas(chain, certificate.batch_id) // batch.leaf_count
+
+    def _standings(self, chain: Chain, client: LocalAccount) -> dict[str, Standing]:
+        accounts = {
+            name: (running.account.address, running.member.role) for name, running in self.net.operators.items()
+        }
+        accounts["client"] = (client.address, Role.NODE)
+        return {name: self._standing(chain, address, role) for name, (address, role) in accounts.items()}
+
+    def _standing(self, chain: Chain, address: str, role: Role) -> Standing:
+        reputation = chain.reputation(address, role, self.net.record.model_id)
+        return Standing(
+            chain.token_balance(address) + chain.credit_of(address),
+            chain.stake_of(address).active,
+            chain.account(address).balance,
+            reputation.score_bps,
+            reputation.accepted,
+            reputation.rejected,
+        )
+
+    def _failures(self, seen: list[Seen], chain: Chain) -> list[str]:
+        """Everything that is not as it must be. Empty: the demo succeeded."""
+        failures = []
+        for question in seen:
+            wanted = "reject" if question.cheat else "refused" if question.via == "malformed" else "accept"
+            if question.verdict != wanted:
+                failures.append(f"{question.node}, {question.prompt!r}: {question.verdict}, expected {wanted}"
+                                + (f" ({question.fault})" if question.fault else ""))  # fmt: skip
+        for name, running in self.net.operators.items():
+            if running.member.role is Role.NODE:
+                failures += self._record_failures(name, [q for q in seen if q.node == name], chain)
+        return failures
+
+    def _record_failures(self, name: str, questions: list[Seen], chain: Chain) -> list[str]:
+        """Compares a node's on-chain record with what it did."""
+        report = operator_report(chain, self.net.operators[name].account.address)
+        standing = next(s for s in report.standings if s.role is Role.NODE)
+        rejected = sum(1 for question in questions if question.cheat)
+        accepted = sum(1 for question in questions if not question.cheat and question.via != "malformed")
+        failures = []
+        if (standing.reputation.accepted, standing.reputation.rejected) != (accepted, rejected):
+            failures.append(f"{name}: reputation says {standing.reputation}, expected {accepted} and {rejected}")
+        lost = sum(slash.taken_wei for slash in report.slashes)
+        owed = rejected * chain.parameters().stake_per_leaf
+        if lost != owed:
+            failures.append(f"{name}: slashed {lost / TOKEN} tokens, expected {owed / TOKEN}")
+        return failures
+
+
+def _summary(question: Seen) -> str:
+    if question.fault:
+        return question.fault
+    if question.refused:
+        return f"refused: {question.refused}"
+    assert question.answer
+    return f"{question.answer.tokens_per_second:.1f} tokens/s, receipt checked"
+
+
+def _vote_line(name: str, vote: str, statistics: dict[str, object] | None) -> str:
+    short = name.replace("verifier-", "v")
+    if statistics is None:
+        return f"{short} {vote}"
+    if statistics["reason"] in ("honest", "deviation", "margin", "between bounds"):
+        return f"{short} {vote} d={statistics['deviation']:.4f} m={statistics['worst_margin']:.2f}"
+    return f"{short} {vote} ({statistics['reason']})"
