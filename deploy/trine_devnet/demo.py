@@ -27,7 +27,7 @@ VERIFIERS = 4
 CHEATS = ("int8-weights", "swapped-token", "other-prompt")
 CERTIFICATE_TIMEOUT_SECONDS = 300.0
 # One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
-PARAMETERS: dict[str, int | str] = {"promptsPerChallenge": 1}
+PARAMETERS: dict[str, int | str] = {"promptsPerChallenge": 1, "seedDelayBlocks": 1, "drawDelayBlocks": 1}
 
 QUESTIONS = (
     ("What is the capital of France?", "sdk"),
@@ -126,16 +126,26 @@ class Demo:
     def run(self) -> Outcome:
         """Starts the operators, asks, waits for every verdict, checks what the chain holds."""
         members = self.members()
-        self.net.add(members, self.options.threads)
+        honest = [member for member in members if not member.cheats]
+        cheaters = [member for member in members if member.cheats]
+        self.net.add(honest, self.options.threads)
         client = self.net.create_client()
         chain = self.net.chain(client)
         before = self._standings(chain, client)
         jobs = self._jobs([m for m in members if m.role is Role.NODE])
         pool = ThreadPoolExecutor(max(1, len(jobs)), thread_name_prefix="asker")
         try:
-            futures = [pool.submit(self._ask_all, node, questions, client) for node, questions in jobs.items()]
+            futures = [
+                pool.submit(self._ask_all, node, questions, client)
+                for node, questions in jobs.items()
+                if node != "cheater"
+            ]
             # Operators that fail to come up end the wait with their log.
             self.net.wait_ready()
+            # Two cores calibrate six operators sooner than seven: who cheats comes last.
+            self.net.add(cheaters, self.options.threads)
+            before |= {name: now for name, now in self._standings(chain, client).items() if name not in before}
+            futures += [pool.submit(self._ask_all, m.name, jobs[m.name], client) for m in cheaters]
             for future in futures:
                 future.result()
         finally:

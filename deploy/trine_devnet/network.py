@@ -18,6 +18,7 @@ import httpx2
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
+from web3.types import RPCEndpoint
 
 from trine.chain import Chain, Deployment, Role, create_keystore
 from trine.chain.deployment import CONTRACTS
@@ -72,6 +73,7 @@ class Devnet:
         self.record: ModelRecord = load_record(MODEL)
         self._deployment_id = ""
         self._launcher: Launcher | None = None
+        self._admin: Chain | None = None
 
     def __enter__(self) -> Devnet:
         return self
@@ -162,7 +164,9 @@ class Devnet:
     @property
     def admin(self) -> Chain:
         """The chain through the deployer's account."""
-        return self.chain(Account.from_key(DEPLOYER_KEY))
+        if self._admin is None:
+            self._admin = self.chain(Account.from_key(DEPLOYER_KEY))
+        return self._admin
 
     def chain(self, account: LocalAccount | None = None) -> Chain:
         return Chain.connect(Deployment.load(self.deployment_file), self.rpc_url, account)
@@ -177,10 +181,10 @@ class Devnet:
             os.close(descriptor)
         account: LocalAccount = Account.create()
         create_keystore(self.keystore(name), self.password_file.read_text(), bytes(account.key), iterations=SCRYPT_N)
-        web3 = Web3(HTTPProvider(self.rpc_url))
-        deployer = Account.from_key(DEPLOYER_KEY).address
-        sent = web3.eth.send_transaction({"from": deployer, "to": account.address, "value": Web3.to_wei(100, "ether")})
-        web3.eth.wait_for_transaction_receipt(sent, timeout=30)
+        # Hardhat's own method: no transaction of the deployer's to wait for.
+        Web3(HTTPProvider(self.rpc_url)).provider.make_request(
+            RPCEndpoint("hardhat_setBalance"), [account.address, hex(Web3.to_wei(100, "ether"))]
+        )
         self.admin.transfer(account.address, funds)
         return account
 
