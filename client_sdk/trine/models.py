@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 
@@ -10,6 +11,8 @@ from trine.errors import InvalidInput
 from trine.protocol.calibration import parse_prompt_set
 from trine.protocol.manifest import Manifest, model_id
 from trine.protocol.policy import Policy
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class ModelRecord:
 def load_record(name: str) -> ModelRecord:
     """Raises InvalidInput for a name that is not shipped, or a record that is malformed."""
     folder = resources.files("trine").joinpath("data", "models", name)
-    if "/" in name or not folder.is_dir():
+    if not _NAME.fullmatch(name) or not folder.is_dir():
         raise InvalidInput(f"no record of a model {name!r} is shipped")
     described = json.loads(folder.joinpath("model.json").read_text("utf-8"))
     manifest = folder.joinpath("manifest.json").read_bytes().rstrip()

@@ -18,6 +18,7 @@ from trine.errors import InvalidInput
 
 ROLES = ("chat_template", "config", "generation", "tokenizer", "weights")
 MAX_FILES = 4096
+MAX_BYTES = 1 << 20
 VERSION = 1
 
 
@@ -31,11 +32,13 @@ class File:
     sha256: str
 
     def __post_init__(self) -> None:
+        if not all(isinstance(value, str) for value in (self.name, self.role, self.sha256)):
+            raise InvalidInput("manifest: name, role and sha256 of a file must be strings")
         if not self.name or len(self.name) > 255 or "/" in self.name or "\\" in self.name or self.name[0] == ".":
             raise InvalidInput(f"manifest: {self.name!r} is no plain file name")
         if self.role not in ROLES:
             raise InvalidInput(f"manifest: {self.name}: role {self.role!r} is none of {', '.join(ROLES)}")
-        if not 0 <= self.size < 1 << 53:
+        if type(self.size) is not int or not 0 <= self.size < 1 << 53:
             raise InvalidInput(f"manifest: {self.name}: size {self.size} is out of range")
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise InvalidInput(f"manifest: {self.name}: not a SHA-256 in lower-case hexadecimal")
@@ -65,15 +68,17 @@ class Manifest:
     @classmethod
     def from_bytes(cls, document: bytes) -> Self:
         """Raises InvalidInput unless `document` is a canonical manifest."""
+        if len(document) > MAX_BYTES:
+            raise InvalidInput(f"manifest: {len(document)} bytes, at most {MAX_BYTES} are read")
         try:
-            parsed = json.loads(document)
-            files = tuple(
-                File(name=f["name"], role=f["role"], size=int(f["size"]), sha256=f["sha256"]) for f in parsed["files"]
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            files = json.loads(document)["files"]
+            manifest = cls(tuple(File(f["name"], f["role"], f["size"], f["sha256"]) for f in files))
+            canonical = manifest.to_bytes()
+        except InvalidInput:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidInput(f"manifest: {error!r}") from None
-        manifest = cls(files)
-        if manifest.to_bytes() != document:
+        if canonical != document:
             raise InvalidInput("manifest: not in canonical form")
         return manifest
 

@@ -19,6 +19,7 @@ VERSION = 1
 SCALE = 10**6
 """Deviations are stored in millionths."""
 MAX_PAIRS = 1024
+MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +97,26 @@ class Policy:
     @classmethod
     def from_bytes(cls, document: bytes) -> Self:
         """Raises InvalidInput unless `document` is a canonical policy."""
+        if len(document) > MAX_BYTES:
+            raise InvalidInput(f"policy: {len(document)} bytes, at most {MAX_BYTES} are read")
         try:
-            pairs = tuple(
-                (
-                    str(entry["prover"]),
-                    str(entry["verifier"]),
-                    Bounds(
-                        entry["deviationAccept"],
-                        entry["deviationReject"],
-                        entry["deviationWidth"],
-                        entry["marginAccept"],
-                        entry["marginReject"],
-                    ),
-                )
-                for entry in json.loads(document)["pairs"]
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"policy: {error}") from None
-        policy = cls(pairs)
-        if policy.to_bytes() != document:
+            policy = cls(tuple(_parse_pair(entry) for entry in json.loads(document)["pairs"]))
+            canonical = policy.to_bytes()
+        except InvalidInput:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InvalidInput(f"policy: {error!r}") from None
+        if canonical != document:
             raise InvalidInput("policy: not in canonical form")
         return policy
+
+
+def _parse_pair(entry: Any) -> tuple[str, str, Bounds]:
+    bounds = Bounds(
+        deviation_accept=entry["deviationAccept"],
+        deviation_reject=entry["deviationReject"],
+        deviation_width=entry["deviationWidth"],
+        margin_accept=entry["marginAccept"],
+        margin_reject=entry["marginReject"],
+    )
+    return str(entry["prover"]), str(entry["verifier"]), bounds

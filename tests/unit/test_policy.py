@@ -1,0 +1,80 @@
+"""A policy has one byte form, and its bounds widen for short answers only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trine.errors import InvalidInput
+from trine.models import load_record
+from trine.protocol.policy import Bounds, Policy
+
+CLASSES = ("cpu-bf16", "cpu-fp16", "cpu-fp32")
+whole = st.integers(0, 2**40)
+bounds = st.tuples(whole, whole, whole, whole, whole).map(
+    lambda v: Bounds(min(v[0], v[1]), max(v[0], v[1]), v[2], min(v[3], v[4]), max(v[3], v[4]))
+)
+names = st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True)
+policies = st.dictionaries(st.tuples(names, names), bounds, max_size=6).map(
+    lambda pairs: Policy(tuple((p, v, b) for (p, v), b in sorted(pairs.items())))
+)
+
+
+@given(policies)
+def test_bytes_lead_back_to_the_same_policy(policy: Policy) -> None:
+    assert Policy.from_bytes(policy.to_bytes()) == policy
+
+
+@given(st.binary(max_size=200))
+def test_any_other_bytes_are_refused(document: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        Policy.from_bytes(document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deviationAccept": 1.5},
+        {"deviationAccept": True},
+        {"deviationAccept": -1},
+        {"deviationAccept": 2**60},
+        {"marginAccept": "1"},
+        {"marginAccept": 801},
+        {"prover": None},
+        {"extra": 1},
+    ],
+)
+def test_a_malformed_entry_is_refused(change: dict[str, object]) -> None:
+    document = json.loads(Policy((("a", "b", Bounds(1, 2, 3, 600, 800)),)).to_bytes())
+    document["pairs"][0].update(change)
+    with pytest.raises(InvalidInput):
+        Policy.from_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("document", [b"[" * 5_000, b'{"pairs":[],"version":2}', b" " * (1 << 21)])
+def test_hostile_documents_are_refused(document: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        Policy.from_bytes(document)
+
+
+@given(bounds, st.integers(1, 10**6))
+def test_bounds_shrink_with_length_and_stay_in_order(bound: Bounds, tokens: int) -> None:
+    accept, reject = bound.deviation_bounds(tokens)
+    assert accept <= reject
+    longer_accept, longer_reject = bound.deviation_bounds(tokens + 1)
+    assert longer_accept <= accept
+    assert longer_reject <= reject
+
+
+def test_an_uncalibrated_pair_has_no_bounds() -> None:
+    policy = Policy((("a", "b", Bounds(1, 2, 3, 4, 5)),))
+    assert policy.bounds("a", "b") == Bounds(1, 2, 3, 4, 5)
+    assert policy.bounds("b", "a") is None
+
+
+def test_the_shipped_policy_covers_every_pair_of_cpu_classes() -> None:
+    policy = Policy.from_bytes(load_record("smollm2-135m-instruct").policy)
+    assert {(p, v) for p, v, _ in policy.pairs} == {(p, v) for p in CLASSES for v in CLASSES}
