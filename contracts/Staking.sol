@@ -21,8 +21,7 @@ contract Staking is IStaking, Wired {
     uint256 public constant MAX_ENDPOINT_BYTES = 256;
 
     IStakeToken private immutable TOKEN;
-    /// @inheritdoc IStaking
-    uint256 public immutable override unbondingDelay;
+    uint256 private immutable UNBONDING_DELAY;
 
     address private _batches;
     mapping(address operator => Stake) private _stakes;
@@ -34,7 +33,7 @@ contract Staking is IStaking, Wired {
             StakingDelayOutOfBounds(delay, MIN_UNBONDING_DELAY, MAX_UNBONDING_DELAY)
         );
         TOKEN = token;
-        unbondingDelay = delay;
+        UNBONDING_DELAY = delay;
     }
 
     /// @notice Names the contract that may lock and slash. Once.
@@ -63,7 +62,7 @@ contract Staking is IStaking, Wired {
         require(amount <= free, StakingInsufficientFree(free, amount));
         mine.active -= amount.toUint128();
         mine.unbonding += amount.toUint128();
-        mine.releasableAt = (block.timestamp + unbondingDelay).toUint64();
+        mine.releasableAt = (block.timestamp + UNBONDING_DELAY).toUint64();
         emit UnbondingStarted(msg.sender, amount, mine.unbonding, mine.releasableAt);
     }
 
@@ -141,5 +140,10 @@ contract Staking is IStaking, Wired {
     /// @inheritdoc IStaking
     function endpointOf(address operator) external view returns (string memory) {
         return _endpoints[operator];
+    }
+
+    /// @inheritdoc IStaking
+    function unbondingDelay() external view returns (uint256) {
+        return UNBONDING_DELAY;
     }
 }

@@ -128,7 +128,7 @@ interface IBatches {
     /// @param leafCount 1 to 256.
     function anchor(ModelId modelId, bytes32 root, uint256 leafCount) external returns (BatchId batchId);
 
-    /// @notice Like `anchor`, for the answers to a calibration challenge; needs no calibration and locks no stake per leaf.
+    /// @notice Like `anchor`, for the answers to a calibration challenge; needs no calibration and locks no stake.
     function anchorCalibration(ChallengeId challengeId, bytes32 root) external returns (BatchId batchId);
 
     /// @notice Draws the committee with the seed block's hash. Anyone may call.

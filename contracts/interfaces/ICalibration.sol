@@ -46,7 +46,12 @@ interface ICalibration {
         uint256 validUntil
     );
     event CalibrationFailed(
-        address indexed operator, ModelId indexed modelId, BatchId indexed batchId, Role role, uint32 leavesPassed, uint32 leaves
+        address indexed operator,
+        ModelId indexed modelId,
+        BatchId indexed batchId,
+        Role role,
+        uint32 leavesPassed,
+        uint32 leaves
     );
 
     error CalibrationInsufficientStake(uint256 free, uint256 required);

@@ -6,7 +6,8 @@ import {BatchId} from "../types/Types.sol";
 
 /// @title Clients' deposits, cumulative vouchers, refunds of rejected answers
 interface IPayments {
-    /// @notice EIP-712: `payer` owes `payee` `cumulativeWei` in all since the beginning; a later voucher replaces earlier ones.
+    /// @notice EIP-712: `payer` owes `payee` `cumulativeWei` in all since the beginning; a later voucher replaces
+    /// earlier ones.
     struct Voucher {
         address payer;
         address payee;
@@ -55,7 +56,8 @@ interface IPayments {
     /// @notice Refunds the fee of a rejected answer to its client out of the node's slashed stake. Anyone may call.
     function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof) external;
 
-    /// @notice Notes what each rejected leaf of a batch may be refunded; the tokens come with the slash. Only `Batches`.
+    /// @notice Notes what each rejected leaf of a batch may be refunded; the tokens come with the slash.
+    /// Only `Batches`.
     function fundRefunds(BatchId batchId, uint256 perLeaf) external;
 
     function accountOf(address payer) external view returns (Account memory);

@@ -27,6 +27,8 @@ library LeafLib {
     uint256 internal constant DEPTH = 8;
 
     bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
+        // A type string is one literal.
+        // solhint-disable-next-line max-line-length
         "Receipt(bytes32 requestHash,address client,address node,bytes32 modelId,bytes32 inputHash,bytes32 promptHash,bytes32 outputHash,bytes32 textHash,bytes32 fingerprintHash,uint32 promptTokens,uint32 outputTokens,uint32 maxTokens,uint8 finishReason,bytes32 engineClass,uint256 feeWei,uint64 issuedAt)"
     );
 

@@ -1,0 +1,82 @@
+# `make demo` and `make test` do all set-up themselves. Everything is idempotent.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+# Where to find torch's CPU build if the configured index has none: `make setup TORCH_INDEX=<url>`.
+TORCH_INDEX ?=
+DEMO_ARGS ?=
+
+export PATH := $(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CONTRACTS := $(shell find contracts -name '*.sol')
+
+.PHONY: help setup model demo test lint test-python test-contracts abi vectors audit constraints statistics clean
+
+help:
+	@echo "make demo     run the whole protocol once, on a real model and a real chain"
+	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
+	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
+	@echo "make lint | test-python | test-contracts | abi | vectors | audit | statistics | clean"
+
+setup: $(VENV)/.ready node_modules/.ready build/.ready model
+
+$(VENV)/.ready: pyproject.toml constraints.txt deploy/scripts/setup-python.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" bash deploy/scripts/setup-python.sh
+	@touch $@
+
+node_modules/.ready: package-lock.json $(VENV)/.ready
+	@echo "==> JavaScript packages (npm ci)"
+	@npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
+	@echo "==> contracts (npm's solc, nothing is downloaded)"
+	@npm run --silent build
+	@touch $@
+
+model: $(VENV)/.ready
+	@trine model prepare smollm2-135m-instruct >/dev/null
+
+demo: setup
+	@trine devnet demo $(DEMO_ARGS)
+
+test: setup lint test-contracts test-python
+
+lint: $(VENV)/.ready node_modules/.ready build/.ready
+	@echo "==> linters"
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	npm run --silent lint
+	npm run --silent abi -- --check
+
+test-contracts: build/.ready
+	@echo "==> Solidity tests"
+	npm run --silent test
+
+test-python: setup
+	@echo "==> Python tests"
+	pytest
+
+abi: build/.ready
+	npm run --silent abi
+
+vectors: $(VENV)/.ready
+	python tests/vectors/generate.py
+
+# Slither wants an older web3 than ours, so it lives in an environment of its own.
+audit: build/.ready
+	@test -x .slither-venv/bin/slither || ($(PYTHON) -m venv .slither-venv && .slither-venv/bin/pip install -q slither-analyzer==0.11.6)
+	.slither-venv/bin/slither .
+
+statistics: setup
+	python benchmarks/statistics.py
+
+constraints: $(VENV)/.ready
+	@bash deploy/scripts/freeze-constraints.sh
+
+clean:
+	rm -rf $(VENV) .slither-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+
+import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {Majority} from "../../contracts/libraries/Majority.sol";
+import {Ids, ModelId} from "../../contracts/types/Types.sol";
+import {Check, vm} from "./Vm.sol";
+
+/// @notice Solidity computes the hashes that Python wrote into tests/vectors/protocol.json.
+contract VectorsTest {
+    string private _json;
+    uint256 private _cases;
+
+    bytes32 private constant DOMAIN_TYPEHASH =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant VOUCHER_TYPEHASH = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
+
+    function setUp() external {
+        _json = vm.readFile("tests/vectors/protocol.json");
+        _cases = _words(".leaf").length;
+    }
+
+    function testReceiptsAndLeaves() external view {
+        Check.yes(_cases > 0, "there are cases");
+        bytes32[] memory structHashes = _words(".receipt_structHash");
+        bytes32[] memory digests = _words(".receipt_digest");
+        bytes32[] memory leaves = _words(".leaf");
+        for (uint256 i = 0; i < _cases; ++i) {
+            Receipt memory receipt = _receipt(i);
+            Check.eq(LeafLib.structHash(receipt), structHashes[i], "struct hash");
+            Check.eq(LeafLib.leafHash(i, receipt), leaves[i], "leaf");
+            Check.eq(keccak256(abi.encodePacked(hex"1901", _domain(), structHashes[i])), digests[i], "digest");
+        }
+    }
+
+    function testMerkleProof() external view {
+        bytes32[] memory proof = _words(".proof_3");
+        Check.eq(proof.length, LeafLib.DEPTH, "depth");
+        bytes32 root = vm.parseJsonBytes32(_json, ".root");
+        Check.yes(MerkleProof.verify(proof, root, _words(".leaf")[3]), "proof of leaf 3");
+        Check.yes(!MerkleProof.verify(proof, root, _words(".leaf")[2]), "not of leaf 2");
+    }
+
+    function testCommitments() external view {
+        bytes32[] memory commitments = _words(".vote_commitment");
+        for (uint256 i = 0; i < _cases; ++i) {
+            bytes32 actual = keccak256(
+                abi.encode(
+                    uint256(31337),
+                    vm.parseJsonAddress(_json, ".contract"),
+                    _words(".vote_batchId")[i],
+                    uint8(i % 3),
+                    _addresses(".vote_verifier")[i],
+                    uint256(_words(".vote_accepts")[i]),
+                    uint256(_words(".vote_rejects")[i]),
+                    _words(".vote_salt")[i]
+                )
+            );
+            Check.eq(actual, commitments[i], "commitment");
+        }
+    }
+
+    function testMajorityAndSeeds() external view {
+        bytes32[] memory accepts = _words(".vote_accepts");
+        bytes32[] memory expected = _words(".majority");
+        bytes32[] memory seeds = _words(".seed");
+        for (uint256 i = 0; i < _cases; ++i) {
+            uint256 majority = Majority.ofThree(
+                uint256(accepts[i]),
+                uint256(accepts[(i + _cases - 1) % _cases]),
+                uint256(accepts[(i + _cases - 2) % _cases])
+            );
+            Check.eq(majority, uint256(expected[i]), "majority");
+            bytes32 seed = keccak256(abi.encode(_words(".seed_blockHash")[i], _words(".vote_batchId")[i], uint8(i % 3)));
+            Check.eq(seed, seeds[i], "seed");
+        }
+    }
+
+    function testModelIdsAndVouchers() external view {
+        string[] memory names = vm.parseJsonStringArray(_json, ".model_name");
+        for (uint256 i = 0; i < _cases; ++i) {
+            ModelId id = this.modelId(names[i], _words(".model_contentHash")[i]);
+            Check.eq(ModelId.unwrap(id), _words(".model_id")[i], "model id");
+            bytes32 voucher = keccak256(
+                abi.encode(
+                    VOUCHER_TYPEHASH,
+                    _addresses(".voucher_payer")[i],
+                    _addresses(".voucher_payee")[i],
+                    uint256(_words(".voucher_cumulativeWei")[i])
+                )
+            );
+            bytes32 digest = keccak256(abi.encodePacked(hex"1901", _domain(), voucher));
+            Check.eq(digest, _words(".voucher_digest")[i], "voucher digest");
+        }
+    }
+
+    function modelId(string calldata name, bytes32 contentHash) external pure returns (ModelId) {
+        return Ids.model(name, contentHash);
+    }
+
+    function _receipt(uint256 i) private view returns (Receipt memory r) {
+        r.requestHash = _words(".receipt_requestHash")[i];
+        r.client = _addresses(".receipt_client")[i];
+        r.node = _addresses(".receipt_node")[i];
+        r.modelId = _words(".receipt_modelId")[i];
+        r.inputHash = _words(".receipt_inputHash")[i];
+        r.promptHash = _words(".receipt_promptHash")[i];
+        r.outputHash = _words(".receipt_outputHash")[i];
+        r.textHash = _words(".receipt_textHash")[i];
+        r.fingerprintHash = _words(".receipt_fingerprintHash")[i];
+        r.promptTokens = uint32(uint256(_words(".receipt_promptTokens")[i]));
+        r.outputTokens = uint32(uint256(_words(".receipt_outputTokens")[i]));
+        r.maxTokens = uint32(uint256(_words(".receipt_maxTokens")[i]));
+        r.finishReason = uint8(uint256(_words(".receipt_finishReason")[i]));
+        r.engineClass = _words(".receipt_engineClass")[i];
+        r.feeWei = uint256(_words(".receipt_feeWei")[i]);
+        r.issuedAt = uint64(uint256(_words(".receipt_issuedAt")[i]));
+    }
+
+    function _domain() private view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                DOMAIN_TYPEHASH,
+                keccak256("Trine"),
+                keccak256("1"),
+                uint256(31337),
+                vm.parseJsonAddress(_json, ".contract")
+            )
+        );
+    }
+
+    function _words(string memory key) private view returns (bytes32[] memory) {
+        return vm.parseJsonBytes32Array(_json, key);
+    }
+
+    function _addresses(string memory key) private view returns (address[] memory) {
+        return vm.parseJsonAddressArray(_json, key);
+    }
+}

@@ -1,0 +1,107 @@
+"""Writes `protocol.json`: hashes that Python and Solidity must agree on. Run after a change of the protocol.
+
+Format: one JSON object of flat lists, so that Solidity reads them with `vm.parseJson…Array`; item i of every list
+belongs to case i. `tests/unit/test_vectors.py` fails when the file is stale, `tests/contracts/Vectors.t.sol` when
+Solidity disagrees with it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from trine.protocol import merkle
+from trine.protocol.committee import seed
+from trine.protocol.manifest import model_id
+from trine.protocol.messages import Domain, Receipt, Voucher, engine_class_bytes
+from trine.protocol.votes import Vote, commitment, majority
+
+CASES = 8
+CHAIN_ID = 31337
+CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+FILE = Path(__file__).with_name("protocol.json")
+
+
+def vectors() -> dict[str, Any]:
+    """All cases, from one fixed seed."""
+    rng = random.Random(7)
+
+    def word() -> bytes:
+        return rng.randbytes(32)
+
+    def address() -> str:
+        return Voucher.from_json({"payer": "0x" + rng.randbytes(20).hex(), "payee": CONTRACT, "cumulativeWei": 1}).payer
+
+    receipts = [
+        Receipt(
+            word(), address(), address(), word(), word(), word(), word(), word(), word(),
+            rng.randrange(2**32), rng.randrange(2**32), rng.randrange(2**32), rng.randrange(2),
+            engine_class_bytes("cpu-fp32"), rng.randrange(2**256), rng.randrange(2**64),
+        )
+        for _ in range(CASES)
+    ]  # fmt: skip
+    domain = Domain(CHAIN_ID, CONTRACT)
+    leaves = [merkle.leaf_hash(i, receipt) for i, receipt in enumerate(receipts)]
+    votes = []
+    for _ in range(CASES):
+        accepts = rng.randrange(2**256)
+        votes.append(Vote(accepts, rng.randrange(2**256) & ~accepts))
+    salts, batches, verifiers = [word() for _ in votes], [word() for _ in votes], [address() for _ in votes]
+    block_hashes, names = [word() for _ in votes], [f"model-{i}" for i in range(CASES)]
+    vouchers = [Voucher(address(), address(), rng.randrange(2**256)) for _ in range(CASES)]
+    return {
+        "chainId": CHAIN_ID,
+        "contract": CONTRACT,
+        **{
+            f"receipt_{name}": [_shown(kind, receipt.values()[i]) for receipt in receipts]
+            for i, (name, kind) in enumerate(Receipt.FIELDS)
+        },
+        "receipt_structHash": [_hex(r.struct_hash()) for r in receipts],
+        "receipt_digest": [_hex(r.digest(domain)) for r in receipts],
+        "leaf": [_hex(leaf) for leaf in leaves],
+        "root": _hex(merkle.root(leaves)),
+        "proof_3": [_hex(sibling) for sibling in merkle.proof(leaves, 3)],
+        "vote_accepts": [_hex(v.accepts.to_bytes(32, "big")) for v in votes],
+        "vote_rejects": [_hex(v.rejects.to_bytes(32, "big")) for v in votes],
+        "vote_salt": [_hex(s) for s in salts],
+        "vote_batchId": [_hex(b) for b in batches],
+        "vote_verifier": verifiers,
+        "vote_commitment": [
+            _hex(commitment(CHAIN_ID, CONTRACT, batches[i], i % 3, verifiers[i], votes[i], salts[i]))
+            for i in range(CASES)
+        ],
+        "majority": [
+            _hex(majority(votes[i].accepts, votes[i - 1].accepts, votes[i - 2].accepts).to_bytes(32, "big"))
+            for i in range(CASES)
+        ],
+        "seed_blockHash": [_hex(b) for b in block_hashes],
+        "seed": [_hex(seed(block_hashes[i], batches[i], i % 3)) for i in range(CASES)],
+        "model_name": names,
+        "model_contentHash": [_hex(s) for s in salts],
+        "model_id": [_hex(model_id(names[i], salts[i])) for i in range(CASES)],
+        "voucher_payer": [v.payer for v in vouchers],
+        "voucher_payee": [v.payee for v in vouchers],
+        "voucher_cumulativeWei": [_hex(v.cumulative_wei.to_bytes(32, "big")) for v in vouchers],
+        "voucher_digest": [_hex(v.digest(domain)) for v in vouchers],
+    }
+
+
+def render() -> str:
+    return json.dumps(vectors(), indent=1) + "\n"
+
+
+def _shown(kind: str, value: Any) -> Any:
+    if kind == "address":
+        return value
+    return _hex(value if isinstance(value, bytes) else int(value).to_bytes(32, "big"))
+
+
+def _hex(raw: bytes) -> str:
+    return "0x" + raw.hex()
+
+
+if __name__ == "__main__":
+    FILE.write_text(render())
+    print(f"wrote {FILE}")
