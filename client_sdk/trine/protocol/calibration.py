@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -32,4 +33,12 @@ def parse_prompt_set(document: bytes) -> list[Input]:
         raise InvalidInput(f"prompt set is not JSON: {error}") from None
     if not isinstance(items, list) or not items:
         raise InvalidInput("prompt set must be a non-empty JSON list")
-    return [text_input(item) if isinstance(item, str) else chat_input(item) for item in items]
+    return [_prompt(item) for item in items]
+
+
+def _prompt(item: Any) -> Input:
+    if isinstance(item, str):
+        return text_input(item)
+    if not isinstance(item, list) or not all(isinstance(message, dict) for message in item):
+        raise InvalidInput("a prompt is a string or a list of messages")
+    return chat_input(item)

@@ -56,8 +56,8 @@ def verify(expected_root: bytes, leaf: bytes, siblings: Sequence[bytes]) -> bool
 def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
     if not 1 <= len(leaves) <= MAX_LEAVES:
         raise InvalidInput(f"a batch has 1 to {MAX_LEAVES} leaves, not {len(leaves)}")
-    if any(len(leaf) != 32 for leaf in leaves):
-        raise InvalidInput("every leaf must be 32 bytes")
+    if any(len(leaf) != 32 or leaf == EMPTY_LEAF for leaf in leaves):
+        raise InvalidInput("every leaf must be 32 bytes, not all of them zero")
     levels = [[*leaves, *[EMPTY_LEAF] * (MAX_LEAVES - len(leaves))]]
     while len(levels[-1]) > 1:
         below = levels[-1]

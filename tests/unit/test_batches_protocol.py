@@ -1,0 +1,187 @@
+"""Merkle trees, votes, committees and calibration prompts: the pure half of a batch's life."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trine.errors import InvalidInput
+from trine.protocol import merkle
+from trine.protocol.calibration import parse_prompt_set, prompt_indices
+from trine.protocol.committee import draw, pick
+from trine.protocol.inputs import chat_input, parse_input, text_input
+from trine.protocol.votes import Vote, commitment, contradicts, majority, settle
+
+words = st.binary(min_size=32, max_size=32)
+leaf_hashes = words.filter(any)  # 32 zero bytes stand for a missing leaf
+masks = st.integers(0, 2**256 - 1)
+votes = st.tuples(masks, masks).map(lambda pair: Vote(pair[0], pair[1] & ~pair[0]))
+ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+
+
+@given(st.lists(leaf_hashes, min_size=1, max_size=40), st.data())
+def test_every_leaf_has_a_proof_and_no_other_leaf_passes(leaves, data):
+    root = merkle.root(leaves)
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    siblings = merkle.proof(leaves, index)
+    assert merkle.verify(root, leaves[index], siblings)
+    other = data.draw(words.filter(lambda word: word != leaves[index] and word != siblings[0]))
+    assert not merkle.verify(root, other, siblings)
+    assert not merkle.verify(root, leaves[index], siblings[:-1])
+    assert not merkle.verify(root, leaves[index], [*siblings, bytes(32)])
+
+
+@given(st.lists(leaf_hashes, min_size=2, max_size=20, unique=True))
+def test_order_and_content_change_the_root(leaves):
+    swapped = [*leaves[1:], leaves[0]]
+    # Sorted pairs: swapping two siblings alone keeps the root, which is why the index is inside the leaf.
+    if len(leaves) > 2:
+        assert merkle.root(swapped) != merkle.root(leaves)
+    assert merkle.root(leaves[:-1]) != merkle.root(leaves)
+
+
+@pytest.mark.parametrize("leaves", [[], [b"\1" * 32] * 257, [bytes(31)], [bytes(32)]])
+def test_impossible_trees_are_refused(leaves):
+    with pytest.raises(InvalidInput):
+        merkle.root(leaves)
+
+
+@given(votes, votes, votes)
+def test_settlement_counts_bits(a, b, c):
+    accepted, rejected = settle([a, b, c])
+    for bit in (0, 1, 100, 255):
+        assert (accepted >> bit & 1) == (sum(v.accepts >> bit & 1 for v in (a, b, c)) >= 2)
+        assert (rejected >> bit & 1) == (sum(v.rejects >> bit & 1 for v in (a, b, c)) >= 2)
+    assert accepted & rejected == 0
+    assert not any(contradicts(v, accepted, rejected) for v in (a, b, c) if v == a == b == c)
+
+
+@given(masks, masks, masks)
+def test_majority_is_symmetric_and_idempotent(a, b, c):
+    assert majority(a, b, c) == majority(c, a, b) == majority(b, a, c)
+    assert majority(a, a, b) == a
+
+
+@given(votes, votes)
+def test_two_reveals_settle_what_they_agree_on(a, b):
+    assert settle([a, None, b]) == (a.accepts & b.accepts, a.rejects & b.rejects)
+
+
+def test_a_vote_cannot_contradict_itself():
+    with pytest.raises(InvalidInput):
+        Vote(1, 1)
+    with pytest.raises(InvalidInput):
+        Vote(2**256, 0)
+    assert [Vote(1, 2).on(i) for i in range(3)] == ["accept", "reject", "inconclusive"]
+
+
+@given(votes, words, words, st.integers(0, 7))
+def test_a_commitment_binds_everything(vote, salt, batch, round_):
+    base = commitment(1, ADDRESS, batch, round_, ADDRESS, vote, salt)
+    other = "0x" + "11" * 20
+    changed = [
+        commitment(2, ADDRESS, batch, round_, ADDRESS, vote, salt),
+        commitment(1, other, batch, round_, ADDRESS, vote, salt),
+        commitment(1, ADDRESS, bytes(a ^ 1 for a in batch), round_, ADDRESS, vote, salt),
+        commitment(1, ADDRESS, batch, round_ + 1, ADDRESS, vote, salt),
+        commitment(1, ADDRESS, batch, round_, other, vote, salt),
+        commitment(1, ADDRESS, batch, round_, ADDRESS, vote, bytes(a ^ 1 for a in salt)),
+    ]
+    assert base not in changed
+    assert len(set(changed)) == len(changed)
+
+
+def _pool(weights):
+    return [(f"0x{index:040x}", weight) for index, weight in enumerate(weights)]
+
+
+@given(words, st.lists(st.integers(1, 2**60), min_size=4, max_size=30), st.data())
+def test_a_draw_gives_three_distinct_others(seed, weights, data):
+    pool = _pool(weights)
+    excluded = data.draw(st.sampled_from(pool))[0]
+    try:
+        drawn = draw(seed, pool, excluded)
+    except InvalidInput:
+        # Only a pool in which the excluded and the drawn hold nearly all the weight runs out of tries.
+        assert max(weights) > sum(weights) // 64
+        return
+    assert len(set(drawn)) == 3
+    assert excluded not in drawn
+    assert draw(seed, pool, excluded) == drawn
+
+
+def test_a_pool_of_three_others_is_enough_and_two_are_not():
+    assert set(draw(bytes(32), _pool([5, 5, 5, 5]), _pool([0])[0][0])) == {a for a, _ in _pool([0] * 4)[1:]}
+    with pytest.raises(InvalidInput, match="2 of 3"):
+        draw(bytes(32), _pool([5, 5, 5]), _pool([0])[0][0])
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=20).filter(any), st.data())
+def test_pick_walks_the_cumulative_weights(weights, data):
+    target = data.draw(st.integers(0, sum(weights) - 1))
+    position = pick(weights, target)
+    assert sum(weights[:position]) <= target < sum(weights[: position + 1])
+
+
+@given(words, words, st.integers(1, 50), st.integers(1, 200))
+def test_calibration_prompts_are_in_range_and_reproducible(seed, challenge, count, size):
+    indices = prompt_indices(seed, challenge, count, size)
+    assert len(indices) == count
+    assert all(0 <= index < size for index in indices)
+    assert prompt_indices(seed, challenge, count, size) == indices
+
+
+@pytest.mark.parametrize("document", [b"", b"{}", b"[]", b'[{"role": "user"}]', b"[1]", b'[[{"role":"x"}]]'])
+def test_malformed_prompt_sets_are_refused(document):
+    with pytest.raises(InvalidInput):
+        parse_prompt_set(document)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+chats = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": texts}),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(chats)
+def test_inputs_survive_their_canonical_form(messages):
+    asked = chat_input(messages)
+    assert parse_input(asked.canonical()) == asked
+    assert asked.as_messages() == messages
+
+
+@given(texts.filter(bool))
+def test_a_prompt_is_not_a_chat(prompt):
+    assert parse_input(text_input(prompt).canonical()).text == prompt
+    assert text_input(prompt).hash() != chat_input([{"role": "user", "content": prompt}]).hash()
+
+
+@pytest.mark.parametrize(
+    ("messages", "complaint"),
+    [
+        ([], "empty"),
+        ([{"role": "robot", "content": ""}], r"messages\[0\].role"),
+        ([{"role": "user"}], r"messages\[0\].content"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "not text"),
+        ([{"role": "user", "content": "\ud800"}], "surrogate"),
+        ([{"role": "user", "content": "x" * (1 << 20)}], "bytes"),
+        ([{"role": "user", "content": ""}] * 257, "at most 256"),
+    ],
+)
+def test_bad_messages_are_refused_by_name(messages, complaint):
+    with pytest.raises(InvalidInput, match=complaint):
+        chat_input(messages)
+
+
+def test_text_parts_are_joined():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert chat_input([{"role": "user", "content": parts}]) == chat_input([{"role": "user", "content": "ab"}])
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{}", b'{"prompt": "spaced"}', b'{"messages":[],"prompt":""}', b'{"prompt":7}', b"\xff"]
+)
+def test_inputs_that_are_not_canonical_are_refused(raw):
+    with pytest.raises(InvalidInput):
+        parse_input(raw)
