@@ -1,0 +1,51 @@
+"""One real network for all end-to-end tests: chain, contracts, model, operators, each a process of its own."""
+
+import pytest
+
+from trine import Client
+from trine.chain import Role
+from trine_devnet.network import Devnet, Member
+
+PARAMETERS = {"promptsPerChallenge": 1, "seedDelayBlocks": 1, "drawDelayBlocks": 1, "commitSeconds": 60}
+VERIFIERS = ("verifier-1", "verifier-2", "verifier-3", "verifier-4")
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory):
+    with Devnet(tmp_path_factory.mktemp("devnet") / "home", print) as network:
+        network.start_chain(PARAMETERS)
+        network.add([Member(name, Role.VERIFIER) for name in VERIFIERS])
+        # Batches wait a while to be sealed, so that a test can stop the node between a receipt and its anchor.
+        network.add(
+            [
+                Member("honest", Role.NODE, "bf16", options={"batch_max_wait_seconds": 6.0}),
+                Member("cheater", Role.NODE, "fp32", ("int8-weights", "swapped-token", "other-prompt")),
+            ]
+        )
+        network.wait_ready()
+        yield network
+
+
+@pytest.fixture(scope="session")
+def account(net):
+    return net.create_client()
+
+
+@pytest.fixture
+def ask(net, account):
+    """A client of one node: ask("honest")."""
+    clients = []
+
+    def connect(node):
+        client = Client(
+            rpc_url=net.rpc_url,
+            deployment=net.deployment_file,
+            account=account,
+            node=net.operators[node].endpoint,
+        )
+        clients.append(client)
+        return client
+
+    yield connect
+    for client in clients:
+        client.close()

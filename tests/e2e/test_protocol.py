@@ -1,0 +1,246 @@
+"""The whole protocol, with real processes, a real model and a real chain."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+
+import openai
+import pytest
+
+from trine import AsyncClient, NodeRefused, PaymentRequired, VerificationFailed
+from trine.audit import batch_gas, operator_report
+from trine.chain import BatchState, Role
+from trine.protocol.committee import draw, seed
+from trine.protocol.messages import Receipt, text_hash
+
+QUESTION = "Explain in two sentences why the sky is blue."
+
+
+def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, ask, account):
+    client = ask("honest")
+    node = net.operators["honest"].account.address
+    chain = client.chain
+    earned = chain.token_balance(node)
+    answer = client.chat(QUESTION, max_tokens=40, wait=True)
+    assert answer.text
+    assert answer.certificate.result == "accept"
+    assert answer.receipt.engine_class_name == "cpu-bf16"
+    batch = chain.batch(answer.certificate.batch_id)
+    assert batch.state == BatchState.SETTLED
+    assert sum(seat.accepts & 1 for seat in chain.seats(batch.batch_id)) >= 2
+    _eventually(lambda: chain.collected(account.address, node) >= answer.receipt.fee_wei, "the node to collect")
+    fee = batch.verifier_fee
+    assert chain.token_balance(node) == earned - fee + answer.receipt.fee_wei
+    assert 0 < batch_gas(chain, batch.batch_id) < 1_500_000
+
+
+def test_every_cheat_is_rejected_slashed_and_on_record(net, ask):
+    client = ask("cheater")
+    node = net.operators["cheater"].account.address
+    questions = ("Describe the life cycle of a butterfly.", "What makes bread rise?", "Give a student some advice.")
+    answers = [client.chat(question, max_tokens=40) for question in questions]
+    for answer in answers:
+        assert client.certify(answer).result == "reject"
+    report = operator_report(client.chain, node)
+    (standing,) = report.standings
+    assert (standing.reputation.accepted, standing.reputation.rejected) == (0, 3)
+    assert standing.reputation.score_bps == 0
+    assert sum(slash.taken_wei for slash in report.slashes) == 3 * client.chain.parameters().stake_per_leaf
+    with pytest.raises(VerificationFailed, match="do not use"):
+        _raise_unless_accepted(answers[0])
+    _refund(client, answers[0])
+
+
+def test_a_committee_can_be_drawn_again_from_public_data(net, ask):
+    chain = ask("honest").chain
+    (event, *_) = chain.events("Batches", "BatchSettled", node=net.operators["honest"].account.address)
+    batch = chain.batch(event.args["batchId"])
+    expected = draw(
+        seed(chain.block_hash(batch.seed_block), batch.batch_id, batch.round),
+        chain.pool(batch.model_id, calibrated=not batch.is_calibration),
+        batch.node,
+    )
+    if not batch.is_calibration:
+        assert tuple(seat.verifier for seat in chain.seats(batch.batch_id)) == expected
+    assert batch.node not in expected
+
+
+def test_the_stock_openai_client_streams_and_gets_a_receipt(net):
+    endpoint = net.operators["honest"].endpoint
+    with openai.OpenAI(base_url=f"{endpoint}/v1", api_key="unused", max_retries=0) as stock:
+        assert [model.id for model in stock.models.list()] == [net.record.name]
+        chunks = list(
+            stock.chat.completions.create(
+                model=net.record.name,
+                messages=[{"role": "user", "content": "Nommez deux fleuves français."}],
+                max_tokens=16,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+        assert len({chunk.id for chunk in chunks}) == 1
+        assert chunks[0].choices[0].delta.role == "assistant"
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert chunks[-2].choices[0].finish_reason in ("stop", "length")
+        receipt = Receipt.from_json(chunks[-2].model_extra["trine"]["receipt"])
+        assert receipt.text_hash == text_hash(text)
+        assert chunks[-1].usage.completion_tokens == receipt.output_tokens <= 16
+        completion = stock.completions.create(model=net.record.name, prompt="The sea is", max_tokens=5, temperature=0)
+        assert completion.choices[0].text
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "param"),
+    [
+        ({"temperature": 0.9}, 400, "temperature"),
+        ({"n": 2}, 400, "n"),
+        ({"messages": []}, 400, "messages"),
+        ({"max_tokens": 0}, 400, "max_tokens"),
+        ({"max_tokens": 2000, "messages": [{"role": "user", "content": "word " * 8000}]}, 400, "messages"),
+        ({"model": "gpt-4"}, 404, "model"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools"),
+    ],
+)
+def test_what_is_not_served_is_refused_by_name(net, changes, status, param):
+    endpoint = net.operators["honest"].endpoint
+    order = {"model": net.record.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, **changes}
+    stock = openai.OpenAI(base_url=f"{endpoint}/v1", api_key="unused", max_retries=0)
+    with stock, pytest.raises(openai.APIStatusError) as refused:
+        stock.chat.completions.create(**order)
+    assert refused.value.status_code == status
+    assert refused.value.body["param"] == param
+    assert refused.value.response.headers["x-request-id"]
+
+
+def test_a_retried_request_gets_the_same_answer_and_is_charged_once(ask):
+    client = ask("honest")
+    body = client.order("Name a colour.", max_tokens=6)
+    url = f"{client._core.choose(client._core.model(None))[1]}/v1/chat/completions"
+    first, second = client._post(url, body), client._post(url, body)
+    assert first["trine"]["receiptDigest"] == second["trine"]["receiptDigest"]
+    assert first["choices"][0]["message"] == second["choices"][0]["message"]
+
+
+def test_who_does_not_pay_is_refused(net, ask):
+    stranger = net.create_account("stranger", 1)
+    client = ask("honest")
+    with pytest.raises(PaymentRequired, match="deposit"):
+        type(client)(
+            rpc_url=net.rpc_url,
+            deployment=net.deployment_file,
+            account=stranger,
+            node=net.operators["honest"].endpoint,
+        ).chat("Hi", max_tokens=4)
+
+
+def test_evidence_is_for_the_committee_and_the_client_only(ask):
+    client = ask("honest")
+    answer = client.chat("Say a word.", max_tokens=4)
+    certificate = client.certify(answer)
+    url = f"{answer.node_url}/v1/batches/0x{certificate.batch_id.hex()}/evidence"
+    for path in (url, f"{url}/0"):
+        with pytest.raises(NodeRefused) as refused:
+            client._get(path)
+        assert refused.value.status == 401
+
+
+def test_the_async_client_streams(net, account):
+    async def run():
+        async with AsyncClient(
+            rpc_url=net.rpc_url,
+            deployment=net.deployment_file,
+            account=account,
+            node=net.operators["honest"].endpoint,
+        ) as client:
+            pieces = [piece async for piece in client.stream("Count to five.", max_tokens=12)]
+            answer = pieces.pop()
+            assert "".join(pieces) == answer.text
+            return (await client.certify(answer)).result
+
+    assert asyncio.run(run()) == "accept"
+
+
+def test_a_promise_survives_the_nodes_crash_before_it_is_anchored(net, ask):
+    client = ask("honest")
+    answer = client.chat("Name a river in Africa.", max_tokens=12)
+    net.operators["honest"].child.kill()
+    net.restart("honest")
+    net.wait_ready(["honest"])
+    assert client.certify(answer).result == "accept"
+
+
+def test_verifiers_that_crash_in_the_middle_of_a_batch_still_reveal(net, ask):
+    client = ask("honest")
+    answer = client.chat("Name a mountain in Asia.", max_tokens=12)
+    batch_id = _batch_of(client, answer)
+    _eventually(lambda: client.chain.batch(batch_id).state >= BatchState.COMMITTING, "the committee to be drawn")
+    names = {running.account.address: name for name, running in net.operators.items()}
+    drawn = [names[seat.verifier] for seat in client.chain.seats(batch_id)]
+    for name in drawn[:2]:
+        net.operators[name].child.kill()
+    for name in drawn[:2]:
+        net.restart(name)
+    assert client.certify(answer).result == "accept"
+    assert all(seat.revealed for seat in client.chain.seats(batch_id))
+    net.wait_ready(drawn[:2])
+
+
+def test_auditing_from_the_command_line(net):
+    address = net.operators["cheater"].account.address
+    command = [sys.executable, "-m", "trine", "audit", "operator", address, "--rpc-url", net.rpc_url]
+    command += ["--deployment", str(net.deployment_file)]
+    shown = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120, check=True)
+    report = json.loads(shown.stdout)
+    (standing,) = report["standings"]
+    assert standing["reputation"]["rejected"] == 3
+    assert standing["calibration"]["valid"] is True
+    assert len(report["slashes"]) == sum(1 for batch in standing["batches"] if batch["rejected"])
+    people = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert address in people
+    assert "3 rejected" in people
+    wrong = subprocess.run([*command[:5], "0x12", *command[6:]], capture_output=True, text=True, timeout=120)
+    assert wrong.returncode == 3
+    assert "is no address" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_verifiers_earned_their_fees(net, ask):
+    chain = ask("honest").chain
+    for name, running in net.operators.items():
+        if running.member.role is Role.VERIFIER:
+            assert chain.credit_of(running.account.address) > 0, name
+            assert chain.reputation(running.account.address, Role.VERIFIER, net.record.model_id).rejected == 0
+
+
+def _raise_unless_accepted(answer):
+    from trine._client import _require_accepted
+
+    _require_accepted(answer.certificate)
+
+
+def _refund(client, answer):
+    """The client gets its fee back out of the cheat's stake, once."""
+    from trine import TransactionReverted
+
+    certificate = answer.certificate
+    before = client.chain.token_balance(client.chain.address)
+    arguments = (certificate.batch_id, certificate.index, answer.receipt.values(), list(certificate.proof))
+    client.chain.refund(*arguments)
+    assert client.chain.token_balance(client.chain.address) == before + answer.receipt.fee_wei
+    with pytest.raises(TransactionReverted, match="PaymentsAlreadyRefunded"):
+        client.chain.refund(*arguments)
+
+
+def _batch_of(client, answer):
+    url = f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"
+    _eventually(lambda: client._get(url)["batch"] is not None, "the answer to be batched")
+    return bytes.fromhex(client._get(url)["batch"]["batchId"].removeprefix("0x"))
+
+
+def _eventually(done, what, timeout=120.0):
+    deadline = time.monotonic() + timeout
+    while not done():
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.2)
