@@ -1,9 +1,9 @@
-"""Fingerprints: one encoding, a distance that behaves like one, and a deviation that weighs what is damning."""
+"""Fingerprints: one encoding, a distance that behaves like one, and a deviation in proportion to noise."""
 
 from __future__ import annotations
 
 import hashlib
-import math
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,6 @@ from trine.protocol import fingerprint
 
 words = st.binary(min_size=32, max_size=32)
 answers = st.lists(words, max_size=20)
-magnitudes = st.binary(min_size=256, max_size=256)
 
 
 @given(answers)
@@ -64,32 +63,71 @@ def test_flipped_is_a_metric(a: bytes, b: bytes, c: bytes) -> None:
     assert fingerprint.flipped(a, c) <= fingerprint.flipped(a, b) + fingerprint.flipped(b, c)
 
 
-@given(words, words, magnitudes)
-def test_amplitude_sums_the_magnitudes_of_flipped_signs(a: bytes, b: bytes, magnitude: bytes) -> None:
-    signs = [
-        (a[i // 8] >> (7 - i % 8)) & 1 != (b[i // 8] >> (7 - i % 8)) & 1 for i in range(fingerprint.BITS)
-    ]
-    expected = sum(m for m, differs in zip(magnitude, signs, strict=True) if differs) / (128 * 256)
-    assert fingerprint.flip_amplitude(a, b, magnitude) == pytest.approx(expected)
+states = st.lists(st.floats(-50, 50, width=32), min_size=4, max_size=24)
 
 
-@given(words, magnitudes, st.integers(0, 255))
-def test_another_flip_never_lowers_the_amplitude(word: bytes, magnitude: bytes, bit: int) -> None:
-    other = (int.from_bytes(word, "big") ^ (1 << bit)).to_bytes(32, "big")
-    assert fingerprint.flip_amplitude(word, word, magnitude) == 0
-    assert fingerprint.flip_amplitude(other, word, magnitude) == magnitude[255 - bit] / (128 * 256)
+@given(states, st.binary(min_size=32, max_size=32), st.floats(0.01, 100))
+def test_a_word_does_not_depend_on_the_scale_of_the_state(state: list[float], model: bytes, scale: float) -> None:
+    projection = fingerprint.directions(model, len(state))
+    word = fingerprint.word(state, projection)
+    assert len(word) == fingerprint.WORD_BYTES
+    assert fingerprint.flipped(word, fingerprint.word([x * scale for x in state], projection)) <= 8
 
 
-@given(st.lists(st.tuples(words, words, magnitudes), min_size=1, max_size=6))
-def test_deviation_is_the_mean_over_tokens(tokens: list[tuple[bytes, bytes, bytes]]) -> None:
-    claimed, own, magnitude = zip(*tokens, strict=True)
-    expected = sum(math.sqrt(fingerprint.flip_amplitude(*token)) for token in tokens) / len(tokens)
-    assert fingerprint.deviation(claimed, own, magnitude) == pytest.approx(expected)
-    assert fingerprint.deviation(own, own, magnitude) == 0
+def test_one_huge_component_does_not_hide_the_others() -> None:
+    random = Random(1)
+    state = [random.gauss(0, 1) for _ in range(64)]
+    moved = [x + random.gauss(0, 0.1) for x in state]
+    projection = fingerprint.directions(bytes(32), 64)
+    plain = fingerprint.flipped(fingerprint.word(state, projection), fingerprint.word(moved, projection))
+    state[0] = moved[0] = 30.0
+    outlier = fingerprint.flipped(fingerprint.word(state, projection), fingerprint.word(moved, projection))
+    assert outlier > plain / 2
+
+
+def test_twice_the_noise_flips_twice_the_bits() -> None:
+    random = Random(2)
+    projection = fingerprint.directions(bytes(32), 128)
+    states = [[random.gauss(0, 1) for _ in range(128)] for _ in range(30)]
+    words = [fingerprint.word(state, projection) for state in states]
+
+    def deviation(noise: float) -> float:
+        noisy = [[x + random.gauss(0, noise) for x in state] for state in states]
+        return fingerprint.deviation([fingerprint.word(state, projection) for state in noisy], words)
+
+    assert deviation(0.02) == pytest.approx(2 * deviation(0.01), rel=0.25)
+    assert deviation(0.04) == pytest.approx(4 * deviation(0.01), rel=0.25)
+    assert deviation(3.0) > 0.4
+
+
+def test_a_state_of_zeros_has_a_word_of_zeros() -> None:
+    assert fingerprint.word([0.0] * 8, fingerprint.directions(bytes(32), 8)) == bytes(32)
+
+
+def test_directions_must_fit_the_state() -> None:
+    with pytest.raises(InvalidInput):
+        fingerprint.word([1.0] * 8, fingerprint.directions(bytes(32), 9))
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=6))
+def test_deviation_is_a_mean_of_shares(tokens: list[tuple[bytes, bytes]]) -> None:
+    claimed, own = zip(*tokens, strict=True)
+    shares = [fingerprint.flipped(a, b) / 256 for a, b in tokens]
+    deviation = fingerprint.deviation(claimed, own)
+    assert min(shares) - 1e-9 <= deviation <= sum(shares) / len(shares) + 1e-9
+    assert deviation == fingerprint.deviation(own, claimed)
+    assert fingerprint.deviation(own, own) == 0
+
+
+def test_single_noisy_tokens_weigh_less_than_many_slightly_wrong_ones() -> None:
+    own = [bytes(32)] * 16
+    one_wrong = [b"\xff" * 32, *own[1:]]
+    all_a_little = [b"\xff\xff" + bytes(30)] * 16
+    assert fingerprint.deviation(one_wrong, own) < fingerprint.deviation(all_a_little, own) / 10
 
 
 def test_a_deviation_compares_equally_many_tokens() -> None:
     with pytest.raises(InvalidInput):
-        fingerprint.deviation([], [], [])
+        fingerprint.deviation([], [])
     with pytest.raises(InvalidInput):
-        fingerprint.deviation([bytes(32)], [bytes(32)] * 2, [bytes(256)] * 2)
+        fingerprint.deviation([bytes(32)], [bytes(32)] * 2)

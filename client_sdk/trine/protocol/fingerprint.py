@@ -1,16 +1,20 @@
 """Fingerprints: was the right model run?
 
-The final hidden state h (after the last norm: what the output head sees) at the position that predicts an output
-token is projected onto 256 directions of +1 and -1; the signs are the token's word, 32 bytes. Directions come from
-the model id, so nobody chooses them. The angle between two hidden states shows as the share of differing signs
-(Charikar 2002, "Similarity estimation techniques from rounding algorithms": P(differ) = angle / pi).
+The word of an output token, 32 bytes, is made from the final hidden state h (after the last norm: what the output
+head sees) at the position that predicts the token:
 
-The verifier also knows how far its own projections are from zero. A sign that flips near zero is what another
-precision's rounding does; one that flips far from zero takes a different model. `flip_amplitude` weighs each flipped
-sign by the verifier's distance from zero there, in units of the position's root mean square. If the two states differ
-by noise of standard deviation s, the count of flips grows with s and the amplitude with s squared, at a relative error
-only 1.3 times the count's; its square root, the `deviation`, so estimates s better than the count does, and its mean
-over an answer's tokens is not ruled by a few noisy ones. `docs/statistics.md` has the measurements.
+1. Every component of h is clipped to the mean of |h| over the position. A few components are far larger than the
+   rest in every language model; unclipped they decide the directions of all states, and hide how much the rest of
+   the state has moved.
+2. The clipped state is projected onto 256 directions of +1 and -1, which come from the model id: nobody chooses them.
+3. Each projection is divided by the position's root mean square over the 256, and by the cell width, 1/4. The bit is
+   the parity of the floor: on the line of real numbers, cells of 1/4 root mean square are marked 0 and 1 in turn.
+
+If two engines' states differ by noise of standard deviation s cells, a bit differs with a probability near
+0.8 s (sqrt(2 / pi), the mean absolute value of a normal variable) while s is small, and 1/2 when nothing is alike.
+Bits of the sign alone would differ only where a projection is near zero, once or twice in a token: too seldom to
+tell noise of one size from noise of twice the size. Cells marked in turn are the quantiser of Boufounos (2012,
+"Universal rate-efficient scalar quantization"). `docs/statistics.md` has the measurements.
 
 The product of hidden states and directions is an engine's work; everything else about fingerprints is here.
 """
@@ -26,7 +30,8 @@ from trine.errors import InvalidInput
 BITS = 256
 WORD_BYTES = BITS // 8
 VERSION = 1
-MAGNITUDE_SCALE = 128
+CELLS_PER_RMS = 4
+"""The inverse of the cell width, in units of a position's root mean square."""
 MAX_WORDS = 1 << 17
 _HEADER_BYTES = 1 + 2 + 4
 _SEED_TAG = b"trine/fingerprint/v1"
@@ -40,6 +45,29 @@ def directions(model_id: bytes, hidden_size: int) -> bytes:
     if not 1 <= hidden_size <= 1 << 17:
         raise InvalidInput(f"hidden size {hidden_size} is out of range")
     return hashlib.shake_256(_SEED_TAG + model_id).digest(hidden_size * WORD_BYTES)
+
+
+def word(state: Sequence[float], projection: bytes) -> bytes:
+    """The word of one hidden state: the specification that engines compute with tensors.
+
+    `projection` is `directions(model_id, len(state))`. A state of zeros has a word of zeros.
+    """
+    if len(projection) != len(state) * WORD_BYTES:
+        raise InvalidInput(f"{len(projection)} bytes of directions do not fit a state of {len(state)} components")
+    bound = math.fsum(map(abs, state)) / len(state)
+    rows = [int.from_bytes(projection[i : i + WORD_BYTES], "big") for i in range(0, len(projection), WORD_BYTES)]
+    clipped = [min(max(component, -bound), bound) for component in state]
+    projected = [
+        math.fsum(c if row >> (BITS - 1 - bit) & 1 else -c for c, row in zip(clipped, rows, strict=True))
+        for bit in range(BITS)
+    ]
+    rms = math.sqrt(math.fsum(p * p for p in projected) / BITS)
+    if rms == 0:
+        return bytes(WORD_BYTES)
+    bits = 0
+    for value in projected:
+        bits = bits << 1 | math.floor(value / rms * CELLS_PER_RMS) & 1
+    return bits.to_bytes(WORD_BYTES, "big")
 
 
 def encode(words: Sequence[bytes]) -> bytes:
@@ -60,27 +88,17 @@ def decode(encoded: bytes) -> list[bytes]:
 
 
 def flipped(a: bytes, b: bytes) -> int:
-    """How many of two words' 256 signs differ."""
+    """How many of two words' 256 bits differ."""
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
 
 
-def flip_amplitude(claimed: bytes, own: bytes, magnitudes: bytes) -> float:
-    """Mean over the 256 signs of m where they differ and 0 where they agree.
+def deviation(claimed: Sequence[bytes], own: Sequence[bytes]) -> float:
+    """How far two fingerprints of the same tokens are apart, in [0, 1]: the share of bits that differ, averaged.
 
-    `magnitudes` holds the verifier's |projection| as 256 bytes, in 1/128 of the position's root mean square,
-    saturating at 255 (two root mean squares). Zero for equal words, about 0.75 for opposite ones.
+    The average over tokens is the power mean of exponent 1/2, (mean of sqrt(share))^2: honest engines have single
+    noisy tokens, a wrong model is a little wrong at every token, and this mean listens more to the many.
     """
-    difference = int.from_bytes(claimed, "big") ^ int.from_bytes(own, "big")
-    total = 0
-    while difference:
-        bit = difference.bit_length() - 1
-        total += magnitudes[BITS - 1 - bit]
-        difference ^= 1 << bit
-    return total / (MAGNITUDE_SCALE * BITS)
-
-
-def deviation(claimed: Sequence[bytes], own: Sequence[bytes], magnitudes: Sequence[bytes]) -> float:
-    """Mean over an answer's tokens of the square root of `flip_amplitude`. Zero for equal fingerprints."""
-    if not claimed or not len(claimed) == len(own) == len(magnitudes):
+    if not claimed or len(claimed) != len(own):
         raise InvalidInput("a deviation needs two fingerprints of the same number of tokens, at least one")
-    return sum(math.sqrt(flip_amplitude(*token)) for token in zip(claimed, own, magnitudes, strict=True)) / len(own)
+    roots = [math.sqrt(flipped(a, b) / BITS) for a, b in zip(claimed, own, strict=True)]
+    return (math.fsum(roots) / len(roots)) ** 2

@@ -7,7 +7,6 @@ are canonical and every reader computes the same bounds.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from trine.errors import InvalidInput
 
 VERSION = 1
 SCALE = 10**6
-"""Deviations are stored in millionths."""
+"""Deviations, shares of bits, are stored in millionths."""
 MAX_PAIRS = 1024
 MAX_BYTES = 1 << 20
 
@@ -26,14 +25,14 @@ MAX_BYTES = 1 << 20
 class Bounds:
     """What an honest prover of one class looks like to a verifier of another.
 
-    The deviation (see `fingerprint`) of an honest answer of n tokens stays below accept + width / sqrt(n); beyond
-    reject + width / sqrt(n) it is no honest engine's. The width is what few tokens scatter. Margins likewise, for the
-    worst position of an answer.
+    The deviation (see `fingerprint`) of an honest answer of n tokens stays below accept + width / n; beyond
+    reject + width / n it is no honest engine's. The width is what single noisy tokens can add: they come one at a
+    time, so what they add to the mean falls with n. Margins likewise, for the worst position of an answer.
     """
 
     deviation_accept: int  # millionths
     deviation_reject: int
-    deviation_width: int  # millionths, times the square root of a token
+    deviation_width: int  # millionths, times a token
     margin_accept: int  # thousandths of a logit
     margin_reject: int
 
@@ -52,7 +51,7 @@ class Bounds:
 
     def deviation_bounds(self, tokens: int) -> tuple[float, float]:
         """(accept, reject) for an answer of so many tokens."""
-        scatter = self.deviation_width / math.sqrt(tokens)
+        scatter = self.deviation_width / tokens
         return (self.deviation_accept + scatter) / SCALE, (self.deviation_reject + scatter) / SCALE
 
     def margin_bounds(self) -> tuple[float, float]:

@@ -42,7 +42,6 @@ class Recomputation:
     """A verifier's own pass over prompt and claimed answer; one entry a token."""
 
     words: tuple[bytes, ...]  # 32 bytes each
-    magnitudes: tuple[bytes, ...]  # 256 bytes each, see `fingerprint.flip_amplitude`
     margins: tuple[float, ...]  # best logit minus the claimed token's, >= 0
 
 
@@ -64,9 +63,8 @@ class Verdict:
     outcome: Outcome
     reason: Reason
     tokens: int
-    deviation: float = 0.0
-    flips: float = 0.0  # share of signs that differ, for readers; not decided on
-    worst_margin: float = 0.0
+    deviation: float = 0.0  # see `fingerprint.deviation`
+    worst_margin: float = 0.0  # logits
     detail: str = ""
 
 
@@ -77,14 +75,13 @@ def decide(
     if fault := structural_fault(claim, eos_ids):
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, len(claim.output_ids), detail=fault)
     tokens = len(claim.output_ids)
-    if not len(recomputation.words) == len(recomputation.magnitudes) == len(recomputation.margins) == tokens:
+    if not len(recomputation.words) == len(recomputation.margins) == tokens:
         raise InvalidInput("the recomputation has another number of tokens than the claim")
-    deviation = fingerprint.deviation(claim.words, recomputation.words, recomputation.magnitudes)
-    flips = sum(map(fingerprint.flipped, claim.words, recomputation.words)) / (tokens * fingerprint.BITS)
+    deviation = fingerprint.deviation(claim.words, recomputation.words)
     margin = max(recomputation.margins)
 
     def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
-        return Verdict(outcome, reason, tokens, deviation, flips, margin, detail)
+        return Verdict(outcome, reason, tokens, deviation, margin, detail)
 
     bounds = policy.bounds(claim.engine_class, verifier_class)
     if bounds is None:

@@ -80,23 +80,21 @@ class TransformersEngine:
         self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
     ) -> Iterator[Step]:
         validate(self, prompt_ids, max_tokens)
-        with self._lock, torch.inference_mode():
+        with self._lock:
             cache = self._new_cache()
             hidden = self._forward(prompt_ids, cache)[-1:]
             for produced in range(1, max_tokens + 1):
-                logits = self._logits(hidden)
-                token_id = int(logits.argmax(dim=-1))
-                yield Step(token_id, self._words(hidden)[0][0])
-                if token_id in self.eos_ids or produced == max_tokens or (cancelled and cancelled()):
+                step = self._step(hidden)
+                yield step
+                if step.token_id in self.eos_ids or produced == max_tokens or (cancelled and cancelled()):
                     return
-                hidden = self._forward([token_id], cache)
+                hidden = self._forward([step.token_id], cache)
 
     def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
         validate(self, prompt_ids, len(output_ids))
         if max(output_ids) >= self.vocab_size or min(output_ids) < 0:
             raise TokenOutOfRange(f"token id {max(output_ids)} is outside the vocabulary of {self.vocab_size}")
         words: list[bytes] = []
-        magnitudes: list[bytes] = []
         margins: list[float] = []
         with self._lock, torch.inference_mode():
             ids = [*prompt_ids, *output_ids[:-1]]
@@ -107,16 +105,21 @@ class TransformersEngine:
                 logits = self._logits(piece)
                 taken = logits.gather(1, claimed[start : start + CHUNK_TOKENS, None])[:, 0]
                 margins += (logits.amax(dim=-1) - taken).tolist()
-                new_words, new_magnitudes = self._words(piece)
-                words += new_words
-                magnitudes += new_magnitudes
-        return Recomputation(words=tuple(words), magnitudes=tuple(magnitudes), margins=tuple(margins))
+                words += self._words(piece)
+        return Recomputation(words=tuple(words), margins=tuple(margins))
 
     def _new_cache(self) -> Any:
         from transformers import DynamicCache
 
         return DynamicCache(config=self.model.config)
 
+    @torch.inference_mode()
+    def _step(self, hidden: torch.Tensor) -> Step:
+        """The greedy token that a state [1, hidden] predicts."""
+        return Step(int(self._logits(hidden).argmax(dim=-1)), self._words(hidden)[0])
+
+    # The mode is entered call by call: a generator that holds it would leave it switched on in its consumer's thread.
+    @torch.inference_mode()
     def _forward(self, ids: Sequence[int], cache: Any) -> torch.Tensor:
         """Final hidden states, [len(ids), hidden], after the last norm."""
         pieces = []
@@ -132,17 +135,16 @@ class TransformersEngine:
             raise NumericalFault("logits hold NaN or infinity: the weights or the machine are broken")
         return torch.as_tensor(logits)
 
-    def _words(self, hidden: torch.Tensor) -> tuple[list[bytes], list[bytes]]:
-        """Sign words (32 bytes a position) and magnitudes (256 bytes a position); see `trine.protocol.fingerprint`."""
-        projected = hidden.float() @ self._directions
-        bits = (projected >= 0).to(torch.uint8).reshape(-1, fingerprint.WORD_BYTES, 8)
+    def _words(self, hidden: torch.Tensor) -> list[bytes]:
+        """A word for each row of [positions, hidden]: `trine.protocol.fingerprint.word` with tensors."""
+        state = hidden.float()
+        bound = state.abs().mean(dim=-1, keepdim=True)
+        projected = state.clamp(-bound, bound) @ self._directions
+        rms = projected.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-30)
+        cells = (projected / rms * fingerprint.CELLS_PER_RMS).floor().to(torch.int64)
+        bits = (cells & 1).to(torch.uint8).reshape(-1, fingerprint.WORD_BYTES, 8)
         packed = (bits << _SHIFTS.to(bits.device)).sum(dim=-1, dtype=torch.uint8)
-        scale = projected.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-30)
-        magnitudes = (projected.abs() / scale * fingerprint.MAGNITUDE_SCALE).round().clamp_max(255).to(torch.uint8)
-        return (
-            [bytes(row) for row in packed.cpu().numpy()],
-            [bytes(row) for row in magnitudes.cpu().numpy()],
-        )
+        return [bytes(row) for row in packed.cpu().numpy()]
 
 
 _SHIFTS = torch.arange(7, -1, -1, dtype=torch.uint8)
