@@ -7,6 +7,7 @@ are canonical and every reader computes the same bounds.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,14 +26,14 @@ MAX_BYTES = 1 << 20
 class Bounds:
     """What an honest prover of one class looks like to a verifier of another.
 
-    The deviation (see `fingerprint`) of an honest answer of n tokens stays below accept + width / n; beyond
-    reject + width / n it is no honest engine's. The width is what single noisy tokens can add: they come one at a
-    time, so what they add to the mean falls with n. Margins likewise, for the worst position of an answer.
+    The deviation (see `fingerprint`) of an honest answer of n tokens stays below accept + width / n^1.5; beyond
+    reject + width / n^1.5 it is no honest engine's. The width is what a few noisy tokens add to a short answer's mean;
+    the exponent is empirical (`docs/statistics.md`). Margins likewise, for the worst position of an answer.
     """
 
     deviation_accept: int  # millionths
     deviation_reject: int
-    deviation_width: int  # millionths, times a token
+    deviation_width: int  # millionths, times tokens^1.5
     margin_accept: int  # thousandths of a logit
     margin_reject: int
 
@@ -51,7 +52,7 @@ class Bounds:
 
     def deviation_bounds(self, tokens: int) -> tuple[float, float]:
         """(accept, reject) for an answer of so many tokens."""
-        scatter = self.deviation_width / tokens
+        scatter = self.deviation_width / (tokens * math.sqrt(tokens))
         return (self.deviation_accept + scatter) / SCALE, (self.deviation_reject + scatter) / SCALE
 
     def margin_bounds(self) -> tuple[float, float]:
