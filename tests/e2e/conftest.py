@@ -36,11 +36,11 @@ def ask(net, account):
     """A client of one node: ask("honest")."""
     clients = []
 
-    def connect(node):
+    def connect(node, payer=account):
         client = Client(
             rpc_url=net.rpc_url,
             deployment=net.deployment_file,
-            account=account,
+            account=payer,
             node=net.operators[node].endpoint,
         )
         clients.append(client)

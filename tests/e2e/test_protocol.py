@@ -124,15 +124,9 @@ def test_a_retried_request_gets_the_same_answer_and_is_charged_once(ask):
 
 
 def test_who_does_not_pay_is_refused(net, ask):
-    stranger = net.create_account("stranger", 1)
-    client = ask("honest")
+    stranger = ask("honest", net.create_account("stranger", 1))
     with pytest.raises(PaymentRequired, match="deposit"):
-        type(client)(
-            rpc_url=net.rpc_url,
-            deployment=net.deployment_file,
-            account=stranger,
-            node=net.operators["honest"].endpoint,
-        ).chat("Hi", max_tokens=4)
+        stranger.chat("Hi", max_tokens=4)
 
 
 def test_evidence_is_for_the_committee_and_the_client_only(ask):

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar, cast
 
 import requests.exceptions
 from eth_account.signers.local import LocalAccount
+from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
@@ -351,7 +352,6 @@ class Chain:
 
 
 def _checksum(address: str) -> Any:
-    try:
-        return Web3.to_checksum_address(address)
-    except ValueError:
-        raise InvalidInput(f"{address!r} is no address") from None
+    if not is_address(address):
+        raise InvalidInput(f"{address!r} is no address: expected 0x and 40 hexadecimal digits")
+    return to_checksum_address(address)
