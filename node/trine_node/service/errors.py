@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trine.errors import InvalidInput, TrineError
 from trine_node.orders import Refusal
@@ -40,13 +41,7 @@ def refuse(refusal: Refusal) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Request ids on every answer; every failure in OpenAI's form; no stack trace leaves the process."""
 
-    @app.middleware("http")
-    async def request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        identifier = f"req_{uuid.uuid4().hex}"
-        with structlog.contextvars.bound_contextvars(request_id=identifier):
-            response = await call_next(request)
-        response.headers["x-request-id"] = identifier
-        return response
+    app.add_middleware(_Edge)
 
     @app.exception_handler(Refusal)
     async def refusal(_request: Request, error: Refusal) -> Response:
@@ -70,7 +65,33 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]
         return error_response(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", status=400)
 
-    @app.exception_handler(Exception)
-    async def unexpected(_request: Request, error: Exception) -> Response:
-        log.exception("unexpected_error", exc_info=error)
-        return error_response("the node failed at this request; its log says why", status=500)
+
+class _Edge:
+    """Plain ASGI on purpose: a middleware that wraps the body would hide disconnects from who generates it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identifier = f"req_{uuid.uuid4().hex}"
+        begun = False
+
+        async def tagged(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                MutableHeaders(scope=message)["x-request-id"] = identifier
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=identifier):
+            try:
+                await self._app(scope, receive, tagged)
+            except Exception as error:
+                log.error("unexpected_error", exc_info=error)
+                if begun:
+                    raise
+                failure = error_response("the node failed at this request; its log says why", status=500)
+                await failure(scope, receive, tagged)

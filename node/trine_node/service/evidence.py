@@ -36,7 +36,7 @@ class EvidenceEndpoints:
             raise Refusal("no such receipt", status=404, code="receipt_not_found")
         place = None
         if answer.batch_id is not None and answer.leaf is not None:
-            batch = self._known(answer.batch_id)
+            batch = await asyncio.to_thread(self._known, answer.batch_id)
             proof = merkle.proof(list(batch.leaves), answer.leaf)
             place = {
                 "batchId": "0x" + answer.batch_id.hex(),
@@ -57,7 +57,7 @@ class EvidenceEndpoints:
         return {"owedWei": str(owed), "voucher": proof}
 
     async def batch(self, batch_id: str) -> dict[str, Any]:
-        batch = self._known(_hash(batch_id))
+        batch = await asyncio.to_thread(self._known, _hash(batch_id))
         return {
             "batchId": "0x" + batch.batch_id.hex(),
             "modelId": "0x" + batch.model_id.hex(),
@@ -67,7 +67,7 @@ class EvidenceEndpoints:
 
     async def evidence(self, batch_id: str, authorization: str = Header(default="")) -> dict[str, Any]:
         """Everything a verifier needs, in one answer."""
-        batch = self._known(_hash(batch_id))
+        batch = await asyncio.to_thread(self._known, _hash(batch_id))
         answers = await asyncio.to_thread(self._permitted, batch, authorization, None)
         return {
             "leaves": ["0x" + leaf.hex() for leaf in batch.leaves],
@@ -75,7 +75,7 @@ class EvidenceEndpoints:
         }
 
     async def leaf_evidence(self, batch_id: str, leaf: int, authorization: str = Header(default="")) -> dict[str, Any]:
-        batch = self._known(_hash(batch_id))
+        batch = await asyncio.to_thread(self._known, _hash(batch_id))
         if not 0 <= leaf < len(batch.leaves):
             raise Refusal(f"the batch has leaves 0 to {len(batch.leaves) - 1}", status=404, code="no_such_leaf")
         answers = await asyncio.to_thread(self._permitted, batch, authorization, leaf)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from trine.errors import TrineError
-from trine_node.answering import Accepted, Answering, Finished
+from trine.errors import InvalidInput, TrineError
+from trine_node.answering import Answering, Finished
 from trine_node.orders import Order, Refusal, parse_order
 from trine_node.service.errors import error_body
+from trine_node.service.generation import Generation, Generations
 from trine_node.settings import Limits
 from trine_node.store import StoredAnswer
 
 log = structlog.get_logger()
-_END = object()
 
 
 class OpenAiEndpoints:
@@ -32,17 +31,26 @@ class OpenAiEndpoints:
         self.answering = answering
         self.limits = limits
         self.closing = False
-        self._turn = asyncio.Semaphore(1)
-        self._waiting = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._generations = Generations(
+            answering, max_waiting=limits.max_waiting, timeout_seconds=limits.request_timeout_seconds
+        )
         self.router = APIRouter(prefix="/v1")
         self.router.add_api_route("/models", self.models, methods=["GET"])
+        self.router.add_api_route("/models/{name:path}", self.model, methods=["GET"])
         self.router.add_api_route("/chat/completions", self.chat, methods=["POST"])
         self.router.add_api_route("/completions", self.completions, methods=["POST"])
 
     async def models(self) -> dict[str, Any]:
+        return {"object": "list", "data": [self._entry()]}
+
+    async def model(self, name: str) -> dict[str, Any]:
+        if name != self.answering.model.name:
+            raise Refusal(f"the model {name!r} is not served here", status=404, code="model_not_found", param="model")
+        return self._entry()
+
+    def _entry(self) -> dict[str, Any]:
         model = self.answering.model
-        entry = {
+        return {
             "id": model.name,
             "object": "model",
             "created": 0,
@@ -55,7 +63,6 @@ class OpenAiEndpoints:
                 "contextTokens": self.answering.engine.context_tokens,
             },
         }
-        return {"object": "list", "data": [entry]}
 
     async def chat(self, request: Request) -> Response:
         return await self._serve(request, chat=True)
@@ -73,90 +80,54 @@ class OpenAiEndpoints:
             default_max_tokens=self.limits.default_max_tokens,
             limit_tokens=self.limits.max_tokens,
         )
-        accepted = await asyncio.get_running_loop().run_in_executor(None, self.answering.accept, order)
         shape = _Shape(self.answering.model.name, chat)
-        if isinstance(accepted, StoredAnswer):
-            return self._repeat(order, shape, self.answering.recall(accepted))
-        if self._waiting >= self.limits.max_waiting:
-            self.answering.release(accepted)
-            raise Refusal(f"{self._waiting} requests are waiting already: try again", status=429, code="queue_full")
-        pieces = self._generate(accepted)
+        started = await self._start(order)
+        if isinstance(started, Finished):
+            if order.stream:
+                return _EventStream(_events(shape, order, _repeated(started)), lambda: None)
+            return _completed(shape, started)
         if order.stream:
-            return StreamingResponse(_events(shape, order, pieces), media_type="text/event-stream")
-        return await self._whole(request, shape, pieces)
+            return _EventStream(_events(shape, order, started.pieces()), started.abandon)
+        return await self._whole(request, shape, started)
 
-    def _repeat(self, order: Order, shape: _Shape, finished: Finished) -> Response:
-        async def pieces() -> AsyncIterator[str | Finished]:
-            yield finished.text
-            yield finished
-
-        if order.stream:
-            return StreamingResponse(_events(shape, order, pieces()), media_type="text/event-stream")
-        return _completed(shape, finished)
-
-    async def _whole(self, request: Request, shape: _Shape, pieces: AsyncIterator[str | Finished]) -> Response:
-        async def collect() -> Finished:
-            async for piece in pieces:
-                if isinstance(piece, Finished):
-                    return piece
-            raise Refusal("the answer was cancelled", status=499)
-
-        work = asyncio.ensure_future(collect())
+    async def _start(self, order: Order) -> Generation | Finished:
+        """A generation on its way, or the answer that this signed request got before."""
+        self._generations.take_place()
         try:
-            while not work.done():
-                await asyncio.wait([work], timeout=0.5)
-                if not work.done() and await request.is_disconnected():
-                    work.cancel()
-                    return Response(status_code=499)
-            return _completed(shape, work.result())
-        finally:
-            work.cancel()
-
-    async def _generate(self, accepted: Accepted) -> AsyncIterator[str | Finished]:
-        """Runs the engine in its thread and hands over what it yields. Cancelling this cancels the generation."""
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[object] = asyncio.Queue()
-        cancelled = threading.Event()
-        deadline = time.monotonic() + self.limits.request_timeout_seconds
-
-        def put(item: object) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
-
-        def work() -> None:
-            try:
-                pieces: Iterator[str | Finished] = self.answering.answer(
-                    accepted, lambda: cancelled.is_set() or time.monotonic() > deadline
-                )
-                for piece in pieces:
-                    put(piece)
-                put(_END)
-            except Exception as error:  # noqa: BLE001  (handed to the waiting side, which raises it)
-                put(error)
-
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self.limits.request_timeout_seconds):
-                await self._turn.acquire()
-        except TimeoutError:
-            self.answering.release(accepted)
-            raise Refusal("waited too long for a turn", status=503, code="timeout") from None
-        except asyncio.CancelledError:
-            self.answering.release(accepted)
+            accepted = await asyncio.to_thread(self.answering.accept, order)
+            if not isinstance(accepted, StoredAnswer):
+                return self._generations.start(accepted)
+            finished = await asyncio.to_thread(self.answering.recall, accepted)
+        except BaseException:
+            self._generations.give_place_back()
             raise
-        finally:
-            self._waiting -= 1
-        done = loop.run_in_executor(self._thread, work)
+        self._generations.give_place_back()
+        return finished
+
+    async def _whole(self, request: Request, shape: _Shape, generation: Generation) -> Response:
+        answer = asyncio.ensure_future(_last(generation))
+        gone = asyncio.ensure_future(_disconnected(request))
         try:
-            while (item := await queue.get()) is not _END:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item  # type: ignore[misc]
-            if time.monotonic() > deadline:
-                raise Refusal("the answer took too long and was given up", status=503, code="timeout")
+            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            return _completed(shape, answer.result()) if answer.done() else Response(status_code=499)
         finally:
-            cancelled.set()
-            await asyncio.shield(done)
-            self._turn.release()
+            generation.abandon()
+            answer.cancel()
+            gone.cancel()
+
+
+class _EventStream(StreamingResponse):
+    """Gives its generation up when it ends, also when the client leaves before the first event."""
+
+    def __init__(self, events: AsyncIterator[str], abandon: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        self._abandon = abandon
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._abandon()
 
 
 class _Shape:
@@ -218,11 +189,38 @@ async def _events(shape: _Shape, order: Order, pieces: AsyncIterator[str | Finis
             if order.include_usage:
                 yield event(shape.usage_chunk(piece))
         yield "data: [DONE]\n\n"
-    except Refusal as refusal:
-        yield event(error_body(str(refusal), status=refusal.status, code=refusal.code))
-    except TrineError as error:
+    except Exception as error:  # noqa: BLE001  (the status line is sent: the stream itself must say what happened)
+        yield event(_error_event(error))
+
+
+def _error_event(error: Exception) -> dict[str, object]:
+    if isinstance(error, Refusal):
+        return error_body(str(error), status=error.status, code=error.code, param=error.param)
+    if isinstance(error, InvalidInput):
+        return error_body(str(error), status=400)
+    if isinstance(error, TrineError):
         log.error("stream_failed", error=str(error))
-        yield event(error_body(str(error), status=500))
+        return error_body(str(error), status=500)
+    log.error("stream_failed", exc_info=error)
+    return error_body("the node failed at this request; its log says why", status=500)
+
+
+async def _last(generation: Generation) -> Finished:
+    async for piece in generation.pieces():
+        if isinstance(piece, Finished):
+            return piece
+    raise AssertionError("pieces end with the answer or raise")
+
+
+async def _repeated(finished: Finished) -> AsyncIterator[str | Finished]:
+    yield finished.text
+    yield finished
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the client has gone. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read_json(request: Request, limit: int) -> Any:

@@ -1,0 +1,101 @@
+"""One generation at a time, in the engine's own thread, and a bounded queue before it.
+
+A generation depends on no request's task: a client that goes away makes it stop, and place, turn and promised fee are
+given back without waiting for anything. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from trine_node.answering import Accepted, Answering, Finished
+from trine_node.orders import Refusal
+
+
+class Generations:
+    """The engine's thread and the places for whoever waits for it."""
+
+    def __init__(self, answering: Answering, *, max_waiting: int, timeout_seconds: float) -> None:
+        self._answering = answering
+        self._timeout_seconds = timeout_seconds
+        self._places = threading.BoundedSemaphore(1 + max_waiting)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+
+    def take_place(self) -> None:
+        """Raises Refusal (429) when as many as allowed are waiting. A place is given back, or `start` takes it over."""
+        if not self._places.acquire(blocking=False):
+            raise Refusal("too many requests are waiting already: try again", status=429, code="queue_full")
+
+    def give_place_back(self) -> None:
+        self._places.release()
+
+    def start(self, accepted: Accepted) -> Generation:
+        """Queues the order. The generation owns the caller's place from here."""
+        generation = Generation(self._answering, accepted, self._timeout_seconds)
+        future = self._thread.submit(generation.work)
+        future.add_done_callback(lambda _: self._places.release())
+        generation.future = future
+        return generation
+
+
+class Generation:
+    """One answer on its way. Whoever reads `pieces` calls `abandon` at the end, however it ends."""
+
+    future: Future[None]
+
+    def __init__(self, answering: Answering, accepted: Accepted, timeout_seconds: float) -> None:
+        self._answering = answering
+        self._accepted = accepted
+        self._deadline = time.monotonic() + timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[str | Finished | Exception | None] = asyncio.Queue()
+        self._given_up = threading.Event()
+
+    def work(self) -> None:
+        """Runs in the engine's thread."""
+        try:
+            if self._is_over():
+                self._answering.release(self._accepted)
+            else:
+                for piece in self._answering.answer(self._accepted, self._is_over):
+                    self._put(piece)
+            self._put(None)
+        except Exception as error:  # noqa: BLE001  (handed to the reader, which raises it)
+            self._put(error)
+
+    async def pieces(self) -> AsyncIterator[str | Finished]:
+        """Text as it comes, last the signed answer. Raises Refusal (503) when it is late, or what the engine raised."""
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+                    piece = await self._queue.get()
+            except TimeoutError:
+                piece = None
+            if piece is None:
+                raise Refusal("the answer took too long and was given up", status=503, code="timeout")
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+            if isinstance(piece, Finished):
+                return
+
+    def abandon(self) -> None:
+        """Stops the engine after its current token, or leaves the queue. Does nothing to a finished generation."""
+        if self._given_up.is_set():
+            return
+        self._given_up.set()
+        if self.future.cancel():
+            self._loop.run_in_executor(None, self._answering.release, self._accepted)
+
+    def _is_over(self) -> bool:
+        return self._given_up.is_set() or time.monotonic() > self._deadline
+
+    def _put(self, piece: str | Finished | Exception | None) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, piece)
+        except RuntimeError:
+            self._given_up.set()  # the event loop is closed: nobody reads any more

@@ -1,0 +1,223 @@
+"""What the node's tests share: a real engine that is small enough for a test, a real server, a recording chain.
+
+The engine is `TransformersEngine` over a Llama of two narrow layers with fixed random weights and the registered model's
+own tokenizer. `RecordingChain` stands in for the chain where only HTTP and validation are tested; tests/e2e has the
+real one.
+"""
+
+import copy
+import functools
+import secrets
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+import torch
+from eth_account import Account as EthAccount
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from trine.chain import Account, Batch, BatchState, Model, Seat
+from trine.models import load_record
+from trine.protocol.inputs import chat_input, text_input
+from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Domain, Request, Voucher
+from trine_node.answering import Answering
+from trine_node.engines.transformers_engine import TransformersEngine
+from trine_node.models import prepare
+from trine_node.operator import BackgroundServer
+from trine_node.service import create_app
+from trine_node.settings import Limits
+from trine_node.store import Store
+
+RECORD = load_record("smollm2-135m-instruct")
+NAME = RECORD.name
+MESSAGES = [{"role": "user", "content": "Name three primary colours."}]
+PRICE_WEI = 10
+
+
+@functools.cache
+def engine():
+    """Never stops by itself: its weights predict no end of sequence."""
+    tokenizer = AutoTokenizer.from_pretrained(prepare(RECORD.source), local_files_only=True)
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+    )
+    model = LlamaForCausalLM(config).requires_grad_(False).train(False)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
+    return TransformersEngine(model, tokenizer, model_name=NAME, model_id=RECORD.model_id, dtype="fp32")
+
+
+class SlowEngine:
+    """The engine, at a given pace: a test needs time to interfere."""
+
+    def __init__(self, seconds_per_token):
+        self._engine = engine()
+        self._seconds = seconds_per_token
+        self.produced = 0
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def generate(self, prompt_ids, max_tokens, cancelled=None):
+        for step in self._engine.generate(prompt_ids, max_tokens, cancelled):
+            time.sleep(self._seconds)
+            self.produced += 1
+            yield step
+
+
+def model(price_per_token_wei=PRICE_WEI):
+    return Model(
+        model_id=RECORD.model_id,
+        name=NAME,
+        source=RECORD.source,
+        content_hash=bytes(32),
+        manifest=RECORD.manifest,
+        policy=RECORD.policy,
+        policy_version=1,
+        prompts=RECORD.prompts,
+        prompt_count=RECORD.prompt_count,
+        price_per_token_wei=price_per_token_wei,
+    )
+
+
+@dataclass
+class RecordingChain:
+    """Answers from its fields, notes what was sent."""
+
+    signer: object = field(default_factory=EthAccount.create)
+    balance: int = 10**18
+    leaving: int = 0
+    collected_wei: int = 0
+    committee: tuple = ()
+    batches: dict = field(default_factory=dict)
+    sent: list = field(default_factory=list)
+    block: int = 100
+    now: int = 1_000
+
+    domain = Domain(31337, "0x5FbDB2315678afecb367f032d93F642f64180aa3")
+    payments_domain = Domain(31337, "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512")
+
+    @property
+    def address(self):
+        return self.signer.address
+
+    def sign(self, digest):
+        return bytes(self.signer.unsafe_sign_hash(digest).signature)
+
+    def account(self, _payer):
+        return Account(self.balance, self.leaving, 0)
+
+    def collected(self, _payer, _payee):
+        return self.collected_wei
+
+    def seats(self, _batch_id):
+        return tuple(Seat(address, False, bytes(32), 0, 0) for address in self.committee)
+
+    def batch(self, batch_id):
+        return self.batches.get(batch_id) or chain_batch(batch_id)
+
+    def block_number(self):
+        return self.block
+
+    def timestamp(self):
+        return self.now
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *arguments: self.sent.append((name, *arguments))
+
+
+def chain_batch(batch_id=bytes(32), state=BatchState.NONE, *, seed_block=0, deadline=0, accepted=0, rejected=0):
+    return Batch(
+        batch_id, ZERO_ADDRESS, 1, 0, state, RECORD.model_id, bytes(32), ZERO_HASH, 0, 0, seed_block, deadline, 1, 0, 0,
+        accepted, rejected,
+    )  # fmt: skip
+
+
+@dataclass
+class Served:
+    url: str
+    chain: RecordingChain
+    store: Store
+    answering: Answering
+    app: object
+    http: httpx2.Client
+
+
+@contextmanager
+def serving(
+    store_url, *, allow_unsigned=True, price=PRICE_WEI, engine_=None, chain=None, readiness=lambda: None, **limits
+):
+    """A node's service on a loopback port."""
+    chain = chain or RecordingChain()
+    store = Store(store_url)
+    answering = Answering(engine_ or engine(), chain, store, model(price), allow_unsigned=allow_unsigned)
+    app = create_app(answering, Limits(**limits), readiness)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = BackgroundServer(app, "127.0.0.1", port)
+    server.start()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx2.Client(base_url=url, timeout=60) as http:
+            yield Served(url, chain, store, answering, app, http)
+    finally:
+        server.stop()
+        store.close()
+
+
+def body(max_tokens=4, **fields):
+    return {"model": NAME, "messages": copy.deepcopy(MESSAGES), "max_tokens": max_tokens, **fields}
+
+
+def signed_body(chain, client, *, max_tokens=4, cumulative=10**9, prompt=None, voucher=True, price=PRICE_WEI, **changes):
+    """A body with its signed order; `changes` replace fields of the request before it is signed."""
+    asked = text_input(prompt) if prompt else chat_input(MESSAGES)
+    fields = {
+        "client": client.address,
+        "model_id": RECORD.model_id,
+        "input_hash": asked.hash(),
+        "max_tokens": max_tokens,
+        "max_fee_wei": price * 10_000,
+        "nonce": secrets.randbits(256),
+        "deadline": int(time.time()) + 600,
+        **changes,
+    }
+    request = Request(**fields)
+    extra = {"request": request.to_json(), "signature": "0x" + sign(client, request.digest(chain.domain)).hex()}
+    if voucher:
+        paid = Voucher(client.address, chain.address, cumulative)
+        extra["voucher"] = {
+            "voucher": paid.to_json(),
+            "signature": "0x" + sign(client, paid.digest(chain.payments_domain)).hex(),
+        }
+    shape = {"model": NAME, "prompt": prompt, "max_tokens": max_tokens} if prompt else body(max_tokens)
+    return {**shape, "trine": extra}
+
+
+def sign(account, digest):
+    return bytes(account.unsafe_sign_hash(digest).signature)
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this did not happen in time"
+        time.sleep(0.02)
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
