@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 import structlog
 
 from trine.chain import Batch, BatchState, Chain
-from trine.errors import ChainError, NotReady, TransactionReverted
+from trine.errors import NotReady, TransactionReverted, TrineError
 from trine.protocol import merkle
 from trine_node.payments import collect_earned
-from trine_node.store import Store, StoredBatch, leaves_of, sealed_batch
+from trine_node.store import Store, StoredAnswer, StoredBatch, leaves_of, sealed_batch
 
 log = structlog.get_logger()
 
@@ -25,6 +25,7 @@ BLOCKHASH_WINDOW = 256
 SETTLE_GRACE_SECONDS = 5
 """Verifiers settle; the node does when they have not for this long after it was possible."""
 MAX_BACKOFF_SECONDS = 30.0
+SEATS = 3
 
 
 class Action(Enum):
@@ -59,6 +60,11 @@ def next_action(stored_state: str, batch: Batch, block: int, now: int) -> Action
     return Action.SETTLE if now > batch.deadline + SETTLE_GRACE_SECONDS else Action.WAIT
 
 
+def same_model(waiting: Sequence[StoredAnswer]) -> list[StoredAnswer]:
+    """The oldest answer with the others of its model: a batch has one."""
+    return [answer for answer in waiting if answer.evidence.receipt.model_id == waiting[0].evidence.receipt.model_id]
+
+
 class Batcher:
     """Owns the batches of one account. `step` does what is due now; `run` repeats it until stopped."""
 
@@ -71,6 +77,8 @@ class Batcher:
         self.max_leaves = max_leaves
         self.max_wait_seconds = max_wait_seconds
         self._first_seen: float | None = None
+        self._pauses: dict[bytes, tuple[float, float]] = {}  # of batches that failed: how long, until when
+        store.claim(f"{chain.address} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
 
     def run(self, stop: threading.Event, poll_seconds: float) -> None:
         """Errors are logged and retried with growing pauses; nothing ends the loop but `stop`."""
@@ -79,7 +87,7 @@ class Batcher:
             try:
                 self.step()
                 pause = poll_seconds
-            except (ChainError, NotReady) as error:
+            except TrineError as error:
                 pause = min(pause * 2, MAX_BACKOFF_SECONDS)
                 log.warning("batcher_paused", error=str(error), seconds=pause)
             except Exception:
@@ -87,13 +95,25 @@ class Batcher:
                 log.exception("batcher_failed")
 
     def step(self) -> None:
+        """Raises TrineError when nothing can be done at all: no chain, no store."""
         for stored in self.store.open_batches():
-            try:
-                self._advance(stored)
-            except TransactionReverted as error:
-                # Somebody else was faster, or the chain is not ready for it: the next step sees which.
-                log.info("transaction_refused", batch=stored.batch_id.hex(), reason=error.reason)
+            self._try_to_advance(stored)
         self._seal_due()
+
+    def _try_to_advance(self, stored: StoredBatch) -> None:
+        """A batch that cannot go on must not hold up the others."""
+        pause, until = self._pauses.get(stored.batch_id, (0.0, 0.0))
+        if time.monotonic() < until:
+            return
+        try:
+            self._advance(stored)
+            self._pauses.pop(stored.batch_id, None)
+        except (TransactionReverted, NotReady) as error:
+            # Often somebody else was faster, or the chain is not ready for it: the next try sees which.
+            pause = min(max(2 * pause, 1.0), MAX_BACKOFF_SECONDS)
+            self._pauses[stored.batch_id] = (pause, time.monotonic() + pause)
+            notify = log.warning if pause == MAX_BACKOFF_SECONDS else log.info
+            notify("batch_postponed", batch=stored.batch_id.hex(), reason=str(error), seconds=pause)
 
     def _seal_due(self) -> None:
         waiting = self.store.unbatched(self.max_leaves)
@@ -103,15 +123,18 @@ class Batcher:
         if self._first_seen is None:
             self._first_seen = time.monotonic()
         waited = time.monotonic() - self._first_seen
-        if len(waiting) < self.max_leaves and waited < self.max_wait_seconds:
+        answers = same_model(waiting)
+        model_id = answers[0].evidence.receipt.model_id
+        # Of a model that is not served any more no further answers will come.
+        if model_id == self.model_id and len(answers) < self.max_leaves and waited < self.max_wait_seconds:
             return
         self._first_seen = None
-        root = merkle.root(leaves_of([answer.evidence for answer in waiting]))
+        root = merkle.root(leaves_of([answer.evidence for answer in answers]))
         batch_id = self.chain.batch_id_of(self.chain.address, root)
-        batch = sealed_batch(batch_id, self.model_id, waiting)
-        self.store.seal(batch, [answer.sequence for answer in waiting])
-        log.info("batch_sealed", batch=batch_id.hex(), answers=len(waiting))
-        self._advance(batch)
+        batch = sealed_batch(batch_id, model_id, answers)
+        self.store.seal(batch, [answer.sequence for answer in answers])
+        log.info("batch_sealed", batch=batch_id.hex(), answers=len(answers))
+        self._try_to_advance(batch)
 
     def _advance(self, stored: StoredBatch) -> None:
         batch = self.chain.batch(stored.batch_id)
@@ -132,6 +155,7 @@ class Batcher:
 
     def _anchor(self, stored: StoredBatch, _batch: Batch) -> None:
         if stored.challenge_id is None:
+            self._require_verifiers(stored.model_id)
             self.chain.anchor(stored.model_id, stored.root, len(stored.leaves))
         else:
             try:
@@ -141,6 +165,13 @@ class Batcher:
                 self.store.mark_void(stored.batch_id)
                 raise
         self.store.mark_anchored(stored.batch_id)
+
+    def _require_verifiers(self, model_id: bytes) -> None:
+        """A batch for which no committee can be drawn expires, which costs stake and fees."""
+        me = self.chain.address.lower()
+        others = sum(1 for verifier, weight in self.chain.pool(model_id) if weight and verifier.lower() != me)
+        if others < SEATS:
+            raise NotReady(f"{others} calibrated verifiers for this model, {SEATS} are needed: anchoring waits")
 
     def _finish(self, stored: StoredBatch, batch: Batch) -> None:
         results = [batch.result(leaf) for leaf in range(len(stored.leaves))]

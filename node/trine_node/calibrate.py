@@ -1,17 +1,19 @@
 """Takes a calibration challenge: for nodes and verifiers alike.
 
 Asks for prompts, answers them with the operator's own engine, seals them as a batch and waits for the committee. The
-batcher must be running: it anchors the batch and sees it through.
+batcher must be running: it anchors the batch and sees it through. After a restart it goes on with the challenge that
+was open: the chain knows it, the store its answers.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import Enum
 
 import structlog
 
-from trine.chain import Batch, BatchState, Chain, Model, Role
+from trine.chain import Batch, BatchState, Chain, Challenge, Model, Role
 from trine.errors import NotReady, TrineError
 from trine.protocol import merkle
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS, parse_prompt_set, prompt_indices
@@ -25,34 +27,85 @@ log = structlog.get_logger()
 
 SEED_TIMEOUT_SECONDS = 300.0
 RESULT_TIMEOUT_SECONDS = 1800.0
+TIME_TO_ANSWER_SECONDS = 120
+"""A challenge with less time left is let go."""
+SEED_LIFETIME_BLOCKS = 250
+"""The chain forgets a seed that was not stored within 256 blocks."""
 
 
 class CalibrationRejected(TrineError):
     """The committee did not accept every answer."""
 
 
+class Resume(Enum):
+    """What to do about the newest challenge."""
+
+    ASK_ANEW = "ask anew"
+    ANSWER = "answer"
+    AWAIT_RESULT = "await result"
+
+
+def resume(challenge: Challenge, stored_state: str | None, block: int, now: int) -> Resume:
+    """`stored_state` is that of the batch in our store that answers the challenge; None without one."""
+    if stored_state in ("sealed", "anchored"):
+        return Resume.AWAIT_RESULT
+    if stored_state is not None or any(challenge.batch_id):
+        return Resume.ASK_ANEW
+    in_time = now + TIME_TO_ANSWER_SECONDS <= challenge.deadline
+    seeded = any(challenge.seed) or block <= challenge.seed_block + SEED_LIFETIME_BLOCKS
+    return Resume.ANSWER if in_time and seeded else Resume.ASK_ANEW
+
+
 def calibrate(
     answering: Answering, role: Role, *, poll_seconds: float, stopped: Callable[[], bool] = lambda: False
 ) -> None:
     """Returns once the chain holds a valid calibration. Raises CalibrationRejected or NotReady."""
-    chain, model = answering.chain, answering.model
+    chain, model, store = answering.chain, answering.model, answering.store
     if chain.is_calibrated(chain.address, role, model.model_id):
         return
-    challenge_id = chain.request_calibration(model.model_id, role)
-    challenge = chain.challenge(challenge_id)
-    log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
-    _wait(lambda: chain.block_number() > challenge.seed_block, SEED_TIMEOUT_SECONDS, poll_seconds, stopped, "the seed")
-    seed = chain.seal_calibration(challenge_id)
-    answers = [_answer(answering, prompt) for prompt in _prompts(chain, model, seed, challenge_id)]
-    batch_id = _seal(answering, answers, challenge_id)
+    challenge_id = _open_challenge(answering, role)
+    if challenge_id is None:
+        challenge_id = chain.request_calibration(model.model_id, role)
+        log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
+    batch = store.batch_of_challenge(challenge_id)
+    batch_id = batch.batch_id if batch else _answer_challenge(answering, challenge_id, poll_seconds, stopped)
 
-    def settled() -> bool:
-        return chain.batch(batch_id).state in (BatchState.SETTLED, BatchState.VOID)
+    def over() -> bool:
+        kept = store.batch(batch_id)
+        given_up = kept is not None and kept.state == "void"
+        return given_up or chain.batch(batch_id).state in (BatchState.SETTLED, BatchState.VOID)
 
-    _wait(settled, RESULT_TIMEOUT_SECONDS, poll_seconds, stopped, "the committee's verdict on the calibration")
+    _wait(over, RESULT_TIMEOUT_SECONDS, poll_seconds, stopped, "the committee's verdict on the calibration")
     if not chain.is_calibrated(chain.address, role, model.model_id):
         raise CalibrationRejected(_why(chain.batch(batch_id)))
     log.info("calibrated", role=role.name.lower())
+
+
+def _open_challenge(answering: Answering, role: Role) -> bytes | None:
+    """Our newest challenge, if it can still be passed."""
+    chain, store = answering.chain, answering.store
+    asked = chain.events("Calibration", "ChallengeRequested", operator=chain.address, modelId=answering.model.model_id)
+    ids = [bytes(event.args["challengeId"]) for event in asked if event.args["role"] == role]
+    if not ids:
+        return None
+    kept = store.batch_of_challenge(ids[-1])
+    todo = resume(chain.challenge(ids[-1]), kept.state if kept else None, chain.block_number(), chain.timestamp())
+    if todo is Resume.ASK_ANEW:
+        return None
+    log.info("calibration_resumed", role=role.name.lower(), challenge=ids[-1].hex(), todo=todo.value)
+    return ids[-1]
+
+
+def _answer_challenge(
+    answering: Answering, challenge_id: bytes, poll_seconds: float, stopped: Callable[[], bool]
+) -> bytes:
+    """Answers and seals; returns the batch's id."""
+    chain = answering.chain
+    seed_block = chain.challenge(challenge_id).seed_block
+    _wait(lambda: chain.block_number() > seed_block, SEED_TIMEOUT_SECONDS, poll_seconds, stopped, "the seed")
+    seed = chain.seal_calibration(challenge_id)
+    answers = [_answer(answering, prompt) for prompt in _prompts(chain, answering.model, seed, challenge_id)]
+    return _seal(answering, answers, challenge_id)
 
 
 def _prompts(chain: Chain, model: Model, seed: bytes, challenge_id: bytes) -> list[Input]:
@@ -80,6 +133,8 @@ def _seal(answering: Answering, answers: list[Finished], challenge_id: bytes) ->
 
 
 def _why(batch: Batch) -> str:
+    if batch.state == BatchState.NONE:
+        return "the calibration's answers came too late to be anchored: try again"
     if batch.state == BatchState.VOID:
         return "no committee judged the calibration: try again"
     results = [batch.result(leaf) for leaf in range(batch.leaf_count)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trine.chain import Role
-from trine.cli.output import fail_cleanly, say
+from trine.cli.output import fail_cleanly, say, tokens
+from trine.errors import NotReady, TrineError
 from trine_node.logs import configure_logs
 from trine_node.settings import NodeSettings
 
@@ -23,28 +26,68 @@ def serve(
     config: Config = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    calibrate: Annotated[bool | None, typer.Option(help="Take a challenge if the chain holds no valid one.")] = None,
 ) -> None:
     """Serves the model until stopped; calibrates first if the chain holds no valid calibration."""
     from trine_node.run import run_node
 
     configure_logs()
-    run_node(NodeSettings.load(config, port=port, dtype=dtype))
+    run_node(NodeSettings.load(config, port=port, dtype=dtype, calibrate=calibrate))
 
 
 @app.command()
 @fail_cleanly
 def check(config: Config = None) -> None:
-    """Checks keys, chain, stake and every model file, and serves nothing."""
-    from trine_node.operator import open_operator
-
+    """Says what is ready and what is missing, with the next command. Sends and serves nothing."""
     configure_logs("warning")
-    settings = NodeSettings.load(config)
-    operator = open_operator(settings, Role.NODE)
-    chain, model = operator.chain, operator.model
-    calibrated = chain.is_calibrated(chain.address, Role.NODE, model.model_id)
-    say(f"account     {chain.address}")
-    say(f"stake       {chain.stake_of(chain.address).active} wei")
-    say(f"model       {model.name} (every file as registered)")
-    say(f"engine      {operator.engine.engine_class}")
-    say(f"calibrated  {'yes' if calibrated else 'no: `trine node serve` will ask for a challenge'}")
-    operator.store.close()
+    missing = 0
+    for finding in examine(NodeSettings.load(config)):
+        missing += finding.todo is not None
+        say(f"{finding.what:<12}{finding.found}")
+        if finding.todo:
+            say(f"{'':<12}-> {finding.todo}")
+    if missing:
+        raise NotReady(f"{missing} of these must be seen to before the node can serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the check. `todo` is None where nothing needs to be done."""
+
+    what: str
+    found: str
+    todo: str | None = None
+
+
+def examine(settings: NodeSettings) -> Iterator[Finding]:
+    """Looks at everything that `serve` needs, without a transaction. Raises where looking further is pointless."""
+    from trine_node.operator import find_model, load_engine, open_chain
+    from trine_node.store import Store
+
+    chain = open_chain(settings)
+    me = chain.address
+    account = f"--keystore {settings.keystore} --password-file {settings.password_file}"
+    yield Finding("account", me)
+    yield Finding("chain", f"{chain.domain.chain_id} at {settings.rpc_url}, block {chain.block_number()}")
+    gas = chain.gas_balance(me)
+    yield Finding("gas money", f"{gas} wei", None if gas else f"send some of the chain's currency to {me}")
+    stake = chain.stake_of(me)
+    todo = None if stake.active else f"trine stake add <amount> {account}"
+    yield Finding("stake", f"{tokens(stake.active)} tokens, {tokens(stake.locked)} of them locked", todo)
+    model = find_model(chain, settings.model)
+    yield Finding("model", f"{model.name}, 0x{model.model_id.hex()}")
+    engine = load_engine(settings, model)
+    yield Finding("files", "every one as registered")
+    yield Finding("engine", engine.engine_class)
+    try:
+        Store(settings.store_url).close()
+        yield Finding("store", "opens")
+    except TrineError as error:
+        yield Finding("store", str(error), "see the setting store_url")
+    registered = chain.endpoint_of(me)
+    later = "" if registered == settings.endpoint else f"; `trine node serve` will register {settings.endpoint}"
+    yield Finding("endpoint", (registered or "none registered") + later)
+    calibrated = chain.is_calibrated(me, Role.NODE, model.model_id)
+    asks = "no: `trine node serve` will ask for a challenge" if settings.calibrate else "no"
+    todo = None if calibrated or settings.calibrate else "trine node serve --calibrate"
+    yield Finding("calibrated", "yes" if calibrated else asks, todo)

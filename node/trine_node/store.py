@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eth_utils.crypto import keccak
-from sqlalchemy import ForeignKey, Index, String, Text, create_engine, event, func, select
+from sqlalchemy import ForeignKey, Index, String, Text, create_engine, event, func, inspect, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -39,6 +39,13 @@ class SchemaRow(Base):
     __tablename__ = "schema"
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     version: Mapped[int]
+
+
+class OwnerRow(Base):
+    """Whose answers these are: one account on one deployment."""
+
+    __tablename__ = "owner"
+    owner: Mapped[str] = mapped_column(String(160), primary_key=True)
 
 
 class BatchRow(Base):
@@ -107,23 +114,43 @@ class Store:
     """One connection pool; methods are transactions."""
 
     def __init__(self, url: str) -> None:
+        self._write_lock = threading.Lock()
         try:
             self._engine = _open(url)
-            Base.metadata.create_all(self._engine)
+            self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+            fresh = not inspect(self._engine).has_table(SchemaRow.__tablename__)
         except SQLAlchemyError as error:
-            raise StoreError(f"cannot open the store {url}: {error.__cause__ or error}") from None
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        self._write_lock = threading.Lock()
-        self._check_schema()
+            raise StoreError(f"cannot open the store: {error.__cause__ or error}") from None
+        if not fresh:
+            self._check_schema()
+        Base.metadata.create_all(self._engine)
+        if fresh:
+            with self.writing() as session:
+                session.add(SchemaRow(name="trine", version=SCHEMA_VERSION))
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that is durable when the block ends."""
-        with self._write_lock, self._sessions.begin() as session:
-            yield session
+        """A transaction that is durable when the block ends. Raises StoreError when nothing was written."""
+        try:
+            with self._write_lock, self._sessions.begin() as session:
+                yield session
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store did not take a change: {error.__cause__ or error}") from error
+
+    def claim(self, owner: str) -> None:
+        """Binds the store to its owner. Raises StoreError if it is another's.
+
+        Answers that one account signed, anchored by another, would cost the other its stake.
+        """
+        with self.writing() as session:
+            known = session.scalars(select(OwnerRow.owner)).first()
+            if known is None:
+                session.add(OwnerRow(owner=owner))
+            elif known != owner:
+                raise StoreError(f"the store belongs to {known}, this is {owner}: use a store of its own (store_url)")
 
     # Answers
 
@@ -149,10 +176,13 @@ class Store:
         return self._answers(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex()).order_by(AnswerRow.leaf))
 
     def fees(self, client: str, results: Sequence[str | None] | None = None) -> int:
-        """Sum of the client's fees, of all answers that are not rejected, or of those with the given results."""
+        """Sum of the client's fees: of answers with the given results, or of all that are or may be due.
+
+        Due are accepted answers; those that were not judged yet may be.
+        """
         query = select(AnswerRow.fee_wei).where(func.lower(AnswerRow.client) == client.lower())
         if results is None:
-            query = query.where(AnswerRow.result.is_(None) | (AnswerRow.result != "reject"))
+            query = query.where(AnswerRow.result.is_(None) | (AnswerRow.result == "accept"))
         else:
             query = query.where(AnswerRow.result.in_([r for r in results if r]))
         with self._sessions() as session:
@@ -186,6 +216,12 @@ class Store:
     def batch(self, batch_id: bytes) -> StoredBatch | None:
         with self._sessions() as session:
             row = session.get(BatchRow, batch_id.hex())
+            return _batch(row) if row else None
+
+    def batch_of_challenge(self, challenge_id: bytes) -> StoredBatch | None:
+        """The batch that answers a calibration challenge."""
+        with self._sessions() as session:
+            row = session.scalars(select(BatchRow).where(BatchRow.challenge_id == challenge_id.hex())).first()
             return _batch(row) if row else None
 
     def open_batches(self) -> list[StoredBatch]:
@@ -248,15 +284,13 @@ class Store:
             return [_answer(row) for row in session.scalars(query)]
 
     def _check_schema(self) -> None:
-        with self.writing() as session:
+        with self._sessions() as session:
             row = session.get(SchemaRow, "trine")
-            if row is None:
-                session.add(SchemaRow(name="trine", version=SCHEMA_VERSION))
-            elif row.version != SCHEMA_VERSION:
-                raise StoreError(
-                    f"the store has schema {row.version}, this version of Trine knows {SCHEMA_VERSION}: "
-                    "use the version that wrote it"
-                )
+        if row is None or row.version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store has schema {row.version if row else 'unknown'}, this version of Trine knows "
+                f"{SCHEMA_VERSION}: use the version that wrote it, or another store (store_url)"
+            )
 
 
 def sealed_batch(
