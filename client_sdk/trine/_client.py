@@ -3,157 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx2
 from eth_account.signers.local import LocalAccount
 
-from trine._answer import (
-    Answer,
-    Draft,
-    Messages,
-    as_input,
-    checked_answer,
-    draft_request,
-    order_body,
-    owed_by_proof,
-    placed_certificate,
-    refusal,
-)
-from trine.chain import BatchState, Chain, Deployment, Model, Role
-from trine.errors import InvalidInput, NodeUnreachable, NotReady, VerificationFailed
+from trine._answer import Answer, Draft, Messages, placed_certificate
+from trine._core import Core, Stream, decoded
+from trine.chain import Chain, Deployment
+from trine.errors import NodeUnreachable, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
-from trine.protocol.messages import Voucher
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 CERTIFICATE_TIMEOUT_SECONDS = 900.0
 POLL_SECONDS = 0.5
 RETRIES = 2
-T = TypeVar("T")
-
-
-class _Core:
-    """What both clients do the same way: everything but waiting for HTTP."""
-
-    def __init__(self, chain: Chain, node: str | None) -> None:
-        self.chain = chain
-        self._node = node
-        self._nodes: dict[str, str] = {}
-        # One order at a time: each one's voucher builds on what the one before cost.
-        self._models: dict[str, Model] = {}
-
-    def model(self, name: str | None) -> Model:
-        """The newest model of that name, or the only one. Raises InvalidInput listing what exists."""
-        if name in self._models:
-            return self._models[name]
-        models = {model.name: model for model in map(self.chain.model, self.chain.model_ids())}
-        if name is None and len(models) == 1:
-            name = next(iter(models))
-        if name not in models:
-            raise InvalidInput(f"no model {name!r}; registered: {', '.join(sorted(models)) or 'none'}")
-        self._models |= models
-        return models[name]
-
-    def nodes(self, model: Model) -> list[tuple[str, str]]:
-        """(address, endpoint) of calibrated nodes with an endpoint, best reputation first."""
-        operators = {
-            event.args["operator"]
-            for event in self.chain.events("Calibration", "Calibrated", modelId=model.model_id)
-            if event.args["role"] == Role.NODE
-        }
-        ranked = sorted(
-            (
-                (-self.chain.reputation(operator, Role.NODE, model.model_id).score_bps, operator, endpoint)
-                for operator in operators
-                if self.chain.is_calibrated(operator, Role.NODE, model.model_id)
-                and (endpoint := self.chain.endpoint_of(operator))
-            ),
-        )
-        return [(operator, endpoint) for _, operator, endpoint in ranked]
-
-    def choose(self, model: Model) -> tuple[str, str]:
-        """(address, endpoint) of the node to ask. Raises NotReady."""
-        found = self.nodes(model)
-        for address, endpoint in found:
-            if self._node is None or self._node.rstrip("/") == endpoint.rstrip("/"):
-                return address, endpoint
-        where = f" at {self._node}" if self._node else ""
-        raise NotReady(f"no calibrated node{where} serves {model.name!r}")
-
-    def prepare(self, messages: Messages, model: Model, max_tokens: int, node: str, account: Any) -> Draft:
-        """Signs request and voucher."""
-        chain = self.chain
-        asked = as_input(messages)
-        request = draft_request(asked, model, chain.address, max_tokens, chain.domain)
-        digest = request.digest(chain.domain)
-        owed = owed_by_proof(account, chain.address, node, chain.payments_domain)
-        voucher = Voucher(chain.address, node, owed + request.max_fee_wei)
-        body = order_body(
-            asked, model, request, chain.sign(digest), voucher, chain.sign(voucher.digest(chain.payments_domain))
-        )
-        return Draft(asked, request, digest, body)
-
-    def finish(self, document: Any, draft: Draft, node: str, node_url: str) -> Answer:
-        """Checks a whole completion."""
-        try:
-            choice = document["choices"][0]
-            text, reason = choice["message"]["content"], choice["finish_reason"]
-            extras = document["trine"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
-        return checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
-
-    def settled(self, place: Certificate, answer: Answer) -> Certificate | None:
-        """The certificate with its result, checked against the chain; None while the batch is open."""
-        batch = self.chain.batch(place.batch_id)
-        if batch.state != BatchState.SETTLED:
-            return None
-        certificate = replace(place, accepted=batch.accepted, rejected=batch.rejected)
-        certificate.verify(batch.root, batch.node, batch.accepted, batch.rejected)
-        if not place.index < batch.leaf_count or answer.receipt.node != batch.node:
-            raise VerificationFailed("the certificate is not of this answer")
-        return certificate
-
-
-class _Stream:
-    """Puts a stream's events together and checks the end."""
-
-    def __init__(self, core: _Core, draft: Draft, node: str, node_url: str) -> None:
-        self._finish: Callable[[Any, str, str], Answer] = lambda extras, text, reason: checked_answer(
-            extras, text, reason, draft, node, node_url, core.chain.domain
-        )
-        self._parts: list[str] = []
-        self.answer: Answer | None = None
-
-    def feed(self, line: str) -> str:
-        """The text that a line of the event stream adds."""
-        if not line.startswith("data:") or line.strip() == "data: [DONE]":
-            return ""
-        try:
-            document = json.loads(line.removeprefix("data:"))
-        except ValueError:
-            raise VerificationFailed("the node's stream holds an event that is not JSON") from None
-        if "error" in document:
-            raise refusal(500, document)
-        for choice in document.get("choices", []):
-            text = str(choice.get("delta", {}).get("content") or "")
-            self._parts.append(text)
-            if choice.get("finish_reason"):
-                self.answer = self._finish(document.get("trine"), "".join(self._parts), choice["finish_reason"])
-            return text
-        return ""
-
-    def end(self, seconds: float) -> Answer:
-        if self.answer is None:
-            raise VerificationFailed("the stream ended without a receipt: do not use this answer")
-        self.answer.seconds = seconds
-        return self.answer
 
 
 class Client:
@@ -175,7 +43,7 @@ class Client:
         http_client: httpx2.Client | None = None,
     ) -> None:
         self.chain = Chain.connect(_deployment(deployment), rpc_url, account)
-        self._core = _Core(self.chain, node)
+        self._core = Core(self.chain, node)
         self._http = http_client or httpx2.Client(timeout=timeout)
         self._lock = threading.Lock()
 
@@ -243,11 +111,11 @@ class Client:
         return self._get(f"{url}/v1/accounts/{self.chain.address}")
 
     def _get(self, url: str) -> Any:
-        return _decoded(_retrying(lambda: self._http.get(url)))
+        return decoded(_retrying(lambda: self._http.get(url)))
 
     def _post(self, url: str, body: dict[str, Any]) -> Any:
         # Safe to repeat: a node answers the same signed request with the same answer.
-        return _decoded(_retrying(lambda: self._http.post(url, json=body)))
+        return decoded(_retrying(lambda: self._http.post(url, json=body)))
 
 
 class TextStream:
@@ -266,13 +134,13 @@ class TextStream:
             node, url = core.choose(chosen)
             draft = core.prepare(messages, chosen, max_tokens, node, client._account(url))
             body = {**draft.body, "stream": True}
-            stream = _Stream(core, draft, node, url)
+            stream = Stream(core, draft, node, url)
             started = time.monotonic()
             try:
                 with client._http.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
                     if response.status_code != 200:
                         response.read()
-                        _decoded(response)
+                        decoded(response)
                     for line in response.iter_lines():
                         if text := stream.feed(line):
                             yield text
@@ -295,7 +163,7 @@ class AsyncClient:
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         self.chain = Chain.connect(_deployment(deployment), rpc_url, account)
-        self._core = _Core(self.chain, node)
+        self._core = Core(self.chain, node)
         self._http = http_client or httpx2.AsyncClient(timeout=timeout)
         self._lock = asyncio.Lock()
 
@@ -319,7 +187,7 @@ class AsyncClient:
                 response = await self._http.post(f"{url}/v1/chat/completions", json=draft.body)
             except httpx2.HTTPError as error:
                 raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
-            answer = self._core.finish(_decoded(response), draft, node, url)
+            answer = self._core.finish(decoded(response), draft, node, url)
             answer.seconds = time.monotonic() - started
         if wait:
             _require_accepted(await self.certify(answer))
@@ -331,14 +199,14 @@ class AsyncClient:
         """Text as it comes, and last the checked `Answer`."""
         async with self._lock:
             node, url, draft = await self._draft(messages, model, max_tokens)
-            stream = _Stream(self._core, draft, node, url)
+            stream = Stream(self._core, draft, node, url)
             started = time.monotonic()
             body = {**draft.body, "stream": True}
             try:
                 async with self._http.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
                     if response.status_code != 200:
                         await response.aread()
-                        _decoded(response)
+                        decoded(response)
                     async for line in response.aiter_lines():
                         if text := stream.feed(line):
                             yield text
@@ -369,7 +237,7 @@ class AsyncClient:
 
     async def _get(self, url: str) -> Any:
         try:
-            return _decoded(await self._http.get(url))
+            return decoded(await self._http.get(url))
         except httpx2.HTTPError as error:
             raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
 
@@ -392,15 +260,3 @@ def _retrying(call: Callable[[], httpx2.Response]) -> httpx2.Response:
                 raise NodeUnreachable(f"no answer from the node: {type(error).__name__}") from None
             time.sleep(POLL_SECONDS * (attempt + 1))
     raise AssertionError("unreachable")
-
-
-def _decoded(response: httpx2.Response) -> Any:
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
-    if response.status_code != 200:
-        raise refusal(response.status_code, document)
-    if document is None:
-        raise VerificationFailed("the node's answer is not JSON")
-    return document

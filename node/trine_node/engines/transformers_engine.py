@@ -58,7 +58,7 @@ class TransformersEngine:
             raise InvalidInput(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
         if threads is not None:
             torch.set_num_threads(threads)
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
