@@ -1,6 +1,6 @@
 """What the node's tests share: a real engine that is small enough for a test, a real server, a recording chain.
 
-The engine is `TransformersEngine` over a Llama of two narrow layers with fixed random weights and the registered model's
+The engine is `TransformersEngine` over a Llama of two narrow layers with fixed random weights and the model's
 own tokenizer. `RecordingChain` stands in for the chain where only HTTP and validation are tested; tests/e2e has the
 real one.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import httpx2
 import torch
 from eth_account import Account as EthAccount
+from eth_utils.crypto import keccak
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from trine.chain import Account, Batch, BatchState, Model, Seat
@@ -27,6 +28,7 @@ from trine_node.answering import Answering
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
 from trine_node.operator import BackgroundServer
+from trine_node.orders import Order
 from trine_node.service import create_app
 from trine_node.settings import Limits
 from trine_node.store import Store
@@ -100,6 +102,8 @@ class RecordingChain:
     committee: tuple = ()
     batches: dict = field(default_factory=dict)
     sent: list = field(default_factory=list)
+    verifiers: tuple = ("0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20)
+    failures: dict = field(default_factory=dict)  # by name of the transaction: what it raises
     block: int = 100
     now: int = 1_000
 
@@ -125,6 +129,12 @@ class RecordingChain:
     def batch(self, batch_id):
         return self.batches.get(batch_id) or chain_batch(batch_id)
 
+    def batch_id_of(self, node, root):
+        return bytes(keccak(node.encode() + root))
+
+    def pool(self, _model_id):
+        return [(address, 1) for address in self.verifiers]
+
     def block_number(self):
         return self.block
 
@@ -134,7 +144,15 @@ class RecordingChain:
     def __getattr__(self, name):
         if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *arguments: self.sent.append((name, *arguments))
+        return lambda *arguments: self._send(name, *arguments)
+
+    def _send(self, name, *arguments):
+        if name in self.failures:
+            raise self.failures[name]
+        self.sent.append((name, *arguments))
+
+    def names_sent(self):
+        return [name for name, *_ in self.sent]
 
 
 def chain_batch(batch_id=bytes(32), state=BatchState.NONE, *, seed_block=0, deadline=0, accepted=0, rejected=0):
@@ -181,7 +199,9 @@ def body(max_tokens=4, **fields):
     return {"model": NAME, "messages": copy.deepcopy(MESSAGES), "max_tokens": max_tokens, **fields}
 
 
-def signed_body(chain, client, *, max_tokens=4, cumulative=10**9, prompt=None, voucher=True, price=PRICE_WEI, **changes):
+def signed_body(
+    chain, client, *, max_tokens=4, cumulative=10**9, prompt=None, voucher=True, price=PRICE_WEI, **changes
+):
     """A body with its signed order; `changes` replace fields of the request before it is signed."""
     asked = text_input(prompt) if prompt else chat_input(MESSAGES)
     fields = {
@@ -208,6 +228,12 @@ def signed_body(chain, client, *, max_tokens=4, cumulative=10**9, prompt=None, v
 
 def sign(account, digest):
     return bytes(account.unsafe_sign_hash(digest).signature)
+
+
+def answer(answering, *, signed=None, max_tokens=2, asked=None):
+    """Gives one stored answer without HTTP."""
+    order = Order(asked or chat_input(MESSAGES), max_tokens, stream=False, include_usage=False, signed=signed)
+    return list(answering.answer(answering.accept(order), lambda: False))[-1]
 
 
 def wait_for(condition, seconds=20.0):
