@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic_core import from_json
 from starlette.types import Receive, Scope, Send
 
 from trine.errors import InvalidInput, TrineError
@@ -231,8 +232,10 @@ async def read_json(request: Request, limit: int) -> Any:
         if len(body) > limit:
             raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
     try:
-        return json.loads(bytes(body))
-    except (ValueError, RecursionError) as error:
+        # Not `json`: its depth is bounded by the interpreter's recursion limit, which libraries raise until a deeply
+        # nested body overflows the C stack and ends the process.
+        return from_json(bytes(body), allow_inf_nan=False)
+    except ValueError as error:
         raise Refusal(f"the body is not JSON: {error}", code="invalid_json") from None
 
 

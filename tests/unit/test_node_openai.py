@@ -1,0 +1,296 @@
+"""The service as clients see it: the stock openai library against a real server."""
+
+import threading
+import time
+
+import httpx2
+import openai
+import pytest
+from test_node_support import (
+    MESSAGES,
+    NAME,
+    SlowEngine,
+    body,
+    serving,
+    wait_for,
+)
+
+from trine.protocol.messages import Receipt, require_signer, text_hash
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    with serving(f"sqlite:///{tmp_path_factory.mktemp('node')}/node.sqlite") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def client(node):
+    with openai.OpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=0) as stock:
+        yield stock
+
+
+@pytest.fixture
+def store_url(tmp_path):
+    return f"sqlite:///{tmp_path}/node.sqlite"
+
+
+def test_the_stock_client_chats_and_gets_a_receipt_for_the_very_text(node, client):
+    answer = client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=5, temperature=0)
+    promise = answer.model_extra["trine"]
+    receipt = Receipt.from_json(promise["receipt"])
+    require_signer(
+        receipt.digest(node.chain.domain), bytes.fromhex(promise["signature"][2:]), node.chain.address, "receipt"
+    )
+    assert receipt.text_hash == text_hash(answer.choices[0].message.content)
+    assert answer.choices[0].finish_reason == "length"
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (receipt.prompt_tokens, 5)
+    assert promise["receiptDigest"] == "0x" + receipt.struct_hash().hex()
+    assert answer._request_id.startswith("req_")
+
+
+def test_a_stream_is_the_same_text_with_one_id_and_the_receipt_on_its_last_choice(client):
+    whole = client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=6)
+    stream = client.chat.completions.create(
+        model=NAME, messages=MESSAGES, max_tokens=6, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
+    assert chunks[0].choices[0].delta.role == "assistant"
+    *parts, last, usage = chunks
+    assert last.choices[0].finish_reason == "length"
+    assert Receipt.from_json(last.model_extra["trine"]["receipt"]).output_tokens == 6
+    assert not usage.choices
+    assert usage.usage.completion_tokens == 6
+    assert "".join(chunk.choices[0].delta.content for chunk in parts) == whole.choices[0].message.content
+
+
+def test_plain_completions_whole_and_streamed(client):
+    whole = client.completions.create(model=NAME, prompt="Once upon a time", max_tokens=4)
+    chunks = list(client.completions.create(model=NAME, prompt="Once upon a time", max_tokens=4, stream=True))
+    assert whole.object == "text_completion"
+    assert whole.choices[0].text
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert "trine" in chunks[-1].model_extra
+
+
+def test_the_receipt_is_named_in_a_header_and_can_be_fetched(node):
+    answer = node.http.post(CHAT, json=body())
+    name = answer.headers["x-trine-receipt"]
+    fetched = node.http.get(f"/v1/receipts/{name}").json()
+    assert fetched == {
+        "receipt": answer.json()["trine"]["receipt"],
+        "signature": answer.json()["trine"]["signature"],
+        "batch": None,
+    }
+
+
+def test_models_are_listed_and_retrieved(client):
+    assert [entry.id for entry in client.models.list()] == [NAME]
+    assert client.models.retrieve(NAME).model_extra["trine"]["pricePerTokenWei"] == "10"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("another")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", 1),
+        ("temperature", False),
+        ("top_p", 0.9),
+        ("n", 2),
+        ("stop", "end"),
+        ("logprobs", True),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("response_format", {"type": "json_object"}),
+        ("presence_penalty", 0.5),
+        ("logit_bias", {"1": 2}),
+        ("max_tokens", 0),
+        ("max_tokens", 4097),
+        ("max_tokens", True),
+        ("max_completion_tokens", "5"),
+        ("stream", "yes"),
+        ("stream_options", 1),
+        ("messages", "hello"),
+        ("messages", []),
+        ("messages", [{"role": "judge", "content": "x"}]),
+        ("model", None),
+    ],
+)
+def test_what_would_change_the_answer_is_refused_by_name(node, field, value):
+    response = node.http.post(CHAT, json={**body(), field: value})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == field
+    assert error["type"] == "invalid_request_error"
+    assert response.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"temperature": 0.0, "top_p": 1.0, "n": 1, "stop": None, "tools": [], "response_format": {"type": "text"}},
+        {"user": "me", "seed": 5, "metadata": {"a": "b"}, "store": False, "unheard_of": 1},
+        {"max_completion_tokens": 3},
+    ],
+)
+def test_what_changes_nothing_is_ignored(node, harmless):
+    assert node.http.post(CHAT, json={**body(), **harmless}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "invalid_json"),
+        (b"{", 400, "invalid_json"),
+        (b"[" * 100_000, 400, "invalid_json"),
+        (b'{"model":' * 100_000, 400, "invalid_json"),
+        (b'{"model": NaN}', 400, "invalid_json"),
+        (b'{"model": "\\ud800"}', 400, "invalid_json"),
+        (b"\xff\xfe", 400, "invalid_json"),
+        (b"[]", 400, None),
+        (b'{"model": "another"}', 404, "model_not_found"),
+    ],
+)
+def test_bodies_that_are_no_orders(node, content, status, code):
+    response = node.http.post(CHAT, content=content)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+def test_unknown_paths_and_methods_fail_in_the_same_form(node):
+    for response, status in ((node.http.get("/v1/nothing"), 404), (node.http.get(CHAT), 405)):
+        assert response.status_code == status
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_body_over_the_limit_is_refused_while_it_arrives(store_url):
+    with serving(store_url, max_body_bytes=2048) as node:
+        sent = 0
+
+        def endless():
+            nonlocal sent
+            for _ in range(1000):
+                sent += 1
+                yield b" " * 1024
+
+        try:
+            response = node.http.post(CHAT, content=endless())
+            assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
+        except httpx2.TransportError:
+            assert sent < 1000  # the connection was closed on us before we could read the refusal
+        assert node.http.post(CHAT, json=body()).status_code == 200
+
+
+def test_a_prompt_and_answer_beyond_the_context_are_refused(node):
+    response = node.http.post(CHAT, json=body(2048, messages=[{"role": "user", "content": "word " * 2500}]))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_a_full_queue_says_when_to_come_back_and_then_serves(store_url):
+    with serving(store_url, engine_=SlowEngine(0.05), max_waiting=1) as node:
+        busy = [threading.Thread(target=node.http.post, args=(CHAT,), kwargs={"json": body(20)}) for _ in range(2)]
+        for thread in busy:
+            thread.start()
+        refused = None
+        while refused is None and any(thread.is_alive() for thread in busy):
+            response = node.http.post(CHAT, json=body(1))
+            refused = response if response.status_code == 429 else None
+        assert refused is not None
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        for thread in busy:
+            thread.join()
+        assert node.http.post(CHAT, json=body(1)).status_code == 200
+
+
+def test_without_a_queue_one_request_at_a_time_is_still_served(store_url):
+    with serving(store_url, max_waiting=0) as node:
+        assert [node.http.post(CHAT, json=body(1)).status_code for _ in range(3)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_stops_the_engine_and_frees_it_for_the_next(store_url, stream):
+    engine = SlowEngine(0.02)
+    with serving(store_url, engine_=engine) as node:
+        for _ in range(3):
+            with httpx2.Client(base_url=node.url, timeout=0.4) as impatient, pytest.raises(httpx2.TimeoutException):
+                if stream:
+                    with impatient.stream("POST", CHAT, json=body(2000, stream=True)) as response:
+                        begun = time.monotonic()
+                        for _line in response.iter_lines():
+                            if time.monotonic() - begun > 0.3:
+                                raise httpx2.ReadTimeout("enough")
+                else:
+                    impatient.post(CHAT, json=body(2000))
+        assert node.http.post(CHAT, json=body(1), timeout=10).status_code == 200
+        settled = engine.produced
+        time.sleep(0.2)
+        assert engine.produced == settled
+        assert len(node.store.unbatched(10)) == 1  # only the answer that was waited for is promised
+
+
+def test_clients_that_leave_the_queue_make_room(store_url):
+    with serving(store_url, engine_=SlowEngine(0.02), max_waiting=1) as node:
+        first = threading.Thread(target=node.http.post, args=(CHAT,), kwargs={"json": body(100)})
+        first.start()
+        for _ in range(3):  # each takes the one waiting place and leaves it
+            with httpx2.Client(base_url=node.url, timeout=0.3) as impatient, pytest.raises(httpx2.TimeoutException):
+                impatient.post(CHAT, json=body(50))
+            time.sleep(0.1)
+        assert first.is_alive()
+        assert node.http.post(CHAT, json=body(1)).status_code == 200
+        first.join()
+
+
+def test_an_answer_that_takes_too_long_is_given_up_and_not_promised(store_url):
+    with serving(store_url, engine_=SlowEngine(0.05), request_timeout_seconds=0.5) as node:
+        response = node.http.post(CHAT, json=body(2000))
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "timeout")
+        with node.http.stream("POST", CHAT, json=body(2000, stream=True)) as streamed:
+            lines = [line for line in streamed.iter_lines() if line]
+        assert '"code": "timeout"' in lines[-1]
+        assert "[DONE]" not in lines[-1]
+        assert node.http.post(CHAT, json=body(1)).status_code == 200
+        assert len(node.store.unbatched(10)) == 1
+
+
+def test_an_engine_that_fails_in_mid_stream_says_so_and_the_client_raises(store_url):
+    class Broken(SlowEngine):
+        def generate(self, *arguments):
+            yield next(super().generate(*arguments))
+            raise RuntimeError("secret detail")
+
+    with serving(store_url, engine_=Broken(0)) as node:
+        with openai.OpenAI(base_url=f"{node.url}/v1", api_key="none", max_retries=0) as client:
+            with pytest.raises(openai.APIError, match="its log says why"):
+                list(client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=9, stream=True))
+            with pytest.raises(openai.InternalServerError) as raised:
+                client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=9)
+        assert "secret" not in raised.value.message
+        assert raised.value.request_id.startswith("req_")
+        assert node.store.unbatched(10) == []
+
+
+def test_health_says_why_not(store_url):
+    reason = ["calibrating"]
+    with serving(store_url, readiness=lambda: reason[0]) as node:
+        assert (node.http.get("/healthz").status_code, node.http.get("/healthz").json()["reason"]) == (
+            503,
+            "calibrating",
+        )
+        reason[0] = None
+        assert node.http.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_closing_node_finishes_what_it_began_and_takes_nothing_new(store_url):
+    with serving(store_url, engine_=SlowEngine(0.02)) as node:
+        results = []
+        working = threading.Thread(target=lambda: results.append(node.http.post(CHAT, json=body(40)).status_code))
+        working.start()
+        wait_for(lambda: node.answering.engine.produced > 0)
+        node.app.state.openai.closing = True
+        assert node.http.post(CHAT, json=body(1)).status_code == 503
+        working.join()
+        assert results == [200]
