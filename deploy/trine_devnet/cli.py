@@ -52,7 +52,7 @@ def demo(
         if outcome.first_certificate_seconds is not None:
             say(f"first certified answer after {outcome.first_certificate_seconds:.0f} s")
         for failure in outcome.failures:
-            err.print(f"FAILED: {failure}", markup=False, style="red")
+            err.print(f"FAILED: {failure}", markup=False, style="red", soft_wrap=True)
         if not outcome.failures:
             say("every honest answer was accepted; every cheat was rejected, slashed and is in the reputation")
         if keep:
@@ -114,7 +114,7 @@ def _stay(net: Devnet) -> None:
 
 def _reporter(started: float) -> Callable[[str], None]:
     def report(message: str) -> None:
-        err.print(f"{time.monotonic() - started:6.1f} s  {message}", markup=False, highlight=False)
+        err.print(f"{time.monotonic() - started:6.1f} s  {message}", markup=False, highlight=False, soft_wrap=True)
 
     return report
 

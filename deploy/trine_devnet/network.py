@@ -74,6 +74,7 @@ class Devnet:
         self._deployment_id = ""
         self._launcher: Launcher | None = None
         self._admin: Chain | None = None
+        self._announced: set[str] = set()
 
     def __enter__(self) -> Devnet:
         return self
@@ -229,7 +230,9 @@ class Devnet:
         def done() -> bool:
             for name, running in list(waiting.items()):
                 if _healthy(running.endpoint):
-                    self.report(f"ready: {name} ({running.member.dtype}), calibrated by a committee")
+                    if name not in self._announced:
+                        self._announced.add(name)
+                        self.report(f"ready: {name} ({running.member.dtype}), calibrated by a committee")
                     del waiting[name]
             return not waiting
 

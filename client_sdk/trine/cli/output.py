@@ -45,11 +45,11 @@ def fail_cleanly(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(message: str) -> None:
-    out.print(message, markup=False, highlight=False)
+    out.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(message: str) -> None:
-    err.print(f"error: {message}", markup=False, highlight=False, style="red")
+    err.print(f"error: {message}", markup=False, highlight=False, style="red", soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
