@@ -1,0 +1,91 @@
+"""Settings and calibration's decisions after a restart."""
+
+import pytest
+
+from trine.chain import Challenge, Role
+from trine.errors import InvalidInput
+from trine.protocol.messages import ZERO_ADDRESS
+from trine_node.calibrate import Resume, resume
+from trine_node.settings import NodeSettings
+
+REQUIRED = {"deployment": "d.json", "keystore": "k.json", "password_file": "p", "model": "m"}
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(**values):
+        file = tmp_path / "node.toml"
+        file.write_text("\n".join(f"{name} = {value}" for name, value in values.items()))
+        return file
+
+    return write
+
+
+def quoted(values):
+    return {name: f'"{value}"' for name, value in values.items()}
+
+
+def test_an_argument_beats_the_environment_beats_the_file_beats_the_default(toml, monkeypatch):
+    file = toml(**quoted(REQUIRED), port=1001, batch_max_leaves=7)
+    assert NodeSettings.load(file).port == 1001
+    monkeypatch.setenv("TRINE_NODE_PORT", "1002")
+    assert NodeSettings.load(file).port == 1002
+    chosen = NodeSettings.load(file, port=1003)
+    assert (chosen.port, chosen.batch_max_leaves, chosen.dtype) == (1003, 7, "fp32")
+
+
+def test_limits_come_from_the_environment_too(toml, monkeypatch):
+    monkeypatch.setenv("TRINE_NODE_LIMITS__MAX_WAITING", "3")
+    assert NodeSettings.load(toml(**quoted(REQUIRED))).limits.max_waiting == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"prot": 8000}, "prot"),
+        ({"password": '"secret"'}, "password"),
+        ({"port": 70_000}, "port"),
+        ({"dtype": '"int4"'}, "dtype"),
+        ({"batch_max_leaves": 257}, "batch_max_leaves"),
+        ({"limits": "{max_waitin = 1}"}, "max_waitin"),
+    ],
+)
+def test_what_is_unknown_or_out_of_range_is_named(toml, wrong, named):
+    with pytest.raises(InvalidInput, match=named):
+        NodeSettings.load(toml(**quoted(REQUIRED), **wrong))
+
+
+def test_what_is_missing_is_named(toml):
+    with pytest.raises(InvalidInput, match=r"keystore: .*required"):
+        NodeSettings.load(toml(model='"m"'))
+
+
+def test_a_broken_file_is_named(tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text("port = ")
+    with pytest.raises(InvalidInput, match=r"node\.toml"):
+        NodeSettings.load(file)
+
+
+NOW, BLOCK = 10_000, 500
+SEED, BATCH = bytes([1]) * 32, bytes([2]) * 32
+
+
+@pytest.mark.parametrize(
+    ("seed_block", "deadline", "seed", "batch", "stored", "todo"),
+    [
+        (BLOCK + 1, NOW + 500, bytes(32), bytes(32), None, Resume.ANSWER),  # killed right after asking
+        (BLOCK - 20, NOW + 500, SEED, bytes(32), None, Resume.ANSWER),  # killed while answering
+        (BLOCK - 300, NOW + 500, SEED, bytes(32), None, Resume.ANSWER),  # the seed is kept on the chain
+        (BLOCK - 300, NOW + 500, bytes(32), bytes(32), None, Resume.ASK_ANEW),  # the chain forgot the seed
+        (BLOCK - 20, NOW + 5, SEED, bytes(32), None, Resume.ASK_ANEW),  # too little time left
+        (BLOCK - 20, NOW + 500, SEED, bytes(32), "sealed", Resume.AWAIT_RESULT),  # the batcher will anchor it
+        (BLOCK - 20, NOW - 5, SEED, BATCH, "anchored", Resume.AWAIT_RESULT),
+        (BLOCK - 20, NOW + 500, SEED, BATCH, "settled", Resume.ASK_ANEW),  # it failed
+        (BLOCK - 20, NOW + 500, SEED, BATCH, "void", Resume.ASK_ANEW),
+        (BLOCK - 20, NOW + 500, SEED, BATCH, None, Resume.ASK_ANEW),  # the store with the evidence is gone
+    ],
+)
+def test_what_a_restart_does_about_an_open_challenge(seed_block, deadline, seed, batch, stored, todo):
+    challenge = Challenge(ZERO_ADDRESS, Role.NODE, bytes(32), seed_block, deadline, seed, batch)
+    assert resume(challenge, stored, BLOCK, NOW) is todo

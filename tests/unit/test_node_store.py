@@ -1,0 +1,163 @@
+"""The store: what it keeps through a kill, and what it refuses."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from eth_account import Account as EthAccount
+from test_node_support import NAME, RecordingChain, answer, engine, model, signed_body
+
+from trine.protocol import merkle
+from trine_node.answering import Answering
+from trine_node.batcher import Batcher
+from trine_node.orders import parse_order
+from trine_node.store import Store, StoreError, leaves_of, sealed_batch
+
+SERVE = """
+    import sys, time
+    sys.path.insert(0, sys.argv[1])
+    from eth_account import Account
+    from test_node_support import RecordingChain, serving
+    with serving(sys.argv[2], chain=RecordingChain(signer=Account.from_key(sys.argv[3])), allow_unsigned=False) as node:
+        print(node.url, flush=True)
+        time.sleep(300)
+"""
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/node.sqlite"
+
+
+@pytest.fixture
+def store(url):
+    opened = Store(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def answering(store):
+    return Answering(engine(), RecordingChain(), store, model(), allow_unsigned=True)
+
+
+def test_a_node_killed_right_after_a_receipt_still_has_the_answer(url):
+    import httpx2
+
+    node_key, client = EthAccount.create(), EthAccount.create()
+    chain = RecordingChain(signer=node_key)
+    order = signed_body(chain, client)
+    here = str(Path(__file__).parent)
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SERVE), here, url, node_key.key.hex()],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = child.stdout.readline().strip()
+        promise = httpx2.post(f"{address}/v1/chat/completions", json=order, timeout=60).json()["trine"]
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    store = Store(url)
+    kept = store.answer(bytes.fromhex(promise["receiptDigest"][2:]))
+    assert kept.evidence.receipt.to_json() == promise["receipt"]
+    assert "0x" + kept.evidence.receipt_signature.hex() == promise["signature"]
+    signed = parse_order(order, chat=True, model_name=NAME, default_max_tokens=4, limit_tokens=9).signed
+    assert store.answer_to(signed.request.digest(chain.domain)).digest == kept.digest
+    assert store.voucher(client.address)[0] == signed.voucher.cumulative_wei
+    assert [waiting.digest for waiting in store.unbatched(9)] == [kept.digest]
+    store.close()
+
+
+def test_answers_come_back_as_they_were_stored(store, answering):
+    finished = answer(answering)
+    assert store.answer(finished.digest).evidence == finished.evidence
+    assert store.answer(bytes(32)) is None
+
+
+def test_a_request_is_answered_once(store, answering):
+    order = signed_body(answering.chain, EthAccount.create())
+    signed = parse_order(order, chat=True, model_name=NAME, default_max_tokens=4, limit_tokens=9).signed
+    evidence = answer(answering, signed=signed, max_tokens=4).evidence
+    with pytest.raises(StoreError):
+        store.add_answer(bytes([1]) * 32, evidence)
+    assert len(store.unbatched(9)) == 1
+
+
+def seal(store, answers, name=1):
+    batch = sealed_batch(bytes([name]) * 32, answers[0].evidence.receipt.model_id, answers)
+    store.seal(batch, [a.sequence for a in answers])
+    return batch
+
+
+def test_a_sealed_batch_keeps_its_order_and_no_answer_is_in_two(store, answering):
+    for tokens in (1, 2, 3):
+        answer(answering, max_tokens=tokens)
+    reordered = list(reversed(store.unbatched(9)))
+    batch = seal(store, reordered)
+    kept = store.answers_of(batch.batch_id)
+    assert [a.digest for a in kept] == [a.digest for a in reordered]
+    assert merkle.root(leaves_of([a.evidence for a in kept])) == store.batch(batch.batch_id).root == batch.root
+    assert store.unbatched(9) == []
+    with pytest.raises(StoreError, match="in a batch already"):
+        seal(store, reordered, name=2)
+    assert store.batch(bytes([2]) * 32) is None
+
+
+def test_a_batchs_life_is_kept(store, answering):
+    answer(answering)
+    batch = seal(store, store.unbatched(9))
+    assert [b.state for b in store.open_batches()] == ["sealed"]
+    store.mark_anchored(batch.batch_id)
+    store.mark_unsent(batch.batch_id)
+    store.mark_anchored(batch.batch_id)
+    assert [b.state for b in store.open_batches()] == ["anchored"]
+    store.mark_settled(batch.batch_id, 1, 0, ["accept"])
+    assert store.open_batches() == []
+    assert (store.batch(batch.batch_id).accepted, store.answers_of(batch.batch_id)[0].result) == (1, "accept")
+
+
+def test_vouchers_never_go_down(store):
+    payer = EthAccount.create().address
+    for cumulative in (5, 9, 7):
+        store.save_voucher(payer, cumulative, bytes([cumulative]) * 65)
+    assert store.voucher(payer) == (9, bytes([9]) * 65)
+    assert store.payers() == [payer]
+
+
+def test_amounts_beyond_64_bits_are_kept(store):
+    payer = EthAccount.create().address
+    store.save_voucher(payer, 2**256 - 1, bytes(65))
+    assert store.voucher(payer)[0] == 2**256 - 1
+
+
+def test_a_store_of_another_version_is_refused_untouched(url, tmp_path):
+    Store(url).close()
+    with sqlite3.connect(tmp_path / "node.sqlite") as raw:
+        raw.execute("UPDATE schema SET version = 99")
+        raw.execute("DROP TABLE owner")
+    raw.close()
+    with pytest.raises(StoreError, match="schema 99, this version of Trine knows 1"):
+        Store(url)
+    raw = sqlite3.connect(tmp_path / "node.sqlite")
+    assert not raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'owner'").fetchall()
+    raw.close()
+
+
+def test_what_cannot_be_opened_says_so(tmp_path):
+    (tmp_path / "text").write_text("this is no database, and long enough not to look like an empty one")
+    for url in (f"sqlite:///{tmp_path}/missing/node.sqlite", f"sqlite:///{tmp_path}/text"):
+        with pytest.raises(StoreError, match="cannot open the store"):
+            Store(url)
+
+
+def test_a_store_serves_one_account_only(store):
+    Batcher(store, RecordingChain(), bytes(32), max_leaves=1, max_wait_seconds=0)
+    with pytest.raises(StoreError, match="use a store of its own"):
+        Batcher(store, RecordingChain(), bytes(32), max_leaves=1, max_wait_seconds=0)
