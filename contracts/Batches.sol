@@ -3,8 +3,10 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+import {Credits} from "./Credits.sol";
 import {IBatches} from "./interfaces/IBatches.sol";
 import {ICalibration} from "./interfaces/ICalibration.sol";
 import {ICommittees} from "./interfaces/ICommittees.sol";
@@ -13,12 +15,13 @@ import {IPayments} from "./interfaces/IPayments.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
+import {BatchParameters} from "./libraries/BatchParameters.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {BatchId, ChallengeId, Ids, ModelId, Role} from "./types/Types.sol";
 
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
-/// @dev Documented in `IBatches`.
-contract Batches is IBatches {
+/// @dev Documented in `IBatches`. Calls only Trine's own contracts and the token; guarded all the same.
+contract Batches is Credits {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
 
@@ -27,9 +30,9 @@ contract Batches is IBatches {
     uint256 public constant QUORUM = 2;
     /// @notice How far back `blockhash` reaches.
     uint256 public constant BLOCKHASH_WINDOW = 256;
-    uint256 public constant MAX_DRAW_DELAY_BLOCKS = 64;
-    uint256 public constant MAX_WINDOW_SECONDS = 7 days;
-    uint256 public constant MAX_ROUNDS = 8;
+    uint256 public constant MAX_DRAW_DELAY_BLOCKS = BatchParameters.MAX_DRAW_DELAY_BLOCKS;
+    uint256 public constant MAX_WINDOW_SECONDS = BatchParameters.MAX_WINDOW_SECONDS;
+    uint256 public constant MAX_ROUNDS = BatchParameters.MAX_ROUNDS;
 
     struct Contracts {
         IStakeToken token;
@@ -41,7 +44,17 @@ contract Batches is IBatches {
         IPayments payments;
     }
 
-    IStakeToken private immutable TOKEN;
+    /// @dev `Seat` with what was really locked for it, in the verifier's word: releasing the nominal seat stake
+    /// instead would free stake that secures the operator's other work.
+    struct StoredSeat {
+        address verifier;
+        uint88 locked;
+        bool revealed;
+        bytes32 commitment;
+        uint256 accepts;
+        uint256 rejects;
+    }
+
     IStaking private immutable STAKING;
     IModelRegistry private immutable REGISTRY;
     ICalibration private immutable CALIBRATION;
@@ -51,23 +64,33 @@ contract Batches is IBatches {
 
     Parameters private _parameters;
     mapping(BatchId batchId => Batch) private _batches;
-    mapping(BatchId batchId => Seat[3]) private _seats;
-    mapping(address account => uint256) private _credits;
+    mapping(BatchId batchId => StoredSeat[3]) private _seats;
 
-    constructor(Contracts memory contracts_, Parameters memory parameters_) {
-        _requireParameters(parameters_);
-        TOKEN = contracts_.token;
+    error BatchesZeroAddress();
+
+    constructor(Contracts memory contracts_, Parameters memory parameters_) Credits(contracts_.token) {
+        BatchParameters.requireBounds(parameters_);
         STAKING = contracts_.staking;
         REGISTRY = contracts_.registry;
         CALIBRATION = contracts_.calibration;
         COMMITTEES = contracts_.committees;
         REPUTATION = contracts_.reputation;
         PAYMENTS = contracts_.payments;
+        require(
+            address(TOKEN) != address(0) && address(STAKING) != address(0) && address(REGISTRY) != address(0)
+                && address(CALIBRATION) != address(0) && address(COMMITTEES) != address(0)
+                && address(REPUTATION) != address(0) && address(PAYMENTS) != address(0),
+            BatchesZeroAddress()
+        );
         _parameters = parameters_;
     }
 
     /// @inheritdoc IBatches
-    function anchor(ModelId modelId, bytes32 root, uint256 leafCount) external returns (BatchId batchId) {
+    function anchor(ModelId modelId, bytes32 root, uint256 leafCount)
+        external
+        nonReentrant
+        returns (BatchId batchId)
+    {
         require(leafCount > 0 && leafCount <= MAX_LEAVES, BatchesLeafCountOutOfBounds(leafCount, MAX_LEAVES));
         require(
             CALIBRATION.isCalibrated(msg.sender, Role.Node, modelId), BatchesNotCalibrated(msg.sender, modelId)
@@ -79,7 +102,7 @@ contract Batches is IBatches {
     }
 
     /// @inheritdoc IBatches
-    function anchorCalibration(ChallengeId challengeId, bytes32 root) external returns (BatchId batchId) {
+    function anchorCalibration(ChallengeId challengeId, bytes32 root) external nonReentrant returns (BatchId batchId) {
         batchId = batchIdOf(msg.sender, root);
         (ModelId modelId, uint256 leafCount) = CALIBRATION.answer(challengeId, msg.sender, batchId);
         _anchor(modelId, root, leafCount, challengeId, 0);
@@ -87,7 +110,7 @@ contract Batches is IBatches {
     }
 
     /// @inheritdoc IBatches
-    function draw(BatchId batchId) external {
+    function draw(BatchId batchId) external nonReentrant {
         Batch storage batch = _inState(batchId, State.Anchored);
         require(block.number > batch.seedBlock, BatchesSeedBlockNotReached(block.number, batch.seedBlock));
         bytes32 blockHash = blockhash(batch.seedBlock);
@@ -97,19 +120,15 @@ contract Batches is IBatches {
 
         batch.state = State.Committing;
         batch.deadline = (block.timestamp + _parameters.commitSeconds).toUint64();
-        address[3] memory verifiers =
-            COMMITTEES.draw(batch.modelId, seed, batch.node, ChallengeId.unwrap(batch.challengeId) != 0);
-        for (uint256 i = 0; i < SEATS; ++i) {
-            _seats[batchId][i] = Seat(verifiers[i], false, 0, 0, 0);
-        }
+        address[3] memory verifiers = COMMITTEES.draw(batch.modelId, seed, batch.node, _isCalibration(batch));
         emit CommitteeDrawn(batchId, round, verifiers, seed, batch.deadline);
         for (uint256 i = 0; i < SEATS; ++i) {
-            _lockSeat(verifiers[i]);
+            _seats[batchId][i] = StoredSeat(verifiers[i], _lockSeat(verifiers[i]), false, 0, 0, 0);
         }
     }
 
     /// @inheritdoc IBatches
-    function expire(BatchId batchId) external {
+    function expire(BatchId batchId) external nonReentrant {
         Batch storage batch = _inState(batchId, State.Anchored);
         require(block.number > batch.seedBlock + BLOCKHASH_WINDOW, BatchesSeedNotExpired(batch.seedBlock));
         _void(batchId, batch, VoidReason.DrawExpired);
@@ -120,22 +139,22 @@ contract Batches is IBatches {
         Batch storage batch = _inState(batchId, State.Committing);
         require(commitment != 0, BatchesCommitmentZero());
         require(block.timestamp <= batch.deadline, BatchesDeadlinePassed(batch.deadline));
-        Seat storage seat = _seatOf(batchId, msg.sender);
+        StoredSeat storage seat = _seatOf(batchId, msg.sender);
         require(seat.commitment == 0, BatchesAlreadyCommitted(batchId, msg.sender));
         seat.commitment = commitment;
         emit VoteCommitted(batchId, msg.sender, batch.round, commitment);
-        if (_count(batchId, false) == SEATS) _openReveal(batchId, batch);
+        if (_countCommitted(batchId) == SEATS) _openReveal(batchId, batch);
     }
 
     /// @inheritdoc IBatches
     function reveal(BatchId batchId, uint256 accepts, uint256 rejects, bytes32 salt) external {
         Batch storage batch = _batches[batchId];
-        if (batch.state == State.Committing && block.timestamp > batch.deadline && _count(batchId, false) >= QUORUM) {
+        if (batch.state == State.Committing && block.timestamp > batch.deadline && _countCommitted(batchId) >= QUORUM) {
             _openReveal(batchId, batch);
         }
         _inState(batchId, State.Revealing);
         require(block.timestamp <= batch.deadline, BatchesDeadlinePassed(batch.deadline));
-        Seat storage seat = _seatOf(batchId, msg.sender);
+        StoredSeat storage seat = _seatOf(batchId, msg.sender);
         require(seat.commitment != 0, BatchesNotCommitted(batchId, msg.sender));
         require(!seat.revealed, BatchesAlreadyRevealed(batchId, msg.sender));
         bytes32 revealed = keccak256(
@@ -152,10 +171,10 @@ contract Batches is IBatches {
     }
 
     /// @inheritdoc IBatches
-    function settle(BatchId batchId) external {
+    function settle(BatchId batchId) external nonReentrant {
         Batch storage batch = _batches[batchId];
-        uint256 committed = _count(batchId, false);
-        uint256 revealed = _count(batchId, true);
+        uint256 committed = _countCommitted(batchId);
+        uint256 revealed = _countRevealed(batchId);
         if (batch.state == State.Committing) {
             require(block.timestamp > batch.deadline, BatchesDeadlineNotReached(batch.deadline));
             if (committed >= QUORUM) {
@@ -177,27 +196,16 @@ contract Batches is IBatches {
     }
 
     /// @inheritdoc IBatches
-    function withdrawCredit() external {
-        uint256 amount = _credits[msg.sender];
-        require(amount > 0, BatchesNothingToWithdraw());
-        _credits[msg.sender] = 0;
-        emit CreditWithdrawn(msg.sender, amount);
-        IERC20(TOKEN).safeTransfer(msg.sender, amount);
-    }
-
-    /// @inheritdoc IBatches
-    function creditOf(address account) external view returns (uint256) {
-        return _credits[account];
-    }
-
-    /// @inheritdoc IBatches
     function batchOf(BatchId batchId) external view returns (Batch memory) {
         return _batches[batchId];
     }
 
     /// @inheritdoc IBatches
-    function seatsOf(BatchId batchId) external view returns (Seat[3] memory) {
-        return _seats[batchId];
+    function seatsOf(BatchId batchId) external view returns (Seat[3] memory seats) {
+        for (uint256 i = 0; i < SEATS; ++i) {
+            StoredSeat storage seat = _seats[batchId][i];
+            seats[i] = Seat(seat.verifier, seat.revealed, seat.commitment, seat.accepts, seat.rejects);
+        }
     }
 
     /// @inheritdoc IBatches
@@ -245,7 +253,7 @@ contract Batches is IBatches {
     }
 
     function _settle(BatchId batchId, Batch storage batch) private {
-        Seat[3] memory seats = _seats[batchId];
+        StoredSeat[3] memory seats = _seats[batchId];
         uint256 accepted = Majority.ofThree(seats[0].accepts, seats[1].accepts, seats[2].accepts);
         uint256 rejected = Majority.ofThree(seats[0].rejects, seats[1].rejects, seats[2].rejects);
         batch.state = State.Settled;
@@ -253,7 +261,7 @@ contract Batches is IBatches {
         batch.accepted = accepted;
         batch.rejected = rejected;
 
-        uint256 slashed = ChallengeId.unwrap(batch.challengeId) == 0 ? _judgeNode(batchId, batch) : 0;
+        uint256 slashed = _isCalibration(batch) ? 0 : _judgeNode(batchId, batch);
         emit BatchSettled(batchId, batch.node, batch.modelId, accepted, rejected, slashed);
 
         uint256 share = batch.verifierFee / SEATS;
@@ -264,7 +272,7 @@ contract Batches is IBatches {
                 paid += share;
             }
         }
-        if (ChallengeId.unwrap(batch.challengeId) != 0) CALIBRATION.conclude(batch.challengeId, accepted);
+        if (_isCalibration(batch)) CALIBRATION.conclude(batch.challengeId, accepted);
         // What silent or wrong seats would have earned is burned: nobody gains by silencing another.
         if (batch.verifierFee > paid) TOKEN.burn(batch.verifierFee - paid);
     }
@@ -297,11 +305,14 @@ contract Batches is IBatches {
     }
 
     /// @dev Releases a seat and punishes silence and contradiction. Returns whether the seat earned its share.
-    function _judgeSeat(BatchId batchId, Batch storage batch, Seat memory seat, uint256 accepted, uint256 rejected)
-        private
-        returns (bool)
-    {
-        STAKING.unlock(seat.verifier, _parameters.seatStakeWei);
+    function _judgeSeat(
+        BatchId batchId,
+        Batch storage batch,
+        StoredSeat memory seat,
+        uint256 accepted,
+        uint256 rejected
+    ) private returns (bool) {
+        STAKING.unlock(seat.verifier, seat.locked);
         if (!seat.revealed) {
             _punishSilence(batchId, batch, seat);
             return false;
@@ -316,9 +327,9 @@ contract Batches is IBatches {
 
     /// @dev Fewer than two revealed: who spoke is paid nothing and loses nothing, who was silent pays.
     function _redraw(BatchId batchId, Batch storage batch) private {
-        Seat[3] memory seats = _seats[batchId];
+        StoredSeat[3] memory seats = _seats[batchId];
         for (uint256 i = 0; i < SEATS; ++i) {
-            STAKING.unlock(seats[i].verifier, _parameters.seatStakeWei);
+            STAKING.unlock(seats[i].verifier, seats[i].locked);
             // With too few commitments nobody could reveal: a committed vote is not silence then.
             bool spoke = batch.state == State.Committing ? seats[i].commitment != 0 : seats[i].revealed;
             if (!spoke) _punishSilence(batchId, batch, seats[i]);
@@ -341,18 +352,22 @@ contract Batches is IBatches {
         batch.deadline = 0;
         emit BatchVoided(batchId, reason);
         uint256 fee = batch.verifierFee;
+        bool expired = reason == VoidReason.DrawExpired;
+        bool calibration = _isCalibration(batch);
+        // Expiry must cost: otherwise waiting it out would be a free redraw of an unwelcome committee. Clients' batches
+        // lose the stake of one leaf, calibration batches, which have none at stake, their fee.
+        if (!(expired && calibration)) _credit(batch.node, batchId, fee);
         STAKING.unlock(batch.node, uint256(batch.stakePerLeaf) * batch.leafCount);
-        // Expiry must cost: otherwise waiting it out would be a free redraw of an unwelcome committee.
-        if (reason == VoidReason.DrawExpired) {
-            STAKING.slash(batch.node, batch.stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
-            COMMITTEES.refresh(batch.modelId, batch.node);
+        if (!expired) return;
+        if (calibration) {
             if (fee > 0) TOKEN.burn(fee);
         } else {
-            _credit(batch.node, batchId, fee);
+            STAKING.slash(batch.node, batch.stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
+            COMMITTEES.refresh(batch.modelId, batch.node);
         }
     }
 
-    function _punishSilence(BatchId batchId, Batch storage batch, Seat memory seat) private {
+    function _punishSilence(BatchId batchId, Batch storage batch, StoredSeat memory seat) private {
         _penalize(
             batchId,
             batch,
@@ -371,17 +386,10 @@ contract Batches is IBatches {
         COMMITTEES.refresh(batch.modelId, verifier);
     }
 
-    function _credit(address account, BatchId batchId, uint256 amount) private {
-        if (amount == 0) return;
-        _credits[account] += amount;
-        emit Credited(account, batchId, amount);
-    }
-
     /// @dev A drawn verifier that cannot cover a seat must not stop the draw: it locks what it has free.
-    function _lockSeat(address verifier) private {
-        uint256 free = STAKING.freeStakeOf(verifier);
-        uint256 seatStake = _parameters.seatStakeWei;
-        STAKING.lock(verifier, free < seatStake ? free : seatStake);
+    function _lockSeat(address verifier) private returns (uint88 locked) {
+        locked = Math.min(STAKING.freeStakeOf(verifier), _parameters.seatStakeWei).toUint88();
+        STAKING.lock(verifier, locked);
     }
 
     function _inState(BatchId batchId, State required) private view returns (Batch storage batch) {
@@ -390,40 +398,27 @@ contract Batches is IBatches {
         require(batch.state == required, BatchesWrongState(batchId, batch.state, required));
     }
 
-    function _seatOf(BatchId batchId, address verifier) private view returns (Seat storage) {
-        Seat[3] storage seats = _seats[batchId];
+    function _seatOf(BatchId batchId, address verifier) private view returns (StoredSeat storage) {
+        StoredSeat[3] storage seats = _seats[batchId];
         for (uint256 i = 0; i < SEATS; ++i) {
             if (seats[i].verifier == verifier) return seats[i];
         }
         revert BatchesNoSeat(batchId, verifier);
     }
 
-    /// @dev How many seats have revealed, or else committed.
-    function _count(BatchId batchId, bool revealed) private view returns (uint256 count) {
-        Seat[3] storage seats = _seats[batchId];
+    function _countCommitted(BatchId batchId) private view returns (uint256 count) {
         for (uint256 i = 0; i < SEATS; ++i) {
-            if (revealed ? seats[i].revealed : seats[i].commitment != 0) ++count;
+            if (_seats[batchId][i].commitment != 0) ++count;
         }
     }
 
-    function _requireParameters(Parameters memory p) private pure {
-        require(p.stakePerLeafWei > 0, BatchesParameterOutOfBounds("stakePerLeafWei"));
-        // At most half goes to clients: a node and a client in league must always lose by a rejection.
-        require(p.refundPerLeafWei <= p.stakePerLeafWei / 2, BatchesParameterOutOfBounds("refundPerLeafWei"));
-        // Silence after a commitment must cost at least a wrong vote, or the last to reveal has a free option.
-        require(p.noRevealPenaltyWei >= p.wrongVotePenaltyWei, BatchesParameterOutOfBounds("noRevealPenaltyWei"));
-        require(p.noCommitPenaltyWei <= p.wrongVotePenaltyWei, BatchesParameterOutOfBounds("noCommitPenaltyWei"));
-        require(p.seatStakeWei >= p.noRevealPenaltyWei, BatchesParameterOutOfBounds("seatStakeWei"));
-        require(
-            p.drawDelayBlocks > 0 && p.drawDelayBlocks <= MAX_DRAW_DELAY_BLOCKS,
-            BatchesParameterOutOfBounds("drawDelayBlocks")
-        );
-        require(
-            p.commitSeconds > 0 && p.commitSeconds <= MAX_WINDOW_SECONDS, BatchesParameterOutOfBounds("commitSeconds")
-        );
-        require(
-            p.revealSeconds > 0 && p.revealSeconds <= MAX_WINDOW_SECONDS, BatchesParameterOutOfBounds("revealSeconds")
-        );
-        require(p.maxRounds > 0 && p.maxRounds <= MAX_ROUNDS, BatchesParameterOutOfBounds("maxRounds"));
+    function _countRevealed(BatchId batchId) private view returns (uint256 count) {
+        for (uint256 i = 0; i < SEATS; ++i) {
+            if (_seats[batchId][i].revealed) ++count;
+        }
+    }
+
+    function _isCalibration(Batch storage batch) private view returns (bool) {
+        return ChallengeId.unwrap(batch.challengeId) != 0;
     }
 }

@@ -46,6 +46,9 @@ contract Calibration is ICalibration, Wired {
     error CalibrationParameterOutOfBounds(string name);
 
     constructor(IStaking staking, IModelRegistry registry, Parameters memory parameters_, address wirer) Wired(wirer) {
+        require(address(staking) != address(0) && address(registry) != address(0), WiredZeroAddress());
+        _requireParameter("minNodeStakeWei", parameters_.minNodeStakeWei, type(uint128).max);
+        _requireParameter("minVerifierStakeWei", parameters_.minVerifierStakeWei, type(uint128).max);
         _requireParameter("validitySeconds", parameters_.validitySeconds, MAX_VALIDITY_SECONDS);
         _requireParameter("answerSeconds", parameters_.answerSeconds, MAX_ANSWER_SECONDS);
         _requireParameter("promptsPerChallenge", parameters_.promptsPerChallenge, MAX_PROMPTS);
@@ -171,7 +174,8 @@ contract Calibration is ICalibration, Wired {
 
     /// @inheritdoc ICalibration
     function isCalibrated(address operator, Role role, ModelId modelId) external view returns (bool) {
-        return _results[operator][role][modelId].validUntil >= block.timestamp;
+        return _results[operator][role][modelId].validUntil >= block.timestamp
+            && STAKING.stakeOf(operator).active >= minStakeOf(role);
     }
 
     /// @inheritdoc ICalibration

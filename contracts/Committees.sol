@@ -30,6 +30,7 @@ contract Committees is ICommittees, Wired {
     mapping(ModelId modelId => mapping(address verifier => bool)) private _nominated;
 
     constructor(IStaking staking, address wirer) Wired(wirer) {
+        require(address(staking) != address(0), WiredZeroAddress());
         STAKING = staking;
     }
 
@@ -69,6 +70,8 @@ contract Committees is ICommittees, Wired {
         // Four: whoever is being checked is excluded and may be one of them.
         bool fromCandidates = calibration && _calibrated[modelId].nonzero < SEATS + 1;
         SumTree.Tree storage pool = fromCandidates ? _candidates[modelId] : _calibrated[modelId];
+        uint256 eligible = pool.nonzero - (pool.weightOf(excluded) > 0 ? 1 : 0);
+        require(eligible >= SEATS, CommitteesTooFew(eligible, SEATS));
         uint256 seats = 0;
         for (uint256 k = 0; k < MAX_TRIES && seats < SEATS; ++k) {
             uint256 total = pool.total();

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
@@ -17,7 +18,7 @@ import {BatchId} from "./types/Types.sol";
 
 /// @title Clients' deposits, cumulative vouchers, refunds of rejected answers
 /// @dev Documented in `IPayments`.
-contract Payments is IPayments, EIP712, Wired {
+contract Payments is IPayments, EIP712, Wired, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
 
@@ -39,6 +40,7 @@ contract Payments is IPayments, EIP712, Wired {
             noticeSeconds >= MIN_NOTICE_SECONDS && noticeSeconds <= MAX_NOTICE_SECONDS,
             PaymentsNoticeOutOfBounds(noticeSeconds, MIN_NOTICE_SECONDS, MAX_NOTICE_SECONDS)
         );
+        require(address(token) != address(0), WiredZeroAddress());
         TOKEN = token;
         NOTICE_SECONDS = noticeSeconds;
     }
@@ -52,7 +54,7 @@ contract Payments is IPayments, EIP712, Wired {
     }
 
     /// @inheritdoc IPayments
-    function deposit(uint256 amount) external {
+    function deposit(uint256 amount) external nonReentrant {
         require(amount > 0, PaymentsAmountZero());
         Account storage account = _accounts[msg.sender];
         account.balance += amount.toUint128();
@@ -71,7 +73,7 @@ contract Payments is IPayments, EIP712, Wired {
     }
 
     /// @inheritdoc IPayments
-    function withdraw() external {
+    function withdraw() external nonReentrant {
         Account storage account = _accounts[msg.sender];
         require(account.leaving > 0, PaymentsNothingToWithdraw());
         require(block.timestamp >= account.withdrawableAt, PaymentsNoticeRunning(account.withdrawableAt));
@@ -83,7 +85,7 @@ contract Payments is IPayments, EIP712, Wired {
     }
 
     /// @inheritdoc IPayments
-    function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external {
+    function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external nonReentrant {
         uint256 collected = _collected[voucher.payer][voucher.payee];
         uint256 due = Math.min(voucher.cumulativeWei, upToWei);
         require(due > collected, PaymentsNothingToCollect(due, collected));
@@ -104,7 +106,10 @@ contract Payments is IPayments, EIP712, Wired {
     }
 
     /// @inheritdoc IPayments
-    function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof) external {
+    function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof)
+        external
+        nonReentrant
+    {
         IBatches.Batch memory batch = _batches.batchOf(batchId);
         uint256 bit = leafIndex < batch.leafCount ? 1 << leafIndex : 0;
         require(batch.rejected & bit != 0, PaymentsNotRejected(batchId, leafIndex));

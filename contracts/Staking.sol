@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -12,7 +13,7 @@ import {IStaking} from "./interfaces/IStaking.sol";
 
 /// @title Stake of node and verifier operators
 /// @dev Documented in `IStaking`.
-contract Staking is IStaking, Wired {
+contract Staking is IStaking, Wired, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
 
@@ -32,6 +33,7 @@ contract Staking is IStaking, Wired {
             delay >= MIN_UNBONDING_DELAY && delay <= MAX_UNBONDING_DELAY,
             StakingDelayOutOfBounds(delay, MIN_UNBONDING_DELAY, MAX_UNBONDING_DELAY)
         );
+        require(address(token) != address(0), WiredZeroAddress());
         TOKEN = token;
         UNBONDING_DELAY = delay;
     }
@@ -45,7 +47,7 @@ contract Staking is IStaking, Wired {
     }
 
     /// @inheritdoc IStaking
-    function stake(uint256 amount) external {
+    function stake(uint256 amount) external nonReentrant {
         require(amount > 0, StakingAmountZero());
         Stake storage mine = _stakes[msg.sender];
         uint128 active = (mine.active + amount).toUint128();
@@ -67,7 +69,7 @@ contract Staking is IStaking, Wired {
     }
 
     /// @inheritdoc IStaking
-    function withdraw() external {
+    function withdraw() external nonReentrant {
         Stake storage mine = _stakes[msg.sender];
         uint256 amount = mine.unbonding;
         require(amount > 0, StakingNothingToWithdraw());
@@ -107,6 +109,7 @@ contract Staking is IStaking, Wired {
     /// @inheritdoc IStaking
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
+        nonReentrant
         returns (uint256 taken, uint256 compensated)
     {
         _requireCaller(_batches);

@@ -86,6 +86,8 @@ interface ICalibration {
 
     function resultOf(address operator, Role role, ModelId modelId) external view returns (Result memory);
 
+    /// @notice Whether the operator may work in the role now: it passed, that has not expired, and its active stake
+    /// has not fallen below the role's minimum.
     function isCalibrated(address operator, Role role, ModelId modelId) external view returns (bool);
 
     function promptsPerChallenge() external view returns (uint256);

@@ -17,11 +17,16 @@ library Majority {
         return (accepts & rejected) | (rejects & accepted) != 0;
     }
 
-    /// @notice How many bits are set. Kernighan's loop: batches reject few leaves, so few rounds.
-    function popcount(uint256 word) internal pure returns (uint256 count) {
-        while (word != 0) {
-            word &= word - 1;
-            ++count;
+    /// @notice How many bits are set: sums of neighbours in ever wider fields, the textbook method.
+    function popcount(uint256 word) internal pure returns (uint256) {
+        unchecked {
+            // Fields of 2, 4, 8 bits; no field overflows, because its sum is at most its width.
+            word = word - ((word >> 1) & (type(uint256).max / 3));
+            word = (word & (type(uint256).max / 5)) + ((word >> 2) & (type(uint256).max / 5));
+            word = (word + (word >> 4)) & (type(uint256).max / 17);
+            // Fields of 16 bits, whose sum, at most 256, fits the topmost: multiplying gathers it there.
+            word = (word & (type(uint256).max / 257)) + ((word >> 8) & (type(uint256).max / 257));
+            return (word * (type(uint256).max / 65_535)) >> 240;
         }
     }
 
