@@ -53,6 +53,15 @@ contract CalibrationTest is World {
         batches.anchor(model, "late", 1);
     }
 
+    function testItNeedsTheMinimumStakeToStay() external {
+        vm.prank(NODE);
+        staking.unbond(901 ether);
+        Check.yes(!calibration.isCalibrated(NODE, Role.Node, model), "below the minimum");
+        vm.prank(NODE);
+        staking.stake(1 ether);
+        Check.yes(calibration.isCalibrated(NODE, Role.Node, model), "back");
+    }
+
     function testPromptsComeFromTheSeed() external {
         ChallengeId id = _request(NODE, Role.Node);
         vm.expectPartialRevert(ICalibration.CalibrationNotSealed.selector);
@@ -117,12 +126,14 @@ contract CalibrationTest is World {
     }
 
     function testParametersAreBounded() external {
-        for (uint256 i = 0; i < 4; ++i) {
+        for (uint256 i = 0; i < 6; ++i) {
             Calibration.Parameters memory p = Calibration.Parameters(1, 1, 1, 1, 1, 1);
             if (i == 0) p.validitySeconds = 366 days;
             if (i == 1) p.answerSeconds = 0;
             if (i == 2) p.promptsPerChallenge = 257;
             if (i == 3) p.seedDelayBlocks = 65;
+            if (i == 4) p.minNodeStakeWei = 0;
+            if (i == 5) p.minVerifierStakeWei = 0;
             vm.expectPartialRevert(Calibration.CalibrationParameterOutOfBounds.selector);
             new Calibration(staking, registry, p, address(this));
         }
@@ -141,6 +152,22 @@ contract CommitteesTest is World {
         for (uint256 i = 0; i < 3; ++i) {
             Check.yes(drawn[i] != excluded && drawn[i] != address(0), "not excluded");
             Check.yes(drawn[i] != drawn[(i + 1) % 3], "distinct");
+        }
+    }
+
+    function testFuzz_aDrawCanBeReproducedFromThePool(bytes32 seed, uint96[4] calldata stakes, uint8 who) external {
+        for (uint256 i = 0; i < VERIFIERS; ++i) {
+            address verifier = _verifier(i);
+            vm.prank(verifier);
+            staking.unbond(1 + stakes[i] % 700 ether);
+            committees.refresh(model, verifier);
+        }
+        address excluded = _verifier(who % VERIFIERS);
+        address[3] memory expected = _naiveDraw(seed, excluded);
+        vm.prank(address(batches));
+        address[3] memory drawn = committees.draw(model, seed, excluded, false);
+        for (uint256 i = 0; i < 3; ++i) {
+            Check.eq(drawn[i], expected[i], "seat");
         }
     }
 
@@ -181,6 +208,25 @@ contract CommitteesTest is World {
         vm.prank(address(batches));
         vm.expectPartialRevert(ICommittees.CommitteesTooFew.selector);
         committees.draw(ModelId.wrap("other"), "seed", NODE, false);
+    }
+
+    /// Positions in order; the first whose cumulative weight exceeds the target is picked.
+    function _naiveDraw(bytes32 seed, address excluded) private view returns (address[3] memory drawn) {
+        (address[] memory members, uint64[] memory weights) = committees.poolOf(model, true);
+        uint256 total = 0;
+        for (uint256 i = 0; i < weights.length; ++i) {
+            total += weights[i];
+        }
+        uint256 seats = 0;
+        for (uint256 k = 0; seats < 3; ++k) {
+            uint256 target = uint256(keccak256(abi.encode(seed, k))) % total;
+            uint256 position = 0;
+            for (; target >= weights[position]; ++position) {
+                target -= weights[position];
+            }
+            address picked = members[position];
+            if (picked != excluded && picked != drawn[0] && picked != drawn[1]) drawn[seats++] = picked;
+        }
     }
 
     function testOnlyThoseWiredMayChangePoolsOrDraw() external {

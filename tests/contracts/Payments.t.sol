@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 import {Payments} from "../../contracts/Payments.sol";
 import {Wired} from "../../contracts/Wired.sol";
@@ -62,6 +63,32 @@ contract PaymentsTest is World {
         voucher.cumulativeWei = 11 ether;
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
         payments.collect(voucher, 11 ether, signature);
+    }
+
+    function testAContractWalletPays() external {
+        ContractWallet wallet = new ContractWallet(_payer);
+        require(token.transfer(address(wallet), 10 ether));
+        wallet.deposit(token, payments, 10 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(address(wallet), NODE, 4 ether);
+        bytes memory signature = _sign(voucher);
+        uint256 before = token.balanceOf(NODE);
+        payments.collect(voucher, 4 ether, signature);
+        Check.eq(token.balanceOf(NODE) - before, 4 ether, "paid by EIP-1271");
+        voucher.cumulativeWei = 5 ether;
+        vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
+        payments.collect(voucher, 5 ether, signature);
+    }
+
+    function testAnswersForNobodyOrOfAnotherNodeAreNotRefunded() external {
+        Receipt memory unsigned = _receipt(NODE, 1 ether);
+        unsigned.client = address(0);
+        (BatchId id, bytes32[] memory proof) = _settled(unsigned, true);
+        vm.expectPartialRevert(IPayments.PaymentsBadProof.selector);
+        payments.refund(id, 0, unsigned, proof);
+        Receipt memory foreign = _receipt(CLIENT, 1 ether);
+        (id, proof) = _settled(foreign, true);
+        vm.expectPartialRevert(IPayments.PaymentsBadProof.selector);
+        payments.refund(id, 0, foreign, proof);
     }
 
     function testWithdrawalTakesNoticeAndStaysCollectable() external {
@@ -169,5 +196,23 @@ contract PaymentsTest is World {
 
     function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {
         return a < b ? keccak256(abi.encode(a, b)) : keccak256(abi.encode(b, a));
+    }
+}
+
+/// @notice A wallet whose owner's signature counts as its own (EIP-1271).
+contract ContractWallet {
+    address private immutable OWNER;
+
+    constructor(address owner) {
+        OWNER = owner;
+    }
+
+    function deposit(IERC20 token, Payments payments, uint256 amount) external {
+        require(token.approve(address(payments), amount));
+        payments.deposit(amount);
+    }
+
+    function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4) {
+        return ECDSA.recover(digest, signature) == OWNER ? this.isValidSignature.selector : bytes4(0);
     }
 }
