@@ -12,13 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CONTRACTS := $(shell find contracts -name '*.sol')
 
-.PHONY: help setup model demo test lint test-python test-contracts abi vectors audit constraints statistics clean
+.PHONY: help setup model demo test lint test-python test-contracts abi vectors audit constraints separation clean
 
 help:
 	@echo "make demo     run the whole protocol once, on a real model and a real chain"
 	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
 	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | abi | vectors | audit | statistics | clean"
+	@echo "make lint | test-python | test-contracts | abi | vectors | audit | separation | clean"
 
 setup: $(VENV)/.ready node_modules/.ready build/.ready model
 
@@ -72,8 +72,8 @@ audit: build/.ready
 	@test -x .slither-venv/bin/slither || ($(PYTHON) -m venv .slither-venv && .slither-venv/bin/pip install -q slither-analyzer==0.11.6)
 	.slither-venv/bin/slither .
 
-statistics: setup
-	python benchmarks/statistics.py
+separation: setup
+	python benchmarks/separation.py
 
 constraints: $(VENV)/.ready
 	@bash deploy/scripts/freeze-constraints.sh
