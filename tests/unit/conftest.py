@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from trine.models import ModelRecord, load_record
+from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Policy
+from trine.protocol.verdict import Claim, Verdict, decide
+from trine_node.engines.base import Engine, Step
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
 
@@ -32,7 +36,7 @@ def engines(record: ModelRecord, model_folder: Path) -> dict[str, TransformersEn
     """By precision."""
     return {
         dtype: TransformersEngine.load(
-            model_folder, model_name=record.name, model_id=record.model_id, dtype=dtype, threads=2
+            model_folder, model_name=record.name, model_id=record.model_id, dtype=dtype, threads=1
         )
         for dtype in ("fp32", "bf16", "fp16")
     }
@@ -41,3 +45,24 @@ def engines(record: ModelRecord, model_folder: Path) -> dict[str, TransformersEn
 @pytest.fixture(scope="session")
 def engine(engines: dict[str, TransformersEngine]) -> TransformersEngine:
     return engines["fp32"]
+
+
+@pytest.fixture(scope="session")
+def judge(policy: Policy) -> Callable[[Sequence[int], Sequence[Step], int, Engine, Engine], Verdict]:
+    """(prompt, answer, max tokens, prover, verifier) -> the verdict under the shipped policy."""
+
+    def verdict(
+        prompt: Sequence[int], steps: Sequence[Step], max_tokens: int, prover: Engine, verifier: Engine
+    ) -> Verdict:
+        output = tuple(step.token_id for step in steps)
+        reason = FinishReason.STOP if output[-1] in prover.eos_ids else FinishReason.LENGTH
+        claim = Claim(output, tuple(step.word for step in steps), reason, max_tokens, prover.engine_class)
+        return decide(
+            claim,
+            verifier.check(prompt, output),
+            eos_ids=verifier.eos_ids,
+            verifier_class=verifier.engine_class,
+            policy=policy,
+        )
+
+    return verdict

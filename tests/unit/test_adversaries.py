@@ -1,0 +1,64 @@
+"""Every named cheat is caught, by the fingerprint, a margin or the structure of its claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from trine.errors import InvalidInput
+from trine.protocol.verdict import Outcome, Reason, Verdict
+from trine_node.engines.transformers_engine import TransformersEngine
+from trine_verifier.adversaries import ADVERSARIES, Adversary, make_adversary
+
+Judge = Callable[..., Verdict]
+QUESTION = [{"role": "user", "content": "Tell me how bread is baked."}]
+TOKENS = 26
+# None: by its fingerprint or by a token, whichever the answer gives away first.
+CAUGHT_BY = {
+    "int8-weights": Reason.DEVIATION,
+    "int8-tensor-weights": None,
+    "int6-weights": None,
+    "int4-weights": None,
+    "swapped-token": Reason.MARGIN,
+    "other-prompt": None,
+    "truncated": Reason.MARGIN,
+    "copied-fingerprint": None,
+    "cheap-tokens": Reason.MARGIN,
+    "pruned-layers": None,
+}
+
+
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_cheats_are_rejected(name: str, engine: TransformersEngine, judge: Judge) -> None:
+    cheat = make_adversary(name, engine)
+    ids = cheat.encode_chat(QUESTION)
+    verdict = judge(ids, list(cheat.generate(ids, TOKENS)), TOKENS, cheat, engine)
+    assert verdict.outcome is Outcome.REJECT, verdict
+    assert CAUGHT_BY[name] in (None, verdict.reason), verdict
+
+
+def test_a_verifier_of_another_precision_rejects_them_too(engines: dict[str, TransformersEngine], judge: Judge) -> None:
+    cheat = make_adversary("int8-weights", engines["fp32"])
+    ids = cheat.encode_chat(QUESTION)
+    steps = list(cheat.generate(ids, TOKENS))
+    for verifier in ("bf16", "fp16"):
+        verdict = judge(ids, steps, TOKENS, cheat, engines[verifier])
+        assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, Reason.DEVIATION), verdict
+
+
+def test_a_cheat_of_ones_own_is_loaded_by_name(engine: TransformersEngine) -> None:
+    made = make_adversary("trine_verifier.adversaries:Adversary", engine)
+    assert isinstance(made, Adversary)
+    assert made.engine_class == engine.engine_class
+    assert made.decode(made.encode_text("unchanged")) == "unchanged"
+
+
+@pytest.mark.parametrize("name", ["nothing", "no.such.module:x", "trine_verifier.adversaries:nothing"])
+def test_an_unknown_cheat_is_refused(name: str, engine: TransformersEngine) -> None:
+    with pytest.raises(InvalidInput):
+        make_adversary(name, engine)
+
+
+def test_all_named_cheats_are_covered() -> None:
+    assert set(ADVERSARIES) - set(CAUGHT_BY) == {"runner-up-token"}  # a near-tie may be honest

@@ -1,0 +1,164 @@
+"""The engine: the model's own greedy tokens, the specified words, typed errors, and agreement across precisions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from trine.errors import InvalidInput
+from trine.protocol import fingerprint
+from trine.protocol.verdict import Outcome, Verdict
+from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange
+from trine_node.engines.detokenizer import Detokenizer
+from trine_node.engines.transformers_engine import TransformersEngine
+
+QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in two sentences."}]
+Judge = Callable[..., Verdict]
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@pytest.fixture(scope="module")
+def answers(engines: dict[str, TransformersEngine]) -> dict[str, list[Step]]:
+    ids = engines["fp32"].encode_chat(QUESTION)
+    return {dtype: list(engines[dtype].generate(ids, 24)) for dtype in PRECISIONS}
+
+
+def test_tokens_are_those_of_transformers(engine: TransformersEngine, answers: dict[str, list[Step]]) -> None:
+    ids = engine.encode_chat(QUESTION)
+    expected = engine.model.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=24,
+        do_sample=False,
+    )[0, len(ids) :].tolist()
+    assert [step.token_id for step in answers["fp32"]] == expected
+
+
+@pytest.mark.parametrize("verifier", PRECISIONS)
+@pytest.mark.parametrize("prover", PRECISIONS)
+def test_honest_answers_are_accepted_across_precisions(
+    prover: str,
+    verifier: str,
+    engines: dict[str, TransformersEngine],
+    answers: dict[str, list[Step]],
+    judge: Judge,
+) -> None:
+    ids = engines[prover].encode_chat(QUESTION)
+    verdict = judge(ids, answers[prover], 24, engines[prover], engines[verifier])
+    assert verdict.outcome is Outcome.ACCEPT, verdict
+
+
+@pytest.mark.parametrize("text", ["Paris is the capital of", "1, 2, 3,", "ok"])
+def test_short_honest_answers_are_accepted(text: str, engines: dict[str, TransformersEngine], judge: Judge) -> None:
+    ids = engines["bf16"].encode_text(text)
+    steps = list(engines["bf16"].generate(ids, 4))
+    for verifier in PRECISIONS:
+        verdict = judge(ids, steps, 4, engines["bf16"], engines[verifier])
+        assert verdict.outcome is Outcome.ACCEPT, verdict
+
+
+def test_words_are_those_of_the_specification(engine: TransformersEngine) -> None:
+    state = torch.randn(2, 576, generator=torch.Generator().manual_seed(3)) * torch.tensor([[1.0], [20.0]])
+    state[:, 5] *= 40
+    projection = fingerprint.directions(engine.model_id, 576)
+    for row, word in zip(state, engine._words(state), strict=True):
+        # A projection may lie on a cell's very border, where the order of additions decides.
+        assert fingerprint.flipped(word, fingerprint.word(row.tolist(), projection)) <= 1
+
+
+def test_checking_in_chunks_changes_nothing(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = engine.encode_chat(QUESTION)
+    output = [step.token_id for step in engine.generate(ids, 8)]
+    whole = engine.check(ids, output)
+    monkeypatch.setattr("trine_node.engines.transformers_engine.CHUNK_TOKENS", 5)
+    pieces = engine.check(ids, output)
+    assert fingerprint.deviation(whole.words, pieces.words) < 0.005
+    assert max(abs(a - b) for a, b in zip(whole.margins, pieces.margins, strict=True)) < 1e-3
+
+
+def test_an_answer_ends_when_it_is_cancelled(engine: TransformersEngine) -> None:
+    ids = engine.encode_chat(QUESTION)
+    seen: list[Step] = []
+    seen.extend(engine.generate(ids, 20, lambda: True))
+    assert len(seen) == 1
+
+
+def test_an_abandoned_answer_frees_the_engine_in_any_thread(engine: TransformersEngine) -> None:
+    ids = engine.encode_chat(QUESTION)
+    answer = engine.generate(ids, 20)
+    first = next(answer)
+    assert not torch.is_inference_mode_enabled()
+    rest: list[Step] = []
+    thread = threading.Thread(target=lambda: rest.append(next(answer)))
+    thread.start()
+    thread.join()
+    assert len(rest) == 1
+    answer.close()
+    assert next(engine.generate(ids, 1)) == first
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "error"),
+    [
+        ([], [1], EmptyPrompt),
+        ([1], [], InvalidInput),
+        ([49152], [1], TokenOutOfRange),
+        ([-1], [1], TokenOutOfRange),
+        ([1], [49152], TokenOutOfRange),
+        ([1], [-1], TokenOutOfRange),
+        ([1] * 8000, [1] * 193, ContextOverflow),
+    ],
+)
+def test_hostile_tokens_are_refused(
+    engine: TransformersEngine, prompt: list[int], output: list[int], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        engine.check(prompt, output)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "error"),
+    [([], 1, EmptyPrompt), ([1], 0, InvalidInput), ([1 << 40], 1, TokenOutOfRange), ([1] * 8192, 1, ContextOverflow)],
+)
+def test_generation_refuses_them_too(
+    engine: TransformersEngine, prompt: list[int], tokens: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        next(iter(engine.generate(prompt, tokens)))
+
+
+def test_broken_numbers_are_no_answer(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = engine.model.base_model.norm.weight
+    kept = weight[0].item()
+    weight[0] = float("nan")
+    try:
+        with pytest.raises(NumericalFault):
+            next(iter(engine.generate([1, 2], 1)))
+        with pytest.raises(NumericalFault):
+            engine.check([1, 2], [3])
+    finally:
+        weight[0] = kept
+
+
+@pytest.mark.parametrize("text", ["plain words", "naïve café 🙂🚀 漢字かな", "日本語", "\n\n  tabs\t"])
+def test_streamed_text_is_the_text(engine: TransformersEngine, text: str) -> None:
+    ids = engine.encode_text(text)
+    detokenizer = Detokenizer(engine)
+    pieces = [detokenizer.push(token) for token in ids]
+    assert all("\ufffd" not in piece for piece in pieces)
+    assert "".join(pieces) + detokenizer.flush() == engine.decode(ids) == text
+
+
+def test_half_a_character_comes_out_at_the_end(engine: TransformersEngine) -> None:
+    ids = engine.encode_text("🙂")[:-1]
+    detokenizer = Detokenizer(engine)
+    assert "".join(map(detokenizer.push, ids)) == ""
+    assert detokenizer.flush() == engine.decode(ids)
+
+
+def test_an_unknown_precision_is_refused(engine: TransformersEngine, tmp_path: object) -> None:
+    with pytest.raises(InvalidInput, match="fp32, bf16, fp16"):
+        TransformersEngine.load(tmp_path, model_name="m", model_id=bytes(32), dtype="int8")  # type: ignore[arg-type]
