@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trine.chain import CalibrationResult, Chain, Event, ReputationRecord, Role, Stake
+from trine.chain.client import checksum
 from trine.errors import VerificationFailed
 
 
@@ -71,8 +72,9 @@ class OperatorReport:
 def operator_report(chain: Chain, operator: str) -> OperatorReport:
     """Reads and cross-checks: the events, replayed, must give the reputation that the view function returns.
 
-    Raises VerificationFailed when they do not.
+    Raises InvalidInput for an address that is none, VerificationFailed when they do not.
     """
+    operator = checksum(operator)
     block = chain.block_number()
     standings = []
     for model_id in chain.model_ids():

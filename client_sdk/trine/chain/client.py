@@ -104,7 +104,7 @@ class Chain:
         return self._ask(lambda: bytes(self._web3.eth.get_block(block)["hash"]))
 
     def gas_balance(self, address: str) -> int:
-        return self._ask(lambda: int(self._web3.eth.get_balance(_checksum(address))))
+        return self._ask(lambda: int(self._web3.eth.get_balance(checksum(address))))
 
     def gas_used(self, transaction: bytes) -> int:
         """Gas that a mined transaction used."""
@@ -113,20 +113,20 @@ class Chain:
     # Token and stake
 
     def token_balance(self, address: str) -> int:
-        return int(self._read("TrineToken", "balanceOf", _checksum(address)))
+        return int(self._read("TrineToken", "balanceOf", checksum(address)))
 
     def transfer(self, to: str, amount: int) -> TxReceipt:
-        return self._write("TrineToken", "transfer", _checksum(to), amount)
+        return self._write("TrineToken", "transfer", checksum(to), amount)
 
     def approve(self, spender_contract: str, amount: int) -> TxReceipt:
         """Lets one of the deployment's contracts, by name, take up to `amount` of the account's tokens."""
         return self._write("TrineToken", "approve", self.deployment.address(spender_contract), amount)
 
     def allowance(self, owner: str, spender_contract: str) -> int:
-        return int(self._read("TrineToken", "allowance", _checksum(owner), self.deployment.address(spender_contract)))
+        return int(self._read("TrineToken", "allowance", checksum(owner), self.deployment.address(spender_contract)))
 
     def stake_of(self, operator: str) -> Stake:
-        return Stake(*self._read("Staking", "stakeOf", _checksum(operator)))
+        return Stake(*self._read("Staking", "stakeOf", checksum(operator)))
 
     def stake(self, amount: int) -> TxReceipt:
         return self._write("Staking", "stake", amount)
@@ -141,7 +141,7 @@ class Chain:
         return int(self._read("Staking", "unbondingDelay"))
 
     def endpoint_of(self, operator: str) -> str:
-        return str(self._read("Staking", "endpointOf", _checksum(operator)))
+        return str(self._read("Staking", "endpointOf", checksum(operator)))
 
     def set_endpoint(self, endpoint: str) -> TxReceipt:
         return self._write("Staking", "setEndpoint", endpoint)
@@ -207,7 +207,7 @@ class Chain:
     # Batches
 
     def batch_id_of(self, node: str, root: bytes) -> bytes:
-        return bytes(self._read("Batches", "batchIdOf", _checksum(node), root))
+        return bytes(self._read("Batches", "batchIdOf", checksum(node), root))
 
     def batch(self, batch_id: bytes) -> Batch:
         """The batch; of state NONE if the chain does not know it."""
@@ -249,7 +249,7 @@ class Chain:
         return self._write("Batches", "settle", batch_id)
 
     def credit_of(self, account: str) -> int:
-        return int(self._read("Batches", "creditOf", _checksum(account)))
+        return int(self._read("Batches", "creditOf", checksum(account)))
 
     def withdraw_credit(self) -> TxReceipt:
         return self._write("Batches", "withdrawCredit")
@@ -275,16 +275,16 @@ class Chain:
         return Challenge(operator, Role(role), *rest)
 
     def calibration(self, operator: str, role: Role, model_id: bytes) -> CalibrationResult:
-        return CalibrationResult(*self._read("Calibration", "resultOf", _checksum(operator), int(role), model_id))
+        return CalibrationResult(*self._read("Calibration", "resultOf", checksum(operator), int(role), model_id))
 
     def is_calibrated(self, operator: str, role: Role, model_id: bytes) -> bool:
-        return bool(self._read("Calibration", "isCalibrated", _checksum(operator), int(role), model_id))
+        return bool(self._read("Calibration", "isCalibrated", checksum(operator), int(role), model_id))
 
     def prompts_per_challenge(self) -> int:
         return int(self._read("Calibration", "promptsPerChallenge"))
 
     def reputation(self, operator: str, role: Role, model_id: bytes) -> ReputationRecord:
-        arguments = (_checksum(operator), int(role), model_id)
+        arguments = (checksum(operator), int(role), model_id)
         accepted, rejected, missed, updated_at = self._read("Reputation", "recordOf", *arguments)
         score_bps = self._read("Reputation", "scoreBps", *arguments)
         return ReputationRecord(accepted, rejected, missed, updated_at, score_bps)
@@ -300,11 +300,11 @@ class Chain:
         return self._write("Payments", "deposit", amount)
 
     def account(self, payer: str) -> Account:
-        return Account(*self._read("Payments", "accountOf", _checksum(payer)))
+        return Account(*self._read("Payments", "accountOf", checksum(payer)))
 
     def collected(self, payer: str, payee: str) -> int:
         """What `payee` has collected from `payer` in all."""
-        return int(self._read("Payments", "collectedOf", _checksum(payer), _checksum(payee)))
+        return int(self._read("Payments", "collectedOf", checksum(payer), checksum(payee)))
 
     def collect(self, voucher: Voucher, up_to_wei: int, signature: bytes) -> TxReceipt:
         return self._write("Payments", "collect", voucher.values(), up_to_wei, signature)
@@ -351,7 +351,8 @@ class Chain:
         raise VerificationFailed(f"the RPC endpoint has no {field} that hashes to the registry's 0x{expected.hex()}")
 
 
-def _checksum(address: str) -> Any:
+def checksum(address: str) -> Any:
+    """The address in EIP-55 form. Raises InvalidInput for anything that is no address."""
     if not is_address(address):
         raise InvalidInput(f"{address!r} is no address: expected 0x and 40 hexadecimal digits")
     return to_checksum_address(address)
