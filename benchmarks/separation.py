@@ -164,6 +164,8 @@ def report(rows: list[Row], ranks: dict[int, list[float]]) -> Iterator[str]:
                 and (row.honest or (prover not in PRECISIONS and len(row.shares) >= 24))
             ]
             outcomes = Counter(row.outcome for row in chosen)
+            if not chosen:
+                continue
             yield f"  {prover:12} by {verifier}   " + ", ".join(f"{n} {name}" for name, n in outcomes.most_common())
     yield "\nWorst margin of honest answers, logits"
     for prover in ("fp32", "bf16"):
