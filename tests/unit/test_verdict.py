@@ -123,3 +123,15 @@ def test_more_deviation_or_margin_never_helps(tokens: int, flips: int, margin: f
 def test_a_recomputation_of_another_length_is_the_callers_fault() -> None:
     with pytest.raises(InvalidInput):
         judge(claim(8), own(9))
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1])
+def test_a_verifiers_own_fault_is_never_held_against_the_node(broken: float) -> None:
+    recomputed = Recomputation((bytes(32),) * 3, (broken, 9.0, 0.0))
+    verdict = judge(claim(3), recomputed)
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.FAULT)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_an_unrelated_fingerprint_is_never_accepted_however_short_the_answer(tokens: int) -> None:
+    assert judge(claim(tokens, flips=128), own(tokens)).outcome is Outcome.REJECT

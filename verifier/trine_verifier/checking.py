@@ -16,7 +16,7 @@ from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, structural_fault
 from trine.protocol.votes import Vote
 from trine_node.answering import render
-from trine_node.engines.base import Engine
+from trine_node.engines.base import Engine, EngineError
 from trine_verifier.evidence import Shown
 
 log = structlog.get_logger()
@@ -80,6 +80,8 @@ def check_leaf(
             return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
         recomputation = engine.check(evidence.prompt_ids, evidence.output_ids)
         return decide(claim, recomputation, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)
+    except EngineError as error:
+        return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail=str(error))
     except InvalidInput as error:
         # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))

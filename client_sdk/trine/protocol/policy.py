@@ -18,6 +18,8 @@ from trine.errors import InvalidInput
 VERSION = 1
 SCALE = 10**6
 """Deviations, shares of bits, are stored in millionths."""
+MAX_DEVIATION = 0.45
+"""No bound is laxer: fingerprints that have nothing to do with each other deviate by 0.5."""
 MAX_PAIRS = 1024
 MAX_BYTES = 1 << 20
 
@@ -53,7 +55,8 @@ class Bounds:
     def deviation_bounds(self, tokens: int) -> tuple[float, float]:
         """(accept, reject) for an answer of so many tokens."""
         scatter = self.deviation_width / (tokens * math.sqrt(tokens))
-        return (self.deviation_accept + scatter) / SCALE, (self.deviation_reject + scatter) / SCALE
+        accept, reject = ((bound + scatter) / SCALE for bound in (self.deviation_accept, self.deviation_reject))
+        return min(accept, MAX_DEVIATION), min(reject, MAX_DEVIATION)
 
     def margin_bounds(self) -> tuple[float, float]:
         """(accept, reject) in logits."""

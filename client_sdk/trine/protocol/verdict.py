@@ -7,6 +7,7 @@ classes was never calibrated; ACCEPT everything else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,6 +32,7 @@ class Reason(StrEnum):
     DEVIATION = "deviation"  # hidden states of another model
     BETWEEN = "between bounds"
     UNCALIBRATED = "uncalibrated pair"
+    FAULT = "verifier's fault"  # the verifier could not recompute; nobody else is to blame
     BINDING = "binding"  # not the bytes that the root fixed, or not what the client asked (see `evidence`)
     PROMPT = "prompt"  # prompt tokens are not the rendering of the client's input
     TEXT = "text"  # the text that the client was given is not that of the tokens
@@ -77,6 +79,8 @@ def decide(
     tokens = len(claim.output_ids)
     if not len(recomputation.words) == len(recomputation.margins) == tokens:
         raise InvalidInput("the recomputation has another number of tokens than the claim")
+    if not all(math.isfinite(margin) and margin >= 0 for margin in recomputation.margins):
+        return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail="the verifier's own margins are no numbers")
     deviation = fingerprint.deviation(claim.words, recomputation.words)
     margin = max(recomputation.margins)
 

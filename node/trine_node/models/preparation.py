@@ -94,10 +94,8 @@ def _copy_folder(raw: Path, result: Path) -> None:
 
 
 def _canonicalize(path: Path) -> None:
-    def strip(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: strip(v) for k, v in value.items() if k not in TRACES}
-        return [strip(v) for v in value] if isinstance(value, list) else value
-
-    document = strip(json.loads(path.read_text("utf-8")))
+    document: Any = json.loads(path.read_text("utf-8"))
+    if isinstance(document, dict):
+        # At the top only: deeper down these words may be entries of a vocabulary.
+        document = {key: value for key, value in document.items() if key not in TRACES}
     path.write_text(json.dumps(document, sort_keys=True, ensure_ascii=False, indent=1) + "\n", "utf-8")
