@@ -5,6 +5,7 @@ answer = Client(rpc_url=…, deployment=…, account=…).chat("Why is the sky b
 print(answer.text, answer.certificate.result)
 """
 
+from trine import _recursion  # noqa: F401  (for what it does)
 from trine._answer import Answer
 from trine._client import AsyncClient, Client, TextStream
 from trine.chain import Chain, Deployment, create_keystore, load_keystore

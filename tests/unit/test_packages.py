@@ -29,3 +29,14 @@ def test_custom_errors_are_decoded_with_their_arguments():
     assert decode_error("0x" + selector + f"{77:064x}") == "BatchesDeadlinePassed(77)"
     assert decode_error("0x" + selector) == "BatchesDeadlinePassed"
     assert decode_error(None) is None
+
+
+def test_nested_brackets_end_in_an_error_and_not_in_the_process():
+    code = (
+        "from trine.errors import InvalidInput\n"
+        "from trine.protocol.inputs import parse_input\n"
+        "try: parse_input(b'[' * 1_000_000)\n"
+        "except InvalidInput: print('refused')"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (shown.returncode, shown.stdout) == (0, "refused\n")

@@ -52,7 +52,7 @@ def _get(url: str, headers: dict[str, str]) -> Any:
         raise NodeError(f"{url} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
     try:
         return json.loads(bytes(body))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{url} sends no JSON: {error}") from None
 
 

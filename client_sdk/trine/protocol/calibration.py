@@ -29,7 +29,7 @@ def parse_prompt_set(document: bytes) -> list[Input]:
     """The registered set: a JSON list whose items are chat message lists or plain strings. Raises InvalidInput."""
     try:
         items = json.loads(document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"prompt set is not JSON: {error}") from None
     if not isinstance(items, list) or not items:
         raise InvalidInput("prompt set must be a non-empty JSON list")

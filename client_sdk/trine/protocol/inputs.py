@@ -79,7 +79,7 @@ def parse_input(canonical: bytes) -> Input:
         raise InvalidInput(f"input of {len(canonical)} bytes, at most {MAX_INPUT_BYTES} are taken")
     try:
         document = json.loads(canonical)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"input is not JSON: {error}") from None
     if isinstance(document, dict) and set(document) == {"messages"} and isinstance(document["messages"], list):
         parsed = chat_input([m if isinstance(m, dict) else {} for m in document["messages"]])
