@@ -69,13 +69,22 @@ class Batcher:
     """Owns the batches of one account. `step` does what is due now; `run` repeats it until stopped."""
 
     def __init__(
-        self, store: Store, chain: Chain, model_id: bytes, *, max_leaves: int, max_wait_seconds: float
+        self,
+        store: Store,
+        chain: Chain,
+        model_id: bytes,
+        *,
+        max_leaves: int,
+        max_wait_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock` measures waits and pauses, in seconds."""
         self.store = store
         self.chain = chain
         self.model_id = model_id
         self.max_leaves = max_leaves
         self.max_wait_seconds = max_wait_seconds
+        self._clock = clock
         self._first_seen: float | None = None
         self._pauses: dict[bytes, tuple[float, float]] = {}  # of batches that failed: how long, until when
         store.claim(f"{chain.address} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
@@ -103,7 +112,7 @@ class Batcher:
     def _try_to_advance(self, stored: StoredBatch) -> None:
         """A batch that cannot go on must not hold up the others."""
         pause, until = self._pauses.get(stored.batch_id, (0.0, 0.0))
-        if time.monotonic() < until:
+        if self._clock() < until:
             return
         try:
             self._advance(stored)
@@ -111,7 +120,7 @@ class Batcher:
         except (TransactionReverted, NotReady) as error:
             # Often somebody else was faster, or the chain is not ready for it: the next try sees which.
             pause = min(max(2 * pause, 1.0), MAX_BACKOFF_SECONDS)
-            self._pauses[stored.batch_id] = (pause, time.monotonic() + pause)
+            self._pauses[stored.batch_id] = (pause, self._clock() + pause)
             notify = log.warning if pause == MAX_BACKOFF_SECONDS else log.info
             notify("batch_postponed", batch=stored.batch_id.hex(), reason=str(error), seconds=pause)
 
@@ -121,8 +130,8 @@ class Batcher:
             self._first_seen = None
             return
         if self._first_seen is None:
-            self._first_seen = time.monotonic()
-        waited = time.monotonic() - self._first_seen
+            self._first_seen = self._clock()
+        waited = self._clock() - self._first_seen
         answers = same_model(waiting)
         model_id = answers[0].evidence.receipt.model_id
         # Of a model that is not served any more no further answers will come.

@@ -1,6 +1,7 @@
 """The batcher: its decisions as a table, and its steps against a recording chain."""
 
 import dataclasses
+import itertools
 import threading
 from dataclasses import replace
 
@@ -57,28 +58,42 @@ def answering(tmp_path, chain):
     store.close()
 
 
-def batcher(answering, *, max_leaves=2, max_wait_seconds=0.0):
+class Clock:
+    """Stands still until it is moved."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def batcher(answering, *, max_leaves=2, max_wait_seconds=0.0, clock=None):
     return Batcher(
         answering.store,
         answering.chain,
         answering.model.model_id,
         max_leaves=max_leaves,
         max_wait_seconds=max_wait_seconds,
+        clock=clock or Clock(),
     )
 
 
 def test_a_batch_is_sealed_when_full_or_when_its_oldest_answer_has_waited(answering):
-    patient = batcher(answering, max_wait_seconds=1000)
+    clock = Clock()
+    node = batcher(answering, max_wait_seconds=10, clock=clock)
     answer(answering, max_tokens=1)
-    patient.step()
+    node.step()
     assert answering.store.open_batches() == []
     answer(answering, max_tokens=2)
     answer(answering, max_tokens=3)
-    patient.step()
+    node.step()
     (full,) = answering.store.open_batches()
     assert len(full.leaves) == 2
+    clock.now = 9
+    node.step()
     assert len(answering.store.unbatched(9)) == 1
-    batcher(answering, max_wait_seconds=0).step()
+    clock.now = 20
+    node.step()
     assert len(answering.store.open_batches()) == 2
 
 
@@ -130,17 +145,35 @@ def test_a_restart_between_seal_and_anchor_anchors_the_same_batch(answering, cha
     assert chain.sent == [("anchor", answering.model.model_id, sealed.root, 1)]
 
 
-def test_one_batch_that_is_refused_does_not_hold_up_the_next_and_is_not_retried_in_a_rush(answering, chain):
+def test_one_batch_that_is_refused_does_not_hold_up_the_next(answering, chain):
     node = batcher(answering, max_leaves=1)
-    refusal = TransactionReverted("anchor: BatchesNotCalibrated", reason="BatchesNotCalibrated")
+    chain.failures["anchor"] = TransactionReverted("anchor: BatchesNotCalibrated", reason="BatchesNotCalibrated")
     answer(answering, max_tokens=1)
-    chain.failures["anchor"] = refusal
     node.step()
     del chain.failures["anchor"]
     answer(answering, max_tokens=2)
     node.step()
     assert chain.names_sent() == ["anchor"]
     assert sorted(b.state for b in answering.store.open_batches()) == ["anchored", "sealed"]
+
+
+def test_a_refused_batch_is_tried_again_after_growing_pauses(answering, chain):
+    clock, tried = Clock(), []
+    node = batcher(answering, clock=clock)
+
+    def anchor(*_):
+        tried.append(clock.now)
+        if len(tried) < 8:
+            raise TransactionReverted("anchor: no", reason="no")
+
+    chain.anchor = anchor
+    answer(answering)
+    while len(tried) < 8:
+        node.step()
+        clock.now += 0.5
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert gaps == [1, 2, 4, 8, 16, 30, 30]
+    assert [b.state for b in answering.store.open_batches()] == ["anchored"]
 
 
 def test_nothing_is_anchored_while_no_committee_could_be_drawn(answering, chain):

@@ -189,20 +189,21 @@ def test_a_prompt_and_answer_beyond_the_context_are_refused(node):
 
 
 def test_a_full_queue_says_when_to_come_back_and_then_serves(store_url):
-    with serving(store_url, engine_=SlowEngine(0.05), max_waiting=1) as node:
-        busy = [threading.Thread(target=node.http.post, args=(CHAT,), kwargs={"json": body(20)}) for _ in range(2)]
-        for thread in busy:
-            thread.start()
-        refused = None
-        while refused is None and any(thread.is_alive() for thread in busy):
-            response = node.http.post(CHAT, json=body(1))
-            refused = response if response.status_code == 429 else None
-        assert refused is not None
+    with serving(store_url, engine_=SlowEngine(0.02), max_waiting=1) as node:
+        results = []
+        working = threading.Thread(target=lambda: results.append(node.http.post(CHAT, json=body(50)).status_code))
+        working.start()
+        wait_for(lambda: node.answering.engine.produced > 0)
+        queue = node.app.state.openai._generations
+        queue.take_place()  # somebody waits
+        refused = node.http.post(CHAT, json=body(1))
+        assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         assert refused.json()["error"]["type"] == "rate_limit_error"
-        for thread in busy:
-            thread.join()
+        queue.give_place_back()
         assert node.http.post(CHAT, json=body(1)).status_code == 200
+        working.join()
+        assert results == [200]
 
 
 def test_without_a_queue_one_request_at_a_time_is_still_served(store_url):
@@ -237,13 +238,20 @@ def test_a_client_that_leaves_stops_the_engine_and_frees_it_for_the_next(store_u
 
 
 def test_clients_that_leave_the_queue_make_room(store_url):
-    with serving(store_url, engine_=SlowEngine(0.02), max_waiting=1) as node:
-        first = threading.Thread(target=node.http.post, args=(CHAT,), kwargs={"json": body(100)})
+    def waits_and_leaves():
+        """Whether there was a place to wait in."""
+        with httpx2.Client(base_url=node.url, timeout=0.3) as impatient:
+            try:
+                return impatient.post(CHAT, json=body(50)).status_code != 429
+            except httpx2.TimeoutException:
+                return True
+
+    with serving(store_url, engine_=SlowEngine(0.05), max_waiting=1) as node:
+        first = threading.Thread(target=node.http.post, args=(CHAT,), kwargs={"json": body(300)})
         first.start()
+        wait_for(lambda: node.answering.engine.produced > 0)
         for _ in range(3):  # each takes the one waiting place and leaves it
-            with httpx2.Client(base_url=node.url, timeout=0.3) as impatient, pytest.raises(httpx2.TimeoutException):
-                impatient.post(CHAT, json=body(50))
-            time.sleep(0.1)
+            wait_for(waits_and_leaves)
         assert first.is_alive()
         assert node.http.post(CHAT, json=body(1)).status_code == 200
         first.join()
