@@ -30,6 +30,7 @@ UNSUPPORTED = {
     "modalities": (None, ["text"]),
     "frequency_penalty": (None, 0),
     "presence_penalty": (None, 0),
+    "repetition_penalty": (None, 1),
     "n": (None, 1),
     "top_p": (None, 1),
     "temperature": (None, 0),
