@@ -102,6 +102,8 @@ contract Batches is Credits {
     }
 
     /// @inheritdoc IBatches
+    // Guarded; only the challenge knows the model and how many leaves there are.
+    // slither-disable-next-line reentrancy-benign
     function anchorCalibration(ChallengeId challengeId, bytes32 root) external nonReentrant returns (BatchId batchId) {
         batchId = batchIdOf(msg.sender, root);
         (ModelId modelId, uint256 leafCount) = CALIBRATION.answer(challengeId, msg.sender, batchId);
@@ -110,6 +112,8 @@ contract Batches is Credits {
     }
 
     /// @inheritdoc IBatches
+    // Guarded; the seats are known only after the draw.
+    // slither-disable-next-line reentrancy-benign
     function draw(BatchId batchId) external nonReentrant {
         Batch storage batch = _inState(batchId, State.Anchored);
         require(block.number > batch.seedBlock, BatchesSeedBlockNotReached(block.number, batch.seedBlock));
@@ -240,12 +244,15 @@ contract Batches is Credits {
         batch.seedBlock = (block.number + _parameters.drawDelayBlocks).toUint64();
         batch.policyVersion = REGISTRY.modelOf(modelId).policyVersion;
         batch.stakePerLeaf = stakePerLeaf;
-        batch.verifierFee = (_parameters.verifierFeePerLeafWei * leafCount).toUint128();
+        batch.verifierFee = (uint256(_parameters.verifierFeePerLeafWei) * leafCount).toUint128();
         emit BatchAnchored(
             batchId, msg.sender, modelId, root, leafCount, challengeId, batch.seedBlock, batch.policyVersion
         );
     }
 
+    // Below, only Trine's own contracts are called, for three seats, and only `draw`, `expire` and `settle`, which are
+    // guarded, get there. What is slashed is what there is, so there is nothing to check in what `slash` returns.
+    // slither-disable-start calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
     function _openReveal(BatchId batchId, Batch storage batch) private {
         batch.state = State.Revealing;
         batch.deadline = (block.timestamp + _parameters.revealSeconds).toUint64();
@@ -417,6 +424,7 @@ contract Batches is Credits {
             if (_seats[batchId][i].revealed) ++count;
         }
     }
+    // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
 
     function _isCalibration(Batch storage batch) private view returns (bool) {
         return ChallengeId.unwrap(batch.challengeId) != 0;

@@ -59,6 +59,8 @@ contract Calibration is ICalibration, Wired {
     }
 
     /// @notice Names the pools of verifiers and the contract that anchors and settles. Once.
+    // `_wire` refuses zero.
+    // slither-disable-next-line missing-zero-check
     function wire(ICommittees committees, address batches) external {
         address[] memory counterparts = new address[](2);
         (counterparts[0], counterparts[1]) = (address(committees), batches);
@@ -72,7 +74,9 @@ contract Calibration is ICalibration, Wired {
         uint256 required = minStakeOf(role);
         uint256 active = STAKING.stakeOf(msg.sender).active;
         require(active >= required, CalibrationInsufficientStake(active, required));
-        REGISTRY.modelOf(modelId); // reverts for an unknown model
+        // Reverts for an unknown model.
+        // slither-disable-next-line unused-return
+        REGISTRY.modelOf(modelId);
 
         challengeId = Ids.challenge(address(this), msg.sender, modelId, role, ++_nonce);
         Challenge storage challenge = _challenges[challengeId];

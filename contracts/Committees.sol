@@ -35,6 +35,8 @@ contract Committees is ICommittees, Wired {
     }
 
     /// @notice Names who nominates and admits, and who draws. Once.
+    // `_wire` refuses zero.
+    // slither-disable-next-line missing-zero-check
     function wire(ICalibration calibration, address batches) external {
         address[] memory counterparts = new address[](2);
         (counterparts[0], counterparts[1]) = (address(calibration), batches);
@@ -114,6 +116,8 @@ contract Committees is ICommittees, Wired {
     }
 
     /// @dev The weight that stake and calibration earn now; zero for who may not be drawn.
+    // A draw tries a bounded number of times.
+    // slither-disable-start calls-loop
     function _weightOf(ModelId modelId, address verifier, bool calibrated) private view returns (uint64) {
         uint256 active = STAKING.stakeOf(verifier).active;
         if (active < _calibration.minStakeOf(Role.Verifier)) return 0;
@@ -122,4 +126,5 @@ contract Committees is ICommittees, Wired {
             : _nominated[modelId][verifier];
         return eligible ? (active / WEIGHT_UNIT_WEI).toUint64() : 0;
     }
+    // slither-disable-end calls-loop
 }

@@ -11,6 +11,8 @@ import {BatchId} from "./types/Types.sol";
 
 /// @title What batches owe to whom
 /// @notice Earnings are credited and fetched by their owner, so that no payee can stop a settlement.
+// The rest of the interface is for `Batches`.
+// slither-disable-next-line unimplemented-functions
 abstract contract Credits is IBatches, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 

@@ -30,6 +30,8 @@ contract Payments is IPayments, EIP712, Wired, ReentrancyGuardTransient {
     uint256 private immutable NOTICE_SECONDS;
 
     IBatches private _batches;
+    // Written through storage pointers.
+    // slither-disable-next-line uninitialized-state
     mapping(address payer => Account) private _accounts;
     mapping(address payer => mapping(address payee => uint256)) private _collected;
     mapping(BatchId batchId => uint256) private _refundPerLeaf;

@@ -23,6 +23,8 @@ contract Reputation is IReputation, Wired {
     constructor(address wirer) Wired(wirer) {}
 
     /// @notice Names the contract that may record. Once.
+    // `_wire` refuses zero.
+    // slither-disable-next-line missing-zero-check
     function wire(address batches) external {
         address[] memory counterparts = new address[](1);
         counterparts[0] = batches;

@@ -39,6 +39,8 @@ contract Staking is IStaking, Wired, ReentrancyGuardTransient {
     }
 
     /// @notice Names the contract that may lock and slash. Once.
+    // `_wire` refuses zero.
+    // slither-disable-next-line missing-zero-check
     function wire(address batches) external {
         address[] memory counterparts = new address[](1);
         counterparts[0] = batches;
@@ -50,7 +52,7 @@ contract Staking is IStaking, Wired, ReentrancyGuardTransient {
     function stake(uint256 amount) external nonReentrant {
         require(amount > 0, StakingAmountZero());
         Stake storage mine = _stakes[msg.sender];
-        uint128 active = (mine.active + amount).toUint128();
+        uint128 active = (uint256(mine.active) + amount).toUint128();
         mine.active = active;
         emit Staked(msg.sender, amount, active);
         IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);

@@ -3,6 +3,13 @@ pragma solidity 0.8.37;
 
 /// @title Majority of three over 256 answers at once
 library Majority {
+    // The lower half of every field of 2, 4, 8 and 16 bits set, and the lowest bit of every field of 16.
+    uint256 private constant LOW_OF_2 = type(uint256).max / 3;
+    uint256 private constant LOW_OF_4 = type(uint256).max / 5;
+    uint256 private constant LOW_OF_8 = type(uint256).max / 17;
+    uint256 private constant LOW_OF_16 = type(uint256).max / 257;
+    uint256 private constant ONES_OF_16 = type(uint256).max / 65_535;
+
     /// @notice Bits that at least two of the three words have set.
     function ofThree(uint256 a, uint256 b, uint256 c) internal pure returns (uint256) {
         return (a & b) | (a & c) | (b & c);
@@ -21,12 +28,12 @@ library Majority {
     function popcount(uint256 word) internal pure returns (uint256) {
         unchecked {
             // Fields of 2, 4, 8 bits; no field overflows, because its sum is at most its width.
-            word = word - ((word >> 1) & (type(uint256).max / 3));
-            word = (word & (type(uint256).max / 5)) + ((word >> 2) & (type(uint256).max / 5));
-            word = (word + (word >> 4)) & (type(uint256).max / 17);
+            word = word - ((word >> 1) & LOW_OF_2);
+            word = (word & LOW_OF_4) + ((word >> 2) & LOW_OF_4);
+            word = (word + (word >> 4)) & LOW_OF_8;
             // Fields of 16 bits, whose sum, at most 256, fits the topmost: multiplying gathers it there.
-            word = (word & (type(uint256).max / 257)) + ((word >> 8) & (type(uint256).max / 257));
-            return (word * (type(uint256).max / 65_535)) >> 240;
+            word = (word & LOW_OF_16) + ((word >> 8) & LOW_OF_16);
+            return (word * ONES_OF_16) >> 240;
         }
     }
 

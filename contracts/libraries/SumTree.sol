@@ -46,6 +46,8 @@ library SumTree {
                 (word & ~(SLOT_MASK << shift)) | (uint256(SafeCast.toUint64(sum)) << shift);
             index >>= 2;
         }
+        // Reverts when it does not fit.
+        // slither-disable-next-line unused-return
         SafeCast.toUint64(total(tree));
     }
 
