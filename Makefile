@@ -70,6 +70,7 @@ vectors: $(VENV)/.ready
 # Slither wants an older web3 than ours, so it lives in an environment of its own.
 audit: build/.ready
 	@test -x .slither-venv/bin/slither || ($(PYTHON) -m venv .slither-venv && .slither-venv/bin/pip install -q slither-analyzer==0.11.6)
+	@npm run --silent audit
 	.slither-venv/bin/slither .
 
 separation: setup
