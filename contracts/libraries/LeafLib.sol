@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+
+import {BatchId, Ids} from "../types/Types.sol";
+
 /// @notice What a node signs for one answer. The EIP-712 type; `trine.protocol.messages.Receipt` is its twin.
 struct Receipt {
     bytes32 requestHash; // EIP-712 digest of the client's signed Request; zero for an unsigned request
@@ -19,6 +23,15 @@ struct Receipt {
     bytes32 engineClass; // short string, e.g. "cpu-bf16"
     uint256 feeWei;
     uint64 issuedAt; // seconds
+}
+
+/// @notice Shows that a receipt is a leaf of a batch: what the batch id commits to, and the way to the root.
+struct Opening {
+    bytes32 root;
+    bytes32 canary;
+    uint256 index;
+    Receipt receipt;
+    bytes32[] proof; // DEPTH siblings, from the leaf up
 }
 
 /// @title Hashes of receipts and leaves
@@ -41,5 +54,12 @@ library LeafLib {
     /// sorted-pair proofs do not bind a position.
     function leafHash(uint256 index, Receipt memory receipt) internal pure returns (bytes32) {
         return keccak256(bytes.concat(keccak256(abi.encode(index, structHash(receipt)))));
+    }
+
+    /// @notice Whether the opening's receipt is the leaf of that index in the batch.
+    function opens(Opening calldata opening, address batches, BatchId batchId) internal view returns (bool) {
+        BatchId opened = Ids.batch(batches, opening.receipt.node, opening.root, opening.canary);
+        return BatchId.unwrap(opened) == BatchId.unwrap(batchId) && opening.proof.length == DEPTH
+            && MerkleProof.verifyCalldata(opening.proof, opening.root, leafHash(opening.index, opening.receipt));
     }
 }

@@ -4,7 +4,8 @@ pragma solidity 0.8.37;
 /// @notice Identifies a model: keccak256(abi.encode(name, contentHash)).
 type ModelId is bytes32;
 
-/// @notice Identifies a batch: keccak256(abi.encode(chainid, Batches, node, root)), so none is anchored twice.
+/// @notice Identifies a batch: keccak256(abi.encode(chainid, Batches, node, root, canary)), so none is anchored twice and
+/// neither root nor canary commitment needs storage: who opens a leaf shows them, and they must hash to the id.
 type BatchId is bytes32;
 
 /// @notice Identifies a challenge: keccak256(abi.encode(chainid, Calibration, operator, modelId, role, nonce)).
@@ -23,8 +24,9 @@ library Ids {
     }
 
     /// @param batches The `Batches` contract.
-    function batch(address batches, address node, bytes32 root) internal view returns (BatchId) {
-        return BatchId.wrap(keccak256(abi.encode(block.chainid, batches, node, root)));
+    /// @param canary Salted commitment to the leaves that are known to be bad; random where there are none.
+    function batch(address batches, address node, bytes32 root, bytes32 canary) internal view returns (BatchId) {
+        return BatchId.wrap(keccak256(abi.encode(block.chainid, batches, node, root, canary)));
     }
 
     /// @param calibration The `Calibration` contract.
