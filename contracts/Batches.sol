@@ -1,432 +1,485 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {Credits} from "./Credits.sol";
+import {BatchFinality} from "./BatchFinality.sol";
+import {BatchRecords} from "./BatchRecords.sol";
+import {Guarded} from "./Guarded.sol";
 import {IBatches} from "./interfaces/IBatches.sol";
-import {ICalibration} from "./interfaces/ICalibration.sol";
-import {ICommittees} from "./interfaces/ICommittees.sol";
-import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
-import {IPayments} from "./interfaces/IPayments.sol";
-import {IReputation} from "./interfaces/IReputation.sol";
-import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
-import {BatchParameters} from "./libraries/BatchParameters.sol";
+import {CertificateLib} from "./libraries/CertificateLib.sol";
 import {Majority} from "./libraries/Majority.sol";
-import {BatchId, ChallengeId, Ids, ModelId, Role} from "./types/Types.sol";
+import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "./types/Types.sol";
 
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
-/// @dev Documented in `IBatches`. Calls only Trine's own contracts and the token; guarded all the same.
-contract Batches is Credits {
-    using SafeERC20 for IERC20;
+/// @dev Documented in `IBatches`. Calls only Trine's own contracts and moves no tokens itself: money and stake are in
+/// `Staking`. The record is one word: read into memory, changed there, written once.
+contract Batches is BatchFinality {
     using SafeCast for uint256;
 
-    uint256 public constant MAX_LEAVES = 256;
-    uint256 public constant SEATS = 3;
-    uint256 public constant QUORUM = 2;
-    /// @notice How far back `blockhash` reaches.
-    uint256 public constant BLOCKHASH_WINDOW = 256;
-    uint256 public constant MAX_DRAW_DELAY_BLOCKS = BatchParameters.MAX_DRAW_DELAY_BLOCKS;
-    uint256 public constant MAX_WINDOW_SECONDS = BatchParameters.MAX_WINDOW_SECONDS;
-    uint256 public constant MAX_ROUNDS = BatchParameters.MAX_ROUNDS;
+    /// @notice Blocks after its seed block within which a batch must be drawn: as long as the chain knows the hash and
+    /// the committees know the weights of the epoch.
+    uint256 public immutable DRAW_WINDOW_BLOCKS;
 
-    struct Contracts {
-        IStakeToken token;
-        IStaking staking;
-        IModelRegistry registry;
-        ICalibration calibration;
-        ICommittees committees;
-        IReputation reputation;
-        IPayments payments;
-    }
+    /// @dev Median of what the seats of a calibration report, three times 32 bits.
+    mapping(BatchId batchId => uint96) private _distances;
+    mapping(BatchId batchId => ChallengeId) private _challenges;
 
-    /// @dev `Seat` with what was really locked for it, in the verifier's word: releasing the nominal seat stake
-    /// instead would free stake that secures the operator's other work.
-    struct StoredSeat {
-        address verifier;
-        uint88 locked;
-        bool revealed;
-        bytes32 commitment;
-        uint256 accepts;
-        uint256 rejects;
-    }
-
-    IStaking private immutable STAKING;
-    IModelRegistry private immutable REGISTRY;
-    ICalibration private immutable CALIBRATION;
-    ICommittees private immutable COMMITTEES;
-    IReputation private immutable REPUTATION;
-    IPayments private immutable PAYMENTS;
-
-    Parameters private _parameters;
-    mapping(BatchId batchId => Batch) private _batches;
-    mapping(BatchId batchId => StoredSeat[3]) private _seats;
-
-    error BatchesZeroAddress();
-
-    constructor(Contracts memory contracts_, Parameters memory parameters_) Credits(contracts_.token) {
-        BatchParameters.requireBounds(parameters_);
-        STAKING = contracts_.staking;
-        REGISTRY = contracts_.registry;
-        CALIBRATION = contracts_.calibration;
-        COMMITTEES = contracts_.committees;
-        REPUTATION = contracts_.reputation;
-        PAYMENTS = contracts_.payments;
-        require(
-            address(TOKEN) != address(0) && address(STAKING) != address(0) && address(REGISTRY) != address(0)
-                && address(CALIBRATION) != address(0) && address(COMMITTEES) != address(0)
-                && address(REPUTATION) != address(0) && address(PAYMENTS) != address(0),
-            BatchesZeroAddress()
-        );
-        _parameters = parameters_;
+    constructor(Contracts memory contracts_, address owner, address guardian)
+        BatchRecords(contracts_)
+        Guarded(owner, guardian)
+    {
+        DRAW_WINDOW_BLOCKS = contracts_.committees.drawWindowBlocks();
     }
 
     /// @inheritdoc IBatches
-    function anchor(ModelId modelId, bytes32 root, uint256 leafCount)
+    function anchor(ModelId modelId, bytes32 root, bytes32 canary, uint256 leafCount)
         external
-        nonReentrant
+        whenNotPaused
         returns (BatchId batchId)
     {
         require(leafCount > 0 && leafCount <= MAX_LEAVES, BatchesLeafCountOutOfBounds(leafCount, MAX_LEAVES));
         require(
             CALIBRATION.isCalibrated(msg.sender, Role.Node, modelId), BatchesNotCalibrated(msg.sender, modelId)
         );
-        uint128 stakePerLeaf = _parameters.stakePerLeafWei;
-        batchId = _anchor(modelId, root, leafCount, ChallengeId.wrap(0), stakePerLeaf);
-        STAKING.lock(msg.sender, stakePerLeaf * leafCount);
-        IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), _batches[batchId].verifierFee);
-    }
-
-    /// @inheritdoc IBatches
-    // Guarded; only the challenge knows the model and how many leaves there are.
-    // slither-disable-next-line reentrancy-benign
-    function anchorCalibration(ChallengeId challengeId, bytes32 root) external nonReentrant returns (BatchId batchId) {
-        batchId = batchIdOf(msg.sender, root);
-        (ModelId modelId, uint256 leafCount) = CALIBRATION.answer(challengeId, msg.sender, batchId);
-        _anchor(modelId, root, leafCount, challengeId, 0);
-        IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), _batches[batchId].verifierFee);
-    }
-
-    /// @inheritdoc IBatches
-    // Guarded; the seats are known only after the draw.
-    // slither-disable-next-line reentrancy-benign
-    function draw(BatchId batchId) external nonReentrant {
-        Batch storage batch = _inState(batchId, State.Anchored);
-        require(block.number > batch.seedBlock, BatchesSeedBlockNotReached(block.number, batch.seedBlock));
-        bytes32 blockHash = blockhash(batch.seedBlock);
-        require(blockHash != 0, BatchesSeedExpired(batch.seedBlock));
-        uint8 round = batch.round;
-        bytes32 seed = keccak256(abi.encode(blockHash, batchId, round));
-
-        batch.state = State.Committing;
-        batch.deadline = (block.timestamp + _parameters.commitSeconds).toUint64();
-        address[3] memory verifiers = COMMITTEES.draw(batch.modelId, seed, batch.node, _isCalibration(batch));
-        emit CommitteeDrawn(batchId, round, verifiers, seed, batch.deadline);
-        for (uint256 i = 0; i < SEATS; ++i) {
-            _seats[batchId][i] = StoredSeat(verifiers[i], _lockSeat(verifiers[i]), false, 0, 0, 0);
-        }
-    }
-
-    /// @inheritdoc IBatches
-    function expire(BatchId batchId) external nonReentrant {
-        Batch storage batch = _inState(batchId, State.Anchored);
-        require(block.number > batch.seedBlock + BLOCKHASH_WINDOW, BatchesSeedNotExpired(batch.seedBlock));
-        _void(batchId, batch, VoidReason.DrawExpired);
-    }
-
-    /// @inheritdoc IBatches
-    function commit(BatchId batchId, bytes32 commitment) external {
-        Batch storage batch = _inState(batchId, State.Committing);
-        require(commitment != 0, BatchesCommitmentZero());
-        require(block.timestamp <= batch.deadline, BatchesDeadlinePassed(batch.deadline));
-        StoredSeat storage seat = _seatOf(batchId, msg.sender);
-        require(seat.commitment == 0, BatchesAlreadyCommitted(batchId, msg.sender));
-        seat.commitment = commitment;
-        emit VoteCommitted(batchId, msg.sender, batch.round, commitment);
-        if (_countCommitted(batchId) == SEATS) _openReveal(batchId, batch);
-    }
-
-    /// @inheritdoc IBatches
-    function reveal(BatchId batchId, uint256 accepts, uint256 rejects, bytes32 salt) external {
-        Batch storage batch = _batches[batchId];
-        if (batch.state == State.Committing && block.timestamp > batch.deadline && _countCommitted(batchId) >= QUORUM) {
-            _openReveal(batchId, batch);
-        }
-        _inState(batchId, State.Revealing);
-        require(block.timestamp <= batch.deadline, BatchesDeadlinePassed(batch.deadline));
-        StoredSeat storage seat = _seatOf(batchId, msg.sender);
-        require(seat.commitment != 0, BatchesNotCommitted(batchId, msg.sender));
-        require(!seat.revealed, BatchesAlreadyRevealed(batchId, msg.sender));
-        bytes32 revealed = keccak256(
-            abi.encode(block.chainid, address(this), batchId, batch.round, msg.sender, accepts, rejects, salt)
+        Header memory header = Header(msg.sender, modelId, root, canary);
+        Record memory r;
+        (batchId, r) = _anchor(header, leafCount, ChallengeId.wrap(0));
+        Terms storage terms = _termsOf(r);
+        STAKING.secure(
+            msg.sender, terms.stakePerLeafWei * leafCount, uint256(terms.verifierFeePerLeafWei) * leafCount
         );
-        require(revealed == seat.commitment, BatchesCommitmentMismatch(seat.commitment, revealed));
-        require(accepts & rejects == 0, BatchesVoteContradicts(accepts & rejects));
-        uint256 outside = (accepts | rejects) & ~Majority.mask(batch.leafCount);
-        require(outside == 0, BatchesVoteOutOfRange(outside, batch.leafCount));
-        seat.revealed = true;
-        seat.accepts = accepts;
-        seat.rejects = rejects;
-        emit VoteRevealed(batchId, msg.sender, batch.round, accepts, rejects);
     }
 
     /// @inheritdoc IBatches
-    function settle(BatchId batchId) external nonReentrant {
-        Batch storage batch = _batches[batchId];
-        uint256 committed = _countCommitted(batchId);
-        uint256 revealed = _countRevealed(batchId);
-        if (batch.state == State.Committing) {
-            require(block.timestamp > batch.deadline, BatchesDeadlineNotReached(batch.deadline));
-            if (committed >= QUORUM) {
-                // Nobody has revealed yet: their time starts now.
-                _openReveal(batchId, batch);
-                return;
-            }
-        } else {
-            _inState(batchId, State.Revealing);
-            require(
-                revealed == committed || block.timestamp > batch.deadline, BatchesDeadlineNotReached(batch.deadline)
-            );
-        }
-        if (revealed >= QUORUM) {
-            _settle(batchId, batch);
-        } else {
-            _redraw(batchId, batch);
-        }
-    }
-
-    /// @inheritdoc IBatches
-    function batchOf(BatchId batchId) external view returns (Batch memory) {
-        return _batches[batchId];
-    }
-
-    /// @inheritdoc IBatches
-    function seatsOf(BatchId batchId) external view returns (Seat[3] memory seats) {
-        for (uint256 i = 0; i < SEATS; ++i) {
-            StoredSeat storage seat = _seats[batchId][i];
-            seats[i] = Seat(seat.verifier, seat.revealed, seat.commitment, seat.accepts, seat.rejects);
-        }
-    }
-
-    /// @inheritdoc IBatches
-    function parameters() external view returns (Parameters memory) {
-        return _parameters;
-    }
-
-    /// @inheritdoc IBatches
-    function batchIdOf(address node, bytes32 root) public view returns (BatchId) {
-        return Ids.batch(address(this), node, root);
-    }
-
-    function _anchor(ModelId modelId, bytes32 root, uint256 leafCount, ChallengeId challengeId, uint128 stakePerLeaf)
-        private
+    // Only the challenge knows the model and how many leaves there are; it is Trine's own contract.
+    // slither-disable-next-line reentrancy-benign,reentrancy-no-eth
+    function anchorCalibration(ChallengeId challengeId, bytes32 root, bytes32 canary, uint256 outputTokens)
+        external
+        nonReentrant
         returns (BatchId batchId)
     {
-        require(root != 0, BatchesRootZero());
-        batchId = batchIdOf(msg.sender, root);
-        Batch storage batch = _batches[batchId];
-        // A void batch was judged by nobody: the same answers may be anchored again.
-        require(batch.state == State.None || batch.state == State.Void, BatchesAlreadyAnchored(batchId));
-        batch.node = msg.sender;
-        batch.round = 0;
-        batch.deadline = 0;
-        batch.leafCount = leafCount.toUint16();
-        batch.state = State.Anchored;
-        batch.modelId = modelId;
-        batch.root = root;
-        batch.challengeId = challengeId;
-        batch.anchoredAt = block.timestamp.toUint64();
-        batch.anchoredBlock = block.number.toUint64();
-        batch.seedBlock = (block.number + _parameters.drawDelayBlocks).toUint64();
-        batch.policyVersion = REGISTRY.modelOf(modelId).policyVersion;
-        batch.stakePerLeaf = stakePerLeaf;
-        batch.verifierFee = (uint256(_parameters.verifierFeePerLeafWei) * leafCount).toUint128();
-        emit BatchAnchored(
-            batchId, msg.sender, modelId, root, leafCount, challengeId, batch.seedBlock, batch.policyVersion
-        );
+        (ModelId modelId, uint256 leafCount) = CALIBRATION.modelOf(challengeId);
+        Header memory header = Header(msg.sender, modelId, root, canary);
+        Record memory r;
+        (batchId, r) = _anchor(header, leafCount, challengeId);
+        _challenges[batchId] = challengeId;
+        CALIBRATION.answer(challengeId, msg.sender, batchId, outputTokens);
+        STAKING.secure(msg.sender, 0, uint256(_termsOf(r).verifierFeePerLeafWei) * leafCount);
     }
 
-    // Below, only Trine's own contracts are called, for three seats, and only `draw`, `expire` and `settle`, which are
-    // guarded, get there. What is slashed is what there is, so there is nothing to check in what `slash` returns.
-    // slither-disable-start calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
-    function _openReveal(BatchId batchId, Batch storage batch) private {
-        batch.state = State.Revealing;
-        batch.deadline = (block.timestamp + _parameters.revealSeconds).toUint64();
-        emit RevealOpened(batchId, batch.round, batch.deadline);
+    // Below, only Trine's own contracts are called, and what is written afterwards is the record that was read before;
+    // all that could be reentered is guarded.
+    // slither-disable-start reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
+    /// @inheritdoc IBatches
+    function draw(Header calldata header) external nonReentrant {
+        BatchId batchId = Ids.batch(address(this), header);
+        Record memory r = _inState(batchId, State.Anchored);
+        Terms storage terms = _termsOf(r);
+        (address[] memory verifiers, bytes32 seed,) = _drawn(batchId, header, r);
+        IStaking.Seat[] memory seats = STAKING.lockSeats(verifiers, terms.seatStakeWei);
+        r.state = State.Drawn;
+        r.clock = (block.timestamp + terms.commitSeconds).toUint40();
+        r.committee = _committeeHash(seats);
+        r.ballots = 0;
+        _records[batchId] = r;
+        emit CommitteeDrawn(batchId, r.round, seats, seed, r.clock);
     }
 
-    function _settle(BatchId batchId, Batch storage batch) private {
-        StoredSeat[3] memory seats = _seats[batchId];
-        uint256 accepted = Majority.ofThree(seats[0].accepts, seats[1].accepts, seats[2].accepts);
-        uint256 rejected = Majority.ofThree(seats[0].rejects, seats[1].rejects, seats[2].rejects);
-        batch.state = State.Settled;
-        batch.deadline = 0;
-        batch.accepted = accepted;
-        batch.rejected = rejected;
+    /// @inheritdoc IBatches
+    function expire(Header calldata header) external nonReentrant {
+        BatchId batchId = Ids.batch(address(this), header);
+        Record memory r = _inState(batchId, State.Anchored);
+        uint256 lastBlock = r.clock + DRAW_WINDOW_BLOCKS;
+        require(block.number > lastBlock, BatchesSeedNotExpired(lastBlock));
+        _void(batchId, header, r, VoidReason.DrawExpired);
+    }
 
-        uint256 slashed = _isCalibration(batch) ? 0 : _judgeNode(batchId, batch);
-        emit BatchSettled(batchId, batch.node, batch.modelId, accepted, rejected, slashed);
+    /// @inheritdoc IBatches
+    function commit(BatchId batchId, IStaking.Seat[] calldata seats, uint256 seat, bytes32 commitment) external {
+        Record memory r = _inState(batchId, State.Drawn);
+        _requireCommittee(batchId, r, seats);
+        _requireSeat(batchId, seats, seat);
+        require(commitment != 0, BatchesCommitmentZero());
+        require(block.timestamp <= r.clock, BatchesDeadlinePassed(r.clock));
+        require(_ballotOf(r, seat) == NOTHING, BatchesAlreadyCommitted(batchId, msg.sender));
+        _setBallot(r, seat, COMMITTED);
+        _ballots[batchId][r.round * SEATS + seat].word = commitment;
+        emit VoteCommitted(batchId, msg.sender, r.round, commitment);
+        if (_count(r, COMMITTED) == SEATS) {
+            r.clock = block.timestamp.toUint40();
+            emit RevealOpened(batchId, r.round, block.timestamp + _termsOf(r).revealSeconds);
+        }
+        _records[batchId] = r;
+    }
 
-        uint256 share = batch.verifierFee / SEATS;
-        uint256 paid = 0;
+    /// @inheritdoc IBatches
+    function reveal(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 seat,
+        uint256 accepts,
+        uint256 rejects,
+        uint32 distancePpm,
+        bytes32 salt
+    ) external nonReentrant {
+        BatchId batchId = Ids.batch(address(this), header);
+        Record memory r = _inState(batchId, State.Drawn);
+        _requireCommittee(batchId, r, seats);
+        _requireSeat(batchId, seats, seat);
+        _requireRevealing(r);
+        uint256 ballot = _ballotOf(r, seat);
+        require(ballot != NOTHING, BatchesNotCommitted(batchId, msg.sender));
+        require(ballot == COMMITTED, BatchesAlreadyRevealed(batchId, msg.sender));
+        require(accepts & rejects == 0, BatchesVoteContradicts(accepts & rejects));
+        uint256 outside = (accepts | rejects) & ~_mask(r);
+        require(outside == 0, BatchesVoteOutOfRange(outside, _leafCount(r)));
+        _open(batchId, r, seat, accepts, rejects, distancePpm, salt);
+        emit VoteRevealed(batchId, msg.sender, r.round, accepts, rejects, distancePpm);
+        if (_count(r, ASSENT) == SEATS) _settleVotes(batchId, header, r, seats);
+        _records[batchId] = r;
+    }
+
+    /// @inheritdoc IBatches
+    function settle(Header calldata header, IStaking.Seat[] calldata seats) external nonReentrant {
+        BatchId batchId = Ids.batch(address(this), header);
+        Record memory r = _inState(batchId, State.Drawn);
+        _requireCommittee(batchId, r, seats);
+        require(block.timestamp > r.clock, BatchesDeadlineNotReached(r.clock));
+        uint256 committed = _count(r, COMMITTED);
+        uint256 revealed = _count(r, ASSENT);
+        if (committed >= QUORUM && revealed < committed) {
+            uint256 deadline = uint256(r.clock) + _termsOf(r).revealSeconds;
+            require(block.timestamp > deadline, BatchesDeadlineNotReached(deadline));
+        }
+        if (revealed >= QUORUM) {
+            _settleVotes(batchId, header, r, seats);
+            _records[batchId] = r;
+        } else {
+            _redraw(batchId, header, r, seats, committed >= QUORUM);
+        }
+    }
+
+    /// @inheritdoc IBatches
+    function settleSigned(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 epoch,
+        uint256 accepted,
+        uint256 rejected,
+        bytes calldata keys,
+        bytes calldata signature
+    ) external nonReentrant {
+        BatchId batchId = Ids.batch(address(this), header);
+        Record memory r = _records[batchId];
+        // What a calibration records needs the distances that only revealed votes tell.
+        require(!_isCalibration(r), BatchesNotForCalibration(batchId));
+        require(accepted & rejected == 0, BatchesVoteContradicts(accepted & rejected));
+        IStaking.Seat[] memory drawn = _signers(batchId, header, r, seats, epoch);
+        uint256 outside = (accepted | rejected) & ~_mask(r);
+        require(outside == 0, BatchesVoteOutOfRange(outside, _leafCount(r)));
+        address[] memory verifiers = new address[](SEATS);
         for (uint256 i = 0; i < SEATS; ++i) {
-            if (_judgeSeat(batchId, batch, seats[i], accepted, rejected)) {
-                _credit(seats[i].verifier, batchId, share);
-                paid += share;
-            }
+            verifiers[i] = drawn[i].verifier;
         }
-        if (_isCalibration(batch)) CALIBRATION.conclude(batch.challengeId, accepted);
-        // What silent or wrong seats would have earned is burned: nobody gains by silencing another.
-        if (batch.verifierFee > paid) TOKEN.burn(batch.verifierFee - paid);
+        bytes32 digest = CertificateLib.digest(block.chainid, address(this), epoch, batchId, accepted, rejected);
+        KEYS.requireSigned(digest, verifiers, keys, signature);
+
+        r.flags |= SIGNED_FLAG;
+        r.ballots = ALL_ASSENT;
+        r.committee = _committeeHash(drawn);
+        _settle(batchId, header, r, drawn, accepted, rejected);
+        _records[batchId] = r;
     }
 
-    /// @dev Releases the node's stake, slashes it for rejected leaves and records both.
-    function _judgeNode(BatchId batchId, Batch storage batch) private returns (uint256 slashed) {
-        uint256 rejections = Majority.popcount(batch.rejected);
-        STAKING.unlock(batch.node, uint256(batch.stakePerLeaf) * batch.leafCount);
-        if (rejections > 0) {
-            uint256 compensated;
-            (slashed, compensated) = STAKING.slash(
-                batch.node,
-                uint256(batch.stakePerLeaf) * rejections,
-                address(PAYMENTS),
-                uint256(_parameters.refundPerLeafWei) * rejections,
-                BatchId.unwrap(batchId)
-            );
-            PAYMENTS.fundRefunds(batchId, compensated / rejections);
-            COMMITTEES.refresh(batch.modelId, batch.node);
+    /// @dev The committee that the seed block's hash draws. Pure as soon as that block is there: frozen weights, a
+    /// fixed block.
+    function _drawn(BatchId batchId, Header calldata header, Record memory r)
+        private
+        view
+        returns (address[] memory verifiers, bytes32 seed, uint256 epoch)
+    {
+        uint256 seedBlock = r.clock;
+        require(block.number > seedBlock, BatchesSeedBlockNotReached(block.number, seedBlock));
+        require(block.number <= seedBlock + DRAW_WINDOW_BLOCKS, BatchesSeedExpired(seedBlock + DRAW_WINDOW_BLOCKS));
+        // Never zero: the window is at most the 256 blocks whose hashes the chain knows.
+        seed = keccak256(abi.encode(blockhash(seedBlock), batchId, r.round));
+        epoch = COMMITTEES.epochAt(seedBlock);
+        verifiers = COMMITTEES.draw(header.modelId, seed, epoch, header.node, SEATS, _isCalibration(r));
+    }
+
+    /// @dev Whose signatures settle the batch: those drawn already, or those whom a draw would name.
+    function _signers(
+        BatchId batchId,
+        Header calldata header,
+        Record memory r,
+        IStaking.Seat[] calldata seats,
+        uint256 epoch
+    ) private view returns (IStaking.Seat[] memory drawn) {
+        if (r.state == State.Drawn) {
+            _requireCommittee(batchId, r, seats);
+            require(r.ballots == 0, BatchesVotesExist(batchId));
+            return seats;
         }
-        REPUTATION.record(
-            batch.node,
-            Role.Node,
-            batch.modelId,
+        require(r.state != State.None, BatchesUnknownBatch(batchId));
+        require(r.state == State.Anchored, BatchesWrongState(batchId, r.state, State.Anchored));
+        (address[] memory verifiers,, uint256 drawnFrom) = _drawn(batchId, header, r);
+        // Whoever reads the certificate elsewhere looks up the keys of the epoch that it names.
+        require(epoch == drawnFrom, BatchesWrongEpoch(epoch, drawnFrom));
+        drawn = new IStaking.Seat[](SEATS);
+        for (uint256 i = 0; i < SEATS; ++i) {
+            drawn[i].verifier = verifiers[i];
+        }
+    }
+
+    function _anchor(Header memory header, uint256 leafCount, ChallengeId challengeId)
+        private
+        returns (BatchId batchId, Record memory r)
+    {
+        require(header.root != 0, BatchesRootZero());
+        batchId = Ids.batch(address(this), header);
+        // A void batch was judged by nobody: the same answers may be anchored again.
+        State state = _records[batchId].state;
+        require(state == State.None || state == State.Void, BatchesAlreadyAnchored(batchId));
+        r.state = State.Anchored;
+        r.terms = _version;
+        r.lastLeaf = uint8(leafCount - 1);
+        r.clock = (block.number + _termsOf(r).drawDelayBlocks).toUint40();
+        if (ChallengeId.unwrap(challengeId) != 0) r.flags = CALIBRATION_FLAG;
+        _records[batchId] = r;
+        emit BatchAnchored(
             batchId,
-            Majority.popcount(batch.accepted).toUint64(),
-            rejections.toUint64(),
-            0
+            header.node,
+            header.modelId,
+            header.root,
+            header.canary,
+            leafCount,
+            challengeId,
+            r.clock,
+            r.terms
         );
     }
 
-    /// @dev Releases a seat and punishes silence and contradiction. Returns whether the seat earned its share.
-    function _judgeSeat(
+    function _requireSeat(BatchId batchId, IStaking.Seat[] calldata seats, uint256 seat) private view {
+        require(
+            seat < seats.length && seats[seat].verifier == msg.sender, BatchesNoSeat(batchId, msg.sender)
+        );
+    }
+
+    function _requireRevealing(Record memory r) private view {
+        bool allCommitted = _count(r, COMMITTED) == SEATS;
+        // Before the commit deadline, a revealed vote could still be copied.
+        require(allCommitted || block.timestamp > r.clock, BatchesDeadlineNotReached(r.clock));
+        uint256 deadline = uint256(r.clock) + _termsOf(r).revealSeconds;
+        require(block.timestamp <= deadline, BatchesDeadlinePassed(deadline));
+    }
+
+    /// @dev Compares a vote with its commitment and puts it in the commitment's place.
+    function _open(
         BatchId batchId,
-        Batch storage batch,
-        StoredSeat memory seat,
+        Record memory r,
+        uint256 seat,
+        uint256 accepts,
+        uint256 rejects,
+        uint32 distancePpm,
+        bytes32 salt
+    ) private {
+        Ballot storage ballot = _ballots[batchId][r.round * SEATS + seat];
+        bytes32 committed = ballot.word;
+        bytes32 revealed = keccak256(
+            abi.encode(
+                block.chainid, address(this), batchId, r.round, msg.sender, accepts, rejects, distancePpm, salt
+            )
+        );
+        require(revealed == committed, BatchesCommitmentMismatch(committed, revealed));
+        uint256 withheld = _mask(r) ^ accepts;
+        ballot.word = bytes32(withheld);
+        if (rejects != 0) ballot.rejects = rejects;
+        _setBallot(r, seat, withheld == 0 ? ASSENT : DISSENT);
+        if (_isCalibration(r)) _distances[batchId] |= uint96(distancePpm) << uint96(32 * seat);
+    }
+
+    function _settleVotes(BatchId batchId, Header calldata header, Record memory r, IStaking.Seat[] calldata seats)
+        private
+    {
+        uint256 mask = _mask(r);
+        if (r.ballots == ALL_ASSENT) {
+            _settle(batchId, header, r, seats, mask, 0);
+            return;
+        }
+        uint256[SEATS] memory accepts;
+        uint256[SEATS] memory rejects;
+        for (uint256 i = 0; i < SEATS; ++i) {
+            // A silent seat accepts nothing and rejects nothing.
+            if (_ballotOf(r, i) < ASSENT) continue;
+            (uint256 withheld, uint256 rejected) = _vote(batchId, r, i);
+            (accepts[i], rejects[i]) = (mask & ~withheld, rejected);
+        }
+        _settle(
+            batchId,
+            header,
+            r,
+            seats,
+            Majority.ofThree(accepts[0], accepts[1], accepts[2]),
+            Majority.ofThree(rejects[0], rejects[1], rejects[2])
+        );
+    }
+
+    /// @dev Writes the result; pays who voted with it, punishes silence, leaves who voted against it for later.
+    function _settle(
+        BatchId batchId,
+        Header calldata header,
+        Record memory r,
+        IStaking.Seat[] memory seats,
         uint256 accepted,
         uint256 rejected
-    ) private returns (bool) {
-        STAKING.unlock(seat.verifier, seat.locked);
-        if (!seat.revealed) {
-            _punishSilence(batchId, batch, seat);
-            return false;
+    ) private {
+        uint256 withheld = _mask(r) & ~accepted;
+        if (withheld != 0) _withheld[batchId] = withheld;
+        if (rejected != 0) _rejected[batchId] = rejected;
+        r.state = State.Settled;
+        r.clock = block.timestamp.toUint40();
+
+        uint256 fee = uint256(_termsOf(r).verifierFeePerLeafWei) * _leafCount(r);
+        uint256[] memory rewards = new uint256[](SEATS);
+        uint256 deferred = 0;
+        for (uint256 i = 0; i < SEATS; ++i) {
+            if (_ballotOf(r, i) < ASSENT) {
+                _punishSilence(batchId, header, r, seats[i], i);
+                seats[i].locked = 0;
+            } else if (_isContrary(batchId, r, i, accepted, rejected)) {
+                // Stays locked and unpaid until appeals are over.
+                deferred += fee / SEATS;
+                r.flags |= CONTESTED_FLAG;
+                seats[i].locked = 0;
+            } else {
+                rewards[i] = fee / SEATS;
+                REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, batchId, 1, 0, 0);
+            }
         }
-        bool wrong = Majority.contradicts(seat.accepts, seat.rejects, accepted, rejected);
-        if (wrong) _penalize(batchId, batch, seat.verifier, PenaltyReason.WrongVote);
-        REPUTATION.record(
-            seat.verifier, Role.Verifier, batch.modelId, batchId, wrong ? 0 : 1, wrong ? 1 : 0, 0
+        _payFees(batchId, header, seats, rewards, accepted, rejected, fee - deferred, r);
+        if (_isCalibration(r)) {
+            CALIBRATION.conclude(_challenges[batchId], accepted, _medianDistance(batchId, r));
+        }
+    }
+
+    function _payFees(
+        BatchId batchId,
+        Header calldata header,
+        IStaking.Seat[] memory seats,
+        uint256[] memory rewards,
+        uint256 accepted,
+        uint256 rejected,
+        uint256 payable_,
+        Record memory r
+    ) private {
+        address[] memory paid = new address[](SEATS);
+        uint256 left = payable_;
+        for (uint256 i = 0; i < SEATS; ++i) {
+            if (rewards[i] == 0) continue;
+            paid[i] = seats[i].verifier;
+            left -= rewards[i];
+        }
+        emit BatchSettled(
+            batchId, header.node, header.modelId, accepted, rejected, paid, r.flags & SIGNED_FLAG != 0
         );
-        return !wrong;
+        STAKING.paySeats(seats, rewards);
+        // What the silent would have earned is burned: nobody gains by silencing another.
+        if (left > 0) STAKING.burnFees(left);
+    }
+
+    function _isContrary(BatchId batchId, Record memory r, uint256 seat, uint256 accepted, uint256 rejected)
+        private
+        view
+        returns (bool)
+    {
+        // Who signed the result, and who accepted all when all was accepted, agrees with it.
+        if (r.flags & SIGNED_FLAG != 0 || (rejected == 0 && _ballotOf(r, seat) == ASSENT)) return false;
+        (uint256 withheld, uint256 rejects) = _vote(batchId, r, seat);
+        return Majority.contradicts(_mask(r) & ~withheld, rejects, accepted, rejected);
     }
 
     /// @dev Fewer than two revealed: who spoke is paid nothing and loses nothing, who was silent pays.
-    function _redraw(BatchId batchId, Batch storage batch) private {
-        StoredSeat[3] memory seats = _seats[batchId];
+    function _redraw(
+        BatchId batchId,
+        Header calldata header,
+        Record memory r,
+        IStaking.Seat[] calldata seats,
+        bool couldReveal
+    ) private {
         for (uint256 i = 0; i < SEATS; ++i) {
-            STAKING.unlock(seats[i].verifier, seats[i].locked);
             // With too few commitments nobody could reveal: a committed vote is not silence then.
-            bool spoke = batch.state == State.Committing ? seats[i].commitment != 0 : seats[i].revealed;
-            if (!spoke) _punishSilence(batchId, batch, seats[i]);
+            bool spoke = _ballotOf(r, i) >= (couldReveal ? ASSENT : COMMITTED);
+            if (spoke) {
+                if (seats[i].locked > 0) STAKING.unlock(seats[i].verifier, seats[i].locked);
+            } else {
+                _punishSilence(batchId, header, r, seats[i], i);
+            }
         }
-        delete _seats[batchId];
-        uint8 round = batch.round + 1;
-        if (round >= _parameters.maxRounds) {
-            _void(batchId, batch, VoidReason.NoQuorum);
+        ++r.round;
+        if (r.round >= _termsOf(r).maxRounds) {
+            _void(batchId, header, r, VoidReason.NoQuorum);
             return;
         }
-        batch.round = round;
-        batch.state = State.Anchored;
-        batch.deadline = 0;
-        batch.seedBlock = (block.number + _parameters.drawDelayBlocks).toUint64();
-        emit CommitteeRedrawn(batchId, round, batch.seedBlock);
+        r.state = State.Anchored;
+        r.committee = 0;
+        r.ballots = 0;
+        r.clock = (block.number + _termsOf(r).drawDelayBlocks).toUint40();
+        delete _distances[batchId];
+        _records[batchId] = r;
+        emit CommitteeRedrawn(batchId, r.round, r.clock);
     }
 
-    function _void(BatchId batchId, Batch storage batch, VoidReason reason) private {
-        batch.state = State.Void;
-        batch.deadline = 0;
-        emit BatchVoided(batchId, reason);
-        uint256 fee = batch.verifierFee;
-        bool expired = reason == VoidReason.DrawExpired;
-        bool calibration = _isCalibration(batch);
-        // Expiry must cost: otherwise waiting it out would be a free redraw of an unwelcome committee. Clients' batches
-        // lose the stake of one leaf, calibration batches, which have none at stake, their fee.
-        if (!(expired && calibration)) _credit(batch.node, batchId, fee);
-        STAKING.unlock(batch.node, uint256(batch.stakePerLeaf) * batch.leafCount);
-        if (!expired) return;
-        if (calibration) {
-            if (fee > 0) TOKEN.burn(fee);
-        } else {
-            STAKING.slash(batch.node, batch.stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
-            COMMITTEES.refresh(batch.modelId, batch.node);
-        }
-    }
-
-    function _punishSilence(BatchId batchId, Batch storage batch, StoredSeat memory seat) private {
+    function _punishSilence(
+        BatchId batchId,
+        Header calldata header,
+        Record memory r,
+        IStaking.Seat memory seat,
+        uint256 index
+    ) private {
+        if (seat.locked > 0) STAKING.unlock(seat.verifier, seat.locked);
+        bool committed = _ballotOf(r, index) == COMMITTED;
         _penalize(
-            batchId,
-            batch,
-            seat.verifier,
-            seat.commitment == 0 ? PenaltyReason.NoCommit : PenaltyReason.NoReveal
+            batchId, header, r, seat.verifier, committed ? PenaltyReason.NoReveal : PenaltyReason.NoCommit, 1
         );
-        REPUTATION.record(seat.verifier, Role.Verifier, batch.modelId, batchId, 0, 0, 1);
     }
 
-    function _penalize(BatchId batchId, Batch storage batch, address verifier, PenaltyReason reason) private {
-        uint256 amount = reason == PenaltyReason.NoCommit
-            ? _parameters.noCommitPenaltyWei
-            : reason == PenaltyReason.NoReveal ? _parameters.noRevealPenaltyWei : _parameters.wrongVotePenaltyWei;
-        (uint256 taken,) = STAKING.slash(verifier, amount, address(0), 0, BatchId.unwrap(batchId));
-        emit VerifierPenalized(batchId, verifier, batch.round, reason, taken);
-        COMMITTEES.refresh(batch.modelId, verifier);
-    }
-
-    /// @dev A drawn verifier that cannot cover a seat must not stop the draw: it locks what it has free.
-    function _lockSeat(address verifier) private returns (uint88 locked) {
-        locked = Math.min(STAKING.freeStakeOf(verifier), _parameters.seatStakeWei).toUint88();
-        STAKING.lock(verifier, locked);
-    }
-
-    function _inState(BatchId batchId, State required) private view returns (Batch storage batch) {
-        batch = _batches[batchId];
-        require(batch.state != State.None, BatchesUnknownBatch(batchId));
-        require(batch.state == required, BatchesWrongState(batchId, batch.state, required));
-    }
-
-    function _seatOf(BatchId batchId, address verifier) private view returns (StoredSeat storage) {
-        StoredSeat[3] storage seats = _seats[batchId];
-        for (uint256 i = 0; i < SEATS; ++i) {
-            if (seats[i].verifier == verifier) return seats[i];
+    function _void(BatchId batchId, Header calldata header, Record memory r, VoidReason reason) private {
+        r.state = State.Void;
+        r.committee = 0;
+        _records[batchId] = r;
+        emit BatchVoided(batchId, reason);
+        Terms storage terms = _termsOf(r);
+        uint256 fee = uint256(terms.verifierFeePerLeafWei) * _leafCount(r);
+        uint256 stakePerLeaf = _isCalibration(r) ? 0 : terms.stakePerLeafWei;
+        if (stakePerLeaf > 0) STAKING.unlock(header.node, stakePerLeaf * _leafCount(r));
+        if (reason == VoidReason.NoQuorum) {
+            if (fee > 0) STAKING.credit(header.node, fee);
+            return;
         }
-        revert BatchesNoSeat(batchId, verifier);
-    }
-
-    function _countCommitted(BatchId batchId) private view returns (uint256 count) {
-        for (uint256 i = 0; i < SEATS; ++i) {
-            if (_seats[batchId][i].commitment != 0) ++count;
+        // Expiry must cost: otherwise waiting it out would be a free redraw of an unwelcome committee.
+        if (fee > 0) STAKING.burnFees(fee);
+        if (stakePerLeaf > 0) {
+            STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
+            COMMITTEES.refresh(header.modelId, header.node);
         }
     }
+    // slither-disable-end reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
 
-    function _countRevealed(BatchId batchId) private view returns (uint256 count) {
+    /// @dev Of three reports the middle one, of two the larger: one liar cannot move it beyond an honest report.
+    function _medianDistance(BatchId batchId, Record memory r) private view returns (uint256) {
+        uint96 reported = _distances[batchId];
+        uint256 low = type(uint256).max;
+        uint256 high = 0;
+        uint256 sum = 0;
         for (uint256 i = 0; i < SEATS; ++i) {
-            if (_seats[batchId][i].revealed) ++count;
+            if (_ballotOf(r, i) < ASSENT) continue;
+            uint256 distance = uint32(reported >> uint96(32 * i));
+            sum += distance;
+            if (distance < low) low = distance;
+            if (distance > high) high = distance;
         }
-    }
-    // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
-
-    function _isCalibration(Batch storage batch) private view returns (bool) {
-        return ChallengeId.unwrap(batch.challengeId) != 0;
+        return _count(r, ASSENT) == SEATS ? sum - low - high : high;
     }
 }

@@ -7,78 +7,162 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {Wired} from "./Wired.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
+import {Shares} from "./libraries/Shares.sol";
 
-/// @title Stake of node and verifier operators
-/// @dev Documented in `IStaking`.
-contract Staking is IStaking, Wired, ReentrancyGuardTransient {
+/// @title Stake of node and verifier operators, and of those who delegate to them
+/// @dev Documented in `IStaking`. Nobody owns it and nothing pauses it: stake can always leave.
+contract Staking is IStaking, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
+    using Shares for Shares.Pool;
 
-    uint256 public constant MIN_UNBONDING_DELAY = 1 hours;
+    /// @dev Who may do what with stake. `payments` and `requests` may only add.
+    struct Contracts {
+        IStakeToken token;
+        address batches;
+        address appeals;
+        address payments;
+        address requests;
+    }
+
+    /// @dev The first word is all that anchoring, drawing and settling touch.
+    struct Operator {
+        uint120 active;
+        uint120 locked;
+        bool delegated; // somebody else has held shares of active stake since the last reset
+        uint128 shares; // of active stake
+        uint32 activeNonce; // shares are void when it moves on
+        uint32 unbondingNonce;
+        uint16 commissionBps;
+        uint16 previousCommissionBps; // in force until commissionFrom
+        uint32 commissionFrom; // seconds; good until 2106
+        Shares.Pool unbonding;
+    }
+
+    uint256 public constant MIN_UNBONDING_DELAY = 1 minutes;
     uint256 public constant MAX_UNBONDING_DELAY = 90 days;
+    uint256 public constant MAX_COMMISSION_BPS = 5000;
     uint256 public constant MAX_ENDPOINT_BYTES = 256;
+    /// @notice Least amount that can be staked or unbonded in part: dust is not worth a share.
+    uint256 public constant MIN_AMOUNT_WEI = 1e9;
+    uint256 private constant BPS = 10_000;
 
     IStakeToken private immutable TOKEN;
+    address private immutable BATCHES;
+    address private immutable APPEALS;
+    address private immutable PAYMENTS;
+    address private immutable REQUESTS;
     uint256 private immutable UNBONDING_DELAY;
 
-    address private _batches;
-    mapping(address operator => Stake) private _stakes;
+    mapping(address operator => Operator) private _operators;
+    mapping(address operator => mapping(uint256 nonce => mapping(address holder => uint256 shares))) private _shares;
+    mapping(address operator => mapping(uint256 nonce => mapping(address holder => Ticket))) private _tickets;
+    mapping(address account => uint256) private _credits;
     mapping(address operator => string) private _endpoints;
 
-    constructor(IStakeToken token, uint256 delay, address wirer) Wired(wirer) {
+    modifier only(address allowed, address allowedToo) {
+        require(msg.sender == allowed || msg.sender == allowedToo, StakingUnauthorized(msg.sender));
+        _;
+    }
+
+    constructor(Contracts memory contracts_, uint256 delay) {
         require(
             delay >= MIN_UNBONDING_DELAY && delay <= MAX_UNBONDING_DELAY,
             StakingDelayOutOfBounds(delay, MIN_UNBONDING_DELAY, MAX_UNBONDING_DELAY)
         );
-        require(address(token) != address(0), WiredZeroAddress());
-        TOKEN = token;
+        require(
+            address(contracts_.token) != address(0) && contracts_.batches != address(0)
+                && contracts_.appeals != address(0) && contracts_.payments != address(0)
+                && contracts_.requests != address(0),
+            StakingZeroAddress()
+        );
+        TOKEN = contracts_.token;
+        BATCHES = contracts_.batches;
+        APPEALS = contracts_.appeals;
+        PAYMENTS = contracts_.payments;
+        REQUESTS = contracts_.requests;
         UNBONDING_DELAY = delay;
     }
 
-    /// @notice Names the contract that may lock and slash. Once.
-    // `_wire` refuses zero.
-    // slither-disable-next-line missing-zero-check
-    function wire(address batches) external {
-        address[] memory counterparts = new address[](1);
-        counterparts[0] = batches;
-        _wire(counterparts);
-        _batches = batches;
+    /// @inheritdoc IStaking
+    function stake(uint256 amount) external nonReentrant returns (uint256) {
+        return _deposit(msg.sender, amount);
     }
 
     /// @inheritdoc IStaking
-    function stake(uint256 amount) external nonReentrant {
-        require(amount > 0, StakingAmountZero());
-        Stake storage mine = _stakes[msg.sender];
-        uint128 active = (uint256(mine.active) + amount).toUint128();
-        mine.active = active;
-        emit Staked(msg.sender, amount, active);
+    function delegate(address operator, uint256 amount) external nonReentrant returns (uint256) {
+        (uint256 own,) = delegationOf(operator, operator);
+        require(own > 0, StakingOwnStakeRequired(operator));
+        if (operator != msg.sender) _operators[operator].delegated = true;
+        return _deposit(operator, amount);
+    }
+
+    /// @inheritdoc IStaking
+    function unbond(address operator, uint256 amount) external nonReentrant {
+        Operator storage theirs = _operators[operator];
+        uint256 nonce = theirs.activeNonce;
+        Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
+        uint256 held = _shares[operator][nonce][msg.sender];
+        uint256 worth = active.toAssetsDown(held);
+        require(amount >= Math.min(MIN_AMOUNT_WEI, worth) && amount > 0, StakingAmountTooSmall(amount, MIN_AMOUNT_WEI));
+        // Whoever asks for all of it gives up all shares: no dust stays behind.
+        uint256 given = amount == worth ? held : active.toSharesUp(amount);
+        require(given <= held, StakingInsufficientShares(held, given));
+
+        _shares[operator][nonce][msg.sender] = held - given;
+        theirs.shares = (active.shares - given).toUint128();
+        theirs.active = (active.assets - amount).toUint120();
+        uint64 releasableAt = _addToTicket(theirs, operator, amount);
+        emit UnbondingStarted(operator, msg.sender, amount, theirs.active, releasableAt);
+    }
+
+    /// @inheritdoc IStaking
+    function withdraw(address operator) external nonReentrant returns (uint256 amount) {
+        Operator storage theirs = _operators[operator];
+        Ticket memory ticket = _tickets[operator][theirs.unbondingNonce][msg.sender];
+        Shares.Pool memory pool = theirs.unbonding;
+        require(ticket.shares > 0, StakingNothingToWithdraw());
+        require(block.timestamp >= ticket.releasableAt, StakingStillUnbonding(ticket.releasableAt));
+        amount = Math.min(pool.toAssetsDown(ticket.shares), pool.assets);
+        uint256 remaining = uint256(theirs.active) + pool.assets - amount;
+        require(remaining >= theirs.locked, StakingStillLocked(remaining, theirs.locked));
+
+        delete _tickets[operator][theirs.unbondingNonce][msg.sender];
+        theirs.unbonding = Shares.Pool((pool.assets - amount).toUint128(), pool.shares - ticket.shares);
+        emit Withdrawn(operator, msg.sender, amount);
+        IERC20(TOKEN).safeTransfer(msg.sender, amount);
+    }
+
+    /// @inheritdoc IStaking
+    function addCredit(uint256 amount) external nonReentrant {
+        _credit(msg.sender, amount);
         IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
     }
 
     /// @inheritdoc IStaking
-    function unbond(uint256 amount) external {
-        require(amount > 0, StakingAmountZero());
-        Stake storage mine = _stakes[msg.sender];
-        uint256 free = mine.active - mine.locked;
-        require(amount <= free, StakingInsufficientFree(free, amount));
-        mine.active -= amount.toUint128();
-        mine.unbonding += amount.toUint128();
-        mine.releasableAt = (block.timestamp + UNBONDING_DELAY).toUint64();
-        emit UnbondingStarted(msg.sender, amount, mine.unbonding, mine.releasableAt);
+    function withdrawCredit() external nonReentrant {
+        uint256 amount = _credits[msg.sender];
+        require(amount > 0, StakingNothingToWithdraw());
+        _credits[msg.sender] = 0;
+        emit CreditWithdrawn(msg.sender, amount);
+        IERC20(TOKEN).safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IStaking
-    function withdraw() external nonReentrant {
-        Stake storage mine = _stakes[msg.sender];
-        uint256 amount = mine.unbonding;
-        require(amount > 0, StakingNothingToWithdraw());
-        require(block.timestamp >= mine.releasableAt, StakingStillUnbonding(mine.releasableAt));
-        mine.unbonding = 0;
-        emit Withdrawn(msg.sender, amount);
-        IERC20(TOKEN).safeTransfer(msg.sender, amount);
+    function setCommission(uint16 commissionBps) external {
+        require(
+            commissionBps <= MAX_COMMISSION_BPS, StakingCommissionOutOfBounds(commissionBps, MAX_COMMISSION_BPS)
+        );
+        Operator storage mine = _operators[msg.sender];
+        uint256 now_ = commissionOf(msg.sender);
+        // A cut counts at once; so does the first one, when there is nobody whom it could surprise.
+        uint256 from = commissionBps <= now_ || !mine.delegated ? block.timestamp : block.timestamp + UNBONDING_DELAY;
+        mine.previousCommissionBps = uint16(now_);
+        mine.commissionBps = commissionBps;
+        mine.commissionFrom = from.toUint32();
+        emit CommissionChanged(msg.sender, commissionBps, from);
     }
 
     /// @inheritdoc IStaking
@@ -90,56 +174,134 @@ contract Staking is IStaking, Wired, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
-    function lock(address operator, uint256 amount) external {
-        _requireCaller(_batches);
-        Stake storage theirs = _stakes[operator];
-        uint256 free = theirs.active - theirs.locked;
-        require(amount <= free, StakingInsufficientFree(free, amount));
-        theirs.locked += amount.toUint128();
-        emit Locked(operator, amount, theirs.locked);
+    function secure(address operator, uint256 amount, uint256 fee) external only(BATCHES, BATCHES) {
+        if (amount > 0) {
+            Operator storage theirs = _operators[operator];
+            (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
+            uint256 free = active > locked ? active - locked : 0;
+            require(amount <= free, StakingInsufficientFree(free, amount));
+            theirs.locked = uint120(locked + amount);
+            emit Locked(operator, amount, locked + amount);
+        }
+        if (fee > 0) {
+            uint256 available = _credits[operator];
+            require(fee <= available, StakingInsufficientCredit(available, fee));
+            _credits[operator] = available - fee;
+            emit CreditUsed(operator, fee, available - fee);
+        }
     }
 
     /// @inheritdoc IStaking
-    function unlock(address operator, uint256 amount) external {
-        _requireCaller(_batches);
-        Stake storage theirs = _stakes[operator];
-        uint256 unlocked = Math.min(amount, theirs.locked);
-        theirs.locked -= unlocked.toUint128();
-        emit Unlocked(operator, unlocked, theirs.locked);
+    function lockSeats(address[] calldata verifiers, uint256 amount)
+        external
+        only(BATCHES, APPEALS)
+        returns (Seat[] memory seats)
+    {
+        seats = new Seat[](verifiers.length);
+        for (uint256 i = 0; i < verifiers.length; ++i) {
+            Operator storage theirs = _operators[verifiers[i]];
+            (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
+            uint256 locking = active > locked ? Math.min(amount, active - locked) : 0;
+            seats[i] = Seat(verifiers[i], locking.toUint96());
+            if (locking > 0) {
+                theirs.locked = uint120(locked + locking);
+                emit Locked(verifiers[i], locking, locked + locking);
+            }
+        }
+    }
+
+    /// @inheritdoc IStaking
+    function unlock(address operator, uint256 amount) external only(BATCHES, APPEALS) {
+        _unlock(operator, amount);
+    }
+
+    /// @inheritdoc IStaking
+    function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external only(BATCHES, APPEALS) {
+        for (uint256 i = 0; i < seats.length; ++i) {
+            if (seats[i].locked > 0) _unlock(seats[i].verifier, seats[i].locked);
+            if (rewards[i] > 0) _reward(seats[i].verifier, rewards[i]);
+        }
     }
 
     /// @inheritdoc IStaking
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
         nonReentrant
+        only(BATCHES, APPEALS)
         returns (uint256 taken, uint256 compensated)
     {
-        _requireCaller(_batches);
-        Stake storage theirs = _stakes[operator];
-        uint256 fromActive = Math.min(amount, theirs.active);
-        uint256 fromUnbonding = Math.min(amount - fromActive, theirs.unbonding);
-        taken = fromActive + fromUnbonding;
+        Operator storage theirs = _operators[operator];
+        (uint256 active, uint256 unbonding) = (theirs.active, theirs.unbonding.assets);
+        taken = Math.min(amount, active + unbonding);
         compensated = Math.min(compensation, taken);
-        uint256 burned = taken - compensated;
-
-        theirs.active -= fromActive.toUint128();
-        theirs.unbonding -= fromUnbonding.toUint128();
-        if (theirs.locked > theirs.active) theirs.locked = theirs.active;
-        emit Slashed(operator, cause, amount, taken, compensated, burned, theirs.active, theirs.unbonding);
+        // In proportion, or those who were quick to leave would let the others pay.
+        uint256 fromUnbonding = taken == 0 ? 0 : Math.mulDiv(taken, unbonding, active + unbonding, Math.Rounding.Ceil);
+        active -= taken - fromUnbonding;
+        unbonding -= fromUnbonding;
+        theirs.active = active.toUint120();
+        theirs.unbonding.assets = unbonding.toUint128();
+        emit Slashed(operator, cause, amount, taken, compensated, taken - compensated, active, unbonding);
+        uint256 burned = taken - compensated + _resetDust(theirs, operator);
+        uint256 left = uint256(theirs.active) + theirs.unbonding.assets;
+        if (theirs.locked > left) theirs.locked = left.toUint120();
 
         if (compensated > 0) IERC20(TOKEN).safeTransfer(beneficiary, compensated);
         if (burned > 0) TOKEN.burn(burned);
     }
 
     /// @inheritdoc IStaking
+    function credit(address account, uint256 amount) external only(BATCHES, APPEALS) {
+        _credit(account, amount);
+    }
+
+    /// @inheritdoc IStaking
+    function burnFees(uint256 amount) external only(BATCHES, APPEALS) {
+        TOKEN.burn(amount);
+    }
+
+    /// @inheritdoc IStaking
+    function reward(address operator, uint256 amount) external only(PAYMENTS, REQUESTS) {
+        Operator storage theirs = _operators[operator];
+        uint256 active = theirs.active + amount;
+        theirs.active = active.toUint120();
+        emit Rewarded(operator, amount, 0, active);
+    }
+
+    /// @inheritdoc IStaking
+    function poolShareOf(address operator, uint256 amount) external view returns (uint256) {
+        return _operators[operator].delegated ? amount - _commission(operator, amount) : 0;
+    }
+
+    /// @inheritdoc IStaking
     function stakeOf(address operator) external view returns (Stake memory) {
-        return _stakes[operator];
+        Operator storage theirs = _operators[operator];
+        uint256 active = theirs.active;
+        uint256 own = active;
+        if (theirs.delegated) (own,) = delegationOf(operator, operator);
+        return Stake(active, theirs.locked, theirs.unbonding.assets, own);
+    }
+
+    /// @inheritdoc IStaking
+    function ticketOf(address operator, address holder)
+        external
+        view
+        returns (Ticket memory ticket, uint256 amount)
+    {
+        Operator storage theirs = _operators[operator];
+        ticket = _tickets[operator][theirs.unbondingNonce][holder];
+        Shares.Pool memory pool = theirs.unbonding;
+        amount = Math.min(pool.toAssetsDown(ticket.shares), pool.assets);
     }
 
     /// @inheritdoc IStaking
     function freeStakeOf(address operator) external view returns (uint256) {
-        Stake storage theirs = _stakes[operator];
-        return theirs.active - theirs.locked;
+        Operator storage theirs = _operators[operator];
+        return theirs.active > theirs.locked ? theirs.active - theirs.locked : 0;
+    }
+
+    /// @inheritdoc IStaking
+    function creditOf(address account) external view returns (uint256) {
+        return _credits[account];
     }
 
     /// @inheritdoc IStaking
@@ -150,5 +312,88 @@ contract Staking is IStaking, Wired, ReentrancyGuardTransient {
     /// @inheritdoc IStaking
     function unbondingDelay() external view returns (uint256) {
         return UNBONDING_DELAY;
+    }
+
+    /// @inheritdoc IStaking
+    function delegationOf(address operator, address holder) public view returns (uint256 amount, uint256 shares) {
+        Operator storage theirs = _operators[operator];
+        shares = _shares[operator][theirs.activeNonce][holder];
+        Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
+        amount = Math.min(active.toAssetsDown(shares), active.assets);
+    }
+
+    /// @inheritdoc IStaking
+    function commissionOf(address operator) public view returns (uint256 commissionBps) {
+        Operator storage theirs = _operators[operator];
+        return block.timestamp < theirs.commissionFrom ? theirs.previousCommissionBps : theirs.commissionBps;
+    }
+
+    function _deposit(address operator, uint256 amount) private returns (uint256 shares) {
+        require(amount >= MIN_AMOUNT_WEI, StakingAmountTooSmall(amount, MIN_AMOUNT_WEI));
+        Operator storage theirs = _operators[operator];
+        Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
+        shares = active.toSharesDown(amount);
+        // Holds as long as a share is worth more than a whole deposit: never, but nobody shall pay for nothing.
+        require(shares > 0, StakingAmountTooSmall(amount, MIN_AMOUNT_WEI));
+        theirs.active = (active.assets + amount).toUint120();
+        theirs.shares = (active.shares + shares).toUint128();
+        _shares[operator][theirs.activeNonce][msg.sender] += shares;
+        emit Staked(operator, msg.sender, amount, shares, theirs.active);
+        IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    function _addToTicket(Operator storage theirs, address operator, uint256 amount) private returns (uint64) {
+        Shares.Pool memory pool = theirs.unbonding;
+        Ticket storage ticket = _tickets[operator][theirs.unbondingNonce][msg.sender];
+        uint256 minted = pool.toSharesDown(amount);
+        theirs.unbonding = Shares.Pool((pool.assets + amount).toUint128(), (pool.shares + minted).toUint128());
+        ticket.shares += minted.toUint128();
+        ticket.releasableAt = (block.timestamp + UNBONDING_DELAY).toUint64();
+        return ticket.releasableAt;
+    }
+
+    function _unlock(address operator, uint256 amount) private {
+        Operator storage theirs = _operators[operator];
+        uint256 locked = theirs.locked;
+        uint256 unlocked = Math.min(amount, locked);
+        theirs.locked = uint120(locked - unlocked);
+        emit Unlocked(operator, unlocked, locked - unlocked);
+    }
+
+    function _reward(address operator, uint256 amount) private {
+        Operator storage theirs = _operators[operator];
+        uint256 commission = theirs.delegated ? _commission(operator, amount) : 0;
+        uint256 active = theirs.active + amount - commission;
+        theirs.active = active.toUint120();
+        emit Rewarded(operator, amount, commission, active);
+        if (commission > 0) _credit(operator, commission);
+    }
+
+    function _credit(address account, uint256 amount) private {
+        uint256 total = _credits[account] + amount;
+        _credits[account] = total;
+        emit CreditAdded(account, amount, total);
+    }
+
+    /// @dev Voids the shares of pools that slashes have reduced to dust. Returns what was left in them.
+    function _resetDust(Operator storage theirs, address operator) private returns (uint256 burned) {
+        Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
+        if (active.isDust()) {
+            burned += active.assets;
+            (theirs.active, theirs.shares, theirs.delegated) = (0, 0, false);
+            ++theirs.activeNonce;
+            emit PoolReset(operator, false, active.assets);
+        }
+        Shares.Pool memory unbonding = theirs.unbonding;
+        if (unbonding.isDust()) {
+            burned += unbonding.assets;
+            theirs.unbonding = Shares.Pool(0, 0);
+            ++theirs.unbondingNonce;
+            emit PoolReset(operator, true, unbonding.assets);
+        }
+    }
+
+    function _commission(address operator, uint256 amount) private view returns (uint256) {
+        return (amount * commissionOf(operator)) / BPS;
     }
 }

@@ -1,59 +1,41 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {BatchId, ChallengeId, ModelId} from "../types/Types.sol";
+import {BatchId, ChallengeId, Header, ModelId} from "../types/Types.sol";
+import {IStaking} from "./IStaking.sol";
+import {IVerdicts} from "./IVerdicts.sol";
 
-/// @title Life of a batch: anchor, draw, commit, reveal, settle
-interface IBatches {
+/// @title Life of a batch: anchor, draw, commit, reveal, settle, appeal, finalize
+/// @notice Storage holds one word a batch and a word a seat while it votes. What is fixed (the header, the drawn
+/// committee) is kept as a hash: events tell it, callers show it again, the contract compares. Parameters are those of
+/// the version in force when the batch was anchored.
+interface IBatches is IVerdicts {
     enum State {
         None,
         Anchored, // waiting for the seed block and the draw
-        Committing, // committee drawn; votes are committed
-        Revealing, // all committed, or the commit deadline passed with at least two commitments
-        Settled,
+        Drawn, // votes are committed, then revealed
+        Settled, // decided; verifiers are paid; open to appeals
+        Final, // the node's stake is free or slashed; of leaves under appeal, once these are concluded
         Void // nobody judged it: money and stake went back, nothing else happened
     }
 
     struct Batch {
-        address node;
-        uint16 leafCount;
-        uint8 round; // 0 for the first committee
         State state;
-        ModelId modelId;
-        bytes32 root;
-        ChallengeId challengeId; // zero: answers for clients
-        uint64 anchoredAt; // seconds
-        uint64 anchoredBlock;
-        uint64 seedBlock; // fixed at anchor time; its hash draws the committee
-        uint64 deadline; // of the current state, seconds; zero where there is none
-        uint32 policyVersion;
-        uint128 stakePerLeaf; // copied at anchor time: later changes of parameters do not reach back
-        uint128 verifierFee; // for the whole batch
-        uint256 accepted; // bit i: leaf i accepted
-        uint256 rejected; // bit i: leaf i rejected
-    }
-
-    struct Seat {
-        address verifier;
-        bool revealed;
-        bytes32 commitment; // zero: none
-        uint256 accepts;
-        uint256 rejects;
-    }
-
-    /// @dev Bounded in the constructor; see `Batches`.
-    struct Parameters {
-        uint128 stakePerLeafWei; // locked per leaf, lost per rejected leaf
-        uint128 refundPerLeafWei; // share of it kept for the client, at most half
-        uint128 verifierFeePerLeafWei; // paid by the node at anchor, shared by the three seats
-        uint128 seatStakeWei; // locked per seat; covers the largest penalty
-        uint128 wrongVotePenaltyWei;
-        uint128 noRevealPenaltyWei; // >= wrongVotePenaltyWei
-        uint128 noCommitPenaltyWei; // <= wrongVotePenaltyWei
-        uint32 drawDelayBlocks;
-        uint32 commitSeconds;
-        uint32 revealSeconds;
-        uint8 maxRounds;
+        bool calibration;
+        bool contested; // a seat voted against the majority: `finalize` judges it
+        bool signed; // settled by the committee's aggregate signature
+        uint8 round; // 0 for the first committee
+        uint8 terms; // version of the parameters
+        uint16 leafCount;
+        uint40 clock; // Anchored: seed block; Drawn: commit deadline or, once all have committed, when they had;
+            // Settled, Final: since when, seconds
+        uint8 ballots; // two bits a seat: nothing, committed, accepted all, revealed otherwise
+        uint160 committee; // hash of the drawn seats
+        uint256 accepted; // as decided so far, appeals included
+        uint256 rejected;
+        uint256 appealed; // leaves that were appealed
+        uint256 concluded; // those of them whose appeals are over
+        uint256 canaries; // leaves that were opened as known to be bad
     }
 
     event BatchAnchored(
@@ -61,18 +43,25 @@ interface IBatches {
         address indexed node,
         ModelId indexed modelId,
         bytes32 root,
+        bytes32 canary,
         uint256 leafCount,
         ChallengeId challengeId,
         uint256 seedBlock,
-        uint32 policyVersion
+        uint256 terms
     );
     event CommitteeDrawn(
-        BatchId indexed batchId, uint8 round, address[3] verifiers, bytes32 seed, uint256 commitDeadline
+        BatchId indexed batchId, uint256 round, IStaking.Seat[] seats, bytes32 seed, uint256 commitDeadline
     );
-    event VoteCommitted(BatchId indexed batchId, address indexed verifier, uint8 round, bytes32 commitment);
-    event RevealOpened(BatchId indexed batchId, uint8 round, uint256 revealDeadline);
+    event VoteCommitted(BatchId indexed batchId, address indexed verifier, uint256 round, bytes32 commitment);
+    /// @notice All have committed: from here on votes are revealed.
+    event RevealOpened(BatchId indexed batchId, uint256 round, uint256 revealDeadline);
     event VoteRevealed(
-        BatchId indexed batchId, address indexed verifier, uint8 round, uint256 accepts, uint256 rejects
+        BatchId indexed batchId,
+        address indexed verifier,
+        uint256 round,
+        uint256 accepts,
+        uint256 rejects,
+        uint256 distancePpm
     );
     event BatchSettled(
         BatchId indexed batchId,
@@ -80,36 +69,51 @@ interface IBatches {
         ModelId indexed modelId,
         uint256 accepted,
         uint256 rejected,
+        address[] paid,
+        bool signed
+    );
+    /// @notice These leaves can change no more.
+    event LeavesFinalized(
+        BatchId indexed batchId,
+        address indexed node,
+        uint256 leaves,
+        uint256 accepted,
+        uint256 rejected,
         uint256 slashed
     );
     event VerifierPenalized(
-        BatchId indexed batchId, address indexed verifier, uint8 round, PenaltyReason reason, uint256 amount
+        BatchId indexed batchId, address indexed verifier, uint256 round, PenaltyReason reason, uint256 amount
     );
-    event CommitteeRedrawn(BatchId indexed batchId, uint8 round, uint256 seedBlock);
+    event CommitteeRedrawn(BatchId indexed batchId, uint256 round, uint256 seedBlock);
     event BatchVoided(BatchId indexed batchId, VoidReason reason);
-    event Credited(address indexed account, BatchId indexed batchId, uint256 amount);
-    event CreditWithdrawn(address indexed account, uint256 amount);
+    event LeafAppealed(BatchId indexed batchId, uint256 indexed leafIndex);
+    event CanariesOpened(BatchId indexed batchId, uint256 leaves);
+    event TermsAdopted(uint8 indexed version);
 
     enum PenaltyReason {
         NoCommit,
         NoReveal,
-        WrongVote
+        WrongVote,
+        CanaryAccepted
     }
 
     enum VoidReason {
-        DrawExpired, // the node forfeits its stake per leaf: expiry must not be a free redraw
+        DrawExpired, // the node forfeits its fee and a leaf's stake: expiry must not be a free redraw
         NoQuorum // maxRounds committees failed
     }
 
+    error BatchesZeroAddress();
+    error BatchesUnauthorized(address caller);
     error BatchesUnknownBatch(BatchId batchId);
     error BatchesAlreadyAnchored(BatchId batchId);
     error BatchesLeafCountOutOfBounds(uint256 leafCount, uint256 maximum);
     error BatchesRootZero();
     error BatchesNotCalibrated(address operator, ModelId modelId);
     error BatchesWrongState(BatchId batchId, State actual, State required);
+    error BatchesWrongCommittee(BatchId batchId);
     error BatchesSeedBlockNotReached(uint256 blockNumber, uint256 seedBlock);
-    error BatchesSeedExpired(uint256 seedBlock);
-    error BatchesSeedNotExpired(uint256 seedBlock);
+    error BatchesSeedExpired(uint256 lastBlock);
+    error BatchesSeedNotExpired(uint256 lastBlock);
     error BatchesNoSeat(BatchId batchId, address verifier);
     error BatchesAlreadyCommitted(BatchId batchId, address verifier);
     error BatchesCommitmentZero();
@@ -120,44 +124,113 @@ interface IBatches {
     error BatchesCommitmentMismatch(bytes32 committed, bytes32 revealed);
     error BatchesVoteContradicts(uint256 both);
     error BatchesVoteOutOfRange(uint256 bits, uint256 leafCount);
-    error BatchesNothingToWithdraw();
-    error BatchesParameterOutOfBounds(string name);
+    error BatchesNotForCalibration(BatchId batchId);
+    error BatchesVotesExist(BatchId batchId);
+    error BatchesWrongEpoch(uint256 epoch, uint256 required);
+    error BatchesContested(BatchId batchId);
+    error BatchesLeafOutOfRange(uint256 leafIndex, uint256 leafCount);
+    error BatchesLeafAlreadyAppealed(BatchId batchId, uint256 leafIndex);
+    error BatchesLeafNotUnderAppeal(BatchId batchId, uint256 leafIndex);
+    error BatchesTermsExist(uint8 version);
 
-    /// @notice Fixes the caller's answers: from here none can change. Locks stake per leaf, takes the verifier fee.
+    /// @notice Fixes the caller's answers: from here none can change. Locks stake per leaf and takes the verifiers' fee
+    /// from the caller's credit with `Staking`.
     /// @param root Root of the depth-8 Merkle tree over the leaves (see `LeafLib`).
+    /// @param canary keccak256(abi.encode(leaves, salt)) of the leaves that are known to be bad, or random: nobody can
+    /// tell which before it is opened.
     /// @param leafCount 1 to 256.
-    function anchor(ModelId modelId, bytes32 root, uint256 leafCount) external returns (BatchId batchId);
+    function anchor(ModelId modelId, bytes32 root, bytes32 canary, uint256 leafCount)
+        external
+        returns (BatchId batchId);
 
     /// @notice Like `anchor`, for the answers to a calibration challenge; needs no calibration and locks no stake.
-    function anchorCalibration(ChallengeId challengeId, bytes32 root) external returns (BatchId batchId);
+    /// @param outputTokens Tokens of all answers together: what the operator's speed is reckoned from. Verifiers reject
+    /// a batch whose answers have fewer.
+    function anchorCalibration(ChallengeId challengeId, bytes32 root, bytes32 canary, uint256 outputTokens)
+        external
+        returns (BatchId batchId);
 
-    /// @notice Draws the committee with the seed block's hash. Anyone may call.
-    function draw(BatchId batchId) external;
+    /// @notice Draws the committee with the seed block's hash, from the weights of that block's epoch. Anyone may call.
+    function draw(Header calldata header) external;
 
-    /// @notice Voids a batch whose seed block's hash the chain no longer knows. Anyone may call.
-    function expire(BatchId batchId) external;
+    /// @notice Voids a batch that was not drawn in time. Anyone may call.
+    function expire(Header calldata header) external;
 
-    /// @param commitment keccak256(abi.encode(chainid, Batches, batchId, round, verifier, accepts, rejects, salt)).
-    function commit(BatchId batchId, bytes32 commitment) external;
+    /// @param seats The drawn seats, as `CommitteeDrawn` told.
+    /// @param seat Index of the caller's.
+    /// @param commitment keccak256(abi.encode(chainid, Batches, batchId, round, verifier, accepts, rejects, distancePpm,
+    /// salt)).
+    function commit(BatchId batchId, IStaking.Seat[] calldata seats, uint256 seat, bytes32 commitment) external;
 
-    /// @notice Opens a committed vote. Allowed once all three have committed, or after the commit deadline.
-    function reveal(BatchId batchId, uint256 accepts, uint256 rejects, bytes32 salt) external;
+    /// @notice Opens a committed vote. Allowed once all three have committed, or after the commit deadline. The last
+    /// reveal settles the batch.
+    /// @param accepts Bit i: leaf i is what the model produces.
+    /// @param rejects Bit i: it is not. Neither bit: inconclusive.
+    /// @param distancePpm Largest fingerprint deviation of any leaf, in millionths; recorded for calibrations.
+    function reveal(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 seat,
+        uint256 accepts,
+        uint256 rejects,
+        uint32 distancePpm,
+        bytes32 salt
+    ) external;
 
-    /// @notice Settles once all committed votes are revealed or the reveal deadline has passed. With fewer than two
-    /// reveals (or, after the commit deadline, fewer than two commitments) the silent are penalised and the committee
-    /// is redrawn, or the batch voided after `maxRounds`. Anyone may call.
-    function settle(BatchId batchId) external;
+    /// @notice Settles after a deadline has passed. With fewer than two reveals the silent are penalised and the
+    /// committee is redrawn, or the batch voided after `maxRounds`. Anyone may call.
+    function settle(Header calldata header, IStaking.Seat[] calldata seats) external;
 
-    /// @notice Pays out what settled batches credited to the caller.
-    function withdrawCredit() external;
+    /// @notice Settles at once on the signatures of all three drawn verifiers, aggregated: no draw, no votes.
+    /// Anyone may call while the seed block's hash is at hand, or after `draw` as long as nobody has committed.
+    /// @param seats The drawn seats; empty if nobody has called `draw`.
+    /// @param epoch That of the seed block.
+    /// @param keys The verifiers' BLS keys in order of their seats, 256 bytes each (EIP-2537 encoding).
+    /// @param signature 128 bytes. Over `CertificateLib.digest`.
+    function settleSigned(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 epoch,
+        uint256 accepted,
+        uint256 rejected,
+        bytes calldata keys,
+        bytes calldata signature
+    ) external;
 
-    function creditOf(address account) external view returns (uint256);
+    /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, and records
+    /// its reputation. Leaves under appeal follow when these are concluded. Anyone may call, for many batches at once.
+    /// Batches in which a seat voted against the majority go to `finalizeContested`.
+    function finalize(Header[] calldata headers) external;
+
+    /// @notice Like `finalize`, and judges the seats by the final words.
+    function finalizeContested(Header calldata header, IStaking.Seat[] calldata seats) external;
+
+    /// @notice Marks a leaf as under appeal: it is decided elsewhere, its stake stays locked. Only `Appeals`.
+    function openAppeal(Header calldata header, IStaking.Seat[] calldata seats, uint256 leafIndex)
+        external
+        returns (Verdict verdict, uint8 terms);
+
+    /// @notice Takes an appeal's final verdict on a leaf: moves stake and reputation of the node and slashes the
+    /// verifiers whom it contradicts. Only `Appeals`.
+    /// @return bounty Half of what wrong verifiers lost, sent to `Appeals` for who appealed.
+    function concludeAppeal(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 leafIndex,
+        Verdict verdict
+    ) external returns (uint256 bounty);
+
+    /// @notice Notes leaves that were opened as canaries: the node is not slashed for them, verifiers who accepted one
+    /// pay more. Only `Canaries`.
+    function noteCanaries(Header calldata header, uint256 leaves) external;
 
     function batchOf(BatchId batchId) external view returns (Batch memory);
 
-    function seatsOf(BatchId batchId) external view returns (Seat[3] memory);
+    /// @notice A seat's vote as far as it was revealed.
+    function voteOf(BatchId batchId, uint256 round, uint256 seat)
+        external
+        view
+        returns (bool revealed, uint256 accepts, uint256 rejects);
 
-    function parameters() external view returns (Parameters memory);
-
-    function batchIdOf(address node, bytes32 root) external view returns (BatchId);
+    function batchIdOf(Header calldata header) external view returns (BatchId);
 }

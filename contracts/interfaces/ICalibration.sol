@@ -5,7 +5,8 @@ import {BatchId, ChallengeId, ModelId, Role} from "../types/Types.sol";
 
 /// @title Proof of capability
 /// @notice An operator asks for a challenge; randomness of a later block picks prompts from the model's registered
-/// set; the operator answers them as a calibration batch, which a committee checks like any other.
+/// set; the operator answers them as a calibration batch, which a committee checks like any other. Passing it gives the
+/// right to anchor or to be drawn until it expires; whoever passes again before then has renewed it.
 interface ICalibration {
     struct Challenge {
         address operator;
@@ -13,6 +14,8 @@ interface ICalibration {
         ModelId modelId;
         uint64 seedBlock; // its hash picks the prompts
         uint64 deadline; // the batch must be anchored by then
+        uint16 leaves; // prompts to answer
+        bytes32 hardwareClass; // short string, e.g. "cpu-bf16"; declared
         bytes32 seed; // zero until sealed
         BatchId batchId; // zero until anchored
     }
@@ -22,6 +25,8 @@ interface ICalibration {
         uint32 leavesPassed;
         uint32 leaves;
         uint32 secondsToAnswer; // from seal to anchor
+        uint32 outputTokens; // of all answers
+        uint32 distancePpm; // median of the verifiers' largest fingerprint deviations, in millionths
         BatchId batchId;
     }
 
@@ -30,31 +35,23 @@ interface ICalibration {
         address indexed operator,
         ModelId indexed modelId,
         Role role,
+        bytes32 hardwareClass,
         uint256 seedBlock,
         uint256 deadline
     );
     event ChallengeSealed(ChallengeId indexed challengeId, bytes32 seed);
-    event ChallengeAnswered(ChallengeId indexed challengeId, BatchId indexed batchId);
+    event ChallengeAnswered(ChallengeId indexed challengeId, BatchId indexed batchId, uint256 outputTokens);
     event Calibrated(
-        address indexed operator,
-        ModelId indexed modelId,
-        BatchId indexed batchId,
-        Role role,
-        uint32 leavesPassed,
-        uint32 leaves,
-        uint32 secondsToAnswer,
-        uint256 validUntil
+        address indexed operator, ModelId indexed modelId, BatchId indexed batchId, Role role, Result result
     );
     event CalibrationFailed(
-        address indexed operator,
-        ModelId indexed modelId,
-        BatchId indexed batchId,
-        Role role,
-        uint32 leavesPassed,
-        uint32 leaves
+        address indexed operator, ModelId indexed modelId, BatchId indexed batchId, Role role, Result result
     );
 
-    error CalibrationInsufficientStake(uint256 free, uint256 required);
+    error CalibrationZeroAddress();
+    error CalibrationUnauthorized(address caller);
+    error CalibrationInsufficientStake(uint256 own, uint256 required);
+    error CalibrationHardwareClassMissing();
     error CalibrationUnknownChallenge(ChallengeId challengeId);
     error CalibrationTooEarly(uint256 blockNumber, uint256 seedBlock);
     error CalibrationSeedExpired(uint256 seedBlock);
@@ -63,35 +60,41 @@ interface ICalibration {
     error CalibrationAlreadyAnswered(ChallengeId challengeId);
     error CalibrationDeadlinePassed(uint256 deadline);
     error CalibrationNotYours(address operator, address caller);
+    error CalibrationTokensOutOfBounds(uint256 outputTokens, uint256 maximum);
 
     /// @notice Opens a challenge for the caller. Verifiers become candidates of the model's committees by it.
-    function request(ModelId modelId, Role role) external returns (ChallengeId challengeId);
+    /// @param hardwareClass Short string that names dtype and kind of hardware; the policy's bounds and the mixing of
+    /// committees go by it. A wrong one makes honest answers look wrong.
+    function request(ModelId modelId, Role role, bytes32 hardwareClass) external returns (ChallengeId challengeId);
 
     /// @notice Stores the seed block's hash while the chain still knows it. Anyone may call.
     function seal(ChallengeId challengeId) external returns (bytes32 seed);
 
-    /// @notice Index into the prompt set of the challenge's i-th prompt, i < promptsPerChallenge:
+    /// @notice Index into the prompt set of the challenge's i-th prompt, i < leaves:
     /// uint256(keccak256(abi.encode(seed, challengeId, i))) % promptCount.
     function promptIndices(ChallengeId challengeId) external view returns (uint256[] memory);
 
-    /// @notice Binds a batch to its challenge; returns what the batch needs. Only `Batches`.
-    function answer(ChallengeId challengeId, address operator, BatchId batchId)
-        external
-        returns (ModelId modelId, uint256 leaves);
+    /// @notice Binds a batch to its challenge. Only `Batches`.
+    function answer(ChallengeId challengeId, address operator, BatchId batchId, uint256 outputTokens) external;
 
-    /// @notice Records the committee's verdict on a calibration batch. Only `Batches`.
-    function conclude(ChallengeId challengeId, uint256 accepted) external;
+    /// @notice Records the committee's verdict on a calibration batch. Only `Batches`. Never fails.
+    function conclude(ChallengeId challengeId, uint256 accepted, uint256 distancePpm) external;
+
+    /// @notice What a batch that answers the challenge is about. Reverts for an unknown challenge.
+    function modelOf(ChallengeId challengeId) external view returns (ModelId modelId, uint256 leaves);
 
     function challengeOf(ChallengeId challengeId) external view returns (Challenge memory);
 
     function resultOf(address operator, Role role, ModelId modelId) external view returns (Result memory);
 
-    /// @notice Whether the operator may work in the role now: it passed, that has not expired, and its active stake
-    /// has not fallen below the role's minimum.
+    /// @notice outputTokens of the last passed challenge by the seconds from seal to anchor, in thousandths of a token
+    /// a second; block times are its clock, so short challenges are measured coarsely.
+    function milliTokensPerSecond(address operator, Role role, ModelId modelId) external view returns (uint256);
+
+    /// @notice Whether the operator may work in the role now: it passed, that has not expired, and its own active
+    /// stake has not fallen below the role's minimum.
     function isCalibrated(address operator, Role role, ModelId modelId) external view returns (bool);
 
-    function promptsPerChallenge() external view returns (uint256);
-
-    /// @notice Active stake without which nobody can be calibrated for, or keep working in, the role.
+    /// @notice Own active stake without which nobody can be calibrated for, or keep working in, the role.
     function minStakeOf(Role role) external view returns (uint256);
 }

@@ -1,22 +1,40 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-/// @title Stake of node and verifier operators
-/// @notice One balance an operator, in three parts: active (secures work), of which some is locked behind batches
-/// and seats, and unbonding (leaving, but still slashable until it is withdrawn).
+/// @title Stake of node and verifier operators, and of those who delegate to them
+/// @notice Each operator has a pool of active stake, which secures work, and a pool of unbonding stake, which is leaving
+/// but still slashable. Both are held in shares: slashes and rewards reach every holder in proportion. Part of the stake
+/// is locked behind batches and seats. What is locked may start to unbond but is never paid out: a withdrawal must leave
+/// as much as is locked.
+/// Operators also keep a credit here: prepaid verification fees, and commission.
 interface IStaking {
     struct Stake {
-        uint128 active;
-        uint128 locked;
-        uint128 unbonding;
+        uint256 active; // of the operator and its delegators
+        uint256 locked;
+        uint256 unbonding;
+        uint256 own; // the operator's part of active
+    }
+
+    /// @notice Shares of the unbonding pool that a holder may turn into tokens from `releasableAt` on.
+    struct Ticket {
+        uint128 shares;
         uint64 releasableAt;
     }
 
-    event Staked(address indexed operator, uint256 amount, uint256 active);
-    event UnbondingStarted(address indexed operator, uint256 amount, uint256 unbonding, uint256 releasableAt);
-    event Withdrawn(address indexed operator, uint256 amount);
+    /// @notice A seat in a committee with what is locked for it.
+    struct Seat {
+        address verifier;
+        uint96 locked;
+    }
+
+    event Staked(address indexed operator, address indexed holder, uint256 amount, uint256 shares, uint256 active);
+    event UnbondingStarted(
+        address indexed operator, address indexed holder, uint256 amount, uint256 active, uint256 releasableAt
+    );
+    event Withdrawn(address indexed operator, address indexed holder, uint256 amount);
     event Locked(address indexed operator, uint256 amount, uint256 locked);
     event Unlocked(address indexed operator, uint256 amount, uint256 locked);
+    event Rewarded(address indexed operator, uint256 amount, uint256 commission, uint256 active);
     /// @param cause The batch that caused the slash.
     event Slashed(
         address indexed operator,
@@ -28,46 +46,105 @@ interface IStaking {
         uint256 active,
         uint256 unbonding
     );
+    /// @notice Slashed to dust: what was left is burned and the shares are void.
+    event PoolReset(address indexed operator, bool unbonding, uint256 burned);
+    event CreditAdded(address indexed account, uint256 amount, uint256 credit);
+    event CreditUsed(address indexed account, uint256 amount, uint256 credit);
+    event CreditWithdrawn(address indexed account, uint256 amount);
+    event CommissionChanged(address indexed operator, uint256 commissionBps, uint256 effectiveAt);
     event EndpointChanged(address indexed operator, string endpoint);
 
-    error StakingAmountZero();
+    error StakingAmountTooSmall(uint256 amount, uint256 minimum);
+    error StakingOwnStakeRequired(address operator);
     error StakingInsufficientFree(uint256 free, uint256 required);
+    error StakingInsufficientShares(uint256 shares, uint256 required);
+    error StakingInsufficientCredit(uint256 credit, uint256 required);
     error StakingStillUnbonding(uint256 releasableAt);
+    error StakingStillLocked(uint256 remaining, uint256 locked);
     error StakingNothingToWithdraw();
+    error StakingCommissionOutOfBounds(uint256 commissionBps, uint256 maximum);
     error StakingEndpointTooLong(uint256 length, uint256 maximum);
     error StakingDelayOutOfBounds(uint256 delay, uint256 minimum, uint256 maximum);
+    error StakingUnauthorized(address caller);
+    error StakingZeroAddress();
 
-    /// @notice Adds `amount` of the token to the caller's active stake.
-    function stake(uint256 amount) external;
+    /// @notice Adds `amount` of the token to the caller's own stake as an operator.
+    function stake(uint256 amount) external returns (uint256 shares);
 
-    /// @notice Moves `amount` of the caller's free stake to unbonding. A second call before withdrawal adds to the
-    /// amount and restarts the delay for all of it.
-    function unbond(uint256 amount) external;
+    /// @notice Adds `amount` of the token to an operator's stake, for the caller: rewards and slashes are shared.
+    /// The operator must have stake of its own.
+    /// @dev Warning: the operator's commission may rise, but not sooner than the unbonding delay.
+    function delegate(address operator, uint256 amount) external returns (uint256 shares);
 
-    /// @notice Pays out the caller's unbonding stake after the delay.
-    function withdraw() external;
+    /// @notice Moves the caller's stake with the operator worth `amount` to unbonding; at most all of it. A second call
+    /// before the withdrawal adds to the ticket and restarts the delay for all of it.
+    function unbond(address operator, uint256 amount) external;
+
+    /// @notice Pays out the caller's ticket after the delay, as far as slashes have left it.
+    function withdraw(address operator) external returns (uint256 amount);
+
+    /// @notice Adds to the caller's credit, from which verification fees are paid.
+    function addCredit(uint256 amount) external;
+
+    /// @notice Pays out the caller's credit.
+    function withdrawCredit() external;
+
+    /// @notice What the operator keeps of rewards before they are shared. A rise counts only after the unbonding delay,
+    /// so that delegators can leave before it.
+    function setCommission(uint16 commissionBps) external;
 
     /// @notice Publishes where the caller's service answers (https URL, at most 256 bytes).
     function setEndpoint(string calldata endpoint) external;
 
-    /// @notice Locks `amount` of the operator's free stake. Only `Batches`.
-    function lock(address operator, uint256 amount) external;
+    /// @notice Locks `amount` of the operator's free stake and takes `fee` from its credit. Only `Batches`.
+    function secure(address operator, uint256 amount, uint256 fee) external;
 
-    /// @notice Returns `amount` (or what a slash has left of it) from locked to free. Only `Batches`.
+    /// @notice Locks up to `amount` for each seat; never fails: a verifier that cannot cover its seat must not stop a
+    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Appeals`.
+    function lockSeats(address[] calldata verifiers, uint256 amount) external returns (Seat[] memory seats);
+
+    /// @notice Returns `amount` (or what slashes have left of it) from locked to free. Only `Batches`, `Appeals`.
     function unlock(address operator, uint256 amount) external;
 
-    /// @notice Takes up to `amount` from active and then unbonding stake; never fails for want of stake.
-    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`.
+    /// @notice Unlocks seats and pays each its reward, out of tokens that are here already: fees that `secure` took.
+    /// Only `Batches`, `Appeals`.
+    function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external;
+
+    /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
+    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Appeals`.
     /// @return taken What was really taken.
     /// @return compensated What `beneficiary` received.
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
         returns (uint256 taken, uint256 compensated);
 
+    /// @notice Adds tokens that are here already to an account's credit. Only `Batches`, `Appeals`.
+    function credit(address account, uint256 amount) external;
+
+    /// @notice Burns tokens that are here already: fees that nobody earned. Only `Batches`, `Appeals`.
+    function burnFees(uint256 amount) external;
+
+    /// @notice Adds tokens that were sent here before to the operator's pool. Only `Payments`, `Requests`.
+    function reward(address operator, uint256 amount) external;
+
+    /// @notice Which part of an operator's earnings belongs into its pool: none if nobody delegates to it, else what
+    /// its commission leaves.
+    function poolShareOf(address operator, uint256 amount) external view returns (uint256);
+
     function stakeOf(address operator) external view returns (Stake memory);
+
+    /// @notice Worth of a holder's active stake with an operator, and its shares. Rounded down.
+    function delegationOf(address operator, address holder) external view returns (uint256 amount, uint256 shares);
+
+    /// @notice A holder's ticket and what it is worth now. Rounded down.
+    function ticketOf(address operator, address holder) external view returns (Ticket memory ticket, uint256 amount);
 
     /// @notice Active stake that is not locked.
     function freeStakeOf(address operator) external view returns (uint256);
+
+    function creditOf(address account) external view returns (uint256);
+
+    function commissionOf(address operator) external view returns (uint256 commissionBps);
 
     function endpointOf(address operator) external view returns (string memory);
 

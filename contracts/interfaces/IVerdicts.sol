@@ -19,11 +19,11 @@ interface IVerdicts {
     function verdictOf(BatchId batchId, uint256 leafIndex) external view returns (Verdict verdict, bool isFinal);
 
     /// @notice The batch's words as decided so far: bit i of `accepted` or of `rejected` is set, or neither.
-    /// @return node Zero for an unknown batch.
+    /// @return leafCount Zero for an unknown batch.
     /// @return settled False while committees are at work, and for a void batch.
     /// @return isFinal Whether the whole batch can change no more.
     function resultOf(BatchId batchId)
         external
         view
-        returns (address node, uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal);
+        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal);
 }

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 
-import {BatchId, Ids} from "../types/Types.sol";
+import {BatchId, Header, Ids, ModelId} from "../types/Types.sol";
 
 /// @notice What a node signs for one answer. The EIP-712 type; `trine.protocol.messages.Receipt` is its twin.
 struct Receipt {
@@ -58,7 +58,8 @@ library LeafLib {
 
     /// @notice Whether the opening's receipt is the leaf of that index in the batch.
     function opens(Opening calldata opening, address batches, BatchId batchId) internal view returns (bool) {
-        BatchId opened = Ids.batch(batches, opening.receipt.node, opening.root, opening.canary);
+        ModelId modelId = ModelId.wrap(opening.receipt.modelId);
+        BatchId opened = Ids.batch(batches, Header(opening.receipt.node, modelId, opening.root, opening.canary));
         return BatchId.unwrap(opened) == BatchId.unwrap(batchId) && opening.proof.length == DEPTH
             && MerkleProof.verifyCalldata(opening.proof, opening.root, leafHash(opening.index, opening.receipt));
     }

@@ -4,12 +4,20 @@ pragma solidity 0.8.37;
 /// @notice Identifies a model: keccak256(abi.encode(name, contentHash)).
 type ModelId is bytes32;
 
-/// @notice Identifies a batch: keccak256(abi.encode(chainid, Batches, node, root, canary)), so none is anchored twice and
-/// neither root nor canary commitment needs storage: who opens a leaf shows them, and they must hash to the id.
+/// @notice Identifies a batch: keccak256(abi.encode(chainid, Batches, Header)), so none is anchored twice and its
+/// header needs no storage: whoever acts on a batch shows the header, and it must hash to the id.
 type BatchId is bytes32;
 
 /// @notice Identifies a challenge: keccak256(abi.encode(chainid, Calibration, operator, modelId, role, nonce)).
 type ChallengeId is bytes32;
+
+/// @notice What a batch is about. Fixed at anchor time, emitted then, and committed to by the batch's id.
+struct Header {
+    address node;
+    ModelId modelId;
+    bytes32 root; // of the Merkle tree over the leaves
+    bytes32 canary; // salted commitment to the leaves that are known to be bad; random where there are none
+}
 
 /// @notice The two kinds of work that an operator is calibrated for and has a reputation in.
 enum Role {
@@ -24,9 +32,8 @@ library Ids {
     }
 
     /// @param batches The `Batches` contract.
-    /// @param canary Salted commitment to the leaves that are known to be bad; random where there are none.
-    function batch(address batches, address node, bytes32 root, bytes32 canary) internal view returns (BatchId) {
-        return BatchId.wrap(keccak256(abi.encode(block.chainid, batches, node, root, canary)));
+    function batch(address batches, Header memory header) internal view returns (BatchId) {
+        return BatchId.wrap(keccak256(abi.encode(block.chainid, batches, header)));
     }
 
     /// @param calibration The `Calibration` contract.

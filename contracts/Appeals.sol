@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
+import {IAppeals} from "./interfaces/IAppeals.sol";
+import {IBatches} from "./interfaces/IBatches.sol";
+import {ICommittees} from "./interfaces/ICommittees.sol";
+import {IParameters} from "./interfaces/IParameters.sol";
+import {IReputation} from "./interfaces/IReputation.sol";
+import {IStakeToken} from "./interfaces/IStakeToken.sol";
+import {IStaking} from "./interfaces/IStaking.sol";
+import {IVerdicts} from "./interfaces/IVerdicts.sol";
+import {Majority} from "./libraries/Majority.sol";
+import {BatchId, Header, Ids, Role} from "./types/Types.sol";
+
+/// @title Appeals of single leaves to larger committees
+/// @dev Documented in `IAppeals`. Appeals are rare: this favours what can be read over gas.
+contract Appeals is IAppeals, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+    using SafeCast for uint256;
+
+    struct Contracts {
+        IStakeToken token;
+        IStaking staking;
+        IBatches batches;
+        ICommittees committees;
+        IReputation reputation;
+        IParameters parameters;
+    }
+
+    uint256 public constant LEVELS = 2;
+
+    IStakeToken private immutable TOKEN;
+    IStaking private immutable STAKING;
+    IBatches private immutable BATCHES;
+    ICommittees private immutable COMMITTEES;
+    IReputation private immutable REPUTATION;
+    IParameters private immutable PARAMETERS;
+
+    mapping(BatchId batchId => mapping(uint256 leafIndex => Case)) private _cases;
+    /// @dev By level, round and seat.
+    mapping(BatchId batchId => mapping(uint256 leafIndex => mapping(uint256 ballot => bytes32))) private _commitments;
+    mapping(address account => uint256) private _credits;
+
+    constructor(Contracts memory contracts_) {
+        require(
+            address(contracts_.token) != address(0) && address(contracts_.staking) != address(0)
+                && address(contracts_.batches) != address(0) && address(contracts_.committees) != address(0)
+                && address(contracts_.reputation) != address(0) && address(contracts_.parameters) != address(0),
+            AppealsZeroAddress()
+        );
+        TOKEN = contracts_.token;
+        STAKING = contracts_.staking;
+        BATCHES = contracts_.batches;
+        COMMITTEES = contracts_.committees;
+        REPUTATION = contracts_.reputation;
+        PARAMETERS = contracts_.parameters;
+    }
+
+    // Only Trine's own contracts are called; whatever could be reentered is guarded.
+    // slither-disable-start reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
+    /// @inheritdoc IAppeals
+    function appeal(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 leafIndex,
+        IVerdicts.Verdict claim
+    ) external nonReentrant {
+        // Refuses what cannot be appealed, or has been.
+        (IVerdicts.Verdict verdict, uint8 terms) = BATCHES.openAppeal(header, seats, leafIndex);
+        BatchId batchId = _idOf(header);
+        Case storage case_ = _cases[batchId][leafIndex];
+        case_.terms = terms;
+        case_.verdict = verdict;
+        _openLevel(batchId, leafIndex, case_, 1, claim);
+    }
+
+    /// @inheritdoc IAppeals
+    function appealAgain(BatchId batchId, uint256 leafIndex, IVerdicts.Verdict claim) external nonReentrant {
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Resolved);
+        require(case_.level < LEVELS, AppealsLastLevel(batchId, leafIndex));
+        uint256 deadline = case_.clock + _valuesOf(case_).appealWindowSeconds;
+        require(block.timestamp <= deadline, AppealsDeadlinePassed(deadline));
+        _openLevel(batchId, leafIndex, case_, case_.level + 1, claim);
+    }
+
+    /// @inheritdoc IAppeals
+    function draw(Header calldata header, uint256 leafIndex, IStaking.Seat[][] calldata judges) external nonReentrant {
+        BatchId batchId = _idOf(header);
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Open);
+        uint256 seedBlock = case_.clock;
+        require(block.number > seedBlock, AppealsSeedBlockNotReached(block.number, seedBlock));
+        uint256 lastBlock = seedBlock + COMMITTEES.drawWindowBlocks();
+        require(block.number <= lastBlock, AppealsSeedExpired(lastBlock));
+        Level storage level = _levelOf(case_);
+        address[] memory excluded = _excluded(header.node, batchId, case_, judges);
+        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), batchId, leafIndex, case_.level, level.round));
+        IParameters.Values memory values = _valuesOf(case_);
+        IStaking.Seat[] memory seats = STAKING.lockSeats(
+            COMMITTEES.drawExcluding(
+                header.modelId, seed, COMMITTEES.epochAt(seedBlock), excluded, seatsAt(case_.level), false
+            ),
+            values.seatStakeWei
+        );
+        level.committee = _hash(seats);
+        case_.phase = Phase.Drawn;
+        case_.clock = (block.timestamp + values.commitSeconds).toUint40();
+        emit AppealDrawn(batchId, leafIndex, case_.level, level.round, seats, seed, case_.clock);
+    }
+
+    /// @inheritdoc IAppeals
+    function expire(BatchId batchId, uint256 leafIndex) external nonReentrant {
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Open);
+        uint256 lastBlock = case_.clock + COMMITTEES.drawWindowBlocks();
+        require(block.number > lastBlock, AppealsSeedNotExpired(lastBlock));
+        // Whoever appealed could have drawn: the bond is lost, so that waiting is no free redraw.
+        _resolve(batchId, leafIndex, case_, case_.verdict);
+    }
+
+    /// @inheritdoc IAppeals
+    function commit(
+        BatchId batchId,
+        uint256 leafIndex,
+        IStaking.Seat[] calldata seats,
+        uint256 seat,
+        bytes32 commitment
+    ) external {
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Drawn);
+        Level storage level = _levelOf(case_);
+        uint16 bit = _bitOf(batchId, case_, seats, seat);
+        require(commitment != 0, AppealsCommitmentZero());
+        require(block.timestamp <= case_.clock, AppealsDeadlinePassed(case_.clock));
+        require(level.committed & bit == 0, AppealsAlreadyCommitted(msg.sender));
+        level.committed |= bit;
+        _commitments[batchId][leafIndex][_ballot(case_, level, seat)] = commitment;
+        if (level.committed == (1 << seats.length) - 1) case_.clock = block.timestamp.toUint40();
+        emit AppealVoteCommitted(batchId, leafIndex, msg.sender, commitment);
+    }
+
+    /// @inheritdoc IAppeals
+    function reveal(
+        BatchId batchId,
+        uint256 leafIndex,
+        IStaking.Seat[] calldata seats,
+        uint256 seat,
+        IVerdicts.Verdict vote,
+        bytes32 salt
+    ) external {
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Drawn);
+        Level storage level = _levelOf(case_);
+        uint16 bit = _bitOf(batchId, case_, seats, seat);
+        require(vote >= IVerdicts.Verdict.Accepted, AppealsBadVote(vote));
+        bool allCommitted = level.committed == (1 << seats.length) - 1;
+        require(allCommitted || block.timestamp > case_.clock, AppealsDeadlineNotReached(case_.clock));
+        uint256 deadline = case_.clock + _valuesOf(case_).revealSeconds;
+        require(block.timestamp <= deadline, AppealsDeadlinePassed(deadline));
+        require(level.committed & bit != 0, AppealsNotCommitted(msg.sender));
+        require(level.revealed & bit == 0, AppealsAlreadyRevealed(msg.sender));
+        bytes32 committed = _commitments[batchId][leafIndex][_ballot(case_, level, seat)];
+        bytes32 revealed = keccak256(
+            abi.encode(
+                block.chainid, address(this), batchId, leafIndex, case_.level, level.round, msg.sender, vote, salt
+            )
+        );
+        require(revealed == committed, AppealsCommitmentMismatch(committed, revealed));
+        level.revealed |= bit;
+        if (vote == IVerdicts.Verdict.Accepted) level.accepts |= bit;
+        if (vote == IVerdicts.Verdict.Rejected) level.rejects |= bit;
+        emit AppealVoteRevealed(batchId, leafIndex, msg.sender, vote);
+    }
+
+    /// @inheritdoc IAppeals
+    function resolve(Header calldata header, uint256 leafIndex, IStaking.Seat[] calldata seats) external nonReentrant {
+        BatchId batchId = _idOf(header);
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Drawn);
+        Level storage level = _levelOf(case_);
+        _requireCommittee(batchId, case_, seats);
+        uint256 quorum = seats.length / 2 + 1;
+        uint256 committed = Majority.popcount(level.committed);
+        uint256 revealed = Majority.popcount(level.revealed);
+        if (committed < seats.length) {
+            require(block.timestamp > case_.clock, AppealsDeadlineNotReached(case_.clock));
+        }
+        if (committed >= quorum && revealed < committed) {
+            uint256 deadline = case_.clock + _valuesOf(case_).revealSeconds;
+            require(block.timestamp > deadline, AppealsDeadlineNotReached(deadline));
+        }
+        // With too few commitments nobody could reveal: a committed vote is not silence then.
+        uint16 spoke = committed >= quorum ? level.revealed : level.committed;
+        _punishSilence(batchId, leafIndex, header, case_, seats, spoke);
+        if (revealed < quorum) {
+            _redraw(batchId, leafIndex, case_, seats, spoke);
+        } else if (Majority.popcount(level.accepts) >= quorum) {
+            _resolve(batchId, leafIndex, case_, IVerdicts.Verdict.Accepted);
+        } else if (Majority.popcount(level.rejects) >= quorum) {
+            _resolve(batchId, leafIndex, case_, IVerdicts.Verdict.Rejected);
+        } else {
+            _resolve(batchId, leafIndex, case_, case_.verdict);
+        }
+    }
+
+    /// @inheritdoc IAppeals
+    function conclude(Header calldata header, uint256 leafIndex, IStaking.Seat[][] calldata committees)
+        external
+        nonReentrant
+    {
+        BatchId batchId = _idOf(header);
+        Case storage case_ = _inPhase(batchId, leafIndex, Phase.Resolved);
+        if (case_.level < LEVELS) {
+            uint256 deadline = case_.clock + _valuesOf(case_).appealWindowSeconds;
+            require(block.timestamp > deadline, AppealsDeadlineNotReached(deadline));
+        }
+        require(committees.length == case_.level + 1, AppealsWrongCommittee(batchId, committees.length));
+        case_.phase = Phase.Concluded;
+        address winner = address(0);
+        // What is sent here, and what losers put up, goes to who was right.
+        uint256 prize = BATCHES.concludeAppeal(header, committees[0], leafIndex, case_.verdict);
+        for (uint256 i = 1; i <= case_.level; ++i) {
+            Level storage level = case_.levels[i - 1];
+            uint256 left = bondOf(i, case_.terms);
+            if (level.committee != 0) {
+                require(_hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
+                left -= _paySeats(batchId, leafIndex, header, case_, level, committees[i]);
+            }
+            if (level.unheard) {
+                _credits[level.appellant] += left;
+                continue;
+            }
+            if (level.claim == case_.verdict && winner == address(0)) winner = level.appellant;
+            prize += left;
+        }
+        emit AppealConcluded(batchId, leafIndex, case_.verdict, winner, prize);
+        _award(header, case_.verdict, winner, prize);
+    }
+
+    /// @inheritdoc IAppeals
+    function withdrawCredit() external nonReentrant {
+        uint256 amount = _credits[msg.sender];
+        require(amount > 0, AppealsNothingToWithdraw());
+        _credits[msg.sender] = 0;
+        emit CreditWithdrawn(msg.sender, amount);
+        IERC20(TOKEN).safeTransfer(msg.sender, amount);
+    }
+
+    /// @inheritdoc IAppeals
+    function creditOf(address account) external view returns (uint256) {
+        return _credits[account];
+    }
+
+    /// @inheritdoc IAppeals
+    function caseOf(BatchId batchId, uint256 leafIndex) external view returns (Case memory) {
+        return _cases[batchId][leafIndex];
+    }
+
+    /// @inheritdoc IAppeals
+    function bondOf(uint256 level, uint8 terms) public view returns (uint256) {
+        return seatsAt(level) * PARAMETERS.valuesOf(terms).appealBondPerSeatWei;
+    }
+
+    /// @inheritdoc IAppeals
+    function seatsAt(uint256 level) public pure returns (uint256) {
+        return level == 1 ? 7 : 15;
+    }
+
+    function _openLevel(
+        BatchId batchId,
+        uint256 leafIndex,
+        Case storage case_,
+        uint8 number,
+        IVerdicts.Verdict claim
+    ) private {
+        bool possible = claim == IVerdicts.Verdict.Accepted || claim == IVerdicts.Verdict.Rejected;
+        require(possible && claim != case_.verdict, AppealsBadClaim(claim, case_.verdict));
+        uint256 bond = bondOf(number, case_.terms);
+        case_.phase = Phase.Open;
+        case_.level = number;
+        case_.clock = (block.number + _valuesOf(case_).drawDelayBlocks).toUint40();
+        Level storage level = case_.levels[number - 1];
+        level.appellant = msg.sender;
+        level.claim = claim;
+        emit AppealOpened(batchId, leafIndex, msg.sender, number, claim, bond, case_.clock);
+        IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), bond);
+    }
+
+    /// @dev Notes the outcome of a level; the time to appeal again begins.
+    function _resolve(BatchId batchId, uint256 leafIndex, Case storage case_, IVerdicts.Verdict verdict) private {
+        case_.phase = Phase.Resolved;
+        case_.clock = block.timestamp.toUint40();
+        case_.verdict = verdict;
+        _levelOf(case_).outcome = verdict;
+        uint256 until = case_.level < LEVELS ? case_.clock + _valuesOf(case_).appealWindowSeconds : case_.clock;
+        emit AppealResolved(batchId, leafIndex, case_.level, verdict, until);
+    }
+
+    function _redraw(
+        BatchId batchId,
+        uint256 leafIndex,
+        Case storage case_,
+        IStaking.Seat[] calldata seats,
+        uint16 spoke
+    ) private {
+        Level storage level = _levelOf(case_);
+        for (uint256 i = 0; i < seats.length; ++i) {
+            if (spoke & (1 << i) != 0) STAKING.unlock(seats[i].verifier, seats[i].locked);
+        }
+        (level.committee, level.committed, level.revealed, level.accepts, level.rejects) = (0, 0, 0, 0, 0);
+        IParameters.Values memory values = _valuesOf(case_);
+        if (++level.round >= values.maxRounds) {
+            level.unheard = true;
+            _resolve(batchId, leafIndex, case_, case_.verdict);
+            return;
+        }
+        case_.phase = Phase.Open;
+        case_.clock = (block.number + values.drawDelayBlocks).toUint40();
+        emit AppealRedrawn(batchId, leafIndex, level.round, case_.clock);
+    }
+
+    /// @dev At once, whatever the verdict will be: silence is wrong in any case.
+    function _punishSilence(
+        BatchId batchId,
+        uint256 leafIndex,
+        Header calldata header,
+        Case storage case_,
+        IStaking.Seat[] calldata seats,
+        uint16 spoke
+    ) private {
+        Level storage level = _levelOf(case_);
+        IParameters.Values memory values = _valuesOf(case_);
+        for (uint256 i = 0; i < seats.length; ++i) {
+            if (spoke & (1 << i) != 0) continue;
+            STAKING.unlock(seats[i].verifier, seats[i].locked);
+            uint256 penalty =
+                level.committed & (1 << i) != 0 ? values.noRevealPenaltyWei : values.noCommitPenaltyWei;
+            _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, 0, 1);
+        }
+    }
+
+    /// @dev Frees the seats of a level, pays those that stood with the final verdict, slashes those against it.
+    /// Returns what it took from the bond.
+    function _paySeats(
+        BatchId batchId,
+        uint256 leafIndex,
+        Header calldata header,
+        Case storage case_,
+        Level storage level,
+        IStaking.Seat[] calldata seats
+    ) private returns (uint256 spent) {
+        IParameters.Values memory values = _valuesOf(case_);
+        uint16 wrong = case_.verdict == IVerdicts.Verdict.Accepted
+            ? level.rejects
+            : case_.verdict == IVerdicts.Verdict.Rejected ? level.accepts : 0;
+        IStaking.Seat[] memory paid = seats;
+        uint256[] memory rewards = new uint256[](seats.length);
+        for (uint256 i = 0; i < seats.length; ++i) {
+            uint256 bit = 1 << i;
+            if (level.revealed & bit == 0) {
+                paid[i].locked = 0; // freed and punished when the level was resolved
+            } else if (wrong & bit == 0) {
+                rewards[i] = values.appealFeePerSeatWei;
+                spent += rewards[i];
+                REPUTATION.record(paid[i].verifier, Role.Verifier, header.modelId, batchId, 1, 0, 0);
+            }
+        }
+        if (spent > 0) IERC20(TOKEN).safeTransfer(address(STAKING), spent);
+        STAKING.paySeats(paid, rewards);
+        for (uint256 i = 0; i < seats.length; ++i) {
+            if (wrong & (1 << i) == 0) continue;
+            _penalize(batchId, leafIndex, header, paid[i].verifier, values.wrongVotePenaltyWei, 1, 0);
+        }
+    }
+
+    function _penalize(
+        BatchId batchId,
+        uint256 leafIndex,
+        Header calldata header,
+        address verifier,
+        uint256 amount,
+        uint64 rejected,
+        uint64 missed
+    ) private {
+        (uint256 taken,) = STAKING.slash(verifier, amount, address(0), 0, BatchId.unwrap(batchId));
+        emit AppealSeatPenalized(batchId, leafIndex, verifier, taken);
+        REPUTATION.record(verifier, Role.Verifier, header.modelId, batchId, 0, rejected, missed);
+        COMMITTEES.refresh(header.modelId, verifier);
+    }
+
+    /// @dev To the appellant who was right; without one, to the node if it was cleared, else nobody's: burned.
+    function _award(Header calldata header, IVerdicts.Verdict verdict, address winner, uint256 prize) private {
+        if (prize == 0) return;
+        if (winner != address(0)) {
+            _credits[winner] += prize;
+        } else if (verdict == IVerdicts.Verdict.Accepted) {
+            IERC20(TOKEN).safeTransfer(address(STAKING), prize);
+            STAKING.credit(header.node, prize);
+        } else {
+            TOKEN.burn(prize);
+        }
+    }
+    // slither-disable-end reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
+
+    /// @dev The node and all who judged before.
+    function _excluded(address node, BatchId batchId, Case storage case_, IStaking.Seat[][] calldata judges)
+        private
+        view
+        returns (address[] memory excluded)
+    {
+        require(judges.length == case_.level, AppealsWrongCommittee(batchId, judges.length));
+        require(_hash(judges[0]) == BATCHES.batchOf(batchId).committee, AppealsWrongCommittee(batchId, 0));
+        uint256 count = 1 + judges[0].length;
+        // A first appeal that nobody heard has no committee.
+        bool both = case_.level == LEVELS && case_.levels[0].committee != 0;
+        if (both) {
+            require(_hash(judges[1]) == case_.levels[0].committee, AppealsWrongCommittee(batchId, 1));
+            count += judges[1].length;
+        }
+        excluded = new address[](count);
+        excluded[0] = node;
+        uint256 at = 1;
+        for (uint256 i = 0; i < (both ? 2 : 1); ++i) {
+            for (uint256 j = 0; j < judges[i].length; ++j) {
+                excluded[at++] = judges[i][j].verifier;
+            }
+        }
+    }
+
+    function _inPhase(BatchId batchId, uint256 leafIndex, Phase required) private view returns (Case storage case_) {
+        case_ = _cases[batchId][leafIndex];
+        require(case_.phase == required, AppealsWrongPhase(batchId, leafIndex, case_.phase, required));
+    }
+
+    function _bitOf(BatchId batchId, Case storage case_, IStaking.Seat[] calldata seats, uint256 seat)
+        private
+        view
+        returns (uint16)
+    {
+        _requireCommittee(batchId, case_, seats);
+        require(seat < seats.length && seats[seat].verifier == msg.sender, AppealsNoSeat(msg.sender));
+        return uint16(1 << seat);
+    }
+
+    function _requireCommittee(BatchId batchId, Case storage case_, IStaking.Seat[] calldata seats) private view {
+        require(_hash(seats) == _levelOf(case_).committee, AppealsWrongCommittee(batchId, case_.level));
+    }
+
+    function _levelOf(Case storage case_) private view returns (Level storage) {
+        return case_.levels[case_.level - 1];
+    }
+
+    function _valuesOf(Case storage case_) private view returns (IParameters.Values memory) {
+        return PARAMETERS.valuesOf(case_.terms);
+    }
+
+    function _idOf(Header calldata header) private view returns (BatchId) {
+        return Ids.batch(address(BATCHES), header);
+    }
+
+    function _ballot(Case storage case_, Level storage level, uint256 seat) private view returns (uint256) {
+        return (uint256(case_.level) << 16) | (uint256(level.round) << 8) | seat;
+    }
+
+    function _hash(IStaking.Seat[] memory seats) private pure returns (uint160) {
+        return uint160(uint256(keccak256(abi.encode(seats))));
+    }
+}

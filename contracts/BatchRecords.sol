@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
+import {Guarded} from "./Guarded.sol";
+import {IBatchTerms} from "./interfaces/IBatchTerms.sol";
+import {IBatches} from "./interfaces/IBatches.sol";
+import {ICalibration} from "./interfaces/ICalibration.sol";
+import {ICommittees} from "./interfaces/ICommittees.sol";
+import {IParameters} from "./interfaces/IParameters.sol";
+import {IPayments} from "./interfaces/IPayments.sol";
+import {IReputation} from "./interfaces/IReputation.sol";
+import {IStaking} from "./interfaces/IStaking.sol";
+import {IVerdicts} from "./interfaces/IVerdicts.sol";
+import {IVerifierKeys} from "./interfaces/IVerifierKeys.sol";
+import {Majority} from "./libraries/Majority.sol";
+import {BatchId, Header, Ids} from "./types/Types.sol";
+
+/// @title What `Batches` stores, and how it is read
+/// @dev Documented in `IBatches`.
+// The rest of the interface is in `BatchFinality` and `Batches`.
+// slither-disable-next-line unimplemented-functions
+abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
+    using SafeCast for uint256;
+
+    struct Contracts {
+        IStaking staking;
+        ICalibration calibration;
+        ICommittees committees;
+        IReputation reputation;
+        IPayments payments;
+        IVerifierKeys keys;
+        address parameters;
+        address appeals;
+        address canaries;
+    }
+
+    /// @dev The one word that every act on a batch reads and writes.
+    struct Record {
+        uint160 committee;
+        uint40 clock;
+        uint8 round;
+        uint8 terms;
+        uint8 lastLeaf; // leaf count less one
+        State state;
+        uint8 ballots;
+        uint8 flags;
+    }
+
+    /// @dev `IParameters.Values` as far as batches need them; the first word is all that an anchor reads.
+    struct Terms {
+        uint96 stakePerLeafWei;
+        uint80 verifierFeePerLeafWei;
+        uint8 drawDelayBlocks;
+        uint8 maxRounds;
+        uint32 commitSeconds;
+        uint32 revealSeconds;
+        uint96 seatStakeWei;
+        uint96 refundPerLeafWei;
+        uint32 appealWindowSeconds;
+        uint96 wrongVotePenaltyWei;
+        uint96 noRevealPenaltyWei;
+        uint96 noCommitPenaltyWei;
+        uint96 canaryPenaltyWei;
+    }
+
+    /// @dev What happens to few batches.
+    struct Marks {
+        uint256 appealed;
+        uint256 concluded;
+        uint256 accepted; // by appeals, of concluded leaves
+        uint256 rejected;
+        uint256 canaries;
+    }
+
+    /// @dev A seat's word: its commitment, then the leaves that it did not accept: zero when all is well.
+    struct Ballot {
+        bytes32 word;
+        uint256 rejects;
+    }
+
+    uint256 public constant MAX_LEAVES = 256;
+    uint256 public constant SEATS = 3;
+    uint256 public constant QUORUM = 2;
+
+    uint8 internal constant CALIBRATION_FLAG = 1;
+    uint8 internal constant CONTESTED_FLAG = 2;
+    uint8 internal constant SIGNED_FLAG = 4;
+    uint8 internal constant MARKED_FLAG = 8;
+    /// @dev One bit a seat: penalised for its vote already.
+    uint8 internal constant PENALISED_SHIFT = 4;
+
+    // Two bits a seat, in `Record.ballots`.
+    uint256 internal constant NOTHING = 0;
+    uint256 internal constant COMMITTED = 1;
+    uint256 internal constant ASSENT = 2;
+    uint256 internal constant DISSENT = 3;
+    uint8 internal constant ALL_ASSENT = 42; // 0b101010
+
+    IStaking internal immutable STAKING;
+    ICalibration internal immutable CALIBRATION;
+    ICommittees internal immutable COMMITTEES;
+    IReputation internal immutable REPUTATION;
+    IPayments internal immutable PAYMENTS;
+    IVerifierKeys internal immutable KEYS;
+    address internal immutable PARAMETERS;
+    address internal immutable APPEALS;
+    address internal immutable CANARIES;
+
+    uint8 internal _version;
+    mapping(uint8 version => Terms) private _terms;
+    mapping(BatchId batchId => Record) internal _records;
+    mapping(BatchId batchId => mapping(uint256 roundAndSeat => Ballot)) internal _ballots;
+    /// @dev The verdict as settled: leaves not accepted, and those of them that were rejected. Both zero mostly.
+    mapping(BatchId batchId => uint256) internal _withheld;
+    mapping(BatchId batchId => uint256) internal _rejected;
+    mapping(BatchId batchId => Marks) internal _marks;
+
+    constructor(Contracts memory contracts_) {
+        require(
+            address(contracts_.staking) != address(0) && address(contracts_.calibration) != address(0)
+                && address(contracts_.committees) != address(0) && address(contracts_.reputation) != address(0)
+                && address(contracts_.payments) != address(0) && address(contracts_.keys) != address(0)
+                && contracts_.parameters != address(0) && contracts_.appeals != address(0)
+                && contracts_.canaries != address(0),
+            BatchesZeroAddress()
+        );
+        STAKING = contracts_.staking;
+        CALIBRATION = contracts_.calibration;
+        COMMITTEES = contracts_.committees;
+        REPUTATION = contracts_.reputation;
+        PAYMENTS = contracts_.payments;
+        KEYS = contracts_.keys;
+        PARAMETERS = contracts_.parameters;
+        APPEALS = contracts_.appeals;
+        CANARIES = contracts_.canaries;
+    }
+
+    /// @inheritdoc IBatchTerms
+    function adopt(uint8 version, IParameters.Values calldata values) external {
+        _requireCaller(PARAMETERS);
+        // What open batches were anchored under must not change.
+        require(version > _version, BatchesTermsExist(version));
+        _version = version;
+        _terms[version] = Terms({
+            stakePerLeafWei: values.stakePerLeafWei,
+            verifierFeePerLeafWei: values.verifierFeePerLeafWei,
+            drawDelayBlocks: values.drawDelayBlocks,
+            maxRounds: values.maxRounds,
+            commitSeconds: values.commitSeconds,
+            revealSeconds: values.revealSeconds,
+            seatStakeWei: values.seatStakeWei,
+            refundPerLeafWei: values.refundPerLeafWei,
+            appealWindowSeconds: values.appealWindowSeconds,
+            wrongVotePenaltyWei: values.wrongVotePenaltyWei,
+            noRevealPenaltyWei: values.noRevealPenaltyWei,
+            noCommitPenaltyWei: values.noCommitPenaltyWei,
+            canaryPenaltyWei: values.canaryPenaltyWei
+        });
+        emit TermsAdopted(version);
+    }
+
+    /// @inheritdoc IBatches
+    function batchOf(BatchId batchId) external view returns (Batch memory) {
+        Record memory r = _records[batchId];
+        (uint256 accepted, uint256 rejected) = _words(batchId, r);
+        Marks memory marks = _marksOf(batchId, r);
+        return Batch({
+            state: r.state,
+            calibration: r.flags & CALIBRATION_FLAG != 0,
+            contested: r.flags & CONTESTED_FLAG != 0,
+            signed: r.flags & SIGNED_FLAG != 0,
+            round: r.round,
+            terms: r.terms,
+            leafCount: r.state == State.None ? 0 : uint16(_leafCount(r)),
+            clock: r.clock,
+            ballots: r.ballots,
+            committee: r.committee,
+            accepted: accepted,
+            rejected: rejected,
+            appealed: marks.appealed,
+            concluded: marks.concluded,
+            canaries: marks.canaries
+        });
+    }
+
+    /// @inheritdoc IBatches
+    function voteOf(BatchId batchId, uint256 round, uint256 seat)
+        external
+        view
+        returns (bool revealed, uint256 accepts, uint256 rejects)
+    {
+        Record memory r = _records[batchId];
+        if (round != r.round || seat >= SEATS || _ballotOf(r, seat) < ASSENT) return (false, 0, 0);
+        (uint256 withheld, uint256 rejected) = _vote(batchId, r, seat);
+        return (true, _mask(r) ^ withheld, rejected);
+    }
+
+    /// @inheritdoc IVerdicts
+    function verdictOf(BatchId batchId, uint256 leafIndex) external view returns (Verdict verdict, bool isFinal) {
+        Record memory r = _records[batchId];
+        if (r.state == State.None || r.state == State.Void || leafIndex >= _leafCount(r)) return (Verdict.None, false);
+        if (r.state != State.Settled && r.state != State.Final) return (Verdict.Pending, false);
+        Marks memory marks = _marksOf(batchId, r);
+        uint256 bit = 1 << leafIndex;
+        isFinal = marks.appealed & bit == 0 ? r.state == State.Final : marks.concluded & bit != 0;
+        verdict = _verdict(batchId, r, leafIndex);
+    }
+
+    /// @inheritdoc IVerdicts
+    function resultOf(BatchId batchId)
+        external
+        view
+        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
+    {
+        Record memory r = _records[batchId];
+        if (r.state == State.None) return (0, 0, 0, false, false);
+        leafCount = _leafCount(r);
+        settled = r.state == State.Settled || r.state == State.Final;
+        (accepted, rejected) = _words(batchId, r);
+        Marks memory marks = _marksOf(batchId, r);
+        isFinal = r.state == State.Final && marks.appealed == marks.concluded;
+    }
+
+    /// @inheritdoc IBatches
+    function batchIdOf(Header calldata header) external view returns (BatchId) {
+        return Ids.batch(address(this), header);
+    }
+
+    function _requireCaller(address required) internal view {
+        require(msg.sender == required, BatchesUnauthorized(msg.sender));
+    }
+
+    function _inState(BatchId batchId, State required) internal view returns (Record memory r) {
+        r = _records[batchId];
+        require(r.state != State.None, BatchesUnknownBatch(batchId));
+        require(r.state == required, BatchesWrongState(batchId, r.state, required));
+    }
+
+    function _requireCommittee(BatchId batchId, Record memory r, IStaking.Seat[] calldata seats) internal pure {
+        require(_committeeHash(seats) == r.committee, BatchesWrongCommittee(batchId));
+    }
+
+    /// @dev 160 bits suffice: the contract makes the hash, so nobody can look for two committees with the same.
+    function _committeeHash(IStaking.Seat[] memory seats) internal pure returns (uint160) {
+        return uint160(uint256(keccak256(abi.encode(seats))));
+    }
+
+    function _termsOf(Record memory r) internal view returns (Terms storage) {
+        return _terms[r.terms];
+    }
+
+    function _leafCount(Record memory r) internal pure returns (uint256) {
+        return uint256(r.lastLeaf) + 1;
+    }
+
+    function _mask(Record memory r) internal pure returns (uint256) {
+        return Majority.mask(_leafCount(r));
+    }
+
+    function _isCalibration(Record memory r) internal pure returns (bool) {
+        return r.flags & CALIBRATION_FLAG != 0;
+    }
+
+    function _ballotOf(Record memory r, uint256 seat) internal pure returns (uint256) {
+        return (r.ballots >> (2 * seat)) & 3;
+    }
+
+    function _setBallot(Record memory r, uint256 seat, uint256 ballot) internal pure {
+        r.ballots = uint8((r.ballots & ~(3 << (2 * seat))) | (ballot << (2 * seat)));
+    }
+
+    /// @dev How many seats have got at least as far as `ballot`.
+    function _count(Record memory r, uint256 ballot) internal pure returns (uint256 count) {
+        for (uint256 i = 0; i < SEATS; ++i) {
+            if (_ballotOf(r, i) >= ballot) ++count;
+        }
+    }
+
+    /// @dev A revealed vote: leaves that it did not accept, and those of them that it rejected.
+    function _vote(BatchId batchId, Record memory r, uint256 seat)
+        internal
+        view
+        returns (uint256 withheld, uint256 rejected)
+    {
+        if (r.flags & SIGNED_FLAG != 0) return (_withheld[batchId], _rejected[batchId]);
+        if (_ballotOf(r, seat) != DISSENT) return (0, 0);
+        Ballot storage ballot = _ballots[batchId][r.round * SEATS + seat];
+        return (uint256(ballot.word), ballot.rejects);
+    }
+
+    function _marksOf(BatchId batchId, Record memory r) internal view returns (Marks memory marks) {
+        if (r.flags & MARKED_FLAG != 0) marks = _marks[batchId];
+    }
+
+    /// @dev The result as settled. Nothing writes to it after the settlement.
+    function _settledWords(BatchId batchId, Record memory r)
+        internal
+        view
+        returns (uint256 accepted, uint256 rejected)
+    {
+        if (r.state != State.Settled && r.state != State.Final) return (0, 0);
+        return (_mask(r) ^ _withheld[batchId], _rejected[batchId]);
+    }
+
+    /// @dev The result with what appeals have changed.
+    function _words(BatchId batchId, Record memory r) internal view returns (uint256 accepted, uint256 rejected) {
+        (accepted, rejected) = _settledWords(batchId, r);
+        if (r.flags & MARKED_FLAG == 0) return (accepted, rejected);
+        Marks storage marks = _marks[batchId];
+        uint256 concluded = marks.concluded;
+        accepted = (accepted & ~concluded) | marks.accepted;
+        rejected = (rejected & ~concluded) | marks.rejected;
+    }
+
+    function _verdict(BatchId batchId, Record memory r, uint256 leafIndex) internal view returns (Verdict) {
+        (uint256 accepted, uint256 rejected) = _words(batchId, r);
+        if ((accepted >> leafIndex) & 1 == 1) return Verdict.Accepted;
+        return (rejected >> leafIndex) & 1 == 1 ? Verdict.Rejected : Verdict.Inconclusive;
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
+
+/// @title Owner of what governance may change: announces every change, and waits
+/// @notice OpenZeppelin's controller, with a delay that governance may lengthen up to MAX_DELAY_SECONDS but never
+/// shorten below what it was deployed with. It administers itself: there is no other admin.
+contract Timelock is TimelockController {
+    /// @notice Longer, and a mistake could not be corrected in reasonable time.
+    uint256 public constant MAX_DELAY_SECONDS = 30 days;
+
+    /// @notice What users may rely on: no change applies sooner after its announcement.
+    uint256 public immutable FLOOR_SECONDS;
+
+    error TimelockDelayOutOfBounds(uint256 delay, uint256 minimum, uint256 maximum);
+
+    /// @param delaySeconds Zero only suits a development network.
+    /// @param proposers May announce and cancel.
+    /// @param executors May execute after the delay; the zero address stands for anyone.
+    constructor(uint256 delaySeconds, address[] memory proposers, address[] memory executors)
+        TimelockController(delaySeconds, proposers, executors, address(0))
+    {
+        FLOOR_SECONDS = delaySeconds;
+        _requireBounds(delaySeconds, 0);
+    }
+
+    /// @inheritdoc TimelockController
+    function updateDelay(uint256 newDelay) public override {
+        _requireBounds(newDelay, FLOOR_SECONDS);
+        super.updateDelay(newDelay);
+    }
+
+    function _requireBounds(uint256 delay, uint256 minimum) private pure {
+        require(
+            delay >= minimum && delay <= MAX_DELAY_SECONDS, TimelockDelayOutOfBounds(delay, minimum, MAX_DELAY_SECONDS)
+        );
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+/// @title All values that governance may change
+/// @notice Every change makes a new version; old versions stay readable, because what was begun under a version is
+/// judged under it. The owner is a timelock, so a change is announced before it applies. Nothing here reaches stake,
+/// verdicts or reputation.
+interface IParameters {
+    struct Values {
+        uint96 stakePerLeafWei; // locked per leaf, lost per rejected leaf
+        uint96 refundPerLeafWei; // share of it kept for the client, at most half
+        uint80 verifierFeePerLeafWei; // paid by the node at anchor, shared by the seats
+        uint96 seatStakeWei; // locked per seat; covers the largest penalty
+        uint96 wrongVotePenaltyWei;
+        uint96 noRevealPenaltyWei; // at least wrongVotePenaltyWei
+        uint96 noCommitPenaltyWei; // at most wrongVotePenaltyWei
+        uint96 appealBondPerSeatWei; // put up by who appeals, for every seat of the larger committee
+        uint96 appealFeePerSeatWei; // share of it that pays the seat
+        uint96 canaryPenaltyWei; // for accepting an answer that was known to be bad
+        uint32 appealWindowSeconds;
+        uint32 commitSeconds;
+        uint32 revealSeconds;
+        uint8 drawDelayBlocks; // from anchor to the block whose hash draws the committee
+        uint8 maxRounds; // committees that may fail before a batch is void
+        uint96 minNodeStakeWei;
+        uint96 minVerifierStakeWei;
+        uint32 calibrationValiditySeconds;
+        uint32 calibrationAnswerSeconds;
+        uint16 promptsPerChallenge;
+        uint8 seedDelayBlocks; // from a challenge to the block whose hash picks its prompts
+    }
+
+    event ParametersSet(uint8 indexed version, Values values);
+
+    error ParametersZeroAddress();
+    error ParametersUnknownVersion(uint8 version);
+    error ParametersOutOfBounds(string name);
+    error ParametersLifeTooLong(uint256 lifeSeconds, uint256 unbondingSeconds);
+
+    /// @notice Makes `values` the current version. Only the owner. Reverts `ParametersOutOfBounds`, naming the first
+    /// value that is out of bounds, or `ParametersLifeTooLong` if stake could leave before its batch is final.
+    /// @dev Warning: versions are 8 bits. After 255 changes nothing can be changed any more.
+    function set(Values calldata values) external returns (uint8 version);
+
+    /// @notice The values in force for what begins now.
+    function current() external view returns (Values memory);
+
+    /// @notice The values of a version, counted from 1.
+    function valuesOf(uint8 version) external view returns (Values memory);
+
+    /// @notice Number of the current version.
+    function version() external view returns (uint8);
+
+    /// @notice Upper bound of the time from anchor until nothing changes a batch any more: all rounds, then every
+    /// level of appeal with its window and all its rounds, then a reserve for noticing.
+    function maxLifeSeconds(Values memory values) external pure returns (uint256);
+
+    /// @notice How long stake stays slashable after its owner asked for it.
+    function unbondingSeconds() external view returns (uint256);
+}
