@@ -1,130 +1,295 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {Wired} from "./Wired.sol";
 import {ICalibration} from "./interfaces/ICalibration.sol";
 import {ICommittees} from "./interfaces/ICommittees.sol";
+import {IReputation} from "./interfaces/IReputation.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
-import {SumTree} from "./libraries/SumTree.sol";
+import {EpochTree} from "./libraries/EpochTree.sol";
 import {ModelId, Role} from "./types/Types.sol";
 
-/// @title Pools of verifiers and the draw of three
+/// @title Pools of verifiers and the draw of committees
 /// @dev Documented in `ICommittees`.
-contract Committees is ICommittees, Wired {
-    using SumTree for SumTree.Tree;
+contract Committees is ICommittees {
+    using EpochTree for EpochTree.Tree;
+    using EpochTree for EpochTree.Snapshot;
     using SafeCast for uint256;
 
-    uint256 public constant SEATS = 3;
-    uint256 public constant MAX_TRIES = 64;
-    /// @notice Stake that weighs 1. Weights are 64-bit, so stake up to 2^64 of these counts.
-    uint256 public constant WEIGHT_UNIT_WEI = 1e15;
+    uint256 public constant MIN_EPOCH_BLOCKS = 8;
+    uint256 public constant MAX_EPOCH_BLOCKS = 50_000;
+    uint256 public constant MAX_EXCLUDED = 32;
+    uint256 public constant MAX_TRIES_PER_SEAT = 32;
+    uint256 public constant MIX_TRIES_PER_SEAT = 8;
+    /// @notice Stake that weighs 1 with the best reputation.
+    uint256 public constant WEIGHT_UNIT_WEI = 1e18;
+    uint256 public constant MAX_WEIGHT = 1 << 24;
 
-    IStaking private immutable STAKING;
+    uint256 private constant MAX_BPS = 10_000;
+    uint256 private constant NEWCOMER_BPS = 2500;
+    // Whoever is being checked is excluded and may be one of them.
+    uint256 private constant ENOUGH_CALIBRATED = 4;
+    // The EVM knows the hashes of so many blocks before the current one.
+    uint256 private constant KNOWN_BLOCKHASHES = 256;
 
-    ICalibration private _calibration;
-    address private _batches;
-    mapping(ModelId modelId => SumTree.Tree) private _candidates;
-    mapping(ModelId modelId => SumTree.Tree) private _calibrated;
-    mapping(ModelId modelId => mapping(address verifier => bool)) private _nominated;
-
-    constructor(IStaking staking, address wirer) Wired(wirer) {
-        require(address(staking) != address(0), WiredZeroAddress());
-        STAKING = staking;
+    struct Member {
+        address verifier;
+        uint96 classId;
     }
 
-    /// @notice Names who nominates and admits, and who draws. Once.
-    // `_wire` refuses zero.
-    // slither-disable-next-line missing-zero-check
-    function wire(ICalibration calibration, address batches) external {
-        address[] memory counterparts = new address[](2);
-        (counterparts[0], counterparts[1]) = (address(calibration), batches);
-        _wire(counterparts);
-        _calibration = calibration;
-        _batches = batches;
+    struct Membership {
+        uint32 classId; // zero: never nominated (candidates), never admitted (calibrated)
+        uint32 positionPlusOne; // zero: never had weight in this class
+    }
+
+    struct Pool {
+        EpochTree.Tree tree;
+        uint256 positions;
+        mapping(uint256 position => Member) members;
+        mapping(address verifier => Membership) memberships;
+        mapping(address verifier => mapping(uint256 classId => uint256)) positionsPlusOne;
+    }
+
+    IStaking private immutable STAKING;
+    ICalibration private immutable CALIBRATION;
+    IReputation private immutable REPUTATION;
+    uint256 private immutable EPOCH_BLOCKS;
+
+    mapping(ModelId modelId => Pool) private _candidates;
+    mapping(ModelId modelId => Pool) private _calibrated;
+    mapping(bytes32 hardwareClass => uint256 classId) private _classIds;
+    mapping(uint256 classId => bytes32 hardwareClass) private _classes;
+    uint256 private _classCount;
+
+    constructor(IStaking staking, ICalibration calibration, IReputation reputation, uint256 blocks) {
+        require(
+            address(staking) != address(0) && address(calibration) != address(0) && address(reputation) != address(0),
+            CommitteesZeroAddress()
+        );
+        require(
+            blocks >= MIN_EPOCH_BLOCKS && blocks <= MAX_EPOCH_BLOCKS,
+            CommitteesEpochOutOfBounds(blocks, MIN_EPOCH_BLOCKS, MAX_EPOCH_BLOCKS)
+        );
+        STAKING = staking;
+        CALIBRATION = calibration;
+        REPUTATION = reputation;
+        EPOCH_BLOCKS = blocks;
     }
 
     /// @inheritdoc ICommittees
-    function nominate(ModelId modelId, address verifier) external {
-        _requireCaller(address(_calibration));
-        _nominated[modelId][verifier] = true;
-        _setWeights(modelId, verifier);
+    function nominate(ModelId modelId, address verifier, bytes32 hardwareClass) external {
+        require(msg.sender == address(CALIBRATION), CommitteesUnauthorized(msg.sender));
+        _claim(modelId, verifier, false, _classIdOf(hardwareClass));
+        _refresh(modelId, verifier);
     }
 
     /// @inheritdoc ICommittees
     function admit(ModelId modelId, address verifier) external {
-        _requireCaller(address(_calibration));
-        _setWeights(modelId, verifier);
+        require(msg.sender == address(CALIBRATION), CommitteesUnauthorized(msg.sender));
+        uint256 classId = _candidates[modelId].memberships[verifier].classId;
+        require(classId != 0, CommitteesNotNominated(modelId, verifier));
+        _claim(modelId, verifier, true, classId);
+        _refresh(modelId, verifier);
     }
 
     /// @inheritdoc ICommittees
     function refresh(ModelId modelId, address verifier) external {
-        _setWeights(modelId, verifier);
+        _refresh(modelId, verifier);
     }
 
     /// @inheritdoc ICommittees
-    function draw(ModelId modelId, bytes32 seed, address excluded, bool calibration)
-        external
-        returns (address[3] memory verifiers)
-    {
-        _requireCaller(_batches);
-        // Four: whoever is being checked is excluded and may be one of them.
-        bool fromCandidates = calibration && _calibrated[modelId].nonzero < SEATS + 1;
-        SumTree.Tree storage pool = fromCandidates ? _candidates[modelId] : _calibrated[modelId];
-        uint256 eligible = pool.nonzero - (pool.weightOf(excluded) > 0 ? 1 : 0);
-        require(eligible >= SEATS, CommitteesTooFew(eligible, SEATS));
-        uint256 seats = 0;
-        for (uint256 k = 0; k < MAX_TRIES && seats < SEATS; ++k) {
-            uint256 total = pool.total();
-            if (total == 0) break;
-            address picked = pool.pick(uint256(keccak256(abi.encode(seed, k))) % total);
-            if (_weightOf(modelId, picked, !fromCandidates) == 0) {
-                _setWeights(modelId, picked);
-            } else if (picked != excluded && picked != verifiers[0] && picked != verifiers[1]) {
-                verifiers[seats++] = picked;
-            }
-        }
-        require(seats == SEATS, CommitteesTooFew(seats, SEATS));
-    }
-
-    /// @inheritdoc ICommittees
-    function poolOf(ModelId modelId, bool calibrated)
+    function draw(ModelId modelId, bytes32 seed, uint256 epoch, address excluded, uint256 seats, bool calibration)
         external
         view
-        returns (address[] memory verifiers, uint64[] memory weights)
+        returns (address[] memory)
     {
-        SumTree.Tree storage pool = calibrated ? _calibrated[modelId] : _candidates[modelId];
-        verifiers = pool.members;
-        weights = new uint64[](verifiers.length);
-        for (uint256 i = 0; i < verifiers.length; ++i) {
-            weights[i] = pool.weightAt(i);
+        address[] memory one = new address[](1);
+        one[0] = excluded;
+        return _draw(modelId, seed, epoch, one, seats, calibration);
+    }
+
+    /// @inheritdoc ICommittees
+    function drawExcluding(
+        ModelId modelId,
+        bytes32 seed,
+        uint256 epoch,
+        address[] calldata excluded,
+        uint256 seats,
+        bool calibration
+    ) external view returns (address[] memory) {
+        require(excluded.length <= MAX_EXCLUDED, CommitteesTooManyExcluded(excluded.length, MAX_EXCLUDED));
+        return _draw(modelId, seed, epoch, excluded, seats, calibration);
+    }
+
+    /// @inheritdoc ICommittees
+    function poolOf(ModelId modelId, bool calibrated, uint256 epoch, uint256 offset, uint256 limit)
+        external
+        view
+        returns (address[] memory verifiers, uint256[] memory weights, bytes32[] memory hardwareClasses)
+    {
+        Pool storage pool = _poolOf(modelId, calibrated);
+        uint256 size = Math.min(Math.saturatingSub(pool.positions, offset), limit);
+        verifiers = new address[](size);
+        weights = new uint256[](size);
+        hardwareClasses = new bytes32[](size);
+        EpochTree.Snapshot memory snapshot = pool.tree.asOf(epoch);
+        for (uint256 i = 0; i < size; ++i) {
+            Member storage member = pool.members[offset + i];
+            verifiers[i] = member.verifier;
+            weights[i] = pool.tree.weightAt(snapshot, offset + i);
+            hardwareClasses[i] = _classes[member.classId];
         }
     }
 
-    function _setWeights(ModelId modelId, address verifier) private {
-        _setWeight(modelId, verifier, false);
-        _setWeight(modelId, verifier, true);
+    /// @inheritdoc ICommittees
+    function positionsOf(ModelId modelId, bool calibrated) external view returns (uint256) {
+        return _poolOf(modelId, calibrated).positions;
     }
 
-    function _setWeight(ModelId modelId, address verifier, bool calibrated) private {
-        SumTree.Tree storage pool = calibrated ? _calibrated[modelId] : _candidates[modelId];
-        uint64 weight = _weightOf(modelId, verifier, calibrated);
-        if (weight == pool.weightOf(verifier)) return;
-        pool.set(verifier, weight);
-        emit VerifierWeightChanged(modelId, verifier, calibrated, weight);
+    /// @inheritdoc ICommittees
+    function eligible(ModelId modelId, bool calibrated, uint256 epoch) external view returns (uint256) {
+        return _poolOf(modelId, calibrated).tree.asOf(epoch).eligible;
     }
 
-    /// @dev The weight that stake and calibration earn now; zero for who may not be drawn.
-    // A draw tries a bounded number of times.
-    // slither-disable-start calls-loop
-    function _weightOf(ModelId modelId, address verifier, bool calibrated) private view returns (uint64) {
+    /// @inheritdoc ICommittees
+    function epochAt(uint256 blockNumber) external view returns (uint256) {
+        return blockNumber / EPOCH_BLOCKS;
+    }
+
+    /// @inheritdoc ICommittees
+    function epochBlocks() external view returns (uint256) {
+        return EPOCH_BLOCKS;
+    }
+
+    /// @inheritdoc ICommittees
+    function drawWindowBlocks() external view returns (uint256) {
+        return Math.min(EPOCH_BLOCKS, KNOWN_BLOCKHASHES);
+    }
+
+    /// @inheritdoc ICommittees
+    function currentEpoch() public view returns (uint256) {
+        return block.number / EPOCH_BLOCKS;
+    }
+
+    function _draw(
+        ModelId modelId,
+        bytes32 seed,
+        uint256 epoch,
+        address[] memory excluded,
+        uint256 seats,
+        bool calibration
+    ) private view returns (address[] memory verifiers) {
+        require(seats == 3 || seats == 7 || seats == 15, CommitteesBadSeats(seats));
+        // Refuses what is not frozen yet; what is drawn does not depend on it.
+        require(epoch <= currentEpoch(), CommitteesEpochNotFrozen(epoch, currentEpoch()));
+        Pool storage pool = _calibrated[modelId];
+        EpochTree.Snapshot memory snapshot = pool.tree.asOf(epoch);
+        if (calibration && snapshot.eligible < ENOUGH_CALIBRATED) {
+            pool = _candidates[modelId];
+            snapshot = pool.tree.asOf(epoch);
+        }
+        require(snapshot.eligible >= seats, CommitteesTooFew(snapshot.eligible, seats));
+        uint256 total = snapshot.total();
+        verifiers = new address[](seats);
+        uint256[] memory classIds = new uint256[](seats);
+        uint256 drawn = 0;
+        for (uint256 k = 0; k < MAX_TRIES_PER_SEAT * seats; ++k) {
+            uint256 target = uint256(keccak256(abi.encode(seed, k))) % total;
+            Member storage member = pool.members[pool.tree.pick(snapshot, target)];
+            (address verifier, uint256 classId) = (member.verifier, member.classId);
+            if (_contains(excluded, excluded.length, verifier) || _contains(verifiers, drawn, verifier)) continue;
+            if (k < MIX_TRIES_PER_SEAT * seats && _isFull(classIds, drawn, classId, seats)) continue;
+            (verifiers[drawn], classIds[drawn]) = (verifier, classId);
+            if (++drawn == seats) return verifiers;
+        }
+        revert CommitteesTooFew(drawn, seats);
+    }
+
+    /// @dev Gives a verifier its class in a pool. Whoever changes class loses the weight of the old position.
+    function _claim(ModelId modelId, address verifier, bool calibrated, uint256 classId) private {
+        Pool storage pool = _poolOf(modelId, calibrated);
+        Membership memory membership = pool.memberships[verifier];
+        if (membership.classId == classId) return;
+        if (membership.positionPlusOne != 0) {
+            _setWeight(modelId, verifier, calibrated, membership.positionPlusOne - 1, 0);
+        }
+        pool.memberships[verifier] = Membership({
+            classId: classId.toUint32(),
+            positionPlusOne: pool.positionsPlusOne[verifier][classId].toUint32()
+        });
+    }
+
+    function _refresh(ModelId modelId, address verifier) private {
+        uint256 weight = _weightOf(modelId, verifier);
+        bool isCalibrated = weight > 0 && CALIBRATION.isCalibrated(verifier, Role.Verifier, modelId);
+        _update(modelId, verifier, false, weight);
+        _update(modelId, verifier, true, isCalibrated ? weight : 0);
+    }
+
+    /// @dev Hands out a position only to who has weight.
+    function _update(ModelId modelId, address verifier, bool calibrated, uint256 weight) private {
+        Pool storage pool = _poolOf(modelId, calibrated);
+        Membership memory membership = pool.memberships[verifier];
+        if (membership.classId == 0 || (membership.positionPlusOne == 0 && weight == 0)) return;
+        if (membership.positionPlusOne == 0) {
+            pool.members[pool.positions] = Member({verifier: verifier, classId: membership.classId});
+            membership.positionPlusOne = (++pool.positions).toUint32();
+            pool.positionsPlusOne[verifier][membership.classId] = membership.positionPlusOne;
+            pool.memberships[verifier] = membership;
+        }
+        _setWeight(modelId, verifier, calibrated, membership.positionPlusOne - 1, weight);
+    }
+
+    function _setWeight(ModelId modelId, address verifier, bool calibrated, uint256 position, uint256 weight) private {
+        Pool storage pool = _poolOf(modelId, calibrated);
+        uint256 epoch = currentEpoch();
+        (uint256 before, uint256 counts) = pool.tree.set(position, weight, epoch);
+        if (before == counts) return;
+        bytes32 hardwareClass = _classes[pool.members[position].classId];
+        emit VerifierWeightChanged(modelId, verifier, calibrated, position, hardwareClass, counts, epoch + 1);
+    }
+
+    /// @dev An id for each class ever claimed, from one on: it shares a storage word with the member's address.
+    function _classIdOf(bytes32 hardwareClass) private returns (uint256 classId) {
+        classId = _classIds[hardwareClass];
+        if (classId != 0) return classId;
+        classId = ++_classCount;
+        _classIds[hardwareClass] = classId;
+        _classes[classId] = hardwareClass;
+    }
+
+    /// @dev The weight that stake and reputation earn now, rounded down; zero below the minimum stake.
+    function _weightOf(ModelId modelId, address verifier) private view returns (uint256) {
         uint256 active = STAKING.stakeOf(verifier).active;
-        if (active < _calibration.minStakeOf(Role.Verifier)) return 0;
-        bool eligible = calibrated
-            ? _calibration.isCalibrated(verifier, Role.Verifier, modelId)
-            : _nominated[modelId][verifier];
-        return eligible ? (active / WEIGHT_UNIT_WEI).toUint64() : 0;
+        if (active < CALIBRATION.minStakeOf(Role.Verifier)) return 0;
+        uint256 score = Math.min(REPUTATION.scoreBps(verifier, Role.Verifier, modelId), MAX_BPS);
+        uint256 factor = NEWCOMER_BPS + ((MAX_BPS - NEWCOMER_BPS) * score) / MAX_BPS;
+        return Math.min((active * factor) / (WEIGHT_UNIT_WEI * MAX_BPS), MAX_WEIGHT);
     }
-    // slither-disable-end calls-loop
+
+    function _poolOf(ModelId modelId, bool calibrated) private view returns (Pool storage) {
+        return calibrated ? _calibrated[modelId] : _candidates[modelId];
+    }
+
+    function _contains(address[] memory list, uint256 size, address account) private pure returns (bool) {
+        for (uint256 i = 0; i < size; ++i) {
+            if (list[i] == account) return true;
+        }
+        return false;
+    }
+
+    /// @dev Whether a class holds ceil(2/3) of the seats.
+    function _isFull(uint256[] memory classIds, uint256 drawn, uint256 classId, uint256 seats)
+        private
+        pure
+        returns (bool)
+    {
+        uint256 held = 0;
+        for (uint256 i = 0; i < drawn; ++i) {
+            if (classIds[i] == classId) ++held;
+        }
+        return held >= Math.ceilDiv(2 * seats, 3);
+    }
 }

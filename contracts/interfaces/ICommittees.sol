@@ -3,35 +3,109 @@ pragma solidity 0.8.37;
 
 import {ModelId} from "../types/Types.sol";
 
-/// @title Pools of verifiers and the draw of three
+/// @title Pools of verifiers and the draw of committees
 /// @notice Two pools a model: candidates (staked, asked for calibration) and calibrated verifiers. Batches are drawn
 /// from the calibrated. While fewer than four are calibrated, calibration batches, and only these, are drawn from
 /// the candidates, who so check one another.
+///
+/// Weights are frozen by epoch, `epochBlocks` blocks each: a change made in epoch e counts from epoch e + 1 on. A draw
+/// is asked for the epoch of its seed's block. Whatever could have been done with knowledge of that block's hash
+/// counts later, so nobody can move a draw: not with stake, not with calibration, not by waiting.
+///
+/// A pool's member is an address with its hardware class, at a position that it keeps for good. A member that leaves
+/// weighs nothing and takes the same position when it comes back, so positions, and with them the depth of the sum
+/// tree, are bounded by the number of members that ever had weight. A verifier has weight in one class at a time.
 interface ICommittees {
-    event VerifierWeightChanged(ModelId indexed modelId, address indexed verifier, bool calibrated, uint256 weight);
+    /// @notice A pool's member. `position` in events and the order of `poolOf` decide which ranges of a draw it owns.
+    /// @param position In the pool.
+    /// @param weight What counts from epoch `fromEpoch` on, until the next such event of the same position.
+    event VerifierWeightChanged(
+        ModelId indexed modelId,
+        address indexed verifier,
+        bool calibrated,
+        uint256 position,
+        bytes32 hardwareClass,
+        uint256 weight,
+        uint256 fromEpoch
+    );
 
+    error CommitteesZeroAddress();
+    error CommitteesEpochOutOfBounds(uint256 blocks, uint256 minimum, uint256 maximum);
+    error CommitteesUnauthorized(address caller);
+    error CommitteesNotNominated(ModelId modelId, address verifier);
+    error CommitteesEpochNotFrozen(uint256 epoch, uint256 current);
+    error CommitteesBadSeats(uint256 seats);
+    error CommitteesTooManyExcluded(uint256 excluded, uint256 maximum);
     error CommitteesTooFew(uint256 eligible, uint256 required);
 
-    /// @notice Puts a staked verifier into the model's candidates. Only `Calibration`.
-    function nominate(ModelId modelId, address verifier) external;
+    /// @notice Puts a staked verifier into the model's candidates with the hardware class that it claims. A candidate
+    /// that claims another class moves to another position. Only `Calibration`.
+    function nominate(ModelId modelId, address verifier, bytes32 hardwareClass) external;
 
-    /// @notice Puts a verifier into the model's calibrated pool. Only `Calibration`.
+    /// @notice Puts a verifier into the model's calibrated pool, with the class of its latest nomination.
+    /// Only `Calibration`.
     function admit(ModelId modelId, address verifier) external;
 
-    /// @notice Sets a verifier's weights from its stake and calibration as they are now. Anyone may call;
-    /// `Batches` does after every slash.
+    /// @notice Queues a verifier's weights, from its stake, reputation and calibration as they are now, for the next
+    /// epoch. Anyone may call; `Batches` does after every slash.
+    /// @dev Active stake in whole tokens x (25 % + 75 % x reputation score), rounded down; zero below the verifiers'
+    /// minimum stake or, in the calibrated pool, without valid calibration. Linear in stake, so splitting it over
+    /// several addresses gains nothing. One weight is at most MAX_WEIGHT, all of a pool's at most 2^30 - 1: in a full
+    /// pool the weight set last is lowered to what is left. Neither ever reverts, so nobody's size can block others.
     function refresh(ModelId modelId, address verifier) external;
 
-    /// @notice Draws three distinct verifiers other than `excluded`, weighted by stake. Only `Batches`.
-    /// The k-th try picks position uint256(keccak256(abi.encode(seed, k))) % totalWeight of the pool's sum tree;
-    /// a try that hits `excluded`, a verifier already drawn or one whose calibration or stake lapsed moves on to k + 1.
-    function draw(ModelId modelId, bytes32 seed, address excluded, bool calibration)
-        external
-        returns (address[3] memory verifiers);
+    /// @notice Draws `seats` (3, 7 or 15) distinct verifiers other than `excluded`. Depends on nothing but the epoch's
+    /// frozen weights, the seed and the arguments.
+    ///
+    /// The k-th try, k = 0, 1, ..., takes the first position whose cumulative weight exceeds
+    /// uint256(keccak256(abi.encode(seed, k))) % totalWeight. It is skipped if it hits `excluded`, somebody already
+    /// drawn or, while k < 8 * seats, somebody whose hardware class already holds ceil(2 * seats / 3) seats. Reverts
+    /// after 32 * seats tries.
+    /// @dev Warning: ask for an epoch within `drawWindowBlocks` of a block in it. Later it may be forgotten, which
+    /// reverts.
+    /// @param epoch `epochAt` the block whose hash made the seed.
+    /// @param calibration Whether a calibration batch is drawn for, which may fall back on candidates.
+    function draw(
+        ModelId modelId,
+        bytes32 seed,
+        uint256 epoch,
+        address excluded,
+        uint256 seats,
+        bool calibration
+    ) external view returns (address[] memory verifiers);
 
-    /// @notice Members and weights of a pool in tree order, for reproducing a draw off-chain.
-    function poolOf(ModelId modelId, bool calibrated)
+    /// @notice Like `draw`, without any of `excluded` (at most 32): an appeal excludes the node and who judged before.
+    function drawExcluding(
+        ModelId modelId,
+        bytes32 seed,
+        uint256 epoch,
+        address[] calldata excluded,
+        uint256 seats,
+        bool calibration
+    ) external view returns (address[] memory verifiers);
+
+    /// @notice A pool's members from position `offset` on, at most `limit` of them, with their weights in `epoch`: all
+    /// that is needed to repeat a draw. `epoch` may be the next one, whose weights are pending.
+    function poolOf(ModelId modelId, bool calibrated, uint256 epoch, uint256 offset, uint256 limit)
         external
         view
-        returns (address[] memory verifiers, uint64[] memory weights);
+        returns (address[] memory verifiers, uint256[] memory weights, bytes32[] memory hardwareClasses);
+
+    /// @notice How many positions the pool has handed out.
+    function positionsOf(ModelId modelId, bool calibrated) external view returns (uint256);
+
+    /// @notice How many of the pool's members have weight in `epoch`.
+    function eligible(ModelId modelId, bool calibrated, uint256 epoch) external view returns (uint256);
+
+    /// @notice A block's epoch: its number / `epochBlocks`, rounded down.
+    function epochAt(uint256 blockNumber) external view returns (uint256);
+
+    /// @notice The epoch that it is now: the newest from which may be drawn.
+    function currentEpoch() external view returns (uint256);
+
+    function epochBlocks() external view returns (uint256);
+
+    /// @notice Blocks after its seed's block within which a committee must be drawn: as long as the block's hash is
+    /// known and its epoch is the current one or the one before.
+    function drawWindowBlocks() external view returns (uint256);
 }

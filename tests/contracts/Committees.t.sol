@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Committees} from "../../contracts/Committees.sol";
+import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
+import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
+import {IReputation} from "../../contracts/interfaces/IReputation.sol";
+import {IStaking} from "../../contracts/interfaces/IStaking.sol";
+import {EpochTree} from "../../contracts/libraries/EpochTree.sol";
+import {ModelId, Role} from "../../contracts/types/Types.sol";
+import {Check, vm} from "./Vm.sol";
+
+/// @notice What Committees asks of stake, calibration and reputation, set by hand to any value.
+contract Standing {
+    uint256 private constant MIN_STAKE_WEI = 200 ether;
+
+    mapping(address operator => IStaking.Stake) private _stakes;
+    mapping(address operator => bool) private _calibrated;
+    mapping(address operator => uint256) private _scores;
+
+    function set(address operator, uint256 activeWei, bool calibrated, uint256 scoreBps_) external {
+        _stakes[operator].active = uint128(activeWei);
+        _calibrated[operator] = calibrated;
+        _scores[operator] = scoreBps_;
+    }
+
+    function stakeOf(address operator) external view returns (IStaking.Stake memory) {
+        return _stakes[operator];
+    }
+
+    function isCalibrated(address operator, Role role, ModelId) external view returns (bool) {
+        return role == Role.Verifier && _calibrated[operator];
+    }
+
+    function minStakeOf(Role role) external pure returns (uint256) {
+        return role == Role.Verifier ? MIN_STAKE_WEI : type(uint256).max;
+    }
+
+    function scoreBps(address operator, Role role, ModelId) external view returns (uint256) {
+        return role == Role.Verifier ? _scores[operator] : 0;
+    }
+}
+
+abstract contract CommitteesWorld {
+    uint256 internal constant EPOCH_BLOCKS = 100;
+    uint256 internal constant STAKE = 1000 ether;
+    ModelId internal constant MODEL = ModelId.wrap(keccak256("model"));
+    bytes32 internal constant CPU = "cpu-bf16";
+    bytes32 internal constant GPU = "cuda-bf16";
+    address internal constant NODE = address(0xA0);
+
+    Standing internal standing;
+    Committees internal committees;
+    uint256 internal epoch = 10;
+
+    function setUp() public virtual {
+        vm.roll(epoch * EPOCH_BLOCKS);
+        standing = new Standing();
+        committees = new Committees(
+            IStaking(address(standing)), ICalibration(address(standing)), IReputation(address(standing)), EPOCH_BLOCKS
+        );
+    }
+
+    function _nextEpoch() internal {
+        vm.roll(++epoch * EPOCH_BLOCKS);
+    }
+
+    function _verifier(uint256 i) internal pure returns (address) {
+        return address(uint160(0xB00 + i));
+    }
+
+    function _join(uint256 i, bytes32 hardwareClass) internal {
+        standing.set(_verifier(i), STAKE, true, 10_000);
+        _nominate(i, hardwareClass);
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(i));
+    }
+
+    function _joinMany(uint256 count, bytes32 hardwareClass) internal {
+        for (uint256 i = 0; i < count; ++i) {
+            _join(i, hardwareClass);
+        }
+        _nextEpoch();
+    }
+
+    function _nominate(uint256 i, bytes32 hardwareClass) internal {
+        vm.prank(address(standing));
+        committees.nominate(MODEL, _verifier(i), hardwareClass);
+    }
+
+    function _draw(bytes32 seed, uint256 seats) internal view returns (address[] memory) {
+        return committees.draw(MODEL, seed, epoch, NODE, seats, false);
+    }
+
+    function _weight(uint256 position, bool calibrated, uint256 inEpoch) internal view returns (uint256) {
+        (, uint256[] memory weights,) = committees.poolOf(MODEL, calibrated, inEpoch, position, 1);
+        return weights.length == 0 ? 0 : weights[0];
+    }
+
+    function _distinct(address[] memory verifiers) internal pure {
+        for (uint256 i = 0; i < verifiers.length; ++i) {
+            Check.yes(verifiers[i] != address(0), "seat is taken");
+            for (uint256 j = 0; j < i; ++j) {
+                Check.yes(verifiers[i] != verifiers[j], "distinct");
+            }
+        }
+    }
+}
+
+contract CommitteesDrawTest is CommitteesWorld {
+    function testFuzz_nothingDoneAfterTheSeedMovesADraw(bytes32 seed, uint256 random) external {
+        _joinMany(12, CPU);
+        address[] memory before = _draw(seed, 3);
+        bytes32 seven = keccak256(abi.encode(_draw(seed, 7)));
+        // The seed is known. Everybody changes what it can, newcomers join, an epoch passes, and it goes on.
+        for (uint256 i = 0; i < 12; ++i) {
+            random = uint256(keccak256(abi.encode(random)));
+            standing.set(_verifier(i), (random >> 8) % (10 * STAKE), random % 2 == 0, random % 10_000);
+            committees.refresh(MODEL, _verifier(i));
+        }
+        _join(12, GPU);
+        vm.roll(block.number + committees.drawWindowBlocks());
+        for (uint256 i = 13; i < 20; ++i) {
+            _join(i, GPU);
+        }
+        _nominate(0, GPU);
+        Check.eq(keccak256(abi.encode(_draw(seed, 3))), keccak256(abi.encode(before)), "three");
+        Check.eq(keccak256(abi.encode(_draw(seed, 7))), seven, "seven");
+    }
+
+    function testAColluderThatUnbondsIsStillDrawn() external {
+        _joinMany(4, CPU);
+        address[] memory before = _draw("seed", 3);
+        standing.set(before[0], 0, false, 0);
+        committees.refresh(MODEL, before[0]);
+        Check.eq(_draw("seed", 3)[0], before[0], "it cannot make room for somebody else");
+        _nextEpoch();
+        for (uint256 i = 0; i < 20; ++i) {
+            address[] memory drawn = _draw(keccak256(abi.encode(i)), 3);
+            Check.yes(drawn[0] != before[0] && drawn[1] != before[0] && drawn[2] != before[0], "gone an epoch later");
+        }
+    }
+
+    function testFuzz_seatsAreDistinctAndNotExcluded(bytes32 seed) external {
+        for (uint256 i = 0; i < 40; ++i) {
+            _join(i, i % 2 == 0 ? CPU : GPU);
+        }
+        _nextEpoch();
+        _distinct(_draw(seed, 3));
+        _distinct(_draw(seed, 7));
+        _distinct(_draw(seed, 15));
+        // An appeal excludes who judged before.
+        address[] memory three = _draw(seed, 3);
+        address[] memory excluded = new address[](4);
+        (excluded[0], excluded[1], excluded[2], excluded[3]) = (three[0], three[1], three[2], NODE);
+        address[] memory seven = committees.drawExcluding(MODEL, seed, epoch, excluded, 7, false);
+        _distinct(seven);
+        for (uint256 i = 0; i < 7; ++i) {
+            for (uint256 j = 0; j < 4; ++j) {
+                Check.yes(seven[i] != excluded[j], "judged before");
+            }
+        }
+        address[] memory others = committees.draw(MODEL, seed, epoch, three[0], 3, false);
+        Check.yes(others[0] != three[0] && others[1] != three[0] && others[2] != three[0], "one excluded");
+    }
+
+    function testClassesAreMixed() external {
+        for (uint256 i = 0; i < 30; ++i) {
+            _join(i, CPU);
+        }
+        for (uint256 i = 30; i < 40; ++i) {
+            _join(i, GPU);
+        }
+        _nextEpoch();
+        for (uint256 i = 0; i < 40; ++i) {
+            bytes32 seed = keccak256(abi.encode(i));
+            Check.yes(_ofCpu(_draw(seed, 3)) <= 2, "two of three");
+            Check.yes(_ofCpu(_draw(seed, 7)) <= 5, "five of seven");
+            Check.yes(_ofCpu(_draw(seed, 15)) <= 10, "ten of fifteen");
+        }
+    }
+
+    function testAPoolOfOneClassFillsItsCommittees() external {
+        _joinMany(15, CPU);
+        for (uint256 i = 0; i < 10; ++i) {
+            bytes32 seed = keccak256(abi.encode(i));
+            _distinct(_draw(seed, 3));
+            _distinct(_draw(seed, 15));
+        }
+    }
+
+    function testTooFewIsSaid() external {
+        _joinMany(3, CPU);
+        _distinct(_draw("seed", 3));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 2, 3));
+        committees.draw(MODEL, "seed", epoch, _verifier(1), 3, false);
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 3, 7));
+        committees.draw(MODEL, "seed", epoch, NODE, 7, false);
+    }
+
+    function testBadArgumentsAreRefused() external {
+        _joinMany(4, CPU);
+        for (uint256 seats = 0; seats < 20; ++seats) {
+            if (seats == 3 || seats == 7 || seats == 15) continue;
+            vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesBadSeats.selector, seats));
+            committees.draw(MODEL, "seed", epoch, NODE, seats, false);
+        }
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochNotFrozen.selector, epoch + 1, epoch));
+        committees.draw(MODEL, "seed", epoch + 1, NODE, 3, false);
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooManyExcluded.selector, 33, 32));
+        committees.drawExcluding(MODEL, "seed", epoch, new address[](33), 3, false);
+    }
+
+    function testCandidatesCheckOneAnotherWhileFewerThanFourAreCalibrated() external {
+        for (uint256 i = 0; i < 4; ++i) {
+            standing.set(_verifier(i), STAKE, false, 0);
+            _nominate(i, CPU);
+        }
+        _nextEpoch();
+        _distinct(committees.draw(MODEL, "seed", epoch, _verifier(0), 3, true));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 0, 3));
+        committees.draw(MODEL, "seed", epoch, _verifier(0), 3, false);
+
+        for (uint256 i = 4; i < 8; ++i) {
+            _join(i, CPU);
+        }
+        // That four are calibrated counts from the next epoch on, for the choice of the pool, too.
+        bytes32 drawn = keccak256(abi.encode(committees.draw(MODEL, "seed", epoch, _verifier(0), 3, true)));
+        _nextEpoch();
+        Check.eq(
+            keccak256(abi.encode(committees.draw(MODEL, "seed", epoch - 1, _verifier(0), 3, true))), drawn, "as before"
+        );
+        for (uint256 i = 0; i < 20; ++i) {
+            address[] memory verifiers = committees.draw(MODEL, keccak256(abi.encode(i)), epoch, NODE, 3, true);
+            for (uint256 j = 0; j < 3; ++j) {
+                Check.yes(uint160(verifiers[j]) >= uint160(_verifier(4)), "calibrated only");
+            }
+        }
+    }
+
+    function testFuzz_aDrawOfTheLastEpochSurvivesGrowth(bytes32 seed) external {
+        _joinMany(7, CPU);
+        bytes32 before = keccak256(abi.encode(_draw(seed, 3)));
+        for (uint256 i = 7; i < 60; ++i) {
+            _join(i, GPU);
+        }
+        _nextEpoch();
+        Check.eq(committees.eligible(MODEL, true, epoch), 60, "three levels now");
+        Check.eq(
+            keccak256(abi.encode(committees.draw(MODEL, seed, epoch - 1, NODE, 3, false))), before, "as before growth"
+        );
+    }
+
+    function testAForgottenEpochIsRefused() external {
+        _joinMany(4, CPU);
+        uint256 old = epoch;
+        for (uint256 i = 0; i < 3; ++i) {
+            standing.set(_verifier(0), STAKE + i * 1 ether + 1 ether, true, 10_000);
+            committees.refresh(MODEL, _verifier(0));
+            _nextEpoch();
+        }
+        vm.expectRevert(abi.encodeWithSelector(EpochTree.EpochTreeForgotten.selector, old));
+        committees.draw(MODEL, "seed", old, NODE, 3, false);
+    }
+
+    function _ofCpu(address[] memory verifiers) private pure returns (uint256 count) {
+        for (uint256 i = 0; i < verifiers.length; ++i) {
+            if (uint160(verifiers[i]) < uint160(_verifier(30))) ++count;
+        }
+    }
+}
+
+contract CommitteesWeightTest is CommitteesWorld {
+    function testWeightIsStakeTimesReputation() external {
+        uint256[4] memory scores = [uint256(0), 5000, 10_000, 20_000];
+        uint256[4] memory weights = [uint256(250), 625, 1000, 1000];
+        for (uint256 i = 0; i < 4; ++i) {
+            standing.set(_verifier(i), STAKE, false, scores[i]);
+            _nominate(i, CPU);
+            Check.eq(_weight(i, false, epoch), 0, "not yet");
+            Check.eq(_weight(i, false, epoch + 1), weights[i], "pending");
+        }
+        _nextEpoch();
+        Check.eq(_weight(1, false, epoch), 625, "counts");
+    }
+
+    function testFuzz_splittingStakeGainsNothing(uint256 stakeWei, uint256 partWei, uint256 scoreBps) external {
+        stakeWei = 400 ether + stakeWei % 1e25;
+        partWei = 200 ether + partWei % (stakeWei - 399 ether);
+        scoreBps %= 10_001;
+        standing.set(_verifier(0), stakeWei, false, scoreBps);
+        standing.set(_verifier(1), partWei, false, scoreBps);
+        standing.set(_verifier(2), stakeWei - partWei, false, scoreBps);
+        for (uint256 i = 0; i < 3; ++i) {
+            _nominate(i, CPU);
+        }
+        uint256 parts = _weight(1, false, epoch + 1) + _weight(2, false, epoch + 1);
+        Check.yes(parts <= _weight(0, false, epoch + 1), "two halves weigh no more than the whole");
+    }
+
+    function testNoWeightBelowTheMinimumStakeOrWithoutCalibration() external {
+        standing.set(_verifier(0), 200 ether - 1, true, 10_000);
+        _nominate(0, CPU);
+        Check.eq(committees.positionsOf(MODEL, false), 0, "no position without weight");
+        standing.set(_verifier(0), 200 ether, false, 10_000);
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(0));
+        Check.eq(_weight(0, false, epoch + 1), 200, "candidate");
+        Check.eq(_weight(0, true, epoch + 1), 0, "not calibrated");
+        standing.set(_verifier(0), 200 ether, true, 10_000);
+        committees.refresh(MODEL, _verifier(0));
+        Check.eq(_weight(0, true, epoch + 1), 200, "calibrated");
+        standing.set(_verifier(0), 199 ether, true, 10_000);
+        committees.refresh(MODEL, _verifier(0));
+        Check.eq(_weight(0, true, epoch + 1) + _weight(0, false, epoch + 1), 0, "slashed below the minimum");
+    }
+
+    function testHugeStakesAreClampedAndBlockNobody() external {
+        // 63 clamped weights leave less than one more.
+        for (uint256 i = 0; i < 64; ++i) {
+            standing.set(_verifier(i), type(uint128).max, false, 10_000);
+            _nominate(i, CPU);
+        }
+        Check.eq(_weight(0, false, epoch + 1), committees.MAX_WEIGHT(), "clamped");
+        Check.eq(_weight(63, false, epoch + 1), committees.MAX_WEIGHT() - 1, "lowered to what is left");
+        standing.set(_verifier(64), STAKE, false, 10_000);
+        _nominate(64, CPU);
+        Check.eq(_weight(64, false, epoch + 1), 0, "no room");
+        standing.set(_verifier(0), STAKE, false, 10_000);
+        committees.refresh(MODEL, _verifier(0));
+        committees.refresh(MODEL, _verifier(64));
+        Check.eq(_weight(64, false, epoch + 1), 1000, "room again");
+        _nextEpoch();
+        Check.eq(committees.draw(MODEL, "seed", epoch, NODE, 15, true).length, 15, "drawn from a full pool");
+    }
+
+    function testWhoComesBackTakesItsOldPosition() external {
+        _joinMany(3, CPU);
+        standing.set(_verifier(0), 0, true, 10_000);
+        committees.refresh(MODEL, _verifier(0));
+        _nextEpoch();
+        Check.eq(committees.eligible(MODEL, true, epoch), 2, "left");
+        _join(0, CPU);
+        Check.eq(committees.positionsOf(MODEL, true), 3, "positions");
+        Check.eq(_weight(0, true, epoch + 1), 1000, "back");
+    }
+
+    function testAClassChangeMovesTheWeight() external {
+        _joinMany(2, CPU);
+        _nominate(0, GPU);
+        // The calibrated pool keeps the class that was calibrated.
+        Check.eq(_weight(0, true, epoch + 1), 1000, "calibrated as before");
+        Check.eq(_weight(0, false, epoch + 1), 0, "old class");
+        Check.eq(_weight(2, false, epoch + 1), 1000, "new class");
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(0));
+        Check.eq(_weight(0, true, epoch + 1), 0, "old class, calibrated");
+        Check.eq(_weight(2, true, epoch + 1), 1000, "new class, calibrated");
+        Check.eq(committees.eligible(MODEL, true, epoch + 1), 2, "one weight a verifier");
+        // Back again: both positions exist already.
+        _join(0, CPU);
+        Check.eq(committees.positionsOf(MODEL, true), 3, "positions");
+        Check.eq(_weight(0, true, epoch + 1), 1000, "first position");
+        (address[] memory verifiers, uint256[] memory weights, bytes32[] memory classes) =
+            committees.poolOf(MODEL, true, epoch + 1, 1, 10);
+        Check.eq(verifiers.length, 2, "page");
+        Check.eq(verifiers[1], _verifier(0), "same address");
+        Check.eq(weights[1], 0, "without weight");
+        Check.eq(classes[1], GPU, "class");
+        Check.eq(classes[0], CPU, "class of another");
+    }
+
+    function testFuzz_pagesCoverThePool(uint256 offset, uint256 limit) external {
+        _joinMany(9, CPU);
+        (address[] memory verifiers,,) = committees.poolOf(MODEL, true, epoch, offset, limit);
+        uint256 left = offset >= 9 ? 0 : 9 - offset;
+        Check.eq(verifiers.length, limit < left ? limit : left, "length");
+        (verifiers,,) = committees.poolOf(MODEL, true, epoch, offset % 9, 1);
+        Check.eq(verifiers[0], _verifier(offset % 9), "position order");
+    }
+
+    function testOnlyCalibrationNominatesAndAdmits() external {
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesUnauthorized.selector, address(this)));
+        committees.nominate(MODEL, NODE, CPU);
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesUnauthorized.selector, address(this)));
+        committees.admit(MODEL, NODE);
+        vm.prank(address(standing));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesNotNominated.selector, MODEL, NODE));
+        committees.admit(MODEL, NODE);
+    }
+
+    function testRefreshingAStrangerDoesNothing() external {
+        standing.set(NODE, STAKE, true, 10_000);
+        committees.refresh(MODEL, NODE);
+        Check.eq(committees.positionsOf(MODEL, true) + committees.positionsOf(MODEL, false), 0, "no position");
+    }
+
+    function testEpochsAndTheirBounds() external {
+        Check.eq(committees.epochAt(1099), 10, "rounded down");
+        Check.eq(committees.currentEpoch(), 10, "now");
+        Check.eq(committees.epochBlocks(), 100, "blocks");
+        Check.eq(committees.drawWindowBlocks(), 100, "an epoch");
+        Check.eq(_deploy(50_000).drawWindowBlocks(), 256, "as long as hashes are known");
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutOfBounds.selector, 7, 8, 50_000));
+        _deploy(7);
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutOfBounds.selector, 50_001, 8, 50_000));
+        _deploy(50_001);
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesZeroAddress.selector));
+        new Committees(IStaking(address(0)), ICalibration(address(standing)), IReputation(address(standing)), 100);
+    }
+
+    function _deploy(uint256 blocks) private returns (Committees) {
+        return new Committees(
+            IStaking(address(standing)), ICalibration(address(standing)), IReputation(address(standing)), blocks
+        );
+    }
+}
