@@ -415,3 +415,67 @@ contract CommitteesWeightTest is CommitteesWorld {
         );
     }
 }
+
+/// @notice Repeats the draws that Python wrote into tests/vectors/protocol.json.
+contract CommitteesVectorsTest is CommitteesWorld {
+    string private _json;
+
+    function setUp() public override {
+        super.setUp();
+        _json = vm.readFile("tests/vectors/protocol.json");
+    }
+
+    function testDrawsAreThoseOfPython() external {
+        _buildPool();
+        bytes32[] memory seeds = vm.parseJsonBytes32Array(_json, ".committee_seed");
+        bytes32[] memory seats = vm.parseJsonBytes32Array(_json, ".committee_seats");
+        bytes32[] memory counts = vm.parseJsonBytes32Array(_json, ".committee_excludedCount");
+        address[] memory expected = vm.parseJsonAddressArray(_json, ".committee_drawn");
+        address[] memory all = vm.parseJsonAddressArray(_json, ".committee_excluded");
+        Check.yes(seeds.length > 0, "there are cases");
+        uint256 next = 0;
+        for (uint256 i = 0; i < seeds.length; ++i) {
+            address[] memory excluded = new address[](uint256(counts[i]));
+            for (uint256 j = 0; j < excluded.length; ++j) {
+                excluded[j] = all[j];
+            }
+            address[] memory drawn =
+                committees.drawExcluding(MODEL, seeds[i], epoch, excluded, uint256(seats[i]), false);
+            if (excluded.length == 1) {
+                address[] memory same =
+                    committees.draw(MODEL, seeds[i], epoch, excluded[0], uint256(seats[i]), false);
+                Check.eq(keccak256(abi.encode(drawn)), keccak256(abi.encode(same)), "both ways to exclude one");
+            }
+            for (uint256 j = 0; j < drawn.length; ++j) {
+                Check.eq(drawn[j], expected[next++], "seat");
+            }
+        }
+        Check.eq(next, expected.length, "all seats compared");
+    }
+
+    function _buildPool() private {
+        address[] memory members = vm.parseJsonAddressArray(_json, ".committee_address");
+        bytes32[] memory weights = vm.parseJsonBytes32Array(_json, ".committee_weight");
+        bytes32[] memory classes = vm.parseJsonBytes32Array(_json, ".committee_class");
+        for (uint256 i = 0; i < members.length; ++i) {
+            // A position is handed out only to who has weight: a row without it joined once.
+            uint256 weight = weights[i] == 0 ? 200 : uint256(weights[i]);
+            standing.set(members[i], weight * 1 ether, true, 10_000);
+            vm.startPrank(address(standing));
+            committees.nominate(MODEL, members[i], classes[i]);
+            committees.admit(MODEL, members[i]);
+            vm.stopPrank();
+        }
+        standing.set(members[3], 0, true, 10_000);
+        committees.refresh(MODEL, members[3]);
+        _nextEpoch();
+        (address[] memory verifiers, uint256[] memory inEpoch, bytes32[] memory claimed) =
+            committees.poolOf(MODEL, true, epoch, 0, members.length);
+        Check.eq(committees.positionsOf(MODEL, true), members.length, "positions");
+        for (uint256 i = 0; i < members.length; ++i) {
+            Check.eq(verifiers[i], members[i], "member");
+            Check.eq(inEpoch[i], uint256(weights[i]), "weight");
+            Check.eq(claimed[i], classes[i], "class");
+        }
+    }
+}

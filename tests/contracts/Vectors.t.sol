@@ -78,6 +78,19 @@ contract VectorsTest {
         }
     }
 
+    function testMajoritiesOfMany() external view {
+        bytes32[] memory words = _words(".majority_words");
+        bytes32[] memory expected = _words(".majority_of");
+        Check.eq(expected.length, 8, "one to fifteen words");
+        for (uint256 i = 0; i < expected.length; ++i) {
+            uint256[] memory first = new uint256[](2 * i + 1);
+            for (uint256 j = 0; j < first.length; ++j) {
+                first[j] = uint256(words[j]);
+            }
+            Check.eq(Majority.ofMany(first), uint256(expected[i]), "majority of many");
+        }
+    }
+
     function testModelIdsAndVouchers() external view {
         string[] memory names = vm.parseJsonStringArray(_json, ".model_name");
         for (uint256 i = 0; i < _cases; ++i) {

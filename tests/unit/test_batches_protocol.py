@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from trine.errors import InvalidInput
 from trine.protocol import merkle
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
-from trine.protocol.committee import draw, pick
 from trine.protocol.inputs import chat_input, parse_input, text_input
 from trine.protocol.votes import Vote, commitment, contradicts, majority, settle
 
@@ -45,20 +44,45 @@ def test_impossible_trees_are_refused(leaves):
         merkle.root(leaves)
 
 
-@given(votes, votes, votes)
-def test_settlement_counts_bits(a, b, c):
-    accepted, rejected = settle([a, b, c])
-    for bit in (0, 1, 100, 255):
-        assert (accepted >> bit & 1) == (sum(v.accepts >> bit & 1 for v in (a, b, c)) >= 2)
-        assert (rejected >> bit & 1) == (sum(v.rejects >> bit & 1 for v in (a, b, c)) >= 2)
+def committees(members):
+    """Lists of as many members as a committee has seats."""
+    return st.sampled_from([3, 7, 15]).flatmap(lambda n: st.lists(members, min_size=n, max_size=n))
+
+
+@given(committees(votes))
+def test_settlement_counts_bits(revealed):
+    accepted, rejected = settle(revealed)
+    enough = len(revealed) // 2 + 1
+    for bit in range(256):
+        assert (accepted >> bit & 1) == (sum(v.accepts >> bit & 1 for v in revealed) >= enough)
+        assert (rejected >> bit & 1) == (sum(v.rejects >> bit & 1 for v in revealed) >= enough)
     assert accepted & rejected == 0
-    assert not any(contradicts(v, accepted, rejected) for v in (a, b, c) if v == a == b == c)
+    assert not any(contradicts(v, accepted, rejected) for v in revealed if all(v == other for other in revealed))
 
 
 @given(masks, masks, masks)
-def test_majority_is_symmetric_and_idempotent(a, b, c):
-    assert majority(a, b, c) == majority(c, a, b) == majority(b, a, c)
-    assert majority(a, a, b) == a
+def test_majority_of_three_is_symmetric_and_idempotent(a, b, c):
+    assert majority([a, b, c]) == majority([c, a, b]) == (a & b) | (a & c) | (b & c)
+    assert majority([a, a, b]) == a
+
+
+@given(committees(masks), st.data())
+def test_one_word_more_never_unmakes_a_majority(words_, data):
+    seat = data.draw(st.integers(0, len(words_) - 1))
+    more = [*words_[:seat], words_[seat] | data.draw(masks), *words_[seat + 1 :]]
+    assert majority(words_) & ~majority(more) == 0
+
+
+@pytest.mark.parametrize("count", [0, 2, 14, 16, 17])
+def test_an_even_number_of_words_or_too_many_has_no_majority(count):
+    with pytest.raises(InvalidInput, match="odd number"):
+        majority([0] * count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 16])
+def test_a_committee_of_another_size_does_not_settle(count):
+    with pytest.raises(InvalidInput, match="3, 7 or 15 seats"):
+        settle([Vote(0, 0)] * count)
 
 
 @given(votes, votes)
@@ -88,38 +112,6 @@ def test_a_commitment_binds_everything(vote, salt, batch, round_):
     ]
     assert base not in changed
     assert len(set(changed)) == len(changed)
-
-
-def _pool(weights):
-    return [(f"0x{index:040x}", weight) for index, weight in enumerate(weights)]
-
-
-@given(words, st.lists(st.integers(1, 2**60), min_size=4, max_size=30), st.data())
-def test_a_draw_gives_three_distinct_others(seed, weights, data):
-    pool = _pool(weights)
-    excluded = data.draw(st.sampled_from(pool))[0]
-    try:
-        drawn = draw(seed, pool, excluded)
-    except InvalidInput:
-        # Only a pool in which the excluded and the drawn hold nearly all the weight runs out of tries.
-        assert max(weights) > sum(weights) // 64
-        return
-    assert len(set(drawn)) == 3
-    assert excluded not in drawn
-    assert draw(seed, pool, excluded) == drawn
-
-
-def test_a_pool_of_three_others_is_enough_and_two_are_not():
-    assert set(draw(bytes(32), _pool([5, 5, 5, 5]), _pool([0])[0][0])) == {a for a, _ in _pool([0] * 4)[1:]}
-    with pytest.raises(InvalidInput, match="2 of 3"):
-        draw(bytes(32), _pool([5, 5, 5]), _pool([0])[0][0])
-
-
-@given(st.lists(st.integers(0, 100), min_size=1, max_size=20).filter(any), st.data())
-def test_pick_walks_the_cumulative_weights(weights, data):
-    target = data.draw(st.integers(0, sum(weights) - 1))
-    position = pick(weights, target)
-    assert sum(weights[:position]) <= target < sum(weights[: position + 1])
 
 
 @given(words, words, st.integers(1, 50), st.integers(1, 200))

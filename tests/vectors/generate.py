@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trine.protocol import merkle
-from trine.protocol.committee import seed
+from trine.protocol.committee import COMMITTEE_SIZES, Member, draw, seed
 from trine.protocol.manifest import model_id
 from trine.protocol.messages import Domain, Receipt, Voucher, engine_class_bytes
 from trine.protocol.votes import Vote, commitment, majority
@@ -73,7 +74,7 @@ def vectors() -> dict[str, Any]:
             for i in range(CASES)
         ],
         "majority": [
-            _hex(majority(votes[i].accepts, votes[i - 1].accepts, votes[i - 2].accepts).to_bytes(32, "big"))
+            _hex(majority([votes[i].accepts, votes[i - 1].accepts, votes[i - 2].accepts]).to_bytes(32, "big"))
             for i in range(CASES)
         ],
         "seed_blockHash": [_hex(b) for b in block_hashes],
@@ -85,6 +86,44 @@ def vectors() -> dict[str, Any]:
         "voucher_payee": [v.payee for v in vouchers],
         "voucher_cumulativeWei": [_hex(v.cumulative_wei.to_bytes(32, "big")) for v in vouchers],
         "voucher_digest": [_hex(v.digest(domain)) for v in vouchers],
+        **_majorities(rng),
+        **_committees(rng, address),
+    }
+
+
+def _majorities(rng: random.Random) -> dict[str, Any]:
+    """Item i of `majority_of` is the majority of the first 2 i + 1 words."""
+    words = [rng.randrange(2**256) for _ in range(15)]
+    return {
+        "majority_words": [_hex(word.to_bytes(32, "big")) for word in words],
+        "majority_of": [_hex(majority(words[:n]).to_bytes(32, "big")) for n in range(1, 16, 2)],
+    }
+
+
+def _committees(rng: random.Random, address: Callable[[], str]) -> dict[str, Any]:
+    """One pool and draws from it: draw i excludes the first `committee_excludedCount[i]` of `committee_excluded`.
+
+    `committee_drawn` holds the draws' seats one after another.
+    """
+    classes = [engine_class_bytes(name) for name in ("cpu-bf16", "cpu-fp32", "cuda-bf16")]
+    # Most are of one class, so that mixing matters.
+    pool = [Member(address(), rng.randrange(200, 20_000), rng.choice([classes[0], *classes])) for _ in range(40)]
+    pool[3] = Member(pool[3].address, 0, pool[3].hardware_class)  # left
+    pool[5] = Member(pool[5].address, 0, classes[0])  # changed its class
+    pool[20] = Member(pool[5].address, 900, classes[2])
+    excluded = [pool[i].address for i in (0, 20, 7, 11, 39)] + [address()]
+    cases = [(rng.randbytes(32), seats, count) for seats in COMMITTEE_SIZES for count in (0, 1, 4, 6) for _ in range(2)]
+    return {
+        "committee_address": [member.address for member in pool],
+        "committee_weight": [_hex(member.weight.to_bytes(32, "big")) for member in pool],
+        "committee_class": [_hex(member.hardware_class) for member in pool],
+        "committee_excluded": excluded,
+        "committee_seed": [_hex(seed_) for seed_, _, _ in cases],
+        "committee_seats": [_hex(seats.to_bytes(32, "big")) for _, seats, _ in cases],
+        "committee_excludedCount": [_hex(count.to_bytes(32, "big")) for _, _, count in cases],
+        "committee_drawn": [
+            each for seed_, seats, count in cases for each in draw(seed_, pool, excluded[:count], seats)
+        ],
     }
 
 

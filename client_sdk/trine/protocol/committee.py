@@ -1,11 +1,14 @@
-"""The draw of three verifiers, reproducible from public data.
+"""The draw of a committee, reproducible from public data.
 
-Inputs: the batch's seed, the pool's positions with their weights, the node. `Committees.draw` is the on-chain twin.
+Inputs: the seed, the pool's rows by position as `Committees.poolOf` tells them for the seed's epoch, who is excluded.
+Weights are frozen by epoch, so the rows of that epoch give the same committee for ever. `Committees.draw` is the
+on-chain twin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -13,7 +16,26 @@ from eth_utils.crypto import keccak
 from trine.errors import InvalidInput
 
 SEATS = 3
-MAX_TRIES = 64
+COMMITTEE_SIZES = (3, 7, 15)
+MAX_TRIES_PER_SEAT = 32
+MIX_TRIES_PER_SEAT = 8
+ENOUGH_CALIBRATED = 4
+MAX_TOTAL_WEIGHT = 2**30 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A pool's row: who, with which weight in the epoch, on which hardware class (32 bytes)."""
+
+    address: str
+    weight: int
+    hardware_class: bytes
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= MAX_TOTAL_WEIGHT:
+            raise InvalidInput("a weight has 30 bits")
+        if len(self.hardware_class) != 32:
+            raise InvalidInput("a hardware class is 32 bytes")
 
 
 def seed(block_hash: bytes, batch_id: bytes, round_: int) -> bytes:
@@ -21,32 +43,45 @@ def seed(block_hash: bytes, batch_id: bytes, round_: int) -> bytes:
     return bytes(keccak(encode(["bytes32", "bytes32", "uint8"], [block_hash, batch_id, round_])))
 
 
-def draw(
-    seed_: bytes, pool: Sequence[tuple[str, int]], excluded: str, lapsed: frozenset[str] = frozenset()
-) -> tuple[str, str, str]:
-    """Three distinct verifiers, none of them `excluded`.
+def epoch_at(block_number: int, epoch_blocks: int) -> int:
+    """The epoch whose weights count for a seed of this block."""
+    return block_number // epoch_blocks
 
-    `pool` lists (address, weight) by position; empty positions have weight 0. Try k picks the first position whose
-    cumulative weight exceeds keccak256(abi.encode(seed, k)) mod the total; a try that hits the node, a drawn verifier
-    or a `lapsed` one moves on (a lapsed verifier's weight becomes zero from then on). Raises InvalidInput when
-    MAX_TRIES tries do not fill the committee.
+
+def draw(seed_: bytes, pool: Sequence[Member], excluded: Collection[str] = (), seats: int = SEATS) -> tuple[str, ...]:
+    """`seats` distinct verifiers, none of them `excluded`, in order of their seats.
+
+    `pool` lists all positions, those without weight too. Try k picks the first position whose cumulative weight
+    exceeds keccak256(abi.encode(seed, k)) mod the total. It is skipped if it hits an excluded or drawn verifier or,
+    while k < 8 * seats, a hardware class that holds ceil(2 * seats / 3) seats already. Raises InvalidInput when
+    32 * seats tries do not fill the committee.
     """
-    weights = [weight for _, weight in pool]
-    drawn: list[str] = []
-    for k in range(MAX_TRIES):
-        total = sum(weights)
-        if total == 0:
-            break
+    if seats not in COMMITTEE_SIZES:
+        raise InvalidInput(f"a committee has 3, 7 or 15 seats, not {seats}")
+    weights = [member.weight for member in pool]
+    total = sum(weights)
+    if total > MAX_TOTAL_WEIGHT:
+        raise InvalidInput("a pool's weights sum to 30 bits")
+    barred = {address.lower() for address in excluded}
+    drawn: list[Member] = []
+    for k in range(MAX_TRIES_PER_SEAT * seats if total else 0):
         target = int.from_bytes(keccak(encode(["bytes32", "uint256"], [seed_, k])), "big") % total
-        position = pick(weights, target)
-        verifier = pool[position][0]
-        if verifier in lapsed:
-            weights[position] = 0
-        elif verifier != excluded and verifier not in drawn:
-            drawn.append(verifier)
-            if len(drawn) == SEATS:
-                return drawn[0], drawn[1], drawn[2]
-    raise InvalidInput(f"the pool filled {len(drawn)} of {SEATS} seats")
+        member = pool[pick(weights, target)]
+        if member.address.lower() in barred:
+            continue
+        if k < MIX_TRIES_PER_SEAT * seats and _is_full(drawn, member.hardware_class, seats):
+            continue
+        drawn.append(member)
+        barred.add(member.address.lower())
+        if len(drawn) == seats:
+            return tuple(each.address for each in drawn)
+    raise InvalidInput(f"the pool filled {len(drawn)} of {seats} seats")
+
+
+def pool_for(calibrated: Sequence[Member], candidates: Sequence[Member], *, calibration: bool) -> Sequence[Member]:
+    """Which pool is drawn from: candidates only for calibration, while fewer than four calibrated have weight."""
+    enough = sum(1 for member in calibrated if member.weight) >= ENOUGH_CALIBRATED
+    return candidates if calibration and not enough else calibrated
 
 
 def pick(weights: Sequence[int], target: int) -> int:
@@ -56,3 +91,9 @@ def pick(weights: Sequence[int], target: int) -> int:
             return position
         target -= weight
     raise InvalidInput("target is not below the total weight")
+
+
+def _is_full(drawn: Sequence[Member], hardware_class: bytes, seats: int) -> bool:
+    """Whether the class holds two thirds of the seats, rounded up."""
+    held = sum(1 for member in drawn if member.hardware_class == hardware_class)
+    return held >= -(-2 * seats // 3)

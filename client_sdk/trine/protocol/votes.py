@@ -12,7 +12,11 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput
+from trine.protocol.committee import COMMITTEE_SIZES
 from trine.protocol.merkle import MAX_LEAVES
+
+MAX_SEATS = max(COMMITTEE_SIZES)
+ALL_LEAVES = (1 << MAX_LEAVES) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,32 @@ def commitment(
     )
 
 
-def majority(a: int, b: int, c: int) -> int:
-    """Bits that at least two of three words have set."""
-    return (a & b) | (a & c) | (b & c)
+def majority(words: Sequence[int]) -> int:
+    """Bits that more than half of the words have set; an odd number of words, at most 15.
+
+    Bit-sliced counters, as in `Majority.ofMany`: digit d of all 256 counts in one word. They start at
+    8 - (n + 1) / 2, so that the word which makes a majority carries out of three digits.
+    """
+    n = len(words)
+    if n % 2 == 0 or n > MAX_SEATS:
+        raise InvalidInput(f"a majority is of an odd number of words up to {MAX_SEATS}, not {n}")
+    start = 8 - (n + 1) // 2
+    digits = [ALL_LEAVES if start >> d & 1 else 0 for d in range(3)]
+    result = 0
+    for word in words:
+        carry = word
+        for d in range(3):
+            digits[d], carry = digits[d] ^ carry, digits[d] & carry
+        result |= carry
+    return result
 
 
 def settle(votes: Sequence[Vote | None]) -> tuple[int, int]:
-    """(accepted, rejected) of three seats; a seat that did not reveal is None and counts as no bit set."""
-    if len(votes) != 3:
-        raise InvalidInput(f"a committee has three seats, not {len(votes)}")
-    a, b, c = (vote or Vote(0, 0) for vote in votes)
-    return majority(a.accepts, b.accepts, c.accepts), majority(a.rejects, b.rejects, c.rejects)
+    """(accepted, rejected) of a committee; a seat that did not reveal is None and counts as no bit set."""
+    if len(votes) not in COMMITTEE_SIZES:
+        raise InvalidInput(f"a committee has 3, 7 or 15 seats, not {len(votes)}")
+    revealed = [vote or Vote(0, 0) for vote in votes]
+    return majority([vote.accepts for vote in revealed]), majority([vote.rejects for vote in revealed])
 
 
 def contradicts(vote: Vote, accepted: int, rejected: int) -> bool:
