@@ -17,9 +17,26 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
     uint256 public constant MAX_SOURCE_BYTES = 256;
     uint256 public constant MAX_DOCUMENT_BYTES = 65_536;
 
-    mapping(ModelId modelId => Model) private _models;
+    struct Policy {
+        ModelId modelId;
+        bytes32 policyHash;
+        uint32 version;
+    }
 
-    constructor(address owner) Ownable(owner) {}
+    uint24 private _policies;
+    address private _registrar;
+    mapping(ModelId modelId => Model) private _models;
+    mapping(ModelId modelId => uint24) private _currentPolicyIds;
+    mapping(uint24 policyId => Policy) private _policyOf;
+
+    /// @param owner The timelock.
+    /// @param registrar_ May register models without it; zero: nobody.
+    // Zero is a choice here.
+    // slither-disable-next-line missing-zero-check
+    constructor(address owner, address registrar_) Ownable(owner) {
+        _registrar = registrar_;
+        emit RegistrarSet(registrar_);
+    }
 
     /// @inheritdoc IModelRegistry
     function register(
@@ -30,7 +47,8 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         bytes calldata prompts,
         uint32 promptCount,
         uint128 pricePerTokenWei
-    ) external onlyOwner returns (ModelId modelId) {
+    ) external returns (ModelId modelId) {
+        require(msg.sender == _registrar || msg.sender == owner(), ModelRegistryUnauthorized(msg.sender));
         _requireLength("name", bytes(name).length, MAX_NAME_BYTES);
         _requireLength("source", bytes(source).length, MAX_SOURCE_BYTES);
         _requireLength("manifest", manifest.length, MAX_DOCUMENT_BYTES);
@@ -62,16 +80,47 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
     }
 
     /// @inheritdoc IModelRegistry
+    // Zero is a choice here.
+    // slither-disable-next-line missing-zero-check
+    function setRegistrar(address registrar_) external onlyOwner {
+        _registrar = registrar_;
+        emit RegistrarSet(registrar_);
+    }
+
+    /// @inheritdoc IModelRegistry
     function modelOf(ModelId modelId) external view returns (Model memory) {
         return _known(modelId);
     }
 
+    /// @inheritdoc IModelRegistry
+    function currentPolicyId(ModelId modelId) external view returns (uint24 policyId) {
+        policyId = _currentPolicyIds[modelId];
+        require(policyId != 0, ModelRegistryUnknownModel(modelId));
+    }
+
+    /// @inheritdoc IModelRegistry
+    function policyOf(uint24 policyId) external view returns (ModelId modelId, uint32 version, bytes32 policyHash) {
+        Policy storage policy = _policyOf[policyId];
+        require(policy.version != 0, ModelRegistryUnknownPolicy(policyId));
+        return (policy.modelId, policy.version, policy.policyHash);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function registrar() external view returns (address) {
+        return _registrar;
+    }
+
     function _setPolicy(ModelId modelId, Model storage model, bytes calldata policy) private {
         _requireLength("policy", policy.length, MAX_DOCUMENT_BYTES);
-        model.policyHash = keccak256(policy);
+        bytes32 policyHash = keccak256(policy);
+        uint32 version = model.policyVersion + 1;
+        uint24 policyId = ++_policies;
+        model.policyHash = policyHash;
         model.policyBlock = block.number.toUint64();
-        ++model.policyVersion;
-        emit PolicySet(modelId, model.policyVersion, model.policyHash, policy);
+        model.policyVersion = version;
+        _currentPolicyIds[modelId] = policyId;
+        _policyOf[policyId] = Policy(modelId, policyHash, version);
+        emit PolicySet(modelId, policyId, version, policyHash, policy);
     }
 
     function _setPromptSet(ModelId modelId, Model storage model, bytes calldata prompts, uint32 promptCount) private {

@@ -22,16 +22,23 @@ interface IModelRegistry {
     event ModelRegistered(
         ModelId indexed modelId, bytes32 contentHash, string name, string source, bytes manifest
     );
-    event PolicySet(ModelId indexed modelId, uint32 version, bytes32 policyHash, bytes policy);
+    /// @param policyId The policy's number over all models.
+    event PolicySet(
+        ModelId indexed modelId, uint24 indexed policyId, uint32 version, bytes32 policyHash, bytes policy
+    );
     event PromptSetSet(ModelId indexed modelId, bytes32 promptSetHash, uint32 count, bytes prompts);
     event PriceSet(ModelId indexed modelId, uint128 pricePerTokenWei);
+    event RegistrarSet(address indexed registrar);
 
+    error ModelRegistryUnauthorized(address caller);
     error ModelRegistryUnknownModel(ModelId modelId);
+    error ModelRegistryUnknownPolicy(uint24 policyId);
     error ModelRegistryAlreadyRegistered(ModelId modelId);
     error ModelRegistryEmpty(string field);
     error ModelRegistryTooLong(string field, uint256 length, uint256 maximum);
 
-    /// @notice Registers a model with its policy, prompt set and price. Only the owner.
+    /// @notice Registers a model with its policy, prompt set and price. The owner, or the registrar, who need not
+    /// wait as the owner, a timelock, does: a new model changes nothing for those that exist.
     /// @param name OpenAI-style model name, 1 to 64 bytes.
     /// @param source `hf:…`, `pypi:…` or `file:…`, 1 to 256 bytes; a hint where to get it, never trusted.
     /// @param manifest The manifest's canonical bytes.
@@ -48,12 +55,30 @@ interface IModelRegistry {
         uint128 pricePerTokenWei
     ) external returns (ModelId modelId);
 
+    /// @notice Sets how answers anchored from now on are judged. Only the owner.
     function setPolicy(ModelId modelId, bytes calldata policy) external;
 
+    /// @notice Only the owner.
     function setPromptSet(ModelId modelId, bytes calldata prompts, uint32 promptCount) external;
 
+    /// @notice Only the owner.
     function setPrice(ModelId modelId, uint128 pricePerTokenWei) external;
+
+    /// @notice Names who may register models besides the owner; zero: nobody. Only the owner.
+    function setRegistrar(address registrar) external;
 
     /// @notice The record of a registered model; reverts `ModelRegistryUnknownModel` otherwise.
     function modelOf(ModelId modelId) external view returns (Model memory);
+
+    /// @notice Number of the policy that answers of the model are judged by now; what batches remember of it.
+    function currentPolicyId(ModelId modelId) external view returns (uint24);
+
+    /// @notice What a policy's number stands for. Policies are numbered from 1 in the order in which they were set,
+    /// and never forgotten; the document itself is in the `PolicySet` event of that number.
+    /// @return modelId The model it is of.
+    /// @return version Counted per model from 1.
+    /// @return policyHash keccak256 of the document.
+    function policyOf(uint24 policyId) external view returns (ModelId modelId, uint32 version, bytes32 policyHash);
+
+    function registrar() external view returns (address);
 }

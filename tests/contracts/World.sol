@@ -43,7 +43,7 @@ abstract contract World {
         token = new TrineToken(address(this), 1_000_000 ether);
         IStakeToken stakeToken = IStakeToken(address(token));
         staking = new Staking(stakeToken, 1 days, address(this));
-        registry = new ModelRegistry(address(this));
+        registry = new ModelRegistry(address(this), address(0));
         reputation = new Reputation(address(this));
         payments = new Payments(IERC20(address(token)), 1 days, address(this));
         committees = new Committees(staking, address(this));

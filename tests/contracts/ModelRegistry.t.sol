@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+
+import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
+import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
+import {ModelId} from "../../contracts/types/Types.sol";
+import {Check, vm} from "./Vm.sol";
+
+contract ModelRegistryTest {
+    address private constant REGISTRAR = address(0x4E);
+
+    ModelRegistry private _registry;
+
+    function setUp() external {
+        vm.roll(77);
+        _registry = new ModelRegistry(address(this), REGISTRAR);
+    }
+
+    function testFuzz_aModelIsItsNameAndContent(string calldata name, bytes calldata manifest) external {
+        vm.assume(bytes(name).length > 0 && bytes(name).length <= 64 && manifest.length > 0);
+        ModelId id = _registry.register(name, "file:/m", manifest, "policy", "prompts", 3, 5);
+        Check.eq(ModelId.unwrap(id), keccak256(abi.encode(name, keccak256(manifest))), "id");
+        IModelRegistry.Model memory m = _registry.modelOf(id);
+        Check.eq(m.contentHash, keccak256(manifest), "content");
+        Check.eq(m.policyHash, keccak256("policy"), "policy");
+        Check.eq(m.promptSetHash, keccak256("prompts"), "prompts");
+        Check.eq(m.registeredBlock, 77, "block of the documents");
+        Check.eq(m.policyVersion, 1, "version");
+        Check.eq(m.promptCount, 3, "count");
+        Check.eq(m.pricePerTokenWei, 5, "price");
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryAlreadyRegistered.selector);
+        _registry.register(name, "file:/m", manifest, "policy", "prompts", 3, 5);
+    }
+
+    function testChangesAreVersionedAndKeepTheContent() external {
+        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", "prompts", 3, 5);
+        vm.roll(99);
+        _registry.setPolicy(id, "policy 2");
+        _registry.setPromptSet(id, "prompts 2", 4);
+        _registry.setPrice(id, 6);
+        IModelRegistry.Model memory m = _registry.modelOf(id);
+        Check.eq(m.policyVersion, 2, "version");
+        Check.eq(m.policyBlock, 99, "policy block");
+        Check.eq(m.registeredBlock, 77, "content block");
+        Check.eq(m.contentHash, keccak256("manifest"), "content");
+        Check.eq(m.promptCount, 4, "prompts");
+        Check.eq(m.pricePerTokenWei, 6, "price");
+    }
+
+    function testRefusals() external {
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryEmpty.selector);
+        _registry.register("", "s", "m", "p", "q", 1, 1);
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryTooLong.selector);
+        _registry.register(string(new bytes(65)), "s", "m", "p", "q", 1, 1);
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryEmpty.selector);
+        _registry.register("n", "s", "m", "p", "q", 0, 1);
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryUnknownModel.selector);
+        _registry.modelOf(ModelId.wrap("none"));
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryUnknownModel.selector);
+        _registry.setPolicy(ModelId.wrap("none"), "p");
+    }
+
+    function testTheRegistrarRegistersAndChangesNothing() external {
+        vm.prank(REGISTRAR);
+        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", "prompts", 3, 5);
+        bytes memory refusal = abi.encodeWithSelector(Ownable.OwnableUnauthorizedAccount.selector, REGISTRAR);
+        vm.startPrank(REGISTRAR);
+        vm.expectRevert(refusal);
+        _registry.setPolicy(id, "p");
+        vm.expectRevert(refusal);
+        _registry.setPromptSet(id, "q", 1);
+        vm.expectRevert(refusal);
+        _registry.setPrice(id, 1);
+        vm.expectRevert(refusal);
+        _registry.setRegistrar(address(1));
+        vm.expectPartialRevert(IModelRegistry.ModelRegistryAlreadyRegistered.selector);
+        _registry.register("m", "file:/m", "manifest", "other policy", "prompts", 3, 5);
+        vm.stopPrank();
+    }
+
+    function testAStrangerDoesNotRegister() external {
+        vm.prank(address(1));
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryUnauthorized.selector, address(1)));
+        _registry.register("n", "s", "m", "p", "q", 1, 1);
+    }
+
+    function testTheOwnerReplacesTheRegistrar() external {
+        Check.eq(_registry.registrar(), REGISTRAR, "at first");
+        _registry.setRegistrar(address(0));
+        Check.eq(_registry.registrar(), address(0), "nobody");
+        vm.prank(REGISTRAR);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryUnauthorized.selector, REGISTRAR));
+        _registry.register("n", "s", "m", "p", "q", 1, 1);
+        _registry.register("n", "s", "m", "p", "q", 1, 1);
+    }
+
+    function testPoliciesAreNumberedOverAllModels() external {
+        ModelId a = _registry.register("a", "s", "m", "policy a", "q", 1, 1);
+        ModelId b = _registry.register("b", "s", "m", "policy b", "q", 1, 1);
+        Check.eq(_registry.currentPolicyId(a), 1, "first");
+        Check.eq(_registry.currentPolicyId(b), 2, "second");
+        _registry.setPolicy(a, "policy a2");
+        Check.eq(_registry.currentPolicyId(a), 3, "third");
+        Check.eq(_registry.currentPolicyId(b), 2, "the other model keeps its own");
+        _policyIs(1, a, 1, "policy a");
+        _policyIs(2, b, 1, "policy b");
+        _policyIs(3, a, 2, "policy a2");
+    }
+
+    function testFuzz_aPolicyIsNeverForgotten(bytes calldata first, bytes calldata second) external {
+        vm.assume(first.length > 0 && second.length > 0);
+        ModelId id = _registry.register("a", "s", "m", first, "q", 1, 1);
+        _registry.setPolicy(id, second);
+        _policyIs(1, id, 1, first);
+        _policyIs(2, id, 2, second);
+    }
+
+    function testUnknownPoliciesAreRefused() external {
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryUnknownPolicy.selector, 0));
+        _registry.policyOf(0);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryUnknownPolicy.selector, 1));
+        _registry.policyOf(1);
+        vm.expectRevert(
+            abi.encodeWithSelector(IModelRegistry.ModelRegistryUnknownModel.selector, ModelId.wrap("none"))
+        );
+        _registry.currentPolicyId(ModelId.wrap("none"));
+    }
+
+    function _policyIs(uint24 policyId, ModelId modelId, uint32 version, bytes memory policy) private view {
+        (ModelId ofModel, uint32 ofVersion, bytes32 policyHash) = _registry.policyOf(policyId);
+        Check.eq(ModelId.unwrap(ofModel), ModelId.unwrap(modelId), "model");
+        Check.eq(ofVersion, version, "version");
+        Check.eq(policyHash, keccak256(policy), "hash");
+    }
+}
