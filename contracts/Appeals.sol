@@ -9,6 +9,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IAppeals} from "./interfaces/IAppeals.sol";
 import {IBatches} from "./interfaces/IBatches.sol";
 import {ICommittees} from "./interfaces/ICommittees.sol";
+import {IFinality} from "./interfaces/IFinality.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
@@ -27,6 +28,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         IStakeToken token;
         IStaking staking;
         IBatches batches;
+        IFinality finality;
         ICommittees committees;
         IReputation reputation;
         IParameters parameters;
@@ -37,6 +39,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     IStakeToken private immutable TOKEN;
     IStaking private immutable STAKING;
     IBatches private immutable BATCHES;
+    IFinality private immutable FINALITY;
     ICommittees private immutable COMMITTEES;
     IReputation private immutable REPUTATION;
     IParameters private immutable PARAMETERS;
@@ -49,13 +52,15 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     constructor(Contracts memory contracts_) {
         require(
             address(contracts_.token) != address(0) && address(contracts_.staking) != address(0)
-                && address(contracts_.batches) != address(0) && address(contracts_.committees) != address(0)
+                && address(contracts_.batches) != address(0) && address(contracts_.finality) != address(0)
+                && address(contracts_.committees) != address(0)
                 && address(contracts_.reputation) != address(0) && address(contracts_.parameters) != address(0),
             AppealsZeroAddress()
         );
         TOKEN = contracts_.token;
         STAKING = contracts_.staking;
         BATCHES = contracts_.batches;
+        FINALITY = contracts_.finality;
         COMMITTEES = contracts_.committees;
         REPUTATION = contracts_.reputation;
         PARAMETERS = contracts_.parameters;
@@ -71,7 +76,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         IVerdicts.Verdict claim
     ) external nonReentrant {
         // Refuses what cannot be appealed, or has been.
-        (IVerdicts.Verdict verdict, uint8 terms) = BATCHES.openAppeal(header, seats, leafIndex);
+        (IVerdicts.Verdict verdict, uint8 terms) = FINALITY.openAppeal(header, seats, leafIndex);
         BatchId batchId = _idOf(header);
         Case storage case_ = _cases[batchId][leafIndex];
         case_.terms = terms;
@@ -218,7 +223,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         case_.phase = Phase.Concluded;
         address winner = address(0);
         // What is sent here, and what losers put up, goes to who was right.
-        uint256 prize = BATCHES.concludeAppeal(header, committees[0], leafIndex, case_.verdict);
+        uint256 prize = FINALITY.concludeAppeal(header, committees[0], leafIndex, case_.verdict);
         for (uint256 i = 1; i <= case_.level; ++i) {
             Level storage level = case_.levels[i - 1];
             uint256 left = bondOf(i, case_.terms);
@@ -419,10 +424,10 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         }
         excluded = new address[](count);
         excluded[0] = node;
-        uint256 at = 1;
+        uint256 next = 1;
         for (uint256 i = 0; i < (both ? 2 : 1); ++i) {
             for (uint256 j = 0; j < judges[i].length; ++j) {
-                excluded[at++] = judges[i][j].verifier;
+                excluded[next++] = judges[i][j].verifier;
             }
         }
     }

@@ -9,7 +9,6 @@ import {IBatches} from "./interfaces/IBatches.sol";
 import {ICalibration} from "./interfaces/ICalibration.sol";
 import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
-import {IPayments} from "./interfaces/IPayments.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
@@ -19,7 +18,7 @@ import {BatchId, Header, Ids} from "./types/Types.sol";
 
 /// @title What `Batches` stores, and how it is read
 /// @dev Documented in `IBatches`.
-// The rest of the interface is in `BatchFinality` and `Batches`.
+// The rest of the interface is in `Batches`.
 // slither-disable-next-line unimplemented-functions
 abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     using SafeCast for uint256;
@@ -29,11 +28,9 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         ICalibration calibration;
         ICommittees committees;
         IReputation reputation;
-        IPayments payments;
         IVerifierKeys keys;
         address parameters;
-        address appeals;
-        address canaries;
+        IVerdicts finality;
     }
 
     /// @dev The one word that every act on a batch reads and writes.
@@ -46,32 +43,6 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         State state;
         uint8 ballots;
         uint8 flags;
-    }
-
-    /// @dev `IParameters.Values` as far as batches need them; the first word is all that an anchor reads.
-    struct Terms {
-        uint96 stakePerLeafWei;
-        uint80 verifierFeePerLeafWei;
-        uint8 drawDelayBlocks;
-        uint8 maxRounds;
-        uint32 commitSeconds;
-        uint32 revealSeconds;
-        uint96 seatStakeWei;
-        uint96 refundPerLeafWei;
-        uint32 appealWindowSeconds;
-        uint96 wrongVotePenaltyWei;
-        uint96 noRevealPenaltyWei;
-        uint96 noCommitPenaltyWei;
-        uint96 canaryPenaltyWei;
-    }
-
-    /// @dev What happens to few batches.
-    struct Marks {
-        uint256 appealed;
-        uint256 concluded;
-        uint256 accepted; // by appeals, of concluded leaves
-        uint256 rejected;
-        uint256 canaries;
     }
 
     /// @dev A seat's word: its commitment, then the leaves that it did not accept: zero when all is well.
@@ -87,7 +58,6 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     uint8 internal constant CALIBRATION_FLAG = 1;
     uint8 internal constant CONTESTED_FLAG = 2;
     uint8 internal constant SIGNED_FLAG = 4;
-    uint8 internal constant MARKED_FLAG = 8;
     /// @dev One bit a seat: penalised for its vote already.
     uint8 internal constant PENALISED_SHIFT = 4;
 
@@ -102,11 +72,9 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     ICalibration internal immutable CALIBRATION;
     ICommittees internal immutable COMMITTEES;
     IReputation internal immutable REPUTATION;
-    IPayments internal immutable PAYMENTS;
     IVerifierKeys internal immutable KEYS;
     address internal immutable PARAMETERS;
-    address internal immutable APPEALS;
-    address internal immutable CANARIES;
+    IVerdicts internal immutable FINALITY;
 
     uint8 internal _version;
     mapping(uint8 version => Terms) private _terms;
@@ -115,26 +83,22 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     /// @dev The verdict as settled: leaves not accepted, and those of them that were rejected. Both zero mostly.
     mapping(BatchId batchId => uint256) internal _withheld;
     mapping(BatchId batchId => uint256) internal _rejected;
-    mapping(BatchId batchId => Marks) internal _marks;
 
     constructor(Contracts memory contracts_) {
         require(
             address(contracts_.staking) != address(0) && address(contracts_.calibration) != address(0)
                 && address(contracts_.committees) != address(0) && address(contracts_.reputation) != address(0)
-                && address(contracts_.payments) != address(0) && address(contracts_.keys) != address(0)
-                && contracts_.parameters != address(0) && contracts_.appeals != address(0)
-                && contracts_.canaries != address(0),
+                && address(contracts_.keys) != address(0)
+                && contracts_.parameters != address(0) && address(contracts_.finality) != address(0),
             BatchesZeroAddress()
         );
         STAKING = contracts_.staking;
         CALIBRATION = contracts_.calibration;
         COMMITTEES = contracts_.committees;
         REPUTATION = contracts_.reputation;
-        PAYMENTS = contracts_.payments;
         KEYS = contracts_.keys;
         PARAMETERS = contracts_.parameters;
-        APPEALS = contracts_.appeals;
-        CANARIES = contracts_.canaries;
+        FINALITY = contracts_.finality;
     }
 
     /// @inheritdoc IBatchTerms
@@ -162,13 +126,24 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     }
 
     /// @inheritdoc IBatches
+    function finish(BatchId batchId, bool contested, uint8 penalised) external {
+        Record memory r = _noted(batchId, contested, penalised);
+        (r.state, r.clock) = (State.Final, block.timestamp.toUint40());
+        _records[batchId] = r;
+    }
+
+    /// @inheritdoc IBatches
+    function note(BatchId batchId, bool contested, uint8 penalised) external {
+        _records[batchId] = _noted(batchId, contested, penalised);
+    }
+
+    /// @inheritdoc IBatches
     function batchOf(BatchId batchId) external view returns (Batch memory) {
         Record memory r = _records[batchId];
-        (uint256 accepted, uint256 rejected) = _words(batchId, r);
-        Marks memory marks = _marksOf(batchId, r);
+        bool settled = r.state == State.Settled || r.state == State.Final;
         return Batch({
             state: r.state,
-            calibration: r.flags & CALIBRATION_FLAG != 0,
+            calibration: _isCalibration(r),
             contested: r.flags & CONTESTED_FLAG != 0,
             signed: r.flags & SIGNED_FLAG != 0,
             round: r.round,
@@ -176,12 +151,10 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
             leafCount: r.state == State.None ? 0 : uint16(_leafCount(r)),
             clock: r.clock,
             ballots: r.ballots,
+            penalised: r.flags >> PENALISED_SHIFT,
             committee: r.committee,
-            accepted: accepted,
-            rejected: rejected,
-            appealed: marks.appealed,
-            concluded: marks.concluded,
-            canaries: marks.canaries
+            accepted: settled ? _mask(r) ^ _withheld[batchId] : 0,
+            rejected: settled ? _rejected[batchId] : 0
         });
     }
 
@@ -197,15 +170,14 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         return (true, _mask(r) ^ withheld, rejected);
     }
 
+    /// @inheritdoc IBatches
+    function termsOf(uint8 version) external view returns (Terms memory) {
+        return _terms[version];
+    }
+
     /// @inheritdoc IVerdicts
     function verdictOf(BatchId batchId, uint256 leafIndex) external view returns (Verdict verdict, bool isFinal) {
-        Record memory r = _records[batchId];
-        if (r.state == State.None || r.state == State.Void || leafIndex >= _leafCount(r)) return (Verdict.None, false);
-        if (r.state != State.Settled && r.state != State.Final) return (Verdict.Pending, false);
-        Marks memory marks = _marksOf(batchId, r);
-        uint256 bit = 1 << leafIndex;
-        isFinal = marks.appealed & bit == 0 ? r.state == State.Final : marks.concluded & bit != 0;
-        verdict = _verdict(batchId, r, leafIndex);
+        return FINALITY.verdictOf(batchId, leafIndex);
     }
 
     /// @inheritdoc IVerdicts
@@ -214,18 +186,19 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         view
         returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
     {
-        Record memory r = _records[batchId];
-        if (r.state == State.None) return (0, 0, 0, false, false);
-        leafCount = _leafCount(r);
-        settled = r.state == State.Settled || r.state == State.Final;
-        (accepted, rejected) = _words(batchId, r);
-        Marks memory marks = _marksOf(batchId, r);
-        isFinal = r.state == State.Final && marks.appealed == marks.concluded;
+        return FINALITY.resultOf(batchId);
     }
 
     /// @inheritdoc IBatches
     function batchIdOf(Header calldata header) external view returns (BatchId) {
         return Ids.batch(address(this), header);
+    }
+
+    function _noted(BatchId batchId, bool contested, uint8 penalised) private view returns (Record memory r) {
+        _requireCaller(address(FINALITY));
+        r = _records[batchId];
+        r.flags = (r.flags & (CALIBRATION_FLAG | SIGNED_FLAG)) | (contested ? CONTESTED_FLAG : 0)
+            | (penalised << PENALISED_SHIFT);
     }
 
     function _requireCaller(address required) internal view {
@@ -288,35 +261,5 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         if (_ballotOf(r, seat) != DISSENT) return (0, 0);
         Ballot storage ballot = _ballots[batchId][r.round * SEATS + seat];
         return (uint256(ballot.word), ballot.rejects);
-    }
-
-    function _marksOf(BatchId batchId, Record memory r) internal view returns (Marks memory marks) {
-        if (r.flags & MARKED_FLAG != 0) marks = _marks[batchId];
-    }
-
-    /// @dev The result as settled. Nothing writes to it after the settlement.
-    function _settledWords(BatchId batchId, Record memory r)
-        internal
-        view
-        returns (uint256 accepted, uint256 rejected)
-    {
-        if (r.state != State.Settled && r.state != State.Final) return (0, 0);
-        return (_mask(r) ^ _withheld[batchId], _rejected[batchId]);
-    }
-
-    /// @dev The result with what appeals have changed.
-    function _words(BatchId batchId, Record memory r) internal view returns (uint256 accepted, uint256 rejected) {
-        (accepted, rejected) = _settledWords(batchId, r);
-        if (r.flags & MARKED_FLAG == 0) return (accepted, rejected);
-        Marks storage marks = _marks[batchId];
-        uint256 concluded = marks.concluded;
-        accepted = (accepted & ~concluded) | marks.accepted;
-        rejected = (rejected & ~concluded) | marks.rejected;
-    }
-
-    function _verdict(BatchId batchId, Record memory r, uint256 leafIndex) internal view returns (Verdict) {
-        (uint256 accepted, uint256 rejected) = _words(batchId, r);
-        if ((accepted >> leafIndex) & 1 == 1) return Verdict.Accepted;
-        return (rejected >> leafIndex) & 1 == 1 ? Verdict.Rejected : Verdict.Inconclusive;
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {BatchFinality} from "./BatchFinality.sol";
 import {BatchRecords} from "./BatchRecords.sol";
 import {Guarded} from "./Guarded.sol";
 import {IBatches} from "./interfaces/IBatches.sol";
@@ -15,7 +15,7 @@ import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "./types/Types.so
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
 /// @dev Documented in `IBatches`. Calls only Trine's own contracts and moves no tokens itself: money and stake are in
 /// `Staking`. The record is one word: read into memory, changed there, written once.
-contract Batches is BatchFinality {
+contract Batches is BatchRecords, ReentrancyGuardTransient {
     using SafeCast for uint256;
 
     /// @notice Blocks after its seed block within which a batch must be drawn: as long as the chain knows the hash and
@@ -40,9 +40,9 @@ contract Batches is BatchFinality {
         returns (BatchId batchId)
     {
         require(leafCount > 0 && leafCount <= MAX_LEAVES, BatchesLeafCountOutOfBounds(leafCount, MAX_LEAVES));
-        require(
-            CALIBRATION.isCalibrated(msg.sender, Role.Node, modelId), BatchesNotCalibrated(msg.sender, modelId)
-        );
+        // That it has the minimum stake, too, matters little here: what secures the leaves is locked below.
+        uint256 validUntil = CALIBRATION.validUntil(msg.sender, Role.Node, modelId);
+        require(validUntil >= block.timestamp, BatchesNotCalibrated(msg.sender, modelId));
         Header memory header = Header(msg.sender, modelId, root, canary);
         Record memory r;
         (batchId, r) = _anchor(header, leafCount, ChallengeId.wrap(0));
@@ -439,10 +439,15 @@ contract Batches is BatchFinality {
         uint256 index
     ) private {
         if (seat.locked > 0) STAKING.unlock(seat.verifier, seat.locked);
-        bool committed = _ballotOf(r, index) == COMMITTED;
-        _penalize(
-            batchId, header, r, seat.verifier, committed ? PenaltyReason.NoReveal : PenaltyReason.NoCommit, 1
-        );
+        Terms storage terms = _termsOf(r);
+        (PenaltyReason reason, uint256 amount) = _ballotOf(r, index) == COMMITTED
+            ? (PenaltyReason.NoReveal, terms.noRevealPenaltyWei)
+            : (PenaltyReason.NoCommit, terms.noCommitPenaltyWei);
+        (uint256 taken,) = STAKING.slash(seat.verifier, amount, address(0), 0, BatchId.unwrap(batchId));
+        emit VerifierPenalized(batchId, seat.verifier, r.round, reason, taken);
+        REPUTATION.record(seat.verifier, Role.Verifier, header.modelId, batchId, 0, 0, 1);
+        // It counts in the weights from the next epoch on.
+        COMMITTEES.refresh(header.modelId, seat.verifier);
     }
 
     function _void(BatchId batchId, Header calldata header, Record memory r, VoidReason reason) private {

@@ -187,6 +187,11 @@ contract Calibration is ICalibration {
     }
 
     /// @inheritdoc ICalibration
+    function validUntil(address operator, Role role, ModelId modelId) external view returns (uint256) {
+        return _results[operator][role][modelId].validUntil;
+    }
+
+    /// @inheritdoc ICalibration
     function minStakeOf(Role role) public view returns (uint256) {
         (uint256 node, uint256 verifier) = PARAMETERS.minStakes();
         return role == Role.Node ? node : verifier;

@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
-import {IBatches} from "./interfaces/IBatches.sol";
 import {ICanaries} from "./interfaces/ICanaries.sol";
+import {IFinality} from "./interfaces/IFinality.sol";
 import {LeafLib, Opening} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {BatchId, Header, Ids} from "./types/Types.sol";
@@ -17,11 +17,13 @@ contract Canaries is ICanaries, EIP712 {
 
     bytes32 public constant CANARY_TYPEHASH = keccak256("Canary(bytes32 batchId,uint256 leafIndex)");
 
-    IBatches private immutable BATCHES;
+    address private immutable BATCHES;
+    IFinality private immutable FINALITY;
 
-    constructor(IBatches batches) EIP712("Trine", "1") {
-        require(address(batches) != address(0), CanariesZeroAddress());
+    constructor(address batches, IFinality finality) EIP712("Trine", "1") {
+        require(batches != address(0) && address(finality) != address(0), CanariesZeroAddress());
         BATCHES = batches;
+        FINALITY = finality;
     }
 
     /// @inheritdoc ICanaries
@@ -37,7 +39,7 @@ contract Canaries is ICanaries, EIP712 {
         uint256 count = Majority.popcount(leaves);
         require(openings.length == count, CanariesWrongNumber(openings.length, count));
         require(signatures.length == count, CanariesWrongNumber(signatures.length, count));
-        BatchId batchId = Ids.batch(address(BATCHES), header);
+        BatchId batchId = Ids.batch(BATCHES, header);
         uint256 left = leaves;
         for (uint256 i = 0; i < count; ++i) {
             // The lowest bit that is set: openings come in order, so none can be shown twice.
@@ -45,14 +47,14 @@ contract Canaries is ICanaries, EIP712 {
             left ^= bit;
             uint256 index = openings[i].index;
             require(index < 256 && bit == 1 << index, CanariesWrongLeaf(index, Majority.popcount(bit - 1)));
-            require(openings[i].opens(address(BATCHES), batchId), CanariesBadOpening(batchId, index));
+            require(openings[i].opens(BATCHES, batchId), CanariesBadOpening(batchId, index));
             address client = openings[i].receipt.client;
             // A loop over at most 256 leaves that the caller brings; a wallet that fails is a bad signature.
             // slither-disable-next-line calls-loop
             bool signed = SignatureChecker.isValidSignatureNow(client, digestOf(batchId, index), signatures[i]);
             require(client != address(0) && signed, CanariesBadSignature(index, client));
         }
-        BATCHES.noteCanaries(header, leaves);
+        FINALITY.noteCanaries(header, leaves);
     }
 
     /// @inheritdoc ICanaries

@@ -262,11 +262,11 @@ contract Committees is ICommittees {
 
     /// @dev The weight that stake and reputation earn now, rounded down; zero below the minimum stake.
     function _weightOf(ModelId modelId, address verifier) private view returns (uint256) {
-        uint256 active = STAKING.stakeOf(verifier).active;
-        if (active < CALIBRATION.minStakeOf(Role.Verifier)) return 0;
+        IStaking.Stake memory stake = STAKING.stakeOf(verifier);
+        if (stake.own < CALIBRATION.minStakeOf(Role.Verifier)) return 0;
         uint256 score = Math.min(REPUTATION.scoreBps(verifier, Role.Verifier, modelId), MAX_BPS);
         uint256 factor = NEWCOMER_BPS + ((MAX_BPS - NEWCOMER_BPS) * score) / MAX_BPS;
-        return Math.min((active * factor) / (WEIGHT_UNIT_WEI * MAX_BPS), MAX_WEIGHT);
+        return Math.min((stake.active * factor) / (WEIGHT_UNIT_WEI * MAX_BPS), MAX_WEIGHT);
     }
 
     function _poolOf(ModelId modelId, bool calibrated) private view returns (Pool storage) {

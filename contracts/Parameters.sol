@@ -72,6 +72,12 @@ contract Parameters is IParameters, Ownable2Step {
     }
 
     /// @inheritdoc IParameters
+    function minStakes() external view returns (uint256 nodeWei, uint256 verifierWei) {
+        Values storage values = _values[_version];
+        return (values.minNodeStakeWei, values.minVerifierStakeWei);
+    }
+
+    /// @inheritdoc IParameters
     function version() external view returns (uint8) {
         return _version;
     }

@@ -22,6 +22,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     struct Contracts {
         IStakeToken token;
         address batches;
+        address finality;
         address appeals;
         address payments;
         address requests;
@@ -51,6 +52,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     IStakeToken private immutable TOKEN;
     address private immutable BATCHES;
+    address private immutable FINALITY;
     address private immutable APPEALS;
     address private immutable PAYMENTS;
     address private immutable REQUESTS;
@@ -62,8 +64,10 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     mapping(address account => uint256) private _credits;
     mapping(address operator => string) private _endpoints;
 
-    modifier only(address allowed, address allowedToo) {
-        require(msg.sender == allowed || msg.sender == allowedToo, StakingUnauthorized(msg.sender));
+    modifier onlyJudges() {
+        require(
+            msg.sender == BATCHES || msg.sender == FINALITY || msg.sender == APPEALS, StakingUnauthorized(msg.sender)
+        );
         _;
     }
 
@@ -74,12 +78,13 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         );
         require(
             address(contracts_.token) != address(0) && contracts_.batches != address(0)
-                && contracts_.appeals != address(0) && contracts_.payments != address(0)
+                && contracts_.finality != address(0) && contracts_.appeals != address(0) && contracts_.payments != address(0)
                 && contracts_.requests != address(0),
             StakingZeroAddress()
         );
         TOKEN = contracts_.token;
         BATCHES = contracts_.batches;
+        FINALITY = contracts_.finality;
         APPEALS = contracts_.appeals;
         PAYMENTS = contracts_.payments;
         REQUESTS = contracts_.requests;
@@ -174,7 +179,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
-    function secure(address operator, uint256 amount, uint256 fee) external only(BATCHES, BATCHES) {
+    function secure(address operator, uint256 amount, uint256 fee) external {
+        require(msg.sender == BATCHES, StakingUnauthorized(msg.sender));
         if (amount > 0) {
             Operator storage theirs = _operators[operator];
             (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
@@ -194,7 +200,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     /// @inheritdoc IStaking
     function lockSeats(address[] calldata verifiers, uint256 amount)
         external
-        only(BATCHES, APPEALS)
+        onlyJudges
         returns (Seat[] memory seats)
     {
         seats = new Seat[](verifiers.length);
@@ -211,12 +217,12 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
-    function unlock(address operator, uint256 amount) external only(BATCHES, APPEALS) {
+    function unlock(address operator, uint256 amount) external onlyJudges {
         _unlock(operator, amount);
     }
 
     /// @inheritdoc IStaking
-    function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external only(BATCHES, APPEALS) {
+    function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external onlyJudges {
         for (uint256 i = 0; i < seats.length; ++i) {
             if (seats[i].locked > 0) _unlock(seats[i].verifier, seats[i].locked);
             if (rewards[i] > 0) _reward(seats[i].verifier, rewards[i]);
@@ -227,7 +233,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
         nonReentrant
-        only(BATCHES, APPEALS)
+        onlyJudges
         returns (uint256 taken, uint256 compensated)
     {
         Operator storage theirs = _operators[operator];
@@ -250,17 +256,18 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
-    function credit(address account, uint256 amount) external only(BATCHES, APPEALS) {
+    function credit(address account, uint256 amount) external onlyJudges {
         _credit(account, amount);
     }
 
     /// @inheritdoc IStaking
-    function burnFees(uint256 amount) external only(BATCHES, APPEALS) {
+    function burnFees(uint256 amount) external onlyJudges {
         TOKEN.burn(amount);
     }
 
     /// @inheritdoc IStaking
-    function reward(address operator, uint256 amount) external only(PAYMENTS, REQUESTS) {
+    function reward(address operator, uint256 amount) external {
+        require(msg.sender == PAYMENTS || msg.sender == REQUESTS, StakingUnauthorized(msg.sender));
         Operator storage theirs = _operators[operator];
         uint256 active = theirs.active + amount;
         theirs.active = active.toUint120();

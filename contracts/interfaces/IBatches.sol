@@ -5,10 +5,10 @@ import {BatchId, ChallengeId, Header, ModelId} from "../types/Types.sol";
 import {IStaking} from "./IStaking.sol";
 import {IVerdicts} from "./IVerdicts.sol";
 
-/// @title Life of a batch: anchor, draw, commit, reveal, settle, appeal, finalize
+/// @title Life of a batch: anchor, draw, commit, reveal, settle
 /// @notice Storage holds one word a batch and a word a seat while it votes. What is fixed (the header, the drawn
 /// committee) is kept as a hash: events tell it, callers show it again, the contract compares. Parameters are those of
-/// the version in force when the batch was anchored.
+/// the version in force when the batch was anchored. What follows a settlement is in `IFinality`.
 interface IBatches is IVerdicts {
     enum State {
         None,
@@ -30,12 +30,27 @@ interface IBatches is IVerdicts {
         uint40 clock; // Anchored: seed block; Drawn: commit deadline or, once all have committed, when they had;
             // Settled, Final: since when, seconds
         uint8 ballots; // two bits a seat: nothing, committed, accepted all, revealed otherwise
+        uint8 penalised; // bit i: seat i was penalised for its vote
         uint160 committee; // hash of the drawn seats
-        uint256 accepted; // as decided so far, appeals included
+        uint256 accepted; // as settled; appeals do not touch it
         uint256 rejected;
-        uint256 appealed; // leaves that were appealed
-        uint256 concluded; // those of them whose appeals are over
-        uint256 canaries; // leaves that were opened as known to be bad
+    }
+
+    /// @notice Parameters as far as batches need them; see `IParameters.Values`.
+    struct Terms {
+        uint96 stakePerLeafWei;
+        uint80 verifierFeePerLeafWei;
+        uint8 drawDelayBlocks;
+        uint8 maxRounds;
+        uint32 commitSeconds;
+        uint32 revealSeconds;
+        uint96 seatStakeWei;
+        uint96 refundPerLeafWei;
+        uint32 appealWindowSeconds;
+        uint96 wrongVotePenaltyWei;
+        uint96 noRevealPenaltyWei;
+        uint96 noCommitPenaltyWei;
+        uint96 canaryPenaltyWei;
     }
 
     event BatchAnchored(
@@ -72,29 +87,16 @@ interface IBatches is IVerdicts {
         address[] paid,
         bool signed
     );
-    /// @notice These leaves can change no more.
-    event LeavesFinalized(
-        BatchId indexed batchId,
-        address indexed node,
-        uint256 leaves,
-        uint256 accepted,
-        uint256 rejected,
-        uint256 slashed
-    );
     event VerifierPenalized(
         BatchId indexed batchId, address indexed verifier, uint256 round, PenaltyReason reason, uint256 amount
     );
     event CommitteeRedrawn(BatchId indexed batchId, uint256 round, uint256 seedBlock);
     event BatchVoided(BatchId indexed batchId, VoidReason reason);
-    event LeafAppealed(BatchId indexed batchId, uint256 indexed leafIndex);
-    event CanariesOpened(BatchId indexed batchId, uint256 leaves);
     event TermsAdopted(uint8 indexed version);
 
     enum PenaltyReason {
         NoCommit,
-        NoReveal,
-        WrongVote,
-        CanaryAccepted
+        NoReveal
     }
 
     enum VoidReason {
@@ -127,10 +129,6 @@ interface IBatches is IVerdicts {
     error BatchesNotForCalibration(BatchId batchId);
     error BatchesVotesExist(BatchId batchId);
     error BatchesWrongEpoch(uint256 epoch, uint256 required);
-    error BatchesContested(BatchId batchId);
-    error BatchesLeafOutOfRange(uint256 leafIndex, uint256 leafCount);
-    error BatchesLeafAlreadyAppealed(BatchId batchId, uint256 leafIndex);
-    error BatchesLeafNotUnderAppeal(BatchId batchId, uint256 leafIndex);
     error BatchesTermsExist(uint8 version);
 
     /// @notice Fixes the caller's answers: from here none can change. Locks stake per leaf and takes the verifiers' fee
@@ -197,32 +195,11 @@ interface IBatches is IVerdicts {
         bytes calldata signature
     ) external;
 
-    /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, and records
-    /// its reputation. Leaves under appeal follow when these are concluded. Anyone may call, for many batches at once.
-    /// Batches in which a seat voted against the majority go to `finalizeContested`.
-    function finalize(Header[] calldata headers) external;
+    /// @notice Makes a settled batch final and notes what became of its seats. Only `Finality`.
+    function finish(BatchId batchId, bool contested, uint8 penalised) external;
 
-    /// @notice Like `finalize`, and judges the seats by the final words.
-    function finalizeContested(Header calldata header, IStaking.Seat[] calldata seats) external;
-
-    /// @notice Marks a leaf as under appeal: it is decided elsewhere, its stake stays locked. Only `Appeals`.
-    function openAppeal(Header calldata header, IStaking.Seat[] calldata seats, uint256 leafIndex)
-        external
-        returns (Verdict verdict, uint8 terms);
-
-    /// @notice Takes an appeal's final verdict on a leaf: moves stake and reputation of the node and slashes the
-    /// verifiers whom it contradicts. Only `Appeals`.
-    /// @return bounty Half of what wrong verifiers lost, sent to `Appeals` for who appealed.
-    function concludeAppeal(
-        Header calldata header,
-        IStaking.Seat[] calldata seats,
-        uint256 leafIndex,
-        Verdict verdict
-    ) external returns (uint256 bounty);
-
-    /// @notice Notes leaves that were opened as canaries: the node is not slashed for them, verifiers who accepted one
-    /// pay more. Only `Canaries`.
-    function noteCanaries(Header calldata header, uint256 leaves) external;
+    /// @notice Notes what became of a batch's seats. Only `Finality`.
+    function note(BatchId batchId, bool contested, uint8 penalised) external;
 
     function batchOf(BatchId batchId) external view returns (Batch memory);
 
@@ -231,6 +208,8 @@ interface IBatches is IVerdicts {
         external
         view
         returns (bool revealed, uint256 accepts, uint256 rejects);
+
+    function termsOf(uint8 version) external view returns (Terms memory);
 
     function batchIdOf(Header calldata header) external view returns (BatchId);
 }

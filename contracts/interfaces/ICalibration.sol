@@ -95,6 +95,9 @@ interface ICalibration {
     /// stake has not fallen below the role's minimum.
     function isCalibrated(address operator, Role role, ModelId modelId) external view returns (bool);
 
+    /// @notice Until when the operator's calibration holds, seconds; zero if it never passed.
+    function validUntil(address operator, Role role, ModelId modelId) external view returns (uint256);
+
     /// @notice Own active stake without which nobody can be calibrated for, or keep working in, the role.
     function minStakeOf(Role role) external view returns (uint256);
 }

@@ -48,6 +48,9 @@ interface IParameters {
     /// @notice The values of a version, counted from 1.
     function valuesOf(uint8 version) external view returns (Values memory);
 
+    /// @notice Own active stake that nodes and verifiers need now.
+    function minStakes() external view returns (uint256 nodeWei, uint256 verifierWei);
+
     /// @notice Number of the current version.
     function version() external view returns (uint8);
 

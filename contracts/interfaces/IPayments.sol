@@ -58,7 +58,7 @@ interface IPayments {
 
     /// @notice Notes what each rejected leaf of a batch may be refunded; the tokens come with the slash.
     /// Only `Batches`.
-    function fundRefunds(BatchId batchId, uint256 perLeaf) external;
+    function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external;
 
     function accountOf(address payer) external view returns (Account memory);
 

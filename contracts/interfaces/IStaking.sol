@@ -100,28 +100,28 @@ interface IStaking {
     function secure(address operator, uint256 amount, uint256 fee) external;
 
     /// @notice Locks up to `amount` for each seat; never fails: a verifier that cannot cover its seat must not stop a
-    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Appeals`.
+    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Finality`, `Appeals`.
     function lockSeats(address[] calldata verifiers, uint256 amount) external returns (Seat[] memory seats);
 
-    /// @notice Returns `amount` (or what slashes have left of it) from locked to free. Only `Batches`, `Appeals`.
+    /// @notice Returns `amount` (or what slashes have left of it) from locked to free. Only `Batches`, `Finality`, `Appeals`.
     function unlock(address operator, uint256 amount) external;
 
     /// @notice Unlocks seats and pays each its reward, out of tokens that are here already: fees that `secure` took.
-    /// Only `Batches`, `Appeals`.
+    /// Only `Batches`, `Finality`, `Appeals`.
     function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external;
 
     /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
-    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Appeals`.
+    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`, `Appeals`.
     /// @return taken What was really taken.
     /// @return compensated What `beneficiary` received.
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
         returns (uint256 taken, uint256 compensated);
 
-    /// @notice Adds tokens that are here already to an account's credit. Only `Batches`, `Appeals`.
+    /// @notice Adds tokens that are here already to an account's credit. Only `Batches`, `Finality`, `Appeals`.
     function credit(address account, uint256 amount) external;
 
-    /// @notice Burns tokens that are here already: fees that nobody earned. Only `Batches`, `Appeals`.
+    /// @notice Burns tokens that are here already: fees that nobody earned. Only `Batches`, `Finality`, `Appeals`.
     function burnFees(uint256 amount) external;
 
     /// @notice Adds tokens that were sent here before to the operator's pool. Only `Payments`, `Requests`.

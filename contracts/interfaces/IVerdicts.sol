@@ -20,6 +20,8 @@ interface IVerdicts {
 
     /// @notice The batch's words as decided so far: bit i of `accepted` or of `rejected` is set, or neither.
     /// @return leafCount Zero for an unknown batch.
+    /// @return accepted As decided so far.
+    /// @return rejected As decided so far.
     /// @return settled False while committees are at work, and for a void batch.
     /// @return isFinal Whether the whole batch can change no more.
     function resultOf(BatchId batchId)

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {BatchId, Header} from "../types/Types.sol";
+import {IStaking} from "./IStaking.sol";
+import {IVerdicts} from "./IVerdicts.sol";
+
+/// @title What follows a settlement: appeals, canaries, and the moment when money is final
+/// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected leaves,
+/// and verifiers who voted against the final verdict are slashed. Leaves under appeal are closed one by one when their
+/// appeals are over; the others do not wait for them.
+interface IFinality is IVerdicts {
+    /// @notice What happens to few batches: bitmaps over their leaves.
+    struct Marks {
+        uint256 appealed;
+        uint256 concluded; // those of them whose appeals are over
+        uint256 accepted; // concluded, with this verdict
+        uint256 rejected;
+        uint256 canaries; // opened as known to be bad
+    }
+
+    /// @notice These leaves can change no more.
+    event LeavesFinalized(
+        BatchId indexed batchId,
+        address indexed node,
+        uint256 leaves,
+        uint256 accepted,
+        uint256 rejected,
+        uint256 slashed
+    );
+    event WrongVotePenalized(
+        BatchId indexed batchId, address indexed verifier, bool acceptedCanary, uint256 amount, uint256 bounty
+    );
+    event LeafAppealed(BatchId indexed batchId, uint256 indexed leafIndex);
+    event AppealDecided(BatchId indexed batchId, uint256 indexed leafIndex, Verdict verdict);
+    event CanariesOpened(BatchId indexed batchId, uint256 leaves);
+
+    error FinalityZeroAddress();
+    error FinalityUnauthorized(address caller);
+    error FinalityNotSettled(BatchId batchId);
+    error FinalityNotForCalibration(BatchId batchId);
+    error FinalityWrongCommittee(BatchId batchId);
+    error FinalityDeadlinePassed(uint256 deadline);
+    error FinalityDeadlineNotReached(uint256 deadline);
+    error FinalityContested(BatchId batchId);
+    error FinalityLeafOutOfRange(uint256 leafIndex, uint256 leafCount);
+    error FinalityLeafAlreadyAppealed(BatchId batchId, uint256 leafIndex);
+    error FinalityLeafNotUnderAppeal(BatchId batchId, uint256 leafIndex);
+
+    /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, and records
+    /// its reputation. Anyone may call, for many batches at once.
+    /// Batches in which a seat voted against the majority go to `finalizeContested`.
+    function finalize(Header[] calldata headers) external;
+
+    /// @notice Like `finalize`, and judges the seats by the final words.
+    /// @param seats The batch's committee, as `CommitteeDrawn` told.
+    function finalizeContested(Header calldata header, IStaking.Seat[] calldata seats) external;
+
+    /// @notice Marks a leaf as under appeal: it is decided elsewhere, its stake stays locked. Only `Appeals`.
+    function openAppeal(Header calldata header, IStaking.Seat[] calldata seats, uint256 leafIndex)
+        external
+        returns (Verdict verdict, uint8 terms);
+
+    /// @notice Takes an appeal's final verdict on a leaf: moves stake and reputation of the node and slashes the
+    /// verifiers whom it contradicts. Only `Appeals`.
+    /// @return bounty Half of what wrong verifiers lost, sent to `Appeals` for who appealed.
+    function concludeAppeal(
+        Header calldata header,
+        IStaking.Seat[] calldata seats,
+        uint256 leafIndex,
+        Verdict verdict
+    ) external returns (uint256 bounty);
+
+    /// @notice Notes leaves that were opened as canaries: the node is not slashed for them, verifiers who accepted one
+    /// pay more. Only `Canaries`.
+    function noteCanaries(Header calldata header, uint256 leaves) external;
+
+    function marksOf(BatchId batchId) external view returns (Marks memory);
+}
