@@ -1,35 +1,52 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
 
-import {Wired} from "./Wired.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
+import {Decay} from "./libraries/Decay.sol";
 import {BatchId, ModelId, Role} from "./types/Types.sol";
 
 /// @title Record of settled work, per operator, role and model
-/// @dev Documented in `IReputation`.
-contract Reputation is IReputation, Wired {
-    using SafeCast for uint256;
-
+/// @dev Documented in `IReputation`. `trine.protocol.reputation` is its twin.
+contract Reputation is IReputation {
     uint256 public constant REJECTED_WEIGHT = 10;
     uint256 public constant MISSED_WEIGHT = 2;
     uint256 public constant PRIOR = 20;
+    uint256 public constant MIN_HALF_LIFE_SECONDS = 1 days;
+    uint256 public constant MAX_HALF_LIFE_SECONDS = 365 days;
+
     uint256 private constant BPS = 10_000;
+    uint256 private constant MICRO = 1_000_000;
+    /// @dev Sums are fixed point, 72 bits with 32 behind the point. Even under the longest half-life a second takes 94
+    /// units of one outcome: rounding at every write changes next to nothing.
+    uint256 private constant FRACTION_BITS = 32;
+    uint256 private constant MAX_SUM = type(uint72).max;
 
-    address private _batches;
-    mapping(address operator => mapping(Role role => mapping(ModelId modelId => Record))) private _records;
+    address private immutable BATCHES;
+    address private immutable APPEALS;
+    uint64 private immutable HALF_LIFE_SECONDS;
 
-    constructor(address wirer) Wired(wirer) {}
+    /// @dev keccak256(operator and role in one word, modelId) to accepted (72 bits), rejected (72), missed (72), and when
+    /// they were so (40 bits: seconds). One word, packed by hand, because the compiler would write it four times.
+    mapping(bytes32 key => uint256) private _records;
 
-    /// @notice Names the contract that may record. Once.
-    // `_wire` refuses zero.
-    // slither-disable-next-line missing-zero-check
-    function wire(address batches) external {
-        address[] memory counterparts = new address[](1);
-        counterparts[0] = batches;
-        _wire(counterparts);
-        _batches = batches;
+    constructor(address batches, address appeals, uint64 halfLife) {
+        require(batches != address(0) && appeals != address(0), ReputationZeroAddress());
+        require(
+            halfLife >= MIN_HALF_LIFE_SECONDS && halfLife <= MAX_HALF_LIFE_SECONDS,
+            ReputationHalfLifeOutOfBounds(halfLife, MIN_HALF_LIFE_SECONDS, MAX_HALF_LIFE_SECONDS)
+        );
+        BATCHES = batches;
+        APPEALS = appeals;
+        HALF_LIFE_SECONDS = halfLife;
+    }
+
+    modifier onlyJudges() {
+        require(msg.sender == BATCHES || msg.sender == APPEALS, ReputationUnauthorized(msg.sender));
+        _;
     }
 
     /// @inheritdoc IReputation
@@ -41,29 +58,123 @@ contract Reputation is IReputation, Wired {
         uint64 accepted,
         uint64 rejected,
         uint64 missed
-    ) external {
-        _requireCaller(_batches);
-        Record storage r = _records[operator][role][modelId];
-        r.accepted += accepted;
-        r.rejected += rejected;
-        r.missed += missed;
-        r.updatedAt = block.timestamp.toUint64();
-        emit ReputationChanged(operator, modelId, batchId, role, r.accepted, r.rejected, r.missed, _score(r));
+    ) external onlyJudges {
+        _record(operator, role, modelId, batchId, accepted, rejected, missed);
     }
 
     /// @inheritdoc IReputation
+    function recordMany(ModelId modelId, BatchId batchId, Work[] calldata works) external onlyJudges {
+        for (uint256 i = 0; i < works.length; ++i) {
+            Work calldata w = works[i];
+            _record(w.operator, w.role, modelId, batchId, w.accepted, w.rejected, w.missed);
+        }
+    }
+
+    /// @inheritdoc IReputation
+    function correct(
+        address operator,
+        Role role,
+        ModelId modelId,
+        BatchId batchId,
+        int64 accepted,
+        int64 rejected,
+        uint256 recordedAt
+    ) external onlyJudges {
+        uint256 left = Decay.multiplier(block.timestamp - Math.min(recordedAt, block.timestamp), HALF_LIFE_SECONDS);
+        bytes32 key = _key(operator, role, modelId);
+        (uint256 hasAccepted, uint256 hasRejected, uint256 hasMissed) = _faded(_records[key]);
+        // Rounded against the operator, as everything: less is added to what was accepted, more is taken from it.
+        uint256 size = SignedMath.abs(accepted) << FRACTION_BITS;
+        hasAccepted = accepted < 0
+            ? Math.saturatingSub(hasAccepted, Decay.up(size, left))
+            : _plus(hasAccepted, Decay.down(size, left));
+        size = SignedMath.abs(rejected) << FRACTION_BITS;
+        hasRejected = rejected < 0
+            ? Math.saturatingSub(hasRejected, Decay.down(size, left))
+            : _plus(hasRejected, Decay.up(size, left));
+        uint256 score = _store(key, hasAccepted, hasRejected, hasMissed);
+        emit ReputationCorrected(operator, modelId, batchId, role, accepted, rejected, recordedAt, score);
+    }
+    /// @inheritdoc IReputation
     function recordOf(address operator, Role role, ModelId modelId) external view returns (Record memory) {
-        return _records[operator][role][modelId];
+        uint256 word = _records[_key(operator, role, modelId)];
+        (uint256 accepted, uint256 rejected, uint256 missed) = _faded(word);
+        return Record(_micro(accepted), _micro(rejected), _micro(missed), uint40(word));
     }
 
     /// @inheritdoc IReputation
     function scoreBps(address operator, Role role, ModelId modelId) external view returns (uint256) {
-        return _score(_records[operator][role][modelId]);
+        (uint256 accepted, uint256 rejected, uint256 missed) = _faded(_records[_key(operator, role, modelId)]);
+        return _score(accepted, rejected, missed);
     }
 
-    function _score(Record storage r) private view returns (uint256) {
-        uint256 accepted = r.accepted;
-        uint256 weighed = accepted + REJECTED_WEIGHT * r.rejected + MISSED_WEIGHT * r.missed + PRIOR;
-        return (accepted * BPS) / weighed;
+    /// @inheritdoc IReputation
+    function halfLifeSeconds() external view returns (uint256) {
+        return HALF_LIFE_SECONDS;
+    }
+
+    function _record(
+        address operator,
+        Role role,
+        ModelId modelId,
+        BatchId batchId,
+        uint64 accepted,
+        uint64 rejected,
+        uint64 missed
+    ) private {
+        bytes32 key = _key(operator, role, modelId);
+        (uint256 hasAccepted, uint256 hasRejected, uint256 hasMissed) = _faded(_records[key]);
+        uint256 score = _store(
+            key,
+            _plus(hasAccepted, uint256(accepted) << FRACTION_BITS),
+            _plus(hasRejected, uint256(rejected) << FRACTION_BITS),
+            _plus(hasMissed, uint256(missed) << FRACTION_BITS)
+        );
+        uint256 change = (uint256(role) << 208) | (score << 192) | (uint256(accepted) << 128) | (uint256(rejected) << 64)
+            | missed;
+        emit ReputationChanged(operator, modelId, batchId, change);
+    }
+
+    /// @dev No sum exceeds MAX_SUM.
+    function _store(bytes32 key, uint256 accepted, uint256 rejected, uint256 missed) private returns (uint256 score) {
+        _records[key] = (accepted << 184) | (rejected << 112) | (missed << 40) | uint40(block.timestamp);
+        return _score(accepted, rejected, missed);
+    }
+
+    /// @dev The sums of a record as they are worth now: accepted rounded down, the others up.
+    function _faded(uint256 word) private view returns (uint256 accepted, uint256 rejected, uint256 missed) {
+        uint256 left;
+        unchecked {
+            // Nothing was written later than now.
+            left = Decay.multiplier(block.timestamp - uint40(word), HALF_LIFE_SECONDS);
+        }
+        accepted = Decay.down(word >> 184, left);
+        rejected = Decay.up((word >> 112) & MAX_SUM, left);
+        missed = Decay.up((word >> 40) & MAX_SUM, left);
+    }
+
+    function _key(address operator, Role role, ModelId modelId) private pure returns (bytes32) {
+        bytes32 who = bytes32((uint256(uint160(operator)) << 8) | uint256(role));
+        return Hashes.efficientKeccak256(who, ModelId.unwrap(modelId));
+    }
+
+    /// @dev A sum is at most MAX_SUM and a change at most 2 ** 96: counts have 64 bits.
+    function _plus(uint256 sum, uint256 change) private pure returns (uint256) {
+        unchecked {
+            sum += change;
+            return sum < MAX_SUM ? sum : MAX_SUM;
+        }
+    }
+
+    function _score(uint256 accepted, uint256 rejected, uint256 missed) private pure returns (uint256) {
+        unchecked {
+            // All sums have 72 bits and the weights few.
+            uint256 weighed = accepted + REJECTED_WEIGHT * rejected + MISSED_WEIGHT * missed + (PRIOR << FRACTION_BITS);
+            return (accepted * BPS) / weighed;
+        }
+    }
+
+    function _micro(uint256 sum) private pure returns (uint64) {
+        return uint64((sum * MICRO) >> FRACTION_BITS);
     }
 }

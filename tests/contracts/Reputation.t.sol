@@ -2,48 +2,295 @@
 pragma solidity 0.8.37;
 
 import {Reputation} from "../../contracts/Reputation.sol";
-import {Wired} from "../../contracts/Wired.sol";
+import {IReputation} from "../../contracts/interfaces/IReputation.sol";
+import {Decay} from "../../contracts/libraries/Decay.sol";
 import {BatchId, ModelId, Role} from "../../contracts/types/Types.sol";
 import {Check, vm} from "./Vm.sol";
 
 contract ReputationTest {
-    Reputation private _reputation;
     ModelId private constant MODEL = ModelId.wrap("model");
+    BatchId private constant BATCH = BatchId.wrap("batch");
     address private constant NODE = address(0xA0);
+    address private constant NEWCOMER = address(0xA1);
+    address private constant APPEALS = address(0xA9);
+    uint64 private constant HALF_LIFE = 30 days;
+    uint256 private constant START = 1_000_000;
+    uint256 private constant ONE = 1_000_000;
+
+    Reputation private _reputation;
 
     function setUp() external {
-        _reputation = new Reputation(address(this));
-        _reputation.wire(address(this));
+        vm.warp(START);
+        _reputation = new Reputation(address(this), APPEALS, HALF_LIFE);
     }
 
     function testItStartsAtZeroAndIsEarned() external {
-        Check.eq(_reputation.scoreBps(NODE, Role.Node, MODEL), 0, "starts at zero");
-        _record(20, 0, 0);
-        Check.eq(_reputation.scoreBps(NODE, Role.Node, MODEL), 5000, "earned");
+        Check.eq(_score(NODE), 0, "starts at zero");
+        _record(NODE, 20, 0, 0);
+        Check.eq(_score(NODE), 5000, "earned");
         Check.eq(_reputation.scoreBps(NODE, Role.Verifier, MODEL), 0, "per role");
         Check.eq(_reputation.scoreBps(NODE, Role.Node, ModelId.wrap("other")), 0, "per model");
-        _record(0, 1, 0);
-        Check.eq(_reputation.scoreBps(NODE, Role.Node, MODEL), 4000, "one rejection weighs ten");
+        Check.eq(_score(NEWCOMER), 0, "per operator");
+        _record(NODE, 0, 1, 0);
+        Check.eq(_score(NODE), 4000, "one rejection weighs ten");
+        _record(NODE, 0, 0, 5);
+        Check.eq(_score(NODE), 3333, "one seat missed weighs two");
+    }
+
+    function testHalfOfARecordGoesInAHalfLife() external {
+        _record(NODE, 40, 4, 2);
+        vm.warp(START + HALF_LIFE);
+        IReputation.Record memory r = _reputation.recordOf(NODE, Role.Node, MODEL);
+        Check.eq(r.acceptedMicro, 20 * ONE, "accepted");
+        Check.eq(r.rejectedMicro, 2 * ONE, "rejected");
+        Check.eq(r.missedMicro, ONE, "missed");
+        Check.eq(r.updatedAt, START, "written at");
+        Check.eq(_score(NODE), (20 * 10_000) / uint256(20 + 20 + 2 + 20), "score");
+        Check.eq(_reputation.halfLifeSeconds(), HALF_LIFE, "half-life");
     }
 
     function testFuzz_scoresAreMonotonous(uint32 accepted, uint32 rejected, uint32 missed, uint32 more) external {
-        _record(accepted, rejected, missed);
-        uint256 score = _reputation.scoreBps(NODE, Role.Node, MODEL);
+        _record(NODE, accepted, rejected, missed);
+        uint256 score = _score(NODE);
         Check.yes(score <= 10_000, "at most all");
-        _record(more, 0, 0);
-        uint256 better = _reputation.scoreBps(NODE, Role.Node, MODEL);
+        _record(NODE, more, 0, 0);
+        uint256 better = _score(NODE);
         Check.yes(better >= score, "accepted work never lowers it");
-        _record(0, more, 0);
-        Check.yes(_reputation.scoreBps(NODE, Role.Node, MODEL) <= better, "rejected work never raises it");
+        _record(NODE, 0, more, 0);
+        Check.yes(_score(NODE) <= better, "rejected work never raises it");
     }
 
-    function testOnlyBatchesRecords() external {
-        vm.prank(NODE);
-        vm.expectPartialRevert(Wired.WiredUnauthorized.selector);
-        _reputation.record(NODE, Role.Node, MODEL, BatchId.wrap("b"), 1, 0, 0);
+    function testFuzz_waitingNeverRaisesAScore(uint256 seed, uint32 wait) external {
+        _live(NODE, seed);
+        uint256 before = _score(NODE);
+        vm.warp(block.timestamp + wait);
+        Check.yes(_score(NODE) <= before, "waiting");
     }
 
-    function _record(uint64 accepted, uint64 rejected, uint64 missed) private {
-        _reputation.record(NODE, Role.Node, MODEL, BatchId.wrap("b"), accepted, rejected, missed);
+    function testFuzz_waitingNeverLiftsAnyonePastANewcomer(uint256 seed, uint32 wait, uint16 work) external {
+        _live(NODE, seed);
+        uint256 now_ = block.timestamp;
+        Reputation twin = new Reputation(address(this), APPEALS, HALF_LIFE);
+        // The same life and the same work at once, to know who stood where without the wait.
+        _reputation.record(NEWCOMER, Role.Node, MODEL, BATCH, work, 0, 0);
+        uint256 newcomer = _score(NEWCOMER);
+        vm.warp(START);
+        Reputation first = _reputation;
+        _reputation = twin;
+        _live(NODE, seed);
+        vm.warp(now_);
+        _record(NODE, work, 0, 0);
+        uint256 atOnce = _score(NODE);
+        _reputation = first;
+        vm.warp(now_ + wait);
+        _record(NODE, work, 0, 0);
+        // Scores are whole basis points: who is really below a newcomer by less than one shows as equal.
+        if (atOnce < newcomer) Check.yes(_score(NODE) <= newcomer, "never past a newcomer");
+    }
+
+    /// The same without rounding, on the sums themselves: below a newcomer is 20 accepted < work * (10 rejected + 2 missed).
+    function testFuzz_whatPullsARecordDownFadesNoFasterThanWhatHoldsItUp(
+        uint72 accepted,
+        uint72 pull,
+        uint64 elapsed,
+        uint64 work
+    ) external pure {
+        uint256 left = Decay.multiplier(elapsed, HALF_LIFE);
+        bool below = 20 * uint256(accepted) <= work * uint256(pull);
+        if (below) {
+            bool stillBelow = 20 * Decay.down(accepted, left) <= work * Decay.up(pull, left);
+            Check.yes(stillBelow, "still below");
+        }
+    }
+
+    function testFuzz_splittingWorkOverAddressesGainsNothing(uint16 a, uint16 b) external {
+        _record(NODE, uint64(a) + b, 0, 0);
+        _record(NEWCOMER, a, 0, 0);
+        Check.yes(_score(NEWCOMER) <= _score(NODE), "a part scores no more than the whole");
+    }
+
+    function testFuzz_anAppealLeavesWhatARightVerdictWouldHave(uint8 right, uint8 wrong, uint24 wait) external {
+        _record(NODE, uint64(right) + wrong, 0, 0);
+        _record(NEWCOMER, right, wrong, 0);
+        vm.warp(START + wait);
+        vm.prank(APPEALS);
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, -int64(uint64(wrong)), int64(uint64(wrong)), START);
+        _closeTo(NODE, NEWCOMER);
+        Check.yes(_score(NODE) <= _score(NEWCOMER), "rounded against the operator");
+        // And back: the appeal of the appeal.
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, int64(uint64(wrong)), -int64(uint64(wrong)), START);
+        _reputation.correct(NEWCOMER, Role.Node, MODEL, BATCH, int64(uint64(wrong)), -int64(uint64(wrong)), START);
+        _closeTo(NODE, NEWCOMER);
+    }
+
+    function testCorrectionsStopAtZeroAndWhenFull() external {
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, -5, -5, START);
+        Check.eq(_score(NODE), 0, "nothing below zero");
+        // A time to come counts as now.
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, type(int64).max, 0, type(uint256).max);
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, type(int64).max, type(int64).min, START);
+        Check.eq(_score(NODE), 9999, "full");
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, type(int64).min, 0, START);
+        Check.eq(_score(NODE), 0, "all taken back");
+    }
+
+    function testFuzz_nothingRecordedEverFails(uint64 a, uint64 r, uint64 m, int64 da, int64 dr, uint256 when) external {
+        for (uint256 i = 0; i < 3; ++i) {
+            _record(NODE, a, r, m);
+            _reputation.correct(NODE, Role.Node, MODEL, BATCH, da, dr, when);
+        }
+        _record(NODE, type(uint64).max, type(uint64).max, type(uint64).max);
+        IReputation.Record memory full = _reputation.recordOf(NODE, Role.Node, MODEL);
+        // All 72 bits set are 2 ** 40 less one unit.
+        Check.eq(full.acceptedMicro, (uint256(type(uint72).max) * ONE) >> 32, "full and no more");
+        _record(NODE, 1, 0, 0);
+        Check.eq(_reputation.recordOf(NODE, Role.Node, MODEL).acceptedMicro, full.acceptedMicro, "stays full");
+        Check.eq(_score(NODE), 769, "1 / (1 + 10 + 2)");
+    }
+
+    function testManyAreRecordedAsOneByOne() external {
+        IReputation.Work[] memory works = new IReputation.Work[](3);
+        works[0] = IReputation.Work(NODE, Role.Node, 255, 1, 0);
+        works[1] = IReputation.Work(NEWCOMER, Role.Verifier, 1, 0, 0);
+        works[2] = IReputation.Work(NODE, Role.Verifier, 0, 0, 1);
+        _reputation.recordMany(MODEL, BATCH, works);
+        Check.eq(_score(NODE), (255 * 10_000) / uint256(255 + 10 + 20), "node");
+        Check.eq(_reputation.scoreBps(NEWCOMER, Role.Verifier, MODEL), 476, "verifier");
+        Check.eq(_reputation.recordOf(NODE, Role.Verifier, MODEL).missedMicro, ONE, "missed");
+    }
+
+    function testEveryChangeIsAnEventWithWhatWasAddedAndTheNewScore() external {
+        vm.expectEmit(address(_reputation));
+        emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (4000 << 192) | (20 << 128) | (1 << 64));
+        _record(NODE, 20, 1, 0);
+        vm.expectEmit(address(_reputation));
+        emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (1 << 208) | (476 << 192) | (1 << 128));
+        _reputation.record(NODE, Role.Verifier, MODEL, BATCH, 1, 0, 0);
+        vm.expectEmit(address(_reputation));
+        emit IReputation.ReputationCorrected(NODE, MODEL, BATCH, Role.Node, 1, -1, START, 5121);
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, 1, -1, START);
+    }
+
+    function testAHistoryIsWhatPythonComputes() external {
+        string memory json = vm.readFile("tests/vectors/reputation.json");
+        bytes32[] memory times = vm.parseJsonBytes32Array(json, ".history_now");
+        bytes32[] memory corrects = vm.parseJsonBytes32Array(json, ".history_corrects");
+        bytes32[] memory accepted = vm.parseJsonBytes32Array(json, ".history_accepted");
+        bytes32[] memory rejected = vm.parseJsonBytes32Array(json, ".history_rejected");
+        bytes32[] memory missed = vm.parseJsonBytes32Array(json, ".history_missed");
+        bytes32[] memory recordedAt = vm.parseJsonBytes32Array(json, ".history_recordedAt");
+        bytes32[] memory micros = vm.parseJsonBytes32Array(json, ".history_micros");
+        bytes32[] memory scores = vm.parseJsonBytes32Array(json, ".history_score");
+        bytes32[] memory later = vm.parseJsonBytes32Array(json, ".history_later");
+        Check.yes(times.length > 0, "there are cases");
+        Check.eq(uint256(vm.parseJsonBytes32(json, ".halfLife")), HALF_LIFE, "half-life");
+        for (uint256 i = 0; i < times.length; ++i) {
+            vm.warp(uint256(times[i]));
+            if (i > 0) Check.eq(_score(NODE), uint256(later[i - 1]), "score after the wait");
+            if (uint256(corrects[i]) == 1) {
+                int64 a = int64(uint64(uint256(accepted[i])));
+                int64 r = int64(uint64(uint256(rejected[i])));
+                _reputation.correct(NODE, Role.Node, MODEL, BATCH, a, r, uint256(recordedAt[i]));
+            } else {
+                _record(
+                    NODE, uint64(uint256(accepted[i])), uint64(uint256(rejected[i])), uint64(uint256(missed[i]))
+                );
+            }
+            IReputation.Record memory r_ = _reputation.recordOf(NODE, Role.Node, MODEL);
+            Check.eq(r_.acceptedMicro, uint256(micros[3 * i]), "accepted");
+            Check.eq(r_.rejectedMicro, uint256(micros[3 * i + 1]), "rejected");
+            Check.eq(r_.missedMicro, uint256(micros[3 * i + 2]), "missed");
+            Check.eq(_score(NODE), uint256(scores[i]), "score");
+        }
+    }
+
+    function testOnlyBatchesAndAppealsRecord() external {
+        bytes memory refused = abi.encodeWithSelector(IReputation.ReputationUnauthorized.selector, NODE);
+        vm.startPrank(NODE);
+        vm.expectRevert(refused);
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, 1, 0, 0);
+        vm.expectRevert(refused);
+        _reputation.recordMany(MODEL, BATCH, new IReputation.Work[](0));
+        vm.expectRevert(refused);
+        _reputation.correct(NODE, Role.Node, MODEL, BATCH, 1, 0, 0);
+        vm.stopPrank();
+        vm.prank(APPEALS);
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, 20, 0, 0);
+        Check.eq(_score(NODE), 5000, "by appeals");
+    }
+
+    function testParametersAreBounded() external {
+        vm.expectPartialRevert(IReputation.ReputationHalfLifeOutOfBounds.selector);
+        new Reputation(address(this), APPEALS, 1 days - 1);
+        vm.expectPartialRevert(IReputation.ReputationHalfLifeOutOfBounds.selector);
+        new Reputation(address(this), APPEALS, 365 days + 1);
+        vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
+        new Reputation(address(0), APPEALS, HALF_LIFE);
+        vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
+        new Reputation(address(this), address(0), HALF_LIFE);
+        new Reputation(address(this), APPEALS, 1 days);
+        new Reputation(address(this), APPEALS, 365 days);
+    }
+
+    function _live(address operator, uint256 seed) private {
+        for (uint256 i = 0; i < 4; ++i) {
+            uint256 word = uint256(keccak256(abi.encode(seed, i)));
+            vm.warp(block.timestamp + uint24(word));
+            _reputation.record(
+                operator, Role.Node, MODEL, BATCH, uint8(word >> 24), uint8(word >> 32) % 16, uint8(word >> 40) % 8
+            );
+        }
+    }
+
+    function _closeTo(address actual, address expected) private view {
+        IReputation.Record memory a = _reputation.recordOf(actual, Role.Node, MODEL);
+        IReputation.Record memory e = _reputation.recordOf(expected, Role.Node, MODEL);
+        Check.yes(a.acceptedMicro <= e.acceptedMicro + 1 && e.acceptedMicro <= a.acceptedMicro + 1, "accepted");
+        Check.yes(a.rejectedMicro <= e.rejectedMicro + 1 && e.rejectedMicro <= a.rejectedMicro + 1, "rejected");
+    }
+
+    function _score(address operator) private view returns (uint256) {
+        return _reputation.scoreBps(operator, Role.Node, MODEL);
+    }
+
+    function _record(address operator, uint64 accepted, uint64 rejected, uint64 missed) private {
+        _reputation.record(operator, Role.Node, MODEL, BATCH, accepted, rejected, missed);
+    }
+}
+
+/// @notice Settles as `Batches` does, within one transaction: the contract is warm, the record is not.
+contract ReputationGasTest {
+    ModelId private constant MODEL = ModelId.wrap("model");
+    BatchId private constant BATCH = BatchId.wrap("batch");
+
+    Reputation private _reputation;
+    uint256 public spent;
+    uint256 public spentOnMany;
+
+    function setUp() external {
+        vm.warp(1_000_000);
+        _reputation = new Reputation(address(this), address(1), 30 days);
+        this.settle();
+    }
+
+    function testARecordCostsAboutTenThousandGas() external {
+        vm.warp(1_000_000 + 3 days);
+        this.settle();
+        Check.yes(spent < 10_300, "one");
+        Check.yes(spentOnMany < 40_000, "a node and three verifiers");
+    }
+
+    function settle() external {
+        _reputation.halfLifeSeconds();
+        uint256 before = gasleft();
+        _reputation.record(address(0xA0), Role.Node, MODEL, BATCH, 255, 1, 0);
+        spent = before - gasleft();
+        IReputation.Work[] memory works = new IReputation.Work[](4);
+        for (uint160 i = 0; i < 4; ++i) {
+            works[i] = IReputation.Work(address(0xB0 + i), i == 0 ? Role.Node : Role.Verifier, 1, 1, 1);
+        }
+        before = gasleft();
+        _reputation.recordMany(MODEL, BATCH, works);
+        spentOnMany = before - gasleft();
     }
 }

@@ -8,6 +8,7 @@ interface Vm {
     function stopPrank() external;
     function expectPartialRevert(bytes4 selector) external;
     function expectRevert(bytes calldata data) external;
+    function expectEmit(address emitter) external;
     function assume(bool condition) external;
     function warp(uint256 timestamp) external;
     function roll(uint256 number) external;
