@@ -1,94 +1,135 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {Wired} from "./Wired.sol";
-import {IBatches} from "./interfaces/IBatches.sol";
 import {IPayments} from "./interfaces/IPayments.sol";
-import {LeafLib, Receipt} from "./libraries/LeafLib.sol";
+import {IRewards} from "./interfaces/IRewards.sol";
+import {IStakeToken} from "./interfaces/IStakeToken.sol";
+import {IVerdicts} from "./interfaces/IVerdicts.sol";
+import {LeafLib, Opening} from "./libraries/LeafLib.sol";
+import {Majority} from "./libraries/Majority.sol";
 import {BatchId} from "./types/Types.sol";
 
 /// @title Clients' deposits, cumulative vouchers, refunds of rejected answers
 /// @dev Documented in `IPayments`.
-contract Payments is IPayments, EIP712, Wired, ReentrancyGuardTransient {
+contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
+    using LeafLib for Opening;
+
+    struct Contracts {
+        IStakeToken token;
+        IRewards staking;
+        IVerdicts batches;
+        address appeals;
+        address requests;
+    }
+
+    /// @notice Leaves that may be refunded the same; the word's bits go out as they are.
+    struct Funding {
+        uint256 leaves;
+        uint256 perLeaf;
+    }
 
     bytes32 public constant VOUCHER_TYPEHASH = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
     uint256 public constant MIN_NOTICE_SECONDS = 1 hours;
     uint256 public constant MAX_NOTICE_SECONDS = 30 days;
+    uint256 public constant MAX_PROTOCOL_FEE_BPS = 1000;
+    uint256 private constant BPS = 10_000;
 
-    IERC20 private immutable TOKEN;
+    IStakeToken private immutable TOKEN;
+    IRewards private immutable STAKING;
+    IVerdicts private immutable BATCHES;
+    address private immutable APPEALS;
+    address private immutable REQUESTS;
     uint256 private immutable NOTICE_SECONDS;
 
-    IBatches private _batches;
-    // Written through storage pointers.
-    // slither-disable-next-line uninitialized-state
-    mapping(address payer => Account) private _accounts;
-    mapping(address payer => mapping(address payee => uint256)) private _collected;
-    mapping(BatchId batchId => uint256) private _refundPerLeaf;
-    mapping(BatchId batchId => uint256) private _refundedLeaves;
+    /// @dev Everything owed, fees among it, and the fees: one word, because collections change both.
+    uint128 private _owed;
+    uint128 private _fees;
+    address private _treasury;
+    uint16 private _feeBps;
+    mapping(address payer => mapping(address payee => Account)) private _accounts;
+    /// @dev Disjoint words. One entry for every change of verdicts with another amount, so 256 and a few at most.
+    mapping(BatchId batchId => Funding[]) private _fundings;
 
-    constructor(IERC20 token, uint256 noticeSeconds, address wirer) EIP712("Trine", "1") Wired(wirer) {
+    constructor(Contracts memory contracts_, uint256 notice, address owner) EIP712("Trine", "1") Ownable(owner) {
         require(
-            noticeSeconds >= MIN_NOTICE_SECONDS && noticeSeconds <= MAX_NOTICE_SECONDS,
-            PaymentsNoticeOutOfBounds(noticeSeconds, MIN_NOTICE_SECONDS, MAX_NOTICE_SECONDS)
+            notice >= MIN_NOTICE_SECONDS && notice <= MAX_NOTICE_SECONDS,
+            PaymentsNoticeOutOfBounds(notice, MIN_NOTICE_SECONDS, MAX_NOTICE_SECONDS)
         );
-        require(address(token) != address(0), WiredZeroAddress());
-        TOKEN = token;
-        NOTICE_SECONDS = noticeSeconds;
+        require(
+            address(contracts_.token) != address(0) && address(contracts_.staking) != address(0)
+                && address(contracts_.batches) != address(0) && contracts_.appeals != address(0)
+                && contracts_.requests != address(0),
+            PaymentsZeroAddress()
+        );
+        TOKEN = contracts_.token;
+        STAKING = contracts_.staking;
+        BATCHES = contracts_.batches;
+        APPEALS = contracts_.appeals;
+        REQUESTS = contracts_.requests;
+        NOTICE_SECONDS = notice;
     }
 
-    /// @notice Names the contract whose verdicts refunds follow. Once.
-    function wire(IBatches batches) external {
-        address[] memory counterparts = new address[](1);
-        counterparts[0] = address(batches);
-        _wire(counterparts);
-        _batches = batches;
-    }
-
-    /// @inheritdoc IPayments
-    function deposit(uint256 amount) external nonReentrant {
-        require(amount > 0, PaymentsAmountZero());
-        Account storage account = _accounts[msg.sender];
-        account.balance += amount.toUint128();
-        emit Deposited(msg.sender, amount, account.balance);
-        TOKEN.safeTransferFrom(msg.sender, address(this), amount);
+    modifier onlyJudges() {
+        require(msg.sender == address(BATCHES) || msg.sender == APPEALS, PaymentsUnauthorized(msg.sender));
+        _;
     }
 
     /// @inheritdoc IPayments
-    function requestWithdrawal(uint256 amount) external {
+    function deposit(address payee, uint256 amount) external nonReentrant {
+        _deposit(payee, amount);
+    }
+
+    /// @inheritdoc IPayments
+    function depositWithPermit(address payee, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
+        external
+        nonReentrant
+    {
+        // Whoever saw the permit may have used it first: what counts is the allowance, which the transfer needs.
+        try IERC20Permit(address(TOKEN)).permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
+        _deposit(payee, amount);
+    }
+
+    /// @inheritdoc IPayments
+    function requestWithdrawal(address payee, uint256 amount) external {
         require(amount > 0, PaymentsAmountZero());
-        Account storage account = _accounts[msg.sender];
+        Account storage account = _accounts[msg.sender][payee];
         require(amount <= account.balance, PaymentsInsufficientBalance(account.balance, amount));
         account.leaving = amount.toUint128();
         account.withdrawableAt = (block.timestamp + NOTICE_SECONDS).toUint64();
-        emit WithdrawalRequested(msg.sender, amount, account.withdrawableAt);
+        emit WithdrawalRequested(msg.sender, payee, amount, account.withdrawableAt);
     }
 
     /// @inheritdoc IPayments
-    function withdraw() external nonReentrant {
-        Account storage account = _accounts[msg.sender];
+    function withdraw(address payee) external nonReentrant {
+        Account storage account = _accounts[msg.sender][payee];
         require(account.leaving > 0, PaymentsNothingToWithdraw());
         require(block.timestamp >= account.withdrawableAt, PaymentsNoticeRunning(account.withdrawableAt));
         uint256 amount = Math.min(account.leaving, account.balance);
         account.leaving = 0;
         account.balance -= amount.toUint128();
-        emit Withdrawn(msg.sender, amount, account.balance);
-        TOKEN.safeTransfer(msg.sender, amount);
+        _owed -= amount.toUint128();
+        emit Withdrawn(msg.sender, payee, amount, account.balance);
+        IERC20(TOKEN).safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IPayments
     function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external nonReentrant {
-        uint256 collected = _collected[voucher.payer][voucher.payee];
+        require(msg.sender == voucher.payee, PaymentsNotPayee(msg.sender, voucher.payee));
+        Account storage account = _accounts[voucher.payer][voucher.payee];
+        uint256 collected = account.collected;
         uint256 due = Math.min(voucher.cumulativeWei, upToWei);
         require(due > collected, PaymentsNothingToCollect(due, collected));
         bytes32 digest = _hashTypedDataV4(
@@ -98,49 +139,163 @@ contract Payments is IPayments, EIP712, Wired, ReentrancyGuardTransient {
             SignatureChecker.isValidSignatureNow(voucher.payer, digest, signature),
             PaymentsBadSignature(voucher.payer)
         );
-        Account storage account = _accounts[voucher.payer];
         uint256 amount = Math.min(due - collected, account.balance);
         require(amount > 0, PaymentsInsufficientBalance(0, due - collected));
-        _collected[voucher.payer][voucher.payee] = collected + amount;
+        account.collected = (collected + amount).toUint128();
         account.balance -= amount.toUint128();
+        _owed -= amount.toUint128();
         emit Collected(voucher.payer, voucher.payee, amount, voucher.cumulativeWei, collected + amount);
-        TOKEN.safeTransfer(voucher.payee, amount);
+        _payOut(voucher.payee, amount);
     }
 
     /// @inheritdoc IPayments
-    function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof)
+    function payOut(address payee, uint256 amount) external nonReentrant {
+        require(msg.sender == REQUESTS, PaymentsUnauthorized(msg.sender));
+        _payOut(payee, amount);
+    }
+
+    /// @inheritdoc IPayments
+    function refund(BatchId batchId, Opening calldata opening) external nonReentrant {
+        uint256 index = opening.index;
+        (IVerdicts.Verdict verdict, bool isFinal) = BATCHES.verdictOf(batchId, index);
+        require(verdict == IVerdicts.Verdict.Rejected, PaymentsNotRejected(batchId, index));
+        require(isFinal, PaymentsNotFinal(batchId, index));
+        require(opening.opens(address(BATCHES), batchId), PaymentsBadOpening(batchId, index));
+        uint256 perLeaf = _take(batchId, 1 << index);
+        require(perLeaf > 0, PaymentsNothingToRefund(batchId, index));
+        address client = opening.receipt.client;
+        uint256 amount = client == address(0) ? 0 : Math.min(opening.receipt.feeWei, perLeaf);
+        emit Refunded(batchId, index, client, amount, perLeaf - amount);
+        if (amount > 0) IERC20(TOKEN).safeTransfer(client, amount);
+        if (perLeaf > amount) TOKEN.burn(perLeaf - amount);
+    }
+
+    /// @inheritdoc IPayments
+    function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external nonReentrant onlyJudges {
+        Funding[] storage fundings = _fundings[batchId];
+        uint256 count = fundings.length;
+        for (uint256 i = 0; i < count; ++i) {
+            leaves &= ~fundings[i].leaves;
+        }
+        if (leaves == 0) return;
+        uint256 number = Majority.popcount(leaves);
+        // Deposits must never answer for refunds, whatever the caller believes to have sent.
+        perLeaf = Math.min(perLeaf, Math.saturatingSub(TOKEN.balanceOf(address(this)), _owed) / number);
+        if (perLeaf == 0) return;
+        _owed += (number * perLeaf).toUint128();
+        if (count > 0 && fundings[count - 1].perLeaf == perLeaf) fundings[count - 1].leaves |= leaves;
+        else fundings.push(Funding(leaves, perLeaf));
+        emit RefundsFunded(batchId, leaves, perLeaf);
+    }
+
+    /// @inheritdoc IPayments
+    function releaseRefunds(BatchId batchId, uint256 leaves)
         external
         nonReentrant
+        onlyJudges
+        returns (uint256 amount)
     {
-        IBatches.Batch memory batch = _batches.batchOf(batchId);
-        uint256 bit = leafIndex < batch.leafCount ? 1 << leafIndex : 0;
-        require(batch.rejected & bit != 0, PaymentsNotRejected(batchId, leafIndex));
-        require(_refundedLeaves[batchId] & bit == 0, PaymentsAlreadyRefunded(batchId, leafIndex));
-        require(
-            proof.length == LeafLib.DEPTH && receipt.node == batch.node && receipt.client != address(0)
-                && MerkleProof.verifyCalldata(proof, batch.root, LeafLib.leafHash(leafIndex, receipt)),
-            PaymentsBadProof(batchId, leafIndex)
-        );
-        _refundedLeaves[batchId] |= bit;
-        uint256 amount = Math.min(receipt.feeWei, _refundPerLeaf[batchId]);
-        emit Refunded(batchId, leafIndex, receipt.client, amount);
-        TOKEN.safeTransfer(receipt.client, amount);
+        amount = _take(batchId, leaves);
+        emit RefundsReleased(batchId, leaves, msg.sender, amount);
+        IERC20(TOKEN).safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IPayments
-    function fundRefunds(BatchId batchId, uint256 perLeaf) external {
-        _requireCaller(address(_batches));
-        _refundPerLeaf[batchId] = perLeaf;
-        emit RefundsFunded(batchId, perLeaf);
+    function setProtocolFee(uint256 feeBps, address treasury) external onlyOwner {
+        require(feeBps <= MAX_PROTOCOL_FEE_BPS, PaymentsFeeOutOfBounds(feeBps, MAX_PROTOCOL_FEE_BPS));
+        // Fees that were collected need somewhere to go, even when there are none any more.
+        require(treasury != address(0), PaymentsZeroAddress());
+        _feeBps = feeBps.toUint16();
+        _treasury = treasury;
+        emit ProtocolFeeChanged(feeBps, treasury);
     }
 
     /// @inheritdoc IPayments
-    function accountOf(address payer) external view returns (Account memory) {
-        return _accounts[payer];
+    function sendProtocolFees() external nonReentrant {
+        uint128 amount = _fees;
+        require(amount > 0, PaymentsNothingToWithdraw());
+        _fees = 0;
+        _owed -= amount;
+        emit ProtocolFeesSent(_treasury, amount);
+        IERC20(TOKEN).safeTransfer(_treasury, amount);
+    }
+
+    /// @inheritdoc IPayments
+    function accountOf(address payer, address payee) external view returns (Account memory) {
+        return _accounts[payer][payee];
+    }
+
+    /// @inheritdoc IPayments
+    function firmOf(address payer, address payee) external view returns (uint256) {
+        Account storage account = _accounts[payer][payee];
+        return Math.saturatingSub(account.balance, account.leaving);
     }
 
     /// @inheritdoc IPayments
     function collectedOf(address payer, address payee) external view returns (uint256) {
-        return _collected[payer][payee];
+        return _accounts[payer][payee].collected;
+    }
+
+    /// @inheritdoc IPayments
+    function refundOf(BatchId batchId, uint256 leafIndex) external view returns (uint256) {
+        Funding[] storage fundings = _fundings[batchId];
+        for (uint256 i = 0; i < fundings.length; ++i) {
+            if (fundings[i].leaves & (1 << leafIndex) != 0) return fundings[i].perLeaf;
+        }
+        return 0;
+    }
+
+    /// @inheritdoc IPayments
+    function totalOwed() external view returns (uint256) {
+        return _owed;
+    }
+
+    /// @inheritdoc IPayments
+    function protocolFee() external view returns (uint256 feeBps, address treasury, uint256 unsentWei) {
+        return (_feeBps, _treasury, _fees);
+    }
+
+    /// @inheritdoc IPayments
+    function noticeSeconds() external view returns (uint256) {
+        return NOTICE_SECONDS;
+    }
+
+    function _deposit(address payee, uint256 amount) private {
+        require(amount > 0, PaymentsAmountZero());
+        require(payee != address(0), PaymentsZeroAddress());
+        Account storage account = _accounts[msg.sender][payee];
+        account.balance = (account.balance + amount).toUint128();
+        _owed = (_owed + amount).toUint128();
+        emit Deposited(msg.sender, payee, amount, account.balance);
+        IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    /// @dev Divides tokens that are here and owed to nobody. The fee is rounded down, in favour of the payee.
+    function _payOut(address payee, uint256 amount) private {
+        uint256 fee = (amount * _feeBps) / BPS;
+        uint256 toPool = Math.min(STAKING.poolShareOf(payee, amount - fee), amount - fee);
+        uint256 net = amount - fee - toPool;
+        if (fee > 0) {
+            _fees += fee.toUint128();
+            _owed += fee.toUint128();
+        }
+        emit PaidOut(payee, amount, fee, toPool, net);
+        if (toPool > 0) {
+            IERC20(TOKEN).safeTransfer(address(STAKING), toPool);
+            STAKING.reward(payee, toPool);
+        }
+        if (net > 0) IERC20(TOKEN).safeTransfer(payee, net);
+    }
+
+    /// @dev Strikes out the leaves and returns what was noted for them.
+    function _take(BatchId batchId, uint256 leaves) private returns (uint256 amount) {
+        Funding[] storage fundings = _fundings[batchId];
+        for (uint256 i = 0; i < fundings.length; ++i) {
+            uint256 taken = fundings[i].leaves & leaves;
+            if (taken == 0) continue;
+            fundings[i].leaves &= ~taken;
+            amount += Majority.popcount(taken) * fundings[i].perLeaf;
+        }
+        _owed -= amount.toUint128();
     }
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Receipt} from "../libraries/LeafLib.sol";
+import {Opening} from "../libraries/LeafLib.sol";
 import {BatchId} from "../types/Types.sol";
 
 /// @title Clients' deposits, cumulative vouchers, refunds of rejected answers
+/// @notice A deposit is for one payee. With one purse for all, a payer could empty it through a payee of its own just
+/// before an honest one collects.
+/// @dev The token is a plain ERC-20 without fees on transfers, of less than 2 ** 128 wei in all.
 interface IPayments {
     /// @notice EIP-712: `payer` owes `payee` `cumulativeWei` in all since the beginning; a later voucher replaces
     /// earlier ones.
@@ -14,53 +17,111 @@ interface IPayments {
         uint256 cumulativeWei;
     }
 
+    /// @notice What one payer has with one payee.
     struct Account {
         uint128 balance;
+        uint128 collected; // in all since the beginning
         uint128 leaving; // part of balance under notice of withdrawal; still collectable
         uint64 withdrawableAt;
     }
 
-    event Deposited(address indexed payer, uint256 amount, uint256 balance);
-    event WithdrawalRequested(address indexed payer, uint256 amount, uint256 withdrawableAt);
-    event Withdrawn(address indexed payer, uint256 amount, uint256 balance);
+    event Deposited(address indexed payer, address indexed payee, uint256 amount, uint256 balance);
+    event WithdrawalRequested(address indexed payer, address indexed payee, uint256 amount, uint256 withdrawableAt);
+    event Withdrawn(address indexed payer, address indexed payee, uint256 amount, uint256 balance);
+    /// @param amount What left the deposit; `PaidOut` says how it was divided.
     event Collected(
         address indexed payer, address indexed payee, uint256 amount, uint256 cumulativeWei, uint256 collectedWei
     );
-    event RefundsFunded(BatchId indexed batchId, uint256 perLeaf);
-    event Refunded(BatchId indexed batchId, uint256 indexed leafIndex, address indexed client, uint256 amount);
+    /// @param net What the payee received: the amount without the protocol's fee and the pool's share.
+    event PaidOut(address indexed payee, uint256 amount, uint256 protocolFee, uint256 toPool, uint256 net);
+    event ProtocolFeeChanged(uint256 feeBps, address indexed treasury);
+    event ProtocolFeesSent(address indexed treasury, uint256 amount);
+    /// @param leaves A word: bit i for leaf i.
+    event RefundsFunded(BatchId indexed batchId, uint256 leaves, uint256 perLeaf);
+    event RefundsReleased(BatchId indexed batchId, uint256 leaves, address indexed receiver, uint256 amount);
+    event Refunded(
+        BatchId indexed batchId, uint256 indexed leafIndex, address indexed client, uint256 amount, uint256 burned
+    );
 
     error PaymentsAmountZero();
+    error PaymentsZeroAddress();
+    error PaymentsUnauthorized(address caller);
     error PaymentsInsufficientBalance(uint256 balance, uint256 required);
     error PaymentsNoticeRunning(uint256 withdrawableAt);
     error PaymentsNothingToWithdraw();
+    error PaymentsNotPayee(address caller, address payee);
     error PaymentsBadSignature(address payer);
     error PaymentsNothingToCollect(uint256 cumulativeWei, uint256 collectedWei);
     error PaymentsNotRejected(BatchId batchId, uint256 leafIndex);
-    error PaymentsBadProof(BatchId batchId, uint256 leafIndex);
-    error PaymentsAlreadyRefunded(BatchId batchId, uint256 leafIndex);
+    error PaymentsNotFinal(BatchId batchId, uint256 leafIndex);
+    error PaymentsBadOpening(BatchId batchId, uint256 leafIndex);
+    error PaymentsNothingToRefund(BatchId batchId, uint256 leafIndex);
     error PaymentsNoticeOutOfBounds(uint256 notice, uint256 minimum, uint256 maximum);
+    error PaymentsFeeOutOfBounds(uint256 feeBps, uint256 maximum);
 
-    function deposit(uint256 amount) external;
+    /// @notice Adds `amount` to what the caller has with `payee`.
+    function deposit(address payee, uint256 amount) external;
 
-    /// @notice Starts (or restarts) the notice for withdrawing `amount`.
-    function requestWithdrawal(uint256 amount) external;
+    /// @notice The same with an EIP-2612 permit in place of an approval. A permit that somebody else has already used
+    /// does no harm: the allowance counts.
+    function depositWithPermit(address payee, uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Starts (or restarts, for all of it) the notice for withdrawing `amount` of what the caller has with
+    /// `payee`.
+    /// @dev Warning: notice that was given long ago lets the payer withdraw at any time. Payees must count on
+    /// `firmOf` only.
+    function requestWithdrawal(address payee, uint256 amount) external;
 
     /// @notice Pays out what was under notice, or what collections have left of it.
-    function withdraw() external;
+    function withdraw(address payee) external;
 
     /// @notice Pays the payee what `upToWei`, at most the voucher's amount, adds to what it has collected, as far as
-    /// the deposit reaches. A voucher covers the worst case of an answer that is not given yet; `upToWei` is what the
-    /// answers given have earned. Anyone may call; the money goes to the payee. Accepts EIP-1271 wallets.
+    /// the deposit reaches, less the protocol's fee and the share of the payee's pool. A voucher covers the worst case
+    /// of an answer that is not given yet; `upToWei` is what the answers given have earned. So only the payee may call:
+    /// whoever else saw the voucher would collect the worst case.
+    /// @dev Accepts EIP-1271 wallets. Warning: such a wallet can change its mind, and what was not collected is lost.
     function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external;
 
-    /// @notice Refunds the fee of a rejected answer to its client out of the node's slashed stake. Anyone may call.
-    function refund(BatchId batchId, uint256 leafIndex, Receipt calldata receipt, bytes32[] calldata proof) external;
+    /// @notice Pays `payee` out of tokens that were sent before, by the same rule as `collect`. Only `Requests`.
+    function payOut(address payee, uint256 amount) external;
 
-    /// @notice Notes what each rejected leaf of a batch may be refunded; the tokens come with the slash.
-    /// Only `Batches`.
+    /// @notice Refunds the fee of a rejected answer, at most what the slash brought for it, to its client; burns the
+    /// rest, so that low fees make no rejection cheaper. Anyone may call, when nothing can change the verdict any more.
+    /// An answer that nobody asked for by name has no client: all is burned.
+    function refund(BatchId batchId, Opening calldata opening) external;
+
+    /// @notice Notes what each of the leaves may be refunded: `perLeaf`, or less if fewer tokens came before. May be
+    /// called again for leaves that are rejected on appeal; leaves that have their money already are left out. Never
+    /// fails for want of tokens. Only `Batches` and `Appeals`.
+    /// @param leaves A word: bit i for leaf i.
     function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external;
 
-    function accountOf(address payer) external view returns (Account memory);
+    /// @notice Sends the caller what was noted for leaves whose rejection an appeal has undone. Only `Batches` and
+    /// `Appeals`.
+    /// @param leaves A word: bit i for leaf i.
+    function releaseRefunds(BatchId batchId, uint256 leaves) external returns (uint256 amount);
+
+    /// @notice Sets the part of collections that goes to `treasury`, from now on, whenever what is collected was
+    /// earned. Only the owner, a timelock.
+    function setProtocolFee(uint256 feeBps, address treasury) external;
+
+    /// @notice Sends the fees collected so far to the treasury. Anyone may call.
+    function sendProtocolFees() external;
+
+    function accountOf(address payer, address payee) external view returns (Account memory);
+
+    /// @notice What the payee can count on for at least the time of notice: the balance that is not under notice.
+    function firmOf(address payer, address payee) external view returns (uint256);
 
     function collectedOf(address payer, address payee) external view returns (uint256);
+
+    /// @notice What a leaf may be refunded; zero before it is funded and after it is refunded.
+    function refundOf(BatchId batchId, uint256 leafIndex) external view returns (uint256);
+
+    /// @notice All that this contract owes: deposits, refunds, fees not sent yet. It never holds less.
+    function totalOwed() external view returns (uint256);
+
+    function protocolFee() external view returns (uint256 feeBps, address treasury, uint256 unsentWei);
+
+    function noticeSeconds() external view returns (uint256);
 }

@@ -14,6 +14,7 @@ No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` p
 - `committee`    the draw of three verifiers from a block's hash
 - `calibration`  which prompts a challenge asks
 - `manifest`     what a model is, byte for byte
+- `requests`     requests posted on the chain, and what answers one
 - `reputation`   what settled work counts, how it fades, the score
 - `certificate`  one answer, its batch and its result: what a client keeps
 """
