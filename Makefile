@@ -52,6 +52,7 @@ lint: $(VENV)/.ready node_modules/.ready build/.ready
 	lint-imports
 	npm run --silent lint
 	npm run --silent abi -- --check
+	python -m trine_devnet.addresses --check
 
 test-contracts: build/.ready
 	@echo "==> Solidity tests"
@@ -63,6 +64,7 @@ test-python: setup
 
 abi: build/.ready
 	npm run --silent abi
+	python -m trine_devnet.addresses
 
 vectors: $(VENV)/.ready
 	for generator in tests/vectors/generate*.py; do python $$generator || exit 1; done

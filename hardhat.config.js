@@ -26,6 +26,8 @@ export default defineConfig({
   },
   // Isolated jobs, the default in production, compile what they share again and again: same bytecode, twice the time.
   solidity: { profiles: { default: solc, production: { ...solc, isolated: false } } },
+  // `--strategy create2` gives deploy/ignition's factory one address on every chain that has CreateX.
+  ignition: { strategyConfig: { create2: { salt: `0x${Buffer.from("trine").toString("hex").padEnd(64, "0")}` } } },
   networks: {
     // `hardhat node`: a block a second even without transactions, because draws wait for later blocks.
     default: {

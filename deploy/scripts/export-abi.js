@@ -2,8 +2,10 @@
 // `--check` writes nothing and fails when a copy is stale.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 
+// The contracts that the Ignition module deploys.
 const CONTRACTS = [
-  "TrineToken", "Staking", "ModelRegistry", "Reputation", "Calibration", "Committees", "Batches", "Payments",
+  "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
+  "Calibration", "Batches", "Appeals", "VerifierKeys", "Requests", "Erc8004Adapter",
 ];
 const target = "client_sdk/trine/chain/abi";
 const check = process.argv.includes("--check");

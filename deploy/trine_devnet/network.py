@@ -26,7 +26,7 @@ from trine.errors import NotReady, TrineError
 from trine.models import ModelRecord, load_record
 from trine_devnet.launcher import Launcher
 from trine_devnet.processes import Child, free_port, start, wait_until
-from trine_devnet.toolchain import hardhat, project_root
+from trine_devnet.toolchain import hardhat, node_binary, project_root
 
 MODEL = "smollm2-135m-instruct"
 # Public devnet key: account 0 of the mnemonic that Hardhat prints at every start. Worthless anywhere else.
@@ -118,8 +118,22 @@ class Devnet:
         file.write_text(json.dumps({"Trine": parameters}))
         command = hardhat(
             "ignition", "deploy", "deploy/ignition/modules/Trine.js", "--network", "rpc",
-            "--deployment-id", self._deployment_id, "--reset", "--parameters", str(file),
+            "--deployment-id", self._deployment_id, "--reset", "--parameters", str(file), "--strategy", "create2",
         )  # fmt: skip
+        self._run("deployment", command)
+        folder = _deployments() / self._deployment_id
+        self._run("check of the deployment", [node_binary(), "deploy/scripts/check-deployment.js", str(folder)])
+        addresses = json.loads((folder / "deployed_addresses.json").read_text())
+        deployment = Deployment.from_json(
+            {"chainId": 31337, "block": 0, "contracts": {n: addresses[f"Trine#{n}"] for n in CONTRACTS}}
+        )
+        if deployment != Deployment.bundled(31337):
+            raise TrineError("the contracts are not where trine expects a devnet's: run `make abi`")
+        deployment.save(self.deployment_file)
+        self.report("contracts: deployed with Ignition, checked")
+
+    def _run(self, what: str, command: list[str]) -> None:
+        """Runs a tool of the checkout against the chain; its output goes to the deployment's log."""
         log = self.home / "logs" / "deploy.log"
         result = subprocess.run(  # noqa: S603
             command,
@@ -131,15 +145,10 @@ class Devnet:
             timeout=300,
             check=False,
         )
-        log.write_text(result.stdout + result.stderr)
+        with log.open("a") as file:
+            file.write(result.stdout + result.stderr)
         if result.returncode != 0:
-            raise TrineError(f"deployment failed; {log} ends with:\n" + "\n".join(log.read_text().splitlines()[-12:]))
-        addresses = json.loads((_deployments() / self._deployment_id / "deployed_addresses.json").read_text())
-        deployment = Deployment.from_json(
-            {"chainId": 31337, "block": 0, "contracts": {n: addresses[f"Trine#{n}"] for n in CONTRACTS}}
-        )
-        deployment.save(self.deployment_file)
-        self.report("contracts: deployed with Ignition")
+            raise TrineError(f"{what} failed; {log} ends with:\n" + "\n".join(log.read_text().splitlines()[-12:]))
 
     def _register_model(self) -> None:
         record = self.record

@@ -1,7 +1,7 @@
 """Where Trine's contracts are: one JSON file a chain.
 
-`{"chainId": 31337, "block": 1, "contracts": {"Batches": "0x…", …}}`. ABIs ship inside this package, so nobody
-needs Node to use a deployment.
+`{"chainId": 31337, "block": 1, "contracts": {"Batches": "0x…", …}}`. ABIs and the addresses of known deployments
+ship inside this package, so nobody needs Node to use one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from trine.errors import InvalidInput
 
 CONTRACTS = (
     "TrineToken",
+    "Timelock",
+    "Parameters",
     "Staking",
     "ModelRegistry",
     "Reputation",
-    "Calibration",
-    "Committees",
-    "Batches",
     "Payments",
+    "Committees",
+    "Calibration",
+    "Batches",
+    "Appeals",
+    "VerifierKeys",
+    "Requests",
+    "Erc8004Adapter",
 )
 
 
@@ -44,6 +50,20 @@ class Deployment:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {"chainId": self.chain_id, "block": self.block, "contracts": self.contracts}
         path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def bundled(cls, chain_id: int) -> Self:
+        """The deployment that ships with this package. Raises InvalidInput for a chain that has none."""
+        folder = resources.files("trine.chain").joinpath("deployments")
+        try:
+            document = json.loads(folder.joinpath(f"{chain_id}.json").read_text())
+        except FileNotFoundError:
+            known = ", ".join(sorted(file.name.removesuffix(".json") for file in folder.iterdir()))
+            raise InvalidInput(
+                f"this version of trine knows no deployment on chain {chain_id} (it knows: {known}): pass the file that "
+                "the network's operators publish (--deployment, TRINE_DEPLOYMENT), or check the RPC endpoint"
+            ) from None
+        return cls.from_json(document, f"bundled deployment of chain {chain_id}")
 
     @classmethod
     def load(cls, path: Path) -> Self:

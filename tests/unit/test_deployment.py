@@ -1,0 +1,84 @@
+"""Addresses of deployments: what ships, what is computed, what the Ignition module says."""
+
+import json
+import re
+
+import pytest
+
+from trine.chain import Deployment
+from trine.chain.deployment import CONTRACTS
+from trine.errors import InvalidInput
+from trine_devnet.addresses import (
+    DEVNET_CHAIN_ID,
+    RELEASE,
+    address_of,
+    create2_address,
+    devnet_deployment,
+    factory_address,
+)
+from trine_devnet.toolchain import project_root
+
+ONES = "0x" + "11" * 20
+
+
+def test_the_bundled_devnet_is_where_the_module_deploys():
+    assert Deployment.bundled(DEVNET_CHAIN_ID) == devnet_deployment()
+
+
+def test_the_module_deploys_under_the_names_and_the_release_that_addresses_follow_from():
+    module = (project_root() / "deploy" / "ignition" / "modules" / "Trine.js").read_text()
+    table = module[module.index("export const CONTRACTS") : module.index("const CALLED_BY_CONSTRUCTOR")]
+    assert set(re.findall(r"^  (\w+): \(", table, re.MULTILINE)) == set(CONTRACTS)
+    assert f'const RELEASE = "{RELEASE}";' in module
+
+
+def test_abis_are_exported_for_every_contract():
+    script = (project_root() / "deploy" / "scripts" / "export-abi.js").read_text()
+    listed = re.findall(r'"(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])
+    assert set(listed) == set(CONTRACTS)
+
+
+@pytest.mark.parametrize(
+    ("creator", "salt", "init_code", "expected"),
+    [
+        # Examples of EIP-1014.
+        ("0x" + "00" * 20, bytes(32), "00", "0x4D1A2e2bB4F88F0250f26Ffff098B0b30B26BF38"),
+        ("0xdeadbeef" + "00" * 16, bytes(32), "00", "0xB928f69Bb1D91Cd65274e3c79d8986362984fDA3"),
+        (
+            "0x00000000000000000000000000000000deadbeef",
+            bytes(28) + bytes.fromhex("cafebabe"),
+            "deadbeef",
+            "0x60f3f640a8508fC6a86d45DF051962668E1e8AC7",
+        ),
+    ],
+)
+def test_create2_addresses(creator, salt, init_code, expected):
+    assert create2_address(creator, salt, bytes.fromhex(init_code)) == expected
+
+
+def test_an_address_follows_from_factory_deployer_and_name():
+    factory = factory_address(b"code")
+    addresses = {
+        address_of(factory, ONES, "Staking"),
+        address_of(factory, ONES, "Batches"),
+        address_of(factory, "0x" + "22" * 20, "Staking"),
+        address_of(factory_address(b"other code"), ONES, "Staking"),
+    }
+    assert len(addresses) == 4
+
+
+def test_a_chain_without_a_bundled_deployment_says_what_to_do():
+    with pytest.raises(InvalidInput, match=r"no deployment on chain 1 \(it knows: 31337\).*--deployment"):
+        Deployment.bundled(1)
+
+
+def test_a_deployment_survives_its_file(tmp_path):
+    deployment = Deployment(1, 7, dict.fromkeys(CONTRACTS, ONES))
+    deployment.save(tmp_path / "deployment.json")
+    assert Deployment.load(tmp_path / "deployment.json") == deployment
+
+
+def test_a_deployment_without_a_contract_is_refused():
+    contracts = dict.fromkeys(CONTRACTS[1:], ONES)
+    with pytest.raises(InvalidInput, match=CONTRACTS[0]):
+        Deployment.from_json(json.loads(json.dumps({"chainId": 1, "block": 0, "contracts": contracts})))
