@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from eth_abi import encode
+from eth_abi.abi import encode
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 

@@ -60,8 +60,8 @@ class Deployment:
         except FileNotFoundError:
             known = ", ".join(sorted(file.name.removesuffix(".json") for file in folder.iterdir()))
             raise InvalidInput(
-                f"this version of trine knows no deployment on chain {chain_id} (it knows: {known}): pass the file that "
-                "the network's operators publish (--deployment, TRINE_DEPLOYMENT), or check the RPC endpoint"
+                f"this version of trine knows no deployment on chain {chain_id} (it knows: {known}): pass the file "
+                "that the network's operators publish (--deployment, TRINE_DEPLOYMENT), or check the RPC endpoint"
             ) from None
         return cls.from_json(document, f"bundled deployment of chain {chain_id}")
 

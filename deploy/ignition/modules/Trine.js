@@ -92,9 +92,9 @@ export const CONTRACTS = {
   }),
   // Registries of others, by default absent.
   Erc8004Adapter: ({ p }) => ({
-    identity: p("erc8004Identity", NOBODY),
-    reputation8004: p("erc8004Reputation", NOBODY),
-    validation: p("erc8004Validation", NOBODY),
+    identityRegistry: p("erc8004Identity", NOBODY),
+    reputationRegistry: p("erc8004Reputation", NOBODY),
+    validationRegistry: p("erc8004Validation", NOBODY),
   }),
 };
 

@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Erc8004Adapter, Erc8004Feedback} from "../../contracts/Erc8004Adapter.sol";
+import {
+    IErc8004Adapter,
+    IErc8004Identity,
+    IErc8004Reputation,
+    IErc8004Validation
+} from "../../contracts/interfaces/IErc8004.sol";
+import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
+import {LeafLib, Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {Majority} from "../../contracts/libraries/Majority.sol";
+import {BatchId, Ids} from "../../contracts/types/Types.sol";
+import {Check, vm} from "./Vm.sol";
+import {IdentityRegistry, ReputationRegistry, ValidationRegistry} from "./erc8004/Registries.sol";
+
+/// @notice Verdicts as a test sets them; says of a batch what `IVerdicts` demands.
+contract Verdicts is IVerdicts {
+    struct Result {
+        address node;
+        uint256 leafCount;
+        uint256 accepted;
+        uint256 rejected;
+        bool settled;
+        bool isFinal;
+        bool void;
+    }
+
+    mapping(BatchId batchId => Result) private _results;
+
+    function set(BatchId batchId, Result calldata result) external {
+        _results[batchId] = result;
+    }
+
+    function verdictOf(BatchId batchId, uint256 leafIndex) external view returns (Verdict verdict, bool isFinal) {
+        Result storage r = _results[batchId];
+        if (r.void || leafIndex >= r.leafCount) return (Verdict.None, r.isFinal);
+        if (!r.settled) return (Verdict.Pending, false);
+        uint256 bit = 1 << leafIndex;
+        if (r.accepted & bit != 0) return (Verdict.Accepted, r.isFinal);
+        return (r.rejected & bit != 0 ? Verdict.Rejected : Verdict.Inconclusive, r.isFinal);
+    }
+
+    function resultOf(BatchId batchId)
+        external
+        view
+        returns (address node, uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
+    {
+        Result storage r = _results[batchId];
+        return (r.node, r.leafCount, r.accepted, r.rejected, r.settled, r.isFinal);
+    }
+}
+
+/// @notice A registry that calls back while it is called, as an upgrade might.
+contract ReenteringValidation is IErc8004Validation {
+    Erc8004Adapter public adapter;
+    BatchId private _batchId;
+
+    function aim(Erc8004Adapter adapter_, BatchId batchId) external {
+        (adapter, _batchId) = (adapter_, batchId);
+    }
+
+    function validationRequest(address, uint256, string calldata, bytes32) external {
+        adapter.publishUnder(_batchId, "again");
+    }
+
+    function validationResponse(bytes32, uint8, string calldata, bytes32, string calldata) external {}
+}
+
+contract Erc8004AdapterTest {
+    address private constant NODE = address(0xA0);
+    address private constant OWNER = address(0xA1);
+    address private constant CLIENT = address(0xC1);
+    address private constant STRANGER = address(0x57);
+    bytes32 private constant CANARY = "canary";
+
+    Verdicts private _verdicts;
+    IdentityRegistry private _identity;
+    ReputationRegistry private _reputation;
+    ValidationRegistry private _validation;
+    Erc8004Adapter private _adapter;
+    uint256 private _agent;
+    BatchId private _batch;
+
+    function setUp() external {
+        _verdicts = new Verdicts();
+        _identity = new IdentityRegistry();
+        IErc8004Identity identity = IErc8004Identity(address(_identity));
+        _reputation = new ReputationRegistry(identity);
+        _validation = new ValidationRegistry(identity);
+        _adapter = new Erc8004Adapter(_verdicts, identity, _reputation, _validation);
+        // Agent 0 belongs to somebody else: zero must not be mistaken for none.
+        vm.prank(STRANGER);
+        _identity.register();
+        vm.prank(NODE);
+        _agent = _identity.register();
+        _batch = BatchId.wrap("batch");
+    }
+
+    // Linking
+
+    function testAnOwnerLinksItsAgent() external {
+        _linkedIs(NODE, false, 0);
+        _link();
+        _linkedIs(NODE, true, _agent);
+        vm.prank(NODE);
+        _adapter.unlink();
+        _linkedIs(NODE, false, 0);
+        vm.prank(NODE);
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotLinked.selector, NODE));
+        _adapter.unlink();
+    }
+
+    function testTheFirstAgentOfAllCanBeLinked() external {
+        vm.prank(STRANGER);
+        _adapter.link(0);
+        _linkedIs(STRANGER, true, 0);
+    }
+
+    function testAWalletLinksItsOwnersAgent() external {
+        vm.startPrank(OWNER);
+        uint256 agent = _identity.register();
+        _identity.setAgentWallet(agent, NODE);
+        vm.stopPrank();
+        vm.prank(NODE);
+        _adapter.link(agent);
+        _linkedIs(NODE, true, agent);
+        vm.prank(OWNER);
+        _identity.setAgentWallet(agent, address(1));
+        _linkedIs(NODE, false, 0);
+    }
+
+    function testNobodyLinksAnothersAgentOrNone() external {
+        vm.prank(STRANGER);
+        vm.expectRevert(
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotYourAgent.selector, _agent, STRANGER)
+        );
+        _adapter.link(_agent);
+        vm.prank(NODE);
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotYourAgent.selector, 77, NODE));
+        _adapter.link(77);
+    }
+
+    function testATransferredAgentIsLinkedNoMore() external {
+        _link();
+        vm.prank(NODE);
+        _identity.transferFrom(NODE, OWNER, _agent);
+        _linkedIs(NODE, false, 0);
+        _settle(4, 0xf, 0, false);
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotLinked.selector, NODE));
+        _adapter.publish(_batch);
+        // Not even the new owner's approval brings it back: it may link it to itself.
+        vm.startPrank(OWNER);
+        _identity.setApprovalForAll(address(_adapter), true);
+        _adapter.link(_agent);
+        vm.stopPrank();
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotLinked.selector, NODE));
+        _adapter.publish(_batch);
+    }
+
+    // Publishing
+
+    function testASettledBatchIsPublishedSoftAndThenHard() external {
+        _linkAndApprove();
+        _statusIs(IErc8004Adapter.Status.None);
+        _verdicts.set(_batch, Verdicts.Result(NODE, 4, 0, 0, false, false, false));
+        _statusIs(IErc8004Adapter.Status.Pending);
+        _settle(4, 0x7, 0x8, false);
+        _statusIs(IErc8004Adapter.Status.SettledNotPublished);
+
+        vm.prank(STRANGER);
+        bytes32 soft = _adapter.publish(_batch);
+        _statusIs(IErc8004Adapter.Status.PublishedSoft);
+        _isPublished(soft, 75, "soft", 4, 0x7, 0x8);
+
+        // An appeal changed the last leaf.
+        _settle(4, 0xf, 0, true);
+        _statusIs(IErc8004Adapter.Status.PublishedSoft);
+        bytes32 hard = _adapter.publish(_batch);
+        _statusIs(IErc8004Adapter.Status.PublishedFinal);
+        _isPublished(hard, 100, "hard", 4, 0xf, 0);
+        _isPublished(soft, 75, "soft", 4, 0x7, 0x8);
+    }
+
+    function testEachFinalityIsPublishedOnce() external {
+        _linkAndApprove();
+        _settle(1, 1, 0, false);
+        _adapter.publish(_batch);
+        bytes memory refusal =
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, false);
+        vm.expectRevert(refusal);
+        _adapter.publish(_batch);
+        vm.expectRevert(refusal);
+        _adapter.publishUnder(_batch, "another hash");
+        _settle(1, 0, 1, true);
+        bytes32 hard = _adapter.publish(_batch);
+        vm.expectRevert(
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, true)
+        );
+        _adapter.publishUnder(_batch, "another hash");
+        Check.eq(_validation.getValidationStatus(hard).responses, 1, "answered once");
+    }
+
+    function testAFinalBatchNeedsNoSoftPublication() external {
+        _linkAndApprove();
+        _settle(2, 0x1, 0x2, true);
+        _isPublished(_adapter.publish(_batch), 50, "hard", 2, 0x1, 0x2);
+    }
+
+    function testNobodyElseAnswersOurRequest() external {
+        _linkAndApprove();
+        _settle(1, 1, 0, true);
+        bytes32 requestHash = _adapter.publish(_batch);
+        vm.prank(NODE);
+        vm.expectRevert(abi.encodeWithSignature("Error(string)", "not validator"));
+        _validation.validationResponse(requestHash, 0, "", 0, "hard");
+    }
+
+    function testASquattedHashDelaysNothing() external {
+        _linkAndApprove();
+        _settle(1, 1, 0, false);
+        // The hash is public: whoever owns any agent can take it, naming itself or us as the validator.
+        bytes32 squatted = _adapter.requestHashOf(_batch, false, 0);
+        vm.prank(STRANGER);
+        _validation.validationRequest(address(_adapter), 0, "", squatted);
+        vm.expectRevert(abi.encodeWithSignature("Error(string)", "exists"));
+        _adapter.publish(_batch);
+        _statusIs(IErc8004Adapter.Status.SettledNotPublished);
+
+        bytes32 requestHash = _adapter.publishUnder(_batch, "salt");
+        Check.eq(requestHash, _adapter.requestHashOf(_batch, false, "salt"), "another hash");
+        _isPublished(requestHash, 100, "soft", 1, 1, 0);
+        Check.eq(_validation.getValidationStatus(squatted).responses, 0, "the squatter's stays unanswered");
+    }
+
+    function testWithoutApprovalTheErrorSaysWhoMustApproveWhom() external {
+        _link();
+        _settle(1, 1, 0, false);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IErc8004Adapter.Erc8004AdapterNotApproved.selector, _agent, NODE, address(_adapter)
+            )
+        );
+        _adapter.publish(_batch);
+        vm.prank(NODE);
+        _identity.approve(address(_adapter), _agent);
+        _adapter.publish(_batch);
+    }
+
+    function testOnlySettledBatchesArePublished() external {
+        _linkAndApprove();
+        bytes memory refusal = abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotSettled.selector, _batch);
+        vm.expectRevert(refusal);
+        _adapter.publish(_batch);
+        _verdicts.set(_batch, Verdicts.Result(NODE, 4, 0, 0, false, false, false));
+        vm.expectRevert(refusal);
+        _adapter.publish(_batch);
+        _verdicts.set(_batch, Verdicts.Result(NODE, 4, 0, 0, false, true, true));
+        _statusIs(IErc8004Adapter.Status.Void);
+        vm.expectRevert(refusal);
+        _adapter.publish(_batch);
+    }
+
+    function testFuzz_theAnswerIsTheShareOfAcceptedLeavesRoundedDown(uint8 lastLeaf, uint256 a, uint256 b) external {
+        _linkAndApprove();
+        uint256 leafCount = uint256(lastLeaf) + 1;
+        uint256 accepted = a & Majority.mask(leafCount);
+        uint256 rejected = b & Majority.mask(leafCount) & ~accepted;
+        _settle(leafCount, accepted, rejected, true);
+        bytes32 requestHash = _adapter.publish(_batch);
+        uint256 response = _validation.getValidationStatus(requestHash).response;
+        uint256 count = 0;
+        for (uint256 i = 0; i < leafCount; ++i) {
+            if (accepted & (1 << i) != 0) ++count;
+        }
+        Check.yes(response * leafCount <= count * 100 && count * 100 < (response + 1) * leafCount, "rounded down");
+        Check.yes(response < 100 || count == leafCount, "100 is all");
+        _isPublished(requestHash, response, "hard", leafCount, accepted, rejected);
+    }
+
+    function testFuzz_requestHashesBindChainBatchFinalityAndSalt(BatchId batchId, bytes32 salt, uint32 chain) external {
+        vm.assume(chain > 0 && chain != block.chainid);
+        bytes32 soft = _adapter.requestHashOf(batchId, false, salt);
+        Check.eq(
+            soft, keccak256(abi.encode(block.chainid, address(_verdicts), batchId, false, salt)), "formula"
+        );
+        Check.yes(soft != _adapter.requestHashOf(batchId, true, salt), "finality");
+        Check.yes(soft != _adapter.requestHashOf(batchId, false, ~salt), "salt");
+        vm.chainId(chain);
+        Check.yes(soft != _adapter.requestHashOf(batchId, false, salt), "chain");
+    }
+
+    function testARegistryThatCallsBackPublishesNothingTwice() external {
+        ReenteringValidation hostile = new ReenteringValidation();
+        Erc8004Adapter adapter =
+            new Erc8004Adapter(_verdicts, IErc8004Identity(address(_identity)), _reputation, hostile);
+        hostile.aim(adapter, _batch);
+        vm.startPrank(NODE);
+        adapter.link(_agent);
+        _identity.setApprovalForAll(address(adapter), true);
+        vm.stopPrank();
+        _settle(1, 1, 0, false);
+        vm.expectRevert(
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, false)
+        );
+        adapter.publish(_batch);
+    }
+
+    function testMissingRegistriesAreNamed() external {
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterZeroAddress.selector));
+        new Erc8004Adapter(
+            IVerdicts(address(0)), IErc8004Identity(address(_identity)), _reputation, _validation
+        );
+
+        bytes memory refusal =
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNoRegistry.selector, address(0));
+        Erc8004Adapter alone = new Erc8004Adapter(
+            _verdicts, IErc8004Identity(address(0)), IErc8004Reputation(address(0)), IErc8004Validation(address(0))
+        );
+        vm.expectRevert(refusal);
+        alone.link(0);
+
+        Erc8004Adapter onlyIdentity = new Erc8004Adapter(
+            _verdicts,
+            IErc8004Identity(address(_identity)),
+            IErc8004Reputation(address(0)),
+            IErc8004Validation(address(0))
+        );
+        vm.prank(NODE);
+        onlyIdentity.link(_agent);
+        Opening memory opening = _anchored(9);
+        _settle(16, 1 << 9, 0, false);
+        vm.expectRevert(refusal);
+        onlyIdentity.publish(_batch);
+        vm.prank(CLIENT);
+        vm.expectRevert(refusal);
+        onlyIdentity.giveFeedback(_batch, opening, 1, 0, "quality");
+    }
+
+    // Feedback
+
+    function testAClientsFeedbackNamesTheVerdict() external {
+        _linkAndApprove();
+        Opening memory good = _anchored(9);
+        _settle(16, 1 << 9, 0, false);
+        vm.prank(CLIENT);
+        _adapter.giveFeedback(_batch, good, -125, 2, "quality");
+        _feedbackIs(1, -125, 2, "quality", "accepted", 9);
+
+        Opening memory bad = _anchored(3);
+        _settle(16, 0, 1 << 3, true);
+        vm.prank(CLIENT);
+        _adapter.giveFeedback(_batch, bad, 5, 0, "");
+        _feedbackIs(2, 5, 0, "", "rejected", 3);
+    }
+
+    function testFeedbackIsGivenOnceAnAnswer() external {
+        _linkAndApprove();
+        Opening memory opening = _anchored(255);
+        _settle(256, 1 << 255, 0, false);
+        vm.startPrank(CLIENT);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+        vm.expectRevert(
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyGiven.selector, _batch, 255)
+        );
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+        vm.stopPrank();
+    }
+
+    function testAStrangerGivesNoFeedback() external {
+        _linkAndApprove();
+        Opening memory opening = _anchored(0);
+        _settle(1, 1, 0, false);
+        vm.prank(STRANGER);
+        vm.expectRevert(
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotTheClient.selector, CLIENT, STRANGER)
+        );
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+        // Nor does it by writing itself into the receipt.
+        opening.receipt.client = STRANGER;
+        vm.prank(STRANGER);
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterBadOpening.selector, _batch, 0));
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+    }
+
+    function testFuzz_aForgedOpeningGivesNoFeedback(uint8 field, bytes32 noise) external {
+        _linkAndApprove();
+        vm.assume(noise != 0);
+        Opening memory opening = _anchored(7);
+        _settle(16, 0xffff, 0, false);
+        if (field % 5 == 0) opening.root ^= noise;
+        else if (field % 5 == 1) opening.canary ^= noise;
+        else if (field % 5 == 2) opening.index = 8;
+        else if (field % 5 == 3) opening.receipt.outputHash ^= noise;
+        else opening.proof[uint256(noise) % 8] ^= noise;
+        vm.prank(CLIENT);
+        vm.expectPartialRevert(IErc8004Adapter.Erc8004AdapterBadOpening.selector);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+    }
+
+    function testAnAnswerWithoutAVerdictGetsNoFeedback() external {
+        _linkAndApprove();
+        Opening memory opening = _anchored(0);
+        bytes memory refusal =
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNoVerdict.selector, _batch, 0);
+        vm.startPrank(CLIENT);
+        vm.expectRevert(refusal);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "none");
+        _verdicts.set(_batch, Verdicts.Result(NODE, 1, 0, 0, false, false, false));
+        vm.expectRevert(refusal);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "pending");
+        _verdicts.set(_batch, Verdicts.Result(NODE, 1, 0, 0, false, true, true));
+        vm.expectRevert(refusal);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "void");
+        _verdicts.set(_batch, Verdicts.Result(NODE, 1, 0, 0, true, true, false));
+        vm.expectRevert(refusal);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "inconclusive");
+        vm.stopPrank();
+    }
+
+    /// A node decides what its tree holds: a leaf beyond the last would not be counted once.
+    function testALeafBeyondTheBatchGetsNoFeedback() external {
+        _linkAndApprove();
+        Opening memory opening = _anchored(300);
+        _settle(256, type(uint256).max, 0, true);
+        vm.prank(CLIENT);
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNoVerdict.selector, _batch, 300));
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+    }
+
+    function testBoundsOfFeedback() external {
+        _linkAndApprove();
+        Opening memory opening = _anchored(0);
+        _settle(1, 1, 0, false);
+        vm.startPrank(CLIENT);
+        vm.expectRevert(
+            abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterDecimalsOutOfBounds.selector, 19, 18)
+        );
+        _adapter.giveFeedback(_batch, opening, 1, 19, "quality");
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterTagTooLong.selector, 65, 64));
+        _adapter.giveFeedback(_batch, opening, 1, 18, string(new bytes(65)));
+        _adapter.giveFeedback(_batch, opening, 1, 18, string(new bytes(64)));
+        vm.stopPrank();
+    }
+
+    function testFeedbackNeedsALinkedAgent() external {
+        Opening memory opening = _anchored(0);
+        _settle(1, 1, 0, false);
+        vm.prank(CLIENT);
+        vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotLinked.selector, NODE));
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+    }
+
+    /// The registry's rule, and the reason for a second address: the adapter is an operator of the agent.
+    function testAnOwnerCanRefuseAllFeedbackButNotByApprovingTheAdapter() external {
+        _linkAndApprove();
+        Opening memory opening = _anchored(0);
+        _settle(1, 1, 0, false);
+        address author = _adapter.feedbackAuthor();
+        vm.prank(NODE);
+        _identity.setApprovalForAll(author, true);
+        vm.prank(CLIENT);
+        vm.expectRevert(abi.encodeWithSignature("Error(string)", "Self-feedback not allowed"));
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+        // What failed may be tried again.
+        vm.prank(NODE);
+        _identity.setApprovalForAll(author, false);
+        vm.prank(CLIENT);
+        _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
+    }
+
+    function testNobodyButTheAdapterSpeaksAsItsClients() external {
+        Erc8004Feedback author = Erc8004Feedback(_adapter.feedbackAuthor());
+        vm.prank(CLIENT);
+        vm.expectRevert(abi.encodeWithSelector(Erc8004Feedback.Erc8004FeedbackUnauthorized.selector, CLIENT));
+        author.give(_agent, 1, 0, "quality", "accepted", 0);
+    }
+
+    // Helpers
+
+    function _link() private {
+        vm.prank(NODE);
+        _adapter.link(_agent);
+    }
+
+    function _linkAndApprove() private {
+        _link();
+        vm.prank(NODE);
+        _identity.setApprovalForAll(address(_adapter), true);
+    }
+
+    function _settle(uint256 leafCount, uint256 accepted, uint256 rejected, bool isFinal) private {
+        _verdicts.set(_batch, Verdicts.Result(NODE, leafCount, accepted, rejected, true, isFinal, false));
+    }
+
+    /// Makes `_batch` the batch whose only leaf is at `index`, modulo the tree's size, and opens it.
+    function _anchored(uint256 index) private returns (Opening memory opening) {
+        opening.index = index;
+        opening.canary = CANARY;
+        opening.receipt.node = NODE;
+        opening.receipt.client = CLIENT;
+        opening.receipt.outputHash = "output";
+        opening.proof = new bytes32[](LeafLib.DEPTH);
+        bytes32 node = LeafLib.leafHash(index, opening.receipt);
+        bytes32 empty = 0;
+        for (uint256 i = 0; i < LeafLib.DEPTH; ++i) {
+            opening.proof[i] = empty;
+            node = _pair(node, empty);
+            empty = _pair(empty, empty);
+        }
+        opening.root = node;
+        _batch = Ids.batch(address(_verdicts), NODE, node, CANARY);
+    }
+
+    function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {
+        return a < b ? keccak256(abi.encode(a, b)) : keccak256(abi.encode(b, a));
+    }
+
+    function _linkedIs(address operator, bool expected, uint256 expectedAgent) private view {
+        (bool linked, uint256 agentId) = _adapter.agentOf(operator);
+        Check.yes(linked == expected, "linked");
+        Check.eq(agentId, expectedAgent, "agent");
+    }
+
+    function _statusIs(IErc8004Adapter.Status expected) private view {
+        Check.eq(uint256(_adapter.statusOf(_batch)), uint256(expected), "status");
+    }
+
+    function _isPublished(
+        bytes32 requestHash,
+        uint256 response,
+        string memory tag,
+        uint256 leafCount,
+        uint256 accepted,
+        uint256 rejected
+    ) private view {
+        ValidationRegistry.Validation memory v = _validation.getValidationStatus(requestHash);
+        Check.eq(v.validator, address(_adapter), "validator");
+        Check.eq(v.agentId, _agent, "agent");
+        Check.eq(v.response, response, "response");
+        Check.eq(v.responseHash, keccak256(abi.encode(leafCount, accepted, rejected)), "response hash");
+        Check.eq(keccak256(bytes(v.tag)), keccak256(bytes(tag)), "tag");
+        Check.eq(v.responses, 1, "answered once");
+    }
+
+    function _feedbackIs(
+        uint64 index,
+        int128 value,
+        uint8 decimals,
+        string memory tag,
+        string memory verdict,
+        uint256 leaf
+    ) private view {
+        ReputationRegistry.Feedback memory f =
+            _reputation.readFeedback(_agent, _adapter.feedbackAuthor(), index);
+        Check.yes(f.value == value, "value");
+        Check.eq(f.decimals, decimals, "decimals");
+        Check.eq(keccak256(bytes(f.tag1)), keccak256(bytes(tag)), "tag");
+        Check.eq(keccak256(bytes(f.tag2)), keccak256(bytes(verdict)), "verdict");
+        Check.eq(
+            f.feedbackHash, keccak256(abi.encode(block.chainid, address(_verdicts), _batch, leaf)), "feedback hash"
+        );
+    }
+}
