@@ -16,11 +16,15 @@ interface Vm {
     function chainId(uint256 id) external;
     function sign(uint256 key, bytes32 digest) external returns (uint8 v, bytes32 r, bytes32 s);
     function addr(uint256 key) external returns (address);
+    function etch(address target, bytes calldata code) external;
+    function snapshotGasLastCall(string calldata name) external returns (uint256 gasUsed);
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonBytes32Array(string calldata json, string calldata key) external pure returns (bytes32[] memory);
     function parseJsonAddressArray(string calldata json, string calldata key) external pure returns (address[] memory);
     function parseJsonStringArray(string calldata json, string calldata key) external pure returns (string[] memory);
     function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
+    function parseJsonBytesArray(string calldata json, string calldata key) external pure returns (bytes[] memory);
+    function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
 }
 
@@ -30,6 +34,7 @@ Vm constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);
 library Check {
     error Differs(string what, bytes32 actual, bytes32 expected);
     error IsFalse(string what);
+    error IsMore(string what, uint256 actual, uint256 limit);
 
     function eq(uint256 actual, uint256 expected, string memory what) internal pure {
         require(actual == expected, Differs(what, bytes32(actual), bytes32(expected)));
@@ -45,5 +50,9 @@ library Check {
 
     function yes(bool condition, string memory what) internal pure {
         require(condition, IsFalse(what));
+    }
+
+    function atMost(uint256 actual, uint256 limit, string memory what) internal pure {
+        require(actual <= limit, IsMore(what, actual, limit));
     }
 }

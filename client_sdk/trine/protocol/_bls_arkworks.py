@@ -1,0 +1,54 @@
+"""The curve by arkworks, a Rust library: what Trine runs on. Knows points, nothing of EIP-2537."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
+
+
+class Arkworks:
+    """`trine.protocol.bls.Curve`. `from_xy_bytes_be` checks that a point is on the curve and in the subgroup."""
+
+    def public_key(self, secret: int) -> bytes:
+        return (G2Point() * Scalar(secret)).to_xy_bytes_be()
+
+    def hash_to_g1(self, message: bytes, tag: bytes) -> bytes:
+        return G1Point.hash_to_curve(message, tag).to_xy_bytes_be()
+
+    def sign(self, secret: int, message: bytes, tag: bytes) -> bytes:
+        return (G1Point.hash_to_curve(message, tag) * Scalar(secret)).to_xy_bytes_be()
+
+    def add_keys(self, keys: Sequence[bytes]) -> bytes:
+        return _key(sum((_g2(key) for key in keys), G2Point.identity()))
+
+    def add_signatures(self, signatures: Sequence[bytes]) -> bytes:
+        return _signature(sum((_g1(signature) for signature in signatures), G1Point.identity()))
+
+    def verify(self, key: bytes, message: bytes, tag: bytes, signature: bytes) -> bool:
+        hashed = G1Point.hash_to_curve(message, tag)
+        return GT.pairing_check([_g1(signature), hashed], [-G2Point(), _g2(key)])
+
+
+def _g1(raw: bytes) -> G1Point:
+    point = G1Point.from_xy_bytes_be(raw)
+    _signature(point)
+    return point
+
+
+def _g2(raw: bytes) -> G2Point:
+    point = G2Point.from_xy_bytes_be(raw)
+    _key(point)
+    return point
+
+
+def _signature(point: G1Point) -> bytes:
+    if point == G1Point.identity():
+        raise ValueError("the point at infinity")
+    return point.to_xy_bytes_be()
+
+
+def _key(point: G2Point) -> bytes:
+    if point == G2Point.identity():
+        raise ValueError("the point at infinity")
+    return point.to_xy_bytes_be()
