@@ -73,7 +73,14 @@ library Bls12381 {
     /// @notice Whether `signature` is the sum of all keys' signatures over `message`, 32 bytes.
     /// @param keys One or more keys, 256 bytes each, back to back.
     function verify(bytes32 message, bytes calldata keys, bytes calldata signature) internal view returns (bool) {
-        return verify(abi.encodePacked(message), MESSAGE_TAG, keys, signature);
+        uint256 start = _allocate(64);
+        bytes memory packed;
+        assembly ("memory-safe") {
+            packed := start
+            mstore(packed, 32)
+            mstore(add(packed, 32), message)
+        }
+        return verify(packed, MESSAGE_TAG, keys, signature);
     }
 
     /// @notice The same for any message and tag.
@@ -178,10 +185,25 @@ library Bls12381 {
     /// cofactor already, which may as well be done before adding.
     function _hashToG1(bytes memory message, bytes memory tag, uint256 point, uint256 scratch) private view {
         require(tag.length <= type(uint8).max, Bls12381TagTooLong(tag.length));
-        // Enough for block 0, and the others are shorter.
-        uint256 sha256Gas = SHA256_GAS + SHA256_WORD_GAS * (message.length / 32);
         bool done;
         assembly ("memory-safe") {
+            // Blocks i and i + 1, their residue mod p, its point at `to`.
+            function mapHalf(i, to, modexp, input, size, first) -> yes {
+                let base := add(modexp, 96)
+                mstore(input, xor(first, mload(add(modexp, 128))))
+                mstore8(add(input, 32), i)
+                yes := staticcall(SHA256_GAS, SHA256, input, size, base, 32)
+                yes := and(yes, eq(returndatasize(), 32))
+                mstore(input, xor(first, mload(base)))
+                mstore8(add(input, 32), add(i, 1))
+                yes := and(yes, staticcall(SHA256_GAS, SHA256, input, size, add(base, 32), 32))
+                yes := and(yes, eq(returndatasize(), 32))
+                yes := and(yes, staticcall(MODEXP_GAS, MODEXP, modexp, 225, to, 64))
+                yes := and(yes, eq(returndatasize(), 64))
+                yes := and(yes, staticcall(MAP_GAS, MAP_FP_TO_G1, to, 64, to, 128))
+                yes := and(yes, eq(returndatasize(), 128))
+            }
+
             // Two points, the input of the exponentiation, the input of the hashes.
             let modexp := add(scratch, 256)
             let input := add(scratch, 512)
@@ -195,41 +217,28 @@ library Bls12381 {
             mstore(end, shl(232, 0x008000))
             mcopy(add(end, 3), add(tag, 32), tagLength)
             mstore8(add(add(end, 3), tagLength), tagLength)
+            let sha256Gas := add(SHA256_GAS, mul(SHA256_WORD_GAS, shr(5, length)))
             done := staticcall(sha256Gas, SHA256, input, add(length, add(tagLength, 68)), 0x00, 32)
             done := and(done, eq(returndatasize(), 32))
-            let first := mload(0x00)
+
+            // What the other blocks have in common
             mcopy(add(input, 33), add(tag, 32), tagLength)
             mstore8(add(add(input, 33), tagLength), tagLength)
-            let size := add(tagLength, 34)
 
-            // Lengths of base, exponent and modulus; base (two blocks); exponent; modulus
+            // Lengths of base, exponent and modulus; base (two blocks, at first the zero that block 1 is chained to);
+            // exponent; modulus
             mstore(modexp, 64)
             mstore(add(modexp, 32), 1)
             mstore(add(modexp, 64), 64)
-            let left := add(modexp, 96)
-            let right := add(modexp, 128)
+            mstore(add(modexp, 128), 0)
             mstore8(add(modexp, 160), 1)
             mstore(add(modexp, 161), P_HIGH)
             mstore(add(modexp, 193), P_LOW)
 
-            // The first block is chained to zero.
-            mstore(right, 0)
-            for { let i := 1 } lt(i, 5) { i := add(i, 2) } {
-                mstore(input, xor(first, mload(right)))
-                mstore8(add(input, 32), i)
-                done := and(done, staticcall(sha256Gas, SHA256, input, size, left, 32))
-                done := and(done, eq(returndatasize(), 32))
-                mstore(input, xor(first, mload(left)))
-                mstore8(add(input, 32), add(i, 1))
-                done := and(done, staticcall(sha256Gas, SHA256, input, size, right, 32))
-                done := and(done, eq(returndatasize(), 32))
-                done := and(done, staticcall(MODEXP_GAS, MODEXP, modexp, 225, scratch, 64))
-                done := and(done, eq(returndatasize(), 64))
-                done := and(done, staticcall(MAP_GAS, MAP_FP_TO_G1, scratch, 64, scratch, 128))
-                done := and(done, eq(returndatasize(), 128))
-                scratch := add(scratch, 128)
-            }
-            done := and(done, staticcall(G1ADD_GAS, G1ADD, sub(scratch, 256), 256, point, 128))
+            let first := mload(0x00)
+            done := and(done, mapHalf(1, scratch, modexp, input, add(tagLength, 34), first))
+            done := and(done, mapHalf(3, add(scratch, 128), modexp, input, add(tagLength, 34), first))
+            done := and(done, staticcall(G1ADD_GAS, G1ADD, scratch, 256, point, 128))
             done := and(done, eq(returndatasize(), 128))
         }
         // For want of gas, or on a chain without the precompiles: no message and no tag is bad input.
