@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -196,7 +197,7 @@ contract Committees is ICommittees {
         uint256[] memory classIds = new uint256[](seats);
         uint256 drawn = 0;
         for (uint256 k = 0; k < MAX_TRIES_PER_SEAT * seats; ++k) {
-            uint256 target = uint256(keccak256(abi.encode(seed, k))) % total;
+            uint256 target = uint256(Hashes.efficientKeccak256(seed, bytes32(k))) % total;
             Member storage member = pool.members[pool.tree.pick(snapshot, target)];
             (address verifier, uint256 classId) = (member.verifier, member.classId);
             if (_contains(excluded, excluded.length, verifier) || _contains(verifiers, drawn, verifier)) continue;

@@ -32,11 +32,13 @@ library EpochTree {
     uint256 private constant FIELD_MASK = type(uint32).max;
     uint256 private constant FIELDS_BITS = ARITY * FIELD_BITS;
     // The lowest bit of every field: times x, it puts x into all seven.
-    uint256 private constant ONES = ((1 << FIELDS_BITS) - 1) / FIELD_MASK;
-    uint256 private constant SUMS = ONES * MAX_TOTAL;
-    uint256 private constant HIGH_BITS = ONES << (FIELD_BITS - 1);
+    uint256 private constant ONES = 0x00000001_00000001_00000001_00000001_00000001_00000001_00000001;
+    uint256 private constant SUMS = 0x3fffffff_3fffffff_3fffffff_3fffffff_3fffffff_3fffffff_3fffffff;
+    uint256 private constant HIGH_BITS = 0x80000000_80000000_80000000_80000000_80000000_80000000_80000000;
     uint256 private constant VERSIONS = 3;
     uint256 private constant VERSION_SHIFT = 30;
+    uint256 private constant VERSION_BITS = 2;
+    uint256 private constant VERSION_MASK = 3;
     uint256 private constant LEVEL_SHIFT = 248;
 
     // A root's record: epoch (32 bits), members with weight (32), depth (8), version of its node (8).
@@ -47,7 +49,8 @@ library EpochTree {
 
     struct Tree {
         uint256 roots; // three records, the newest lowest
-        mapping(uint256 node => uint256[3] versions) nodes; // node: level << 248 | index, leaves are level 0
+        // level << 248 | index << 2 | version, where leaves are level 0
+        mapping(uint256 key => uint256 word) nodes;
     }
 
     /// @notice One epoch's tree.
@@ -55,12 +58,6 @@ library EpochTree {
         uint256 depth; // levels
         uint256 root; // the root's word
         uint256 eligible; // positions with weight
-    }
-
-    /// @dev What a leaf's path holds, by level.
-    struct Path {
-        uint256[MAX_DEPTH] words;
-        uint256[MAX_DEPTH] versions;
     }
 
     error EpochTreeForgotten(uint256 epoch);
@@ -82,15 +79,16 @@ library EpochTree {
         require(uint32(roots) <= from, EpochTreePassed(epoch, uint32(roots)));
         uint256 depth = uint8(roots >> RECORD_DEPTH_SHIFT);
         uint256 version = uint8(roots >> RECORD_VERSION_SHIFT);
-        if (depth == 0 || position >= ARITY ** depth) {
+        if (depth == 0 || position >= _positions(depth)) {
             if (weight == 0) return (0, 0);
             (depth, version) = _deepen(tree, depth, version, position, from);
         }
-        Path memory path;
-        before = _walk(tree, depth, version, position, path);
-        counts = Math.min(weight, MAX_TOTAL + before - sumOf(path.words[depth - 1]));
+        uint256[MAX_DEPTH] memory words;
+        uint256 versions;
+        (before, versions) = _walk(tree, depth, version, position, words);
+        counts = Math.min(weight, MAX_TOTAL + before - sumOf(words[depth - 1]));
         if (before == counts) return (before, counts);
-        version = _write(tree, depth, position, path, counts, from);
+        version = _write(tree, depth, position, words, versions, before, counts, from);
 
         uint256 eligible = uint32(roots >> RECORD_ELIGIBLE_SHIFT);
         if (before == 0) ++eligible;
@@ -130,25 +128,28 @@ library EpochTree {
         uint256 word = snapshot.root;
         require(target < sumOf(word), EpochTreeTargetOutOfRange(target, sumOf(word)));
         uint256 slot;
-        for (uint256 level = snapshot.depth - 1; level > 0; --level) {
-            (slot, target) = find(word, target);
-            position = position * ARITY + slot;
-            word = tree.nodes[_key(level - 1, position)][versionAt(word, slot)];
+        // An empty tree's total is zero, so there is a level; positions stay below 7^MAX_DEPTH.
+        unchecked {
+            for (uint256 level = snapshot.depth - 1; level > 0; --level) {
+                (slot, target) = find(word, target);
+                position = position * ARITY + slot;
+                word = tree.nodes[_key(level - 1, position, versionAt(word, slot))];
+            }
+            (slot,) = find(word, target);
+            return position * ARITY + slot;
         }
-        (slot,) = find(word, target);
-        return position * ARITY + slot;
     }
 
     /// @notice A position's weight; zero beyond the positions that the tree has room for.
     function weightAt(Tree storage tree, Snapshot memory snapshot, uint256 position) internal view returns (uint256) {
-        uint256 size = ARITY ** snapshot.depth;
+        uint256 size = _positions(snapshot.depth);
         if (position >= size) return 0;
         uint256 word = snapshot.root;
         for (uint256 level = snapshot.depth; level > 0; --level) {
             size /= ARITY;
             uint256 slot = (position / size) % ARITY;
             if (level == 1) return sumAt(word, slot);
-            word = tree.nodes[_key(level - 2, position / size)][versionAt(word, slot)];
+            word = tree.nodes[_key(level - 2, position / size, versionAt(word, slot))];
         }
         return 0;
     }
@@ -157,11 +158,11 @@ library EpochTree {
     function find(uint256 word, uint256 target) internal pure returns (uint256 slot, uint256 rest) {
         uint256 ends = _cumulative(word);
         // Field by field, 2^31 + target - end keeps its highest bit if end <= target. No field borrows from the next,
-        // because an end has 30 bits; no sum of bits exceeds seven.
+        // because an end has 30 bits; no sum of bits exceeds seven. A slot starts where the one before it ends.
         unchecked {
             uint256 passed = (((HIGH_BITS | (target * ONES)) - ends) & HIGH_BITS) >> (FIELD_BITS - 1);
             slot = (passed * ONES) >> (FIELDS_BITS - FIELD_BITS) & FIELD_MASK;
-            rest = slot == 0 ? target : target - sumAt(ends, slot - 1);
+            rest = target - sumAt(ends << FIELD_BITS, slot);
         }
     }
 
@@ -172,18 +173,25 @@ library EpochTree {
 
     /// @notice The sum in one field, slot < 7.
     function sumAt(uint256 word, uint256 slot) internal pure returns (uint256) {
-        return (word >> (slot * FIELD_BITS)) & MAX_TOTAL;
+        // No shift exceeds a word.
+        unchecked {
+            return (word >> (slot * FIELD_BITS)) & MAX_TOTAL;
+        }
     }
 
     /// @notice Which version of the child one field means, slot < 7.
     function versionAt(uint256 word, uint256 slot) internal pure returns (uint256) {
-        return (word >> (slot * FIELD_BITS + VERSION_SHIFT)) & 3;
+        unchecked {
+            return (word >> (slot * FIELD_BITS + VERSION_SHIFT)) & VERSION_MASK;
+        }
     }
 
     /// @notice The word with one field replaced; slot < 7, version < 3, sum <= MAX_TOTAL.
     function put(uint256 word, uint256 slot, uint256 version, uint256 sum) internal pure returns (uint256) {
-        uint256 shift = slot * FIELD_BITS;
-        return (word & ~(FIELD_MASK << shift)) | (((version << VERSION_SHIFT) | sum) << shift);
+        unchecked {
+            uint256 shift = slot * FIELD_BITS;
+            return (word & ~(FIELD_MASK << shift)) | (((version << VERSION_SHIFT) | sum) << shift);
+        }
     }
 
     /// @notice The word with its epoch replaced.
@@ -207,29 +215,38 @@ library EpochTree {
         returns (uint256, uint256)
     {
         if (depth == 0) depth = 1;
-        for (uint256 size = ARITY ** depth; position >= size; size *= ARITY) {
+        for (uint256 size = _positions(depth); position >= size; size *= ARITY) {
             require(depth < MAX_DEPTH, EpochTreeFull(position));
-            uint256 sum = sumOf(tree.nodes[_key(depth - 1, 0)][version]);
-            tree.nodes[_key(depth, 0)][0] = stamp(put(0, 0, version, sum), from);
+            uint256 sum = sumOf(tree.nodes[_key(depth - 1, 0, version)]);
+            tree.nodes[_key(depth, 0, 0)] = stamp(put(0, 0, version, sum), from);
             (depth, version) = (depth + 1, 0);
         }
         return (depth, version);
     }
 
     /// @dev Reads the newest nodes from the root down to the position's leaf word.
-    function _walk(Tree storage tree, uint256 depth, uint256 version, uint256 position, Path memory path)
-        private
-        view
-        returns (uint256 weight)
-    {
-        uint256 size = ARITY ** depth;
-        for (uint256 level = depth; level > 0; --level) {
-            uint256 word = tree.nodes[_key(level - 1, position / size)][version];
-            (path.words[level - 1], path.versions[level - 1]) = (word, version);
-            size /= ARITY;
-            uint256 slot = (position / size) % ARITY;
-            if (level == 1) return sumAt(word, slot);
-            version = versionAt(word, slot);
+    /// @param words Filled with them, by level.
+    /// @return weight The position's.
+    /// @return versions Of the nodes, two bits a level, leaves lowest.
+    function _walk(
+        Tree storage tree,
+        uint256 depth,
+        uint256 version,
+        uint256 position,
+        uint256[MAX_DEPTH] memory words
+    ) private view returns (uint256 weight, uint256 versions) {
+        // A position below 7^depth and depth >= 1, which `set` has seen to, bound all of this.
+        unchecked {
+            uint256 size = _positions(depth);
+            for (uint256 level = depth; level > 0; --level) {
+                uint256 word = tree.nodes[_key(level - 1, position / size, version)];
+                words[level - 1] = word;
+                versions = (versions << VERSION_BITS) | version;
+                size /= ARITY;
+                uint256 slot = (position / size) % ARITY;
+                if (level == 1) return (sumAt(word, slot), versions);
+                version = versionAt(word, slot);
+            }
         }
     }
 
@@ -240,21 +257,27 @@ library EpochTree {
         Tree storage tree,
         uint256 depth,
         uint256 position,
-        Path memory path,
-        uint256 weight,
+        uint256[MAX_DEPTH] memory words,
+        uint256 versions,
+        uint256 before,
+        uint256 counts,
         uint256 from
     ) private returns (uint256 version) {
-        uint256 sum = weight;
-        for (uint256 level = 0; level < depth; ++level) {
-            uint256 word = put(path.words[level], position % ARITY, version, sum);
-            version = path.versions[level];
-            if (word >> FIELDS_BITS != from) {
-                version = (version + 1) % VERSIONS;
-                word = stamp(word, from);
+        // Every sum above the position contains `before`, and none exceeds the total, which `set` has bounded.
+        unchecked {
+            for (uint256 level = 0; level < depth; ++level) {
+                uint256 slot = position % ARITY;
+                uint256 word = words[level];
+                word = put(word, slot, version, sumAt(word, slot) + counts - before);
+                version = versions & VERSION_MASK;
+                versions >>= VERSION_BITS;
+                if (word >> FIELDS_BITS != from) {
+                    version = (version + 1) % VERSIONS;
+                    word = stamp(word, from);
+                }
+                position /= ARITY;
+                tree.nodes[_key(level, position, version)] = word;
             }
-            position /= ARITY;
-            tree.nodes[_key(level, position)][version] = word;
-            sum = sumOf(word);
         }
     }
 
@@ -262,11 +285,18 @@ library EpochTree {
         uint256 depth = uint8(record >> RECORD_DEPTH_SHIFT);
         if (depth == 0) return snapshot;
         snapshot.depth = depth;
-        snapshot.root = tree.nodes[_key(depth - 1, 0)][uint8(record >> RECORD_VERSION_SHIFT)];
+        snapshot.root = tree.nodes[_key(depth - 1, 0, uint8(record >> RECORD_VERSION_SHIFT))];
         snapshot.eligible = uint32(record >> RECORD_ELIGIBLE_SHIFT);
     }
 
-    function _key(uint256 level, uint256 index) private pure returns (uint256) {
-        return (level << LEVEL_SHIFT) | index;
+    /// @dev How many positions fit a tree; depth <= MAX_DEPTH.
+    function _positions(uint256 depth) private pure returns (uint256) {
+        unchecked {
+            return ARITY ** depth;
+        }
+    }
+
+    function _key(uint256 level, uint256 index, uint256 version) private pure returns (uint256) {
+        return (level << LEVEL_SHIFT) | (index << VERSION_BITS) | version;
     }
 }

@@ -18,6 +18,8 @@ interface Vm {
     function addr(uint256 key) external returns (address);
     function etch(address target, bytes calldata code) external;
     function snapshotGasLastCall(string calldata name) external returns (uint256 gasUsed);
+    function snapshotValue(string calldata group, string calldata name, uint256 value) external;
+    function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256 gas);
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonBytes32Array(string calldata json, string calldata key) external pure returns (bytes32[] memory);
     function parseJsonAddressArray(string calldata json, string calldata key) external pure returns (address[] memory);

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {EpochTree} from "../../contracts/libraries/EpochTree.sol";
+import {CommitteesWorld} from "./Committees.t.sol";
+import {Check, vm} from "./Vm.sol";
+
+/// @notice A tree that can be filled at once, and what its functions cost. Every call is a transaction of its own
+/// (`isolate`), so storage is cold.
+contract MeasuredTree {
+    using EpochTree for EpochTree.Tree;
+    using EpochTree for EpochTree.Snapshot;
+
+    EpochTree.Tree private _tree;
+
+    /// Writes the words of one level for `members` members of weight 1 each, from node `first` up to `last`.
+    function fill(uint256 members, uint256 level, uint256 first, uint256 last, uint256 from) external {
+        uint256 size = 7 ** level;
+        for (uint256 node = first; node < last; ++node) {
+            uint256 word = 0;
+            for (uint256 slot = 0; slot < 7; ++slot) {
+                uint256 start = (node * 7 + slot) * size;
+                if (start >= members) break;
+                uint256 sum = members - start < size ? members - start : size;
+                word = EpochTree.put(word, slot, 0, sum);
+            }
+            _tree.nodes[(level << 248) | (node << 2)] = EpochTree.stamp(word, from);
+        }
+    }
+
+    function finish(uint256 members, uint256 depth, uint256 from) external {
+        _tree.roots = (depth << 64) | (members << 32) | from;
+    }
+
+    function set(uint256 position, uint256 weight, uint256 epoch) external returns (uint256 gas) {
+        gas = gasleft();
+        _tree.set(position, weight, epoch);
+        gas -= gasleft();
+    }
+
+    /// Three positions at 31, 57 and 83 % of the weight.
+    function pickThree(uint256 epoch) external view returns (uint256 gas) {
+        gas = gasleft();
+        EpochTree.Snapshot memory snapshot = _tree.asOf(epoch);
+        uint256 total = snapshot.total();
+        uint256 positions = _tree.pick(snapshot, (total * 31) / 100) + _tree.pick(snapshot, (total * 57) / 100)
+            + _tree.pick(snapshot, (total * 83) / 100);
+        gas -= gasleft();
+        require(positions > 0);
+    }
+
+    function sum(uint256 epoch) external view returns (uint256) {
+        return _tree.asOf(epoch).total();
+    }
+}
+
+/// @notice What sortition costs. `hardhat test solidity --snapshot` writes the numbers to snapshots/.
+contract SortitionTreeGasTest {
+    uint256 private constant EPOCH = 1000;
+    // A transaction fills no more: writing a new word costs 22,100.
+    uint256 private constant CHUNK = 500;
+
+    function testTenMembers() external {
+        _measure("10 members", 10, 2, 12_500, 23_000);
+    }
+
+    function testAThousandMembers() external {
+        _measure("1,000 members", 1000, 4, 30_000, 39_000);
+    }
+
+    function testAHundredThousandMembers() external {
+        _measure("100,000 members", 100_000, 6, 45_000, 55_000);
+    }
+
+    function _measure(string memory name, uint256 members, uint256 depth, uint256 maxDraw, uint256 maxSet) private {
+        MeasuredTree tree = new MeasuredTree();
+        for (uint256 level = 0; level < depth; ++level) {
+            uint256 nodes = (members + 7 ** (level + 1) - 1) / 7 ** (level + 1);
+            for (uint256 first = 0; first < nodes; first += CHUNK) {
+                tree.fill(members, level, first, first + CHUNK < nodes ? first + CHUNK : nodes, EPOCH);
+            }
+        }
+        tree.finish(members, depth, EPOCH);
+        Check.eq(tree.sum(EPOCH), members, "filled");
+
+        _note(name, "three picks", tree.pickThree(EPOCH), maxDraw);
+        // The first three epochs write words that were zero.
+        uint256 position = (members * 2) / 3;
+        vm.snapshotValue("sortition", string.concat(name, ", update into fresh words"), tree.set(position, 2, EPOCH));
+        tree.set(position, 3, EPOCH + 1);
+        tree.set(position, 4, EPOCH + 2);
+        _note(name, "first update of an epoch", tree.set(position, 5, EPOCH + 3), maxSet);
+        _note(name, "second update of an epoch", tree.set(position, 6, EPOCH + 3), maxSet);
+        // Weights pending and of both needed epochs: reading costs the same.
+        _note(name, "three picks from the epoch before, all changed since", tree.pickThree(EPOCH + 2), maxDraw);
+        Check.eq(tree.sum(EPOCH + 2), members + 2, "the epoch before");
+        Check.eq(tree.sum(EPOCH + 4), members + 5, "pending");
+    }
+
+    function _note(string memory name, string memory what, uint256 gas, uint256 maximum) private {
+        vm.snapshotValue("sortition", string.concat(name, ", ", what), gas);
+        Check.yes(gas <= maximum, string.concat(name, ", ", what));
+    }
+}
+
+/// @notice The whole draw (without a transaction's base cost) and the whole refresh (with it), with members' addresses, classes, stake and events.
+contract SortitionGasTest is CommitteesWorld {
+    function testADrawOfTenMembers() external {
+        _fill(10);
+        committees.draw(MODEL, "seed", epoch, NODE, 3, false);
+        vm.snapshotGasLastCall("sortition", "draw of 3 from 10, cold call");
+    }
+
+    function testADrawOfAThousandMembers() external {
+        _fill(1000);
+        committees.draw(MODEL, "seed", epoch, NODE, 3, false);
+        vm.snapshotGasLastCall("sortition", "draw of 3 from 1,000, cold call");
+        committees.draw(MODEL, "seed", epoch, NODE, 7, false);
+        vm.snapshotGasLastCall("sortition", "draw of 7 from 1,000, cold call");
+        committees.draw(MODEL, "seed", epoch, NODE, 15, false);
+        vm.snapshotGasLastCall("sortition", "draw of 15 from 1,000, cold call");
+        for (uint256 i = 1; i < 4; ++i) {
+            standing.set(_verifier(500), STAKE + i * 1 ether, true, 10_000);
+            committees.refresh(MODEL, _verifier(500));
+            _nextEpoch();
+        }
+        standing.set(_verifier(500), STAKE, true, 10_000);
+        committees.refresh(MODEL, _verifier(500));
+        vm.snapshotGasLastCall("sortition", "refresh among 1,000, two pools, as a transaction");
+        committees.refresh(MODEL, _verifier(500));
+        vm.snapshotGasLastCall("sortition", "refresh among 1,000 that changes nothing, as a transaction");
+    }
+
+    function _fill(uint256 members) private {
+        for (uint256 i = 0; i < members; ++i) {
+            _join(i, i % 2 == 0 ? CPU : GPU);
+        }
+        _nextEpoch();
+    }
+}
