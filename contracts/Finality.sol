@@ -232,6 +232,11 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             if (wrongAccepts | (rejects & accepted & leaves) == 0) continue;
             file.batch.penalised |= seat;
             bool canary = wrongAccepts & file.marks.canaries != 0;
+            bool merited = !Majority.contradicts(accepts, rejects, file.batch.accepted, file.batch.rejected);
+            // Whoever went with a majority that an appeal overturned was credited for it when the batch was settled.
+            REPUTATION.correct(
+                seats[i].verifier, Role.Verifier, header.modelId, file.id, merited ? -1 : int64(0), 1, file.batch.clock
+            );
             bounty += _penalize(file, header, seats[i].verifier, canary, bountyDivisor);
         }
     }
@@ -249,7 +254,6 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             verifier, amount, APPEALS, bountyDivisor > 1 ? amount / bountyDivisor : 0, BatchId.unwrap(file.id)
         );
         emit WrongVotePenalized(file.id, verifier, canary, taken, bounty);
-        REPUTATION.record(verifier, Role.Verifier, header.modelId, file.id, 0, 1, 0);
         COMMITTEES.refresh(header.modelId, verifier);
     }
 

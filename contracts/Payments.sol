@@ -31,7 +31,7 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
         IStakeToken token;
         IRewards staking;
         IVerdicts batches;
-        address appeals;
+        address finality;
         address requests;
     }
 
@@ -50,7 +50,7 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     IStakeToken private immutable TOKEN;
     IRewards private immutable STAKING;
     IVerdicts private immutable BATCHES;
-    address private immutable APPEALS;
+    address private immutable FINALITY;
     address private immutable REQUESTS;
     uint256 private immutable NOTICE_SECONDS;
 
@@ -70,21 +70,16 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
         );
         require(
             address(contracts_.token) != address(0) && address(contracts_.staking) != address(0)
-                && address(contracts_.batches) != address(0) && contracts_.appeals != address(0)
+                && address(contracts_.batches) != address(0) && contracts_.finality != address(0)
                 && contracts_.requests != address(0),
             PaymentsZeroAddress()
         );
         TOKEN = contracts_.token;
         STAKING = contracts_.staking;
         BATCHES = contracts_.batches;
-        APPEALS = contracts_.appeals;
+        FINALITY = contracts_.finality;
         REQUESTS = contracts_.requests;
         NOTICE_SECONDS = notice;
-    }
-
-    modifier onlyJudges() {
-        require(msg.sender == address(BATCHES) || msg.sender == APPEALS, PaymentsUnauthorized(msg.sender));
-        _;
     }
 
     /// @inheritdoc IPayments
@@ -171,7 +166,8 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
-    function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external nonReentrant onlyJudges {
+    function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external nonReentrant {
+        require(msg.sender == FINALITY, PaymentsUnauthorized(msg.sender));
         Funding[] storage fundings = _fundings[batchId];
         uint256 count = fundings.length;
         for (uint256 i = 0; i < count; ++i) {
@@ -186,18 +182,6 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
         if (count > 0 && fundings[count - 1].perLeaf == perLeaf) fundings[count - 1].leaves |= leaves;
         else fundings.push(Funding(leaves, perLeaf));
         emit RefundsFunded(batchId, leaves, perLeaf);
-    }
-
-    /// @inheritdoc IPayments
-    function releaseRefunds(BatchId batchId, uint256 leaves)
-        external
-        nonReentrant
-        onlyJudges
-        returns (uint256 amount)
-    {
-        amount = _take(batchId, leaves);
-        emit RefundsReleased(batchId, leaves, msg.sender, amount);
-        IERC20(TOKEN).safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IPayments

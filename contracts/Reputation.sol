@@ -26,6 +26,7 @@ contract Reputation is IReputation {
     uint256 private constant MAX_SUM = type(uint72).max;
 
     address private immutable BATCHES;
+    address private immutable FINALITY;
     address private immutable APPEALS;
     uint64 private immutable HALF_LIFE_SECONDS;
 
@@ -33,19 +34,25 @@ contract Reputation is IReputation {
     /// they were so (40 bits: seconds). One word, packed by hand, because the compiler would write it four times.
     mapping(bytes32 key => uint256) private _records;
 
-    constructor(address batches, address appeals, uint64 halfLife) {
-        require(batches != address(0) && appeals != address(0), ReputationZeroAddress());
+    constructor(address batches, address finality, address appeals, uint64 halfLife) {
+        require(
+            batches != address(0) && finality != address(0) && appeals != address(0), ReputationZeroAddress()
+        );
         require(
             halfLife >= MIN_HALF_LIFE_SECONDS && halfLife <= MAX_HALF_LIFE_SECONDS,
             ReputationHalfLifeOutOfBounds(halfLife, MIN_HALF_LIFE_SECONDS, MAX_HALF_LIFE_SECONDS)
         );
         BATCHES = batches;
+        FINALITY = finality;
         APPEALS = appeals;
         HALF_LIFE_SECONDS = halfLife;
     }
 
     modifier onlyJudges() {
-        require(msg.sender == BATCHES || msg.sender == APPEALS, ReputationUnauthorized(msg.sender));
+        require(
+            msg.sender == BATCHES || msg.sender == FINALITY || msg.sender == APPEALS,
+            ReputationUnauthorized(msg.sender)
+        );
         _;
     }
 

@@ -38,7 +38,6 @@ interface IPayments {
     event ProtocolFeesSent(address indexed treasury, uint256 amount);
     /// @param leaves A word: bit i for leaf i.
     event RefundsFunded(BatchId indexed batchId, uint256 leaves, uint256 perLeaf);
-    event RefundsReleased(BatchId indexed batchId, uint256 leaves, address indexed receiver, uint256 amount);
     event Refunded(
         BatchId indexed batchId, uint256 indexed leafIndex, address indexed client, uint256 amount, uint256 burned
     );
@@ -95,11 +94,6 @@ interface IPayments {
     /// fails for want of tokens. Only `Batches` and `Appeals`.
     /// @param leaves A word: bit i for leaf i.
     function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external;
-
-    /// @notice Sends the caller what was noted for leaves whose rejection an appeal has undone. Only `Batches` and
-    /// `Appeals`.
-    /// @param leaves A word: bit i for leaf i.
-    function releaseRefunds(BatchId batchId, uint256 leaves) external returns (uint256 amount);
 
     /// @notice Sets the part of collections that goes to `treasury`, from now on, whenever what is collected was
     /// earned. Only the owner, a timelock.

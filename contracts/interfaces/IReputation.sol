@@ -54,17 +54,17 @@ interface IReputation {
     error ReputationHalfLifeOutOfBounds(uint256 halfLife, uint256 minimum, uint256 maximum);
     error ReputationZeroAddress();
 
-    /// @notice Adds outcomes of one batch. Only `Batches` and `Appeals`.
+    /// @notice Adds outcomes of one batch. Only `Batches`, `Finality` and `Appeals`.
     function record(
         address operator, Role role, ModelId modelId, BatchId batchId, uint64 accepted, uint64 rejected, uint64 missed
     ) external;
 
-    /// @notice The same for all who had a part in a batch. Only `Batches` and `Appeals`, which bound the list.
+    /// @notice The same for all who had a part in a batch. Only `Batches`, `Finality` and `Appeals`, which bound the list.
     function recordMany(ModelId modelId, BatchId batchId, Work[] calldata works) external;
 
     /// @notice Changes counts as an appeal found: for three accepted that are rejected, -3 and 3. They weigh what
     /// counts of `recordedAt` still weigh, so that the record ends as if the verdict had been right at once; sums stop
-    /// at zero and when full. Only `Batches` and `Appeals`.
+    /// at zero and when full. Only `Batches`, `Finality` and `Appeals`.
     /// @param recordedAt When the counts were recorded; a time to come counts as now.
     function correct(
         address operator,
