@@ -53,7 +53,12 @@ library LeafLib {
     /// @notice Leaf of a batch's tree: hashed twice against second preimages; the index is inside, because
     /// sorted-pair proofs do not bind a position.
     function leafHash(uint256 index, Receipt memory receipt) internal pure returns (bytes32) {
-        return keccak256(bytes.concat(keccak256(abi.encode(index, structHash(receipt)))));
+        return leafHash(index, structHash(receipt));
+    }
+
+    /// @notice The same from the receipt's struct hash.
+    function leafHash(uint256 index, bytes32 receiptHash) internal pure returns (bytes32) {
+        return keccak256(bytes.concat(keccak256(abi.encode(index, receiptHash))));
     }
 
     /// @notice Whether the opening's receipt is the leaf of that index in the batch.

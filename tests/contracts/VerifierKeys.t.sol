@@ -27,16 +27,16 @@ contract VerifierKeysTest {
 
     function testProofsOfPythonRegisterTheirKeys() external {
         string memory json = vm.readFile("tests/vectors/bls.json");
-        address at = vm.parseJsonAddress(json, ".registry");
-        vm.etch(at, address(_registry).code);
+        address registry = vm.parseJsonAddress(json, ".registry");
+        vm.etch(registry, address(_registry).code);
         address[] memory operators = vm.parseJsonAddressArray(json, ".operator");
         bytes[] memory keys = vm.parseJsonBytesArray(json, ".key");
         bytes[] memory proofs = vm.parseJsonBytesArray(json, ".possession");
         for (uint256 i = 0; i < 3; ++i) {
             vm.prank(operators[i]);
-            VerifierKeys(at).register(keys[i], proofs[i]);
-            Check.eq(VerifierKeys(at).keyHashOf(operators[i]), keccak256(keys[i]), "key");
-            Check.eq(VerifierKeys(at).operatorOf(keccak256(keys[i])), operators[i], "operator");
+            VerifierKeys(registry).register(keys[i], proofs[i]);
+            Check.eq(VerifierKeys(registry).keyHashOf(operators[i]), keccak256(keys[i]), "key");
+            Check.eq(VerifierKeys(registry).operatorOf(keccak256(keys[i])), operators[i], "operator");
         }
     }
 

@@ -8,15 +8,37 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trine.protocol import bls
+from eth_abi.abi import encode
+from eth_keys.datatypes import PrivateKey
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+
+from trine.protocol import bls, key_root, merkle
+from trine.protocol.certificate import HardCertificate
+from trine.protocol.key_root import EligibleKey, KeySet, Member
+from trine.protocol.messages import Domain, Receipt, engine_class_bytes
 
 CASES = 15
 CHAIN_ID = 31337
 REGISTRY = "0x00000000000000000000000000000000000b1500"
+BATCHES = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+EPOCH = 41
+SET_SIZE = 100
+VALID_UNTIL = 2_000_000_000
+LEAVES = 200
+LEAF = 137
 FILE = Path(__file__).with_name("bls.json")
+
+TEXT = "The capital of France is Paris."
+
+KEY_SET = "(bytes32,uint64,uint32,uint128)"
+SIGNERS = "((uint32,uint64)[],bytes,bytes32[],bytes)"
+CERTIFICATE = f"(uint64,address,bytes32,bytes32,uint256,uint256,uint8,bytes32,bytes32[],{SIGNERS})"
+RECEIPT = "(" + ",".join(kind for _, kind in Receipt.FIELDS) + ")"
 
 RFC_TAG = b"QUUX-V01-CS02-with-BLS12381G1_XMD:SHA-256_SSWU_RO_"
 RFC_POINTS = {
@@ -68,9 +90,91 @@ def vectors() -> dict[str, Any]:
         "signature": [_hex(signature) for signature in signatures],
         # Of the first i + 1 signers.
         "aggregate": [_hex(bls.aggregate(signatures[: i + 1])) for i in range(CASES)],
+        **certificate_vectors(rng, secrets),
         "outside_g1": _hex(outside_g1()),
         "outside_g2": _hex(outside_g2()),
     }
+
+
+def certificate_vectors(rng: random.Random, secrets: list[bls.SecretKey]) -> dict[str, Any]:
+    """A key set of 100 with the 15 keys among them, certificates by 3, 7 and 15 of these, and a handover by all 15."""
+    keys = [EligibleKey(rng.randbytes(32), 10) for _ in range(SET_SIZE)]
+    indices = sorted(rng.sample(range(SET_SIZE), CASES))
+    for index, secret in zip(indices, secrets, strict=True):
+        keys[index] = EligibleKey(bls.key_hash(secret.public_key()), 1000)
+    current = KeySet.of(EPOCH, keys, VALID_UNTIL)
+    following = KeySet.of(EPOCH + 1, [*keys, EligibleKey(rng.randbytes(32), 7)], VALID_UNTIL + 1)
+    members = [
+        Member(index, 1000, secret.public_key(), key_root.proof(keys, index))
+        for index, secret in zip(indices, secrets, strict=True)
+    ]
+    node = PrivateKey(rng.randbytes(32))
+    receipts = [_receipt(rng, node.public_key.to_checksum_address()) for _ in range(LEAVES)]
+    leaves = [merkle.leaf_hash(i, receipt) for i, receipt in enumerate(receipts)]
+    accepted = rng.randrange(2**LEAVES) | 1 << LEAF
+    rejected = rng.randrange(2**LEAVES) & ~accepted
+    certificates = []
+    for size in (3, 7, 15):
+        unsigned = HardCertificate(
+            chain_id=CHAIN_ID,
+            batches=BATCHES,
+            epoch=EPOCH,
+            root=merkle.root(leaves),
+            canary=rng.randbytes(32),
+            index=LEAF,
+            receipt=receipts[LEAF],
+            receipt_signature=_signed(node, receipts[LEAF].digest(Domain(CHAIN_ID, BATCHES))),
+            proof=tuple(merkle.proof(leaves, LEAF)),
+            accepted=accepted,
+            rejected=rejected,
+            members=tuple(members[:size]),
+            signature=bytes(bls.SIGNATURE_BYTES),
+        )
+        signature = bls.aggregate([secret.sign(unsigned.digest) for secret in secrets[:size]])
+        certificates.append(replace(unsigned, signature=signature))
+    digest = current.handover_digest(CHAIN_ID, BATCHES, following)
+    signers = (
+        [(member.index, member.weight) for member in members],
+        b"".join(member.key for member in members),
+        [sibling for member in members for sibling in member.proof],
+        bls.aggregate([secret.sign(digest) for secret in secrets]),
+    )
+    return {
+        "batches": BATCHES,
+        "epoch": _number(EPOCH),
+        "key_set": _hex(encode([KEY_SET], [_set(current)])),
+        "next_key_set": _hex(encode([KEY_SET], [_set(following)])),
+        "handover_digest": _hex(digest),
+        "handover_signers": _hex(encode([SIGNERS], [signers])),
+        # By 3, 7 and 15; the first also as a document.
+        "certificate": [_hex(encode([CERTIFICATE], [certificate.to_call()])) for certificate in certificates],
+        "certificate_json": json.dumps(certificates[0].to_json()),
+        "certificate_batchId": [_hex(certificate.batch_id) for certificate in certificates],
+        "certificate_receipt": _hex(encode([RECEIPT], [receipts[LEAF].values()])),
+        "certificate_text": _hex(TEXT.encode()),
+    }
+
+
+def _signed(node: PrivateKey, digest: bytes) -> bytes:
+    signature = node.sign_msg_hash(digest)
+    return signature.to_bytes()[:64] + bytes([27 + signature.v])
+
+
+def _receipt(rng: random.Random, node: str) -> Receipt:
+    words = [rng.randbytes(32) for _ in range(6)]
+    text_hash = keccak(text=TEXT)
+    return Receipt(
+        words[0], to_checksum_address(rng.randbytes(20)), node, *words[1:5], text_hash, words[5], 12, 34,
+        64, 0, engine_class_bytes("cpu-fp32"), 10**15, 1_700_000_000,
+    )  # fmt: skip
+
+
+def _set(key_set: KeySet) -> tuple[bytes, int, int, int]:
+    return key_set.root, key_set.valid_until, key_set.count, key_set.total_weight
+
+
+def _number(value: int) -> str:
+    return _hex(value.to_bytes(32, "big"))
 
 
 def outside_g1() -> bytes:

@@ -1,14 +1,29 @@
-"""One settled answer in a form that a client can keep and anyone can check against the chain."""
+"""One settled answer in a form that a client can keep.
+
+`Certificate` is checked against the chain. `HardCertificate` carries its committee's signatures and is checked without
+any chain, against the epoch's key set; `contracts/foreign/CertificateVerifier.sol` checks the same on other chains.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Self
 
+from eth_abi.abi import encode
+from eth_utils.address import is_hex_address
+from eth_utils.crypto import keccak
+
 from trine.errors import InvalidInput, VerificationFailed
-from trine.protocol import merkle
+from trine.protocol import bls, merkle
+from trine.protocol.key_root import KeySet, Member, signed_by
 from trine.protocol.messages import Domain, Receipt, require_signer
 from trine.protocol.votes import Vote
+
+COMMITTEE_SIZES = (3, 7, 15)
+
+RESULT_TYPEHASH = keccak(
+    text="TrineResult(uint256 chainId,address batches,uint256 epoch,bytes32 batchId,uint256 accepted,uint256 rejected)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +86,145 @@ class Certificate:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(f"not a certificate: {error!r}") from None
+
+
+def batch_id(chain_id: int, batches: str, node: str, root: bytes, canary: bytes) -> bytes:
+    """keccak256(abi.encode(chain id, Batches, node, root, canary)). `CertificateLib.batchId` is its twin."""
+    types = ["uint256", "address", "address", "bytes32", "bytes32"]
+    return bytes(keccak(encode(types, [chain_id, batches, node, root, canary])))
+
+
+def result_digest(chain_id: int, batches: str, epoch: int, batch_id_: bytes, accepted: int, rejected: int) -> bytes:
+    """What a committee signs: a batch's result. `CertificateLib.resultDigest` is its twin."""
+    types = ["bytes32", "uint256", "address", "uint256", "bytes32", "uint256", "uint256"]
+    values = [RESULT_TYPEHASH, chain_id, batches, epoch, batch_id_, accepted, rejected]
+    return bytes(keccak(encode(types, values)))
+
+
+@dataclass(frozen=True, slots=True)
+class HardCertificate:
+    """Receipt, Merkle proof, the batch's result, and the committee's signatures over it.
+
+    Proves that 3, 7 or 15 eligible keys of the epoch signed the result; not that they are the ones that were drawn,
+    which only the chain knows, and not that no appeal overturns it.
+    """
+
+    chain_id: int
+    batches: str
+    epoch: int
+    root: bytes
+    canary: bytes
+    index: int
+    receipt: Receipt
+    receipt_signature: bytes
+    proof: tuple[bytes, ...]
+    accepted: int
+    rejected: int
+    members: tuple[Member, ...]  # in rising order of their index
+    signature: bytes  # the sum of theirs
+
+    def __post_init__(self) -> None:
+        if not (0 < self.chain_id < 2**256 and 0 <= self.epoch < 2**64 and is_hex_address(self.batches)):
+            raise InvalidInput("a certificate names its chain, its epoch and the address of Batches")
+        if len(self.root) != 32 or len(self.canary) != 32:
+            raise InvalidInput("a certificate's root and canary have 32 bytes")
+        if not 0 <= self.index < merkle.MAX_LEAVES:
+            raise InvalidInput(f"leaf index {self.index} is outside [0, {merkle.MAX_LEAVES})")
+        if len(self.members) not in COMMITTEE_SIZES:
+            raise InvalidInput(f"a committee has 3, 7 or 15 members, not {len(self.members)}")
+        Vote(self.accepted, self.rejected)
+
+    @property
+    def batch_id(self) -> bytes:
+        return batch_id(self.chain_id, self.batches, self.receipt.node, self.root, self.canary)
+
+    @property
+    def result(self) -> str:
+        """'accept', 'reject' or 'inconclusive'."""
+        return Vote(self.accepted, self.rejected).on(self.index)
+
+    @property
+    def digest(self) -> bytes:
+        """What the committee has signed."""
+        return result_digest(self.chain_id, self.batches, self.epoch, self.batch_id, self.accepted, self.rejected)
+
+    def verify(self, key_set: KeySet, curve: bls.Curve = bls.ARKWORKS) -> None:
+        """Checks the certificate against its epoch's key set, in milliseconds and offline. Raises VerificationFailed.
+
+        Whether the key set is still valid is for the caller to ask, who knows the time.
+        """
+        if self.epoch != key_set.epoch:
+            raise VerificationFailed(f"certificate is of epoch {self.epoch}, the key set of {key_set.epoch}")
+        if not merkle.verify(self.root, merkle.leaf_hash(self.index, self.receipt), self.proof):
+            raise VerificationFailed("the Merkle proof does not lead to the batch's root")
+        if signed_by(key_set, self.digest, self.members, self.signature, curve) is None:
+            raise VerificationFailed("the result is not signed by distinct keys of the epoch")
+        domain = Domain(self.chain_id, self.batches)
+        require_signer(self.receipt.digest(domain), self.receipt_signature, self.receipt.node, "receipt")
+
+    def to_call(self) -> tuple[Any, ...]:
+        """`ICertificateVerifier.Certificate`, as ABI encoders take it."""
+        signers = (
+            [(member.index, member.weight) for member in self.members],
+            b"".join(member.key for member in self.members),
+            [sibling for member in self.members for sibling in member.proof],
+            self.signature,
+        )
+        return (
+            self.epoch,
+            self.receipt.node,
+            self.root,
+            self.canary,
+            self.accepted,
+            self.rejected,
+            self.index,
+            self.receipt.struct_hash(),
+            list(self.proof),
+            signers,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "chainId": self.chain_id,
+            "batches": self.batches,
+            "epoch": self.epoch,
+            "root": "0x" + self.root.hex(),
+            "canary": "0x" + self.canary.hex(),
+            "index": self.index,
+            "receipt": self.receipt.to_json(),
+            "receiptSignature": "0x" + self.receipt_signature.hex(),
+            "proof": ["0x" + sibling.hex() for sibling in self.proof],
+            "accepted": hex(self.accepted),
+            "rejected": hex(self.rejected),
+            "members": [member.to_json() for member in self.members],
+            "signature": "0x" + self.signature.hex(),
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """Reads `to_json`'s form. Raises InvalidInput."""
+        try:
+            return cls(
+                chain_id=int(document["chainId"]),
+                batches=str(document["batches"]),
+                epoch=int(document["epoch"]),
+                root=_word(document["root"]),
+                canary=_word(document["canary"]),
+                index=int(document["index"]),
+                receipt=Receipt.from_json(document["receipt"]),
+                receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
+                proof=tuple(_word(sibling) for sibling in document["proof"]),
+                accepted=int(document["accepted"], 16),
+                rejected=int(document["rejected"], 16),
+                members=tuple(Member.from_json(member) for member in document["members"]),
+                signature=bytes.fromhex(document["signature"].removeprefix("0x")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInput(f"not a hard certificate: {error!r}") from None
+
+
+def _word(text: str) -> bytes:
+    word = bytes.fromhex(text.removeprefix("0x"))
+    if len(word) != 32:
+        raise InvalidInput(f"expected 32 bytes, not {len(word)}")
+    return word

@@ -49,7 +49,7 @@ def verify(expected_root: bytes, leaf: bytes, siblings: Sequence[bytes]) -> bool
         return False
     node = leaf
     for sibling in siblings:
-        node = _pair(node, sibling)
+        node = pair(node, sibling)
     return node == expected_root
 
 
@@ -61,9 +61,10 @@ def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
     levels = [[*leaves, *[EMPTY_LEAF] * (MAX_LEAVES - len(leaves))]]
     while len(levels[-1]) > 1:
         below = levels[-1]
-        levels.append([_pair(below[i], below[i + 1]) for i in range(0, len(below), 2)])
+        levels.append([pair(below[i], below[i + 1]) for i in range(0, len(below), 2)])
     return levels
 
 
-def _pair(a: bytes, b: bytes) -> bytes:
+def pair(a: bytes, b: bytes) -> bytes:
+    """Parent of two nodes, in whatever order."""
     return bytes(keccak(a + b if a < b else b + a))
