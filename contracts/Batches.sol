@@ -183,7 +183,9 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         for (uint256 i = 0; i < SEATS; ++i) {
             verifiers[i] = drawn[i].verifier;
         }
-        bytes32 digest = CertificateLib.digest(block.chainid, address(this), epoch, batchId, accepted, rejected);
+        bytes32 digest = CertificateLib.resultDigest(
+            block.chainid, address(this), epoch, BatchId.unwrap(batchId), accepted, rejected
+        );
         KEYS.requireSigned(digest, verifiers, keys, signature);
 
         r.flags |= SIGNED_FLAG;

@@ -12,7 +12,7 @@ import {
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {LeafLib, Opening} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
-import {BatchId} from "./types/Types.sol";
+import {BatchId, Header, Ids} from "./types/Types.sol";
 
 /// @title Voice of Trine's clients in the reputation registry
 /// @notice A separate address, because the registry takes no feedback from operators, and the adapter is one.
@@ -96,13 +96,13 @@ contract Erc8004Adapter is IErc8004Adapter {
     }
 
     /// @inheritdoc IErc8004Adapter
-    function publish(BatchId batchId) external returns (bytes32 requestHash) {
-        return _publish(batchId, 0);
+    function publish(Header calldata header) external returns (bytes32 requestHash) {
+        return _publish(header, 0);
     }
 
     /// @inheritdoc IErc8004Adapter
-    function publishUnder(BatchId batchId, bytes32 salt) external returns (bytes32 requestHash) {
-        return _publish(batchId, salt);
+    function publishUnder(Header calldata header, bytes32 salt) external returns (bytes32 requestHash) {
+        return _publish(header, salt);
     }
 
     /// @inheritdoc IErc8004Adapter
@@ -138,8 +138,8 @@ contract Erc8004Adapter is IErc8004Adapter {
         uint8 published = _published[batchId];
         if (published & HARD != 0) return Status.PublishedFinal;
         if (published & SOFT != 0) return Status.PublishedSoft;
-        (address node,,,, bool settled,) = BATCHES.resultOf(batchId);
-        if (node == address(0)) return Status.None;
+        (uint256 leafCount,,, bool settled,) = BATCHES.resultOf(batchId);
+        if (leafCount == 0) return Status.None;
         if (settled) return Status.SettledNotPublished;
         // Leaf 0 is in every batch; a void batch has no verdict, not even a pending one.
         (IVerdicts.Verdict verdict,) = BATCHES.verdictOf(batchId, 0);
@@ -161,15 +161,16 @@ contract Erc8004Adapter is IErc8004Adapter {
         return keccak256(abi.encode(block.chainid, address(BATCHES), batchId, isFinal, salt));
     }
 
-    function _publish(BatchId batchId, bytes32 salt) private returns (bytes32 requestHash) {
-        (address node, uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal) =
+    function _publish(Header calldata header, bytes32 salt) private returns (bytes32 requestHash) {
+        BatchId batchId = Ids.batch(address(BATCHES), header);
+        (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal) =
             BATCHES.resultOf(batchId);
         require(settled, Erc8004AdapterNotSettled(batchId));
         uint8 published = _published[batchId];
         uint8 finality = isFinal ? HARD : SOFT;
         require(published & finality == 0, Erc8004AdapterAlreadyPublished(batchId, isFinal));
         _requireRegistry(address(VALIDATION));
-        uint256 agentId = _requireAgent(node);
+        uint256 agentId = _requireAgent(header.node);
         _requireApproval(agentId);
 
         _published[batchId] = published | finality;

@@ -7,6 +7,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+import {IRewards} from "./interfaces/IRewards.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {Shares} from "./libraries/Shares.sol";
@@ -265,7 +266,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         TOKEN.burn(amount);
     }
 
-    /// @inheritdoc IStaking
+    /// @inheritdoc IRewards
     function reward(address operator, uint256 amount) external {
         require(msg.sender == PAYMENTS || msg.sender == REQUESTS, StakingUnauthorized(msg.sender));
         Operator storage theirs = _operators[operator];
@@ -274,7 +275,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         emit Rewarded(operator, amount, 0, active);
     }
 
-    /// @inheritdoc IStaking
+    /// @inheritdoc IRewards
     function poolShareOf(address operator, uint256 amount) external view returns (uint256) {
         return _operators[operator].delegated ? amount - _commission(operator, amount) : 0;
     }

@@ -184,7 +184,7 @@ interface IBatches is IVerdicts {
     /// @param seats The drawn seats; empty if nobody has called `draw`.
     /// @param epoch That of the seed block.
     /// @param keys The verifiers' BLS keys in order of their seats, 256 bytes each (EIP-2537 encoding).
-    /// @param signature 128 bytes. Over `CertificateLib.digest`.
+    /// @param signature 128 bytes. Over `CertificateLib.resultDigest`.
     function settleSigned(
         Header calldata header,
         IStaking.Seat[] calldata seats,

@@ -5,7 +5,7 @@ pragma solidity 0.8.37;
 // registry is expected to change. Only this file and Erc8004Adapter.sol know them.
 
 import {Opening} from "../libraries/LeafLib.sol";
-import {BatchId} from "../types/Types.sol";
+import {BatchId, Header} from "../types/Types.sol";
 
 /// @title Who an agent is: an ERC-721 token
 interface IErc8004Identity {
@@ -112,11 +112,11 @@ interface IErc8004Adapter {
     /// answers again.
     /// @dev `responseHash` is keccak256(abi.encode(leafCount, accepted, rejected)). The request is `requestHashOf` with
     /// salt zero.
-    function publish(BatchId batchId) external returns (bytes32 requestHash);
+    function publish(Header calldata header) external returns (bytes32 requestHash);
 
     /// @notice `publish`, for when another agent's owner has taken the hash in the registry, which then refuses ours:
     /// any salt gives a new one.
-    function publishUnder(BatchId batchId, bytes32 salt) external returns (bytes32 requestHash);
+    function publishUnder(Header calldata header, bytes32 salt) external returns (bytes32 requestHash);
 
     /// @notice Where the batch stands, which the registry alone cannot tell: it shows 0 for pending and for rejected.
     function statusOf(BatchId batchId) external view returns (Status);

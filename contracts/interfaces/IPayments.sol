@@ -91,7 +91,7 @@ interface IPayments {
 
     /// @notice Notes what each of the leaves may be refunded: `perLeaf`, or less if fewer tokens came before. May be
     /// called again for leaves that are rejected on appeal; leaves that have their money already are left out. Never
-    /// fails for want of tokens. Only `Batches` and `Appeals`.
+    /// fails for want of tokens. Only `Finality`.
     /// @param leaves A word: bit i for leaf i.
     function fundRefunds(BatchId batchId, uint256 leaves, uint256 perLeaf) external;
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IRewards} from "./IRewards.sol";
+
 /// @title Stake of node and verifier operators, and of those who delegate to them
 /// @notice Each operator has a pool of active stake, which secures work, and a pool of unbonding stake, which is leaving
 /// but still slashable. Both are held in shares: slashes and rewards reach every holder in proportion. Part of the stake
 /// is locked behind batches and seats. What is locked may start to unbond but is never paid out: a withdrawal must leave
 /// as much as is locked.
 /// Operators also keep a credit here: prepaid verification fees, and commission.
-interface IStaking {
+interface IStaking is IRewards {
     struct Stake {
         uint256 active; // of the operator and its delegators
         uint256 locked;
@@ -123,13 +125,6 @@ interface IStaking {
 
     /// @notice Burns tokens that are here already: fees that nobody earned. Only `Batches`, `Finality`, `Appeals`.
     function burnFees(uint256 amount) external;
-
-    /// @notice Adds tokens that were sent here before to the operator's pool. Only `Payments`, `Requests`.
-    function reward(address operator, uint256 amount) external;
-
-    /// @notice Which part of an operator's earnings belongs into its pool: none if nobody delegates to it, else what
-    /// its commission leaves.
-    function poolShareOf(address operator, uint256 amount) external view returns (uint256);
 
     function stakeOf(address operator) external view returns (Stake memory);
 

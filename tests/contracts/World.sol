@@ -1,31 +1,27 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Appeals} from "../../contracts/Appeals.sol";
-import {BatchRecords} from "../../contracts/BatchRecords.sol";
-import {Batches} from "../../contracts/Batches.sol";
-import {Calibration} from "../../contracts/Calibration.sol";
-import {Canaries} from "../../contracts/Canaries.sol";
-import {Committees} from "../../contracts/Committees.sol";
-import {Finality} from "../../contracts/Finality.sol";
-import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
-import {Parameters} from "../../contracts/Parameters.sol";
-import {Payments} from "../../contracts/Payments.sol";
-import {Reputation} from "../../contracts/Reputation.sol";
-import {Requests} from "../../contracts/Requests.sol";
-import {Staking} from "../../contracts/Staking.sol";
-import {TrineToken} from "../../contracts/TrineToken.sol";
-import {VerifierKeys} from "../../contracts/VerifierKeys.sol";
-import {Factory} from "../../contracts/deployment/Factory.sol";
-import {IBatchTerms} from "../../contracts/interfaces/IBatchTerms.sol";
+import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
+import {IBatches} from "../../contracts/interfaces/IBatches.sol";
+import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
+import {ICanaries} from "../../contracts/interfaces/ICanaries.sol";
+import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
+import {IFactory} from "../../contracts/interfaces/IFactory.sol";
+import {IFinality} from "../../contracts/interfaces/IFinality.sol";
+import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
+import {IPayments} from "../../contracts/interfaces/IPayments.sol";
+import {IReputation} from "../../contracts/interfaces/IReputation.sol";
+import {IRequests} from "../../contracts/interfaces/IRequests.sol";
 import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
+import {IVerifierKeys} from "../../contracts/interfaces/IVerifierKeys.sol";
 import {BatchId, ChallengeId, Header, ModelId, Role} from "../../contracts/types/Types.sol";
 import {Vm, vm} from "./Vm.sol";
 
 /// @notice All contracts as a deployment makes them, with a model, funded accounts and helpers that walk a batch
-/// through its life. Blocks are counted here, because cheatcodes move the chain only within a test.
+/// through its life. Knows interfaces only and takes code from the build: tests that import contracts compile them all
+/// again.
 abstract contract World {
     address internal constant NODE = address(0xA0);
     address internal constant CLIENT = address(0xC1);
@@ -38,21 +34,21 @@ abstract contract World {
     uint256 internal constant EPOCH_BLOCKS = 16;
     uint256 internal constant UNBONDING = 10 days;
 
-    Factory internal factory;
-    TrineToken internal token;
-    Parameters internal parameters;
-    Staking internal staking;
-    ModelRegistry internal registry;
-    Reputation internal reputation;
-    Payments internal payments;
-    Committees internal committees;
-    Calibration internal calibration;
-    Batches internal batches;
-    Finality internal finality;
-    Appeals internal appeals;
-    Canaries internal canaries;
-    VerifierKeys internal keys;
-    Requests internal requests;
+    IFactory internal factory;
+    IStakeToken internal token;
+    IParameters internal parameters;
+    IStaking internal staking;
+    IModelRegistry internal registry;
+    IReputation internal reputation;
+    IPayments internal payments;
+    ICommittees internal committees;
+    ICalibration internal calibration;
+    IBatches internal batches;
+    IFinality internal finality;
+    IAppeals internal appeals;
+    ICanaries internal canaries;
+    IVerifierKeys internal keys;
+    IRequests internal requests;
     ModelId internal model;
     uint256 internal verifiers; // how many there are
 
@@ -63,64 +59,53 @@ abstract contract World {
     function _deploy() internal {
         vm.warp(START);
         _roll(blockNumber);
-        factory = new Factory();
-        token = new TrineToken(address(this), 1_000_000_000 ether);
-        parameters = Parameters(_at("parameters"));
-        staking = Staking(_at("staking"));
-        registry = ModelRegistry(_at("registry"));
-        reputation = Reputation(_at("reputation"));
-        payments = Payments(_at("payments"));
-        committees = Committees(_at("committees"));
-        calibration = Calibration(_at("calibration"));
-        batches = Batches(_at("batches"));
-        finality = Finality(_at("finality"));
-        appeals = Appeals(_at("appeals"));
-        canaries = Canaries(_at("canaries"));
-        keys = VerifierKeys(_at("keys"));
-        requests = Requests(_at("requests"));
-        IStakeToken stakeToken = IStakeToken(address(token));
+        factory = IFactory(_created(vm.getCode("contracts/deployment/Factory.sol:Factory")));
+        token = IStakeToken(_at("token"));
+        _create("token", "TrineToken", abi.encode(address(this), 1_000_000_000 ether));
+        parameters = IParameters(_at("parameters"));
+        staking = IStaking(_at("staking"));
+        registry = IModelRegistry(_at("registry"));
+        reputation = IReputation(_at("reputation"));
+        payments = IPayments(_at("payments"));
+        committees = ICommittees(_at("committees"));
+        calibration = ICalibration(_at("calibration"));
+        batches = IBatches(_at("batches"));
+        finality = IFinality(_at("finality"));
+        appeals = IAppeals(_at("appeals"));
+        canaries = ICanaries(_at("canaries"));
+        keys = IVerifierKeys(_at("keys"));
+        requests = IRequests(_at("requests"));
 
-        _create("staking", abi.encodePacked(type(Staking).creationCode, abi.encode(
-            Staking.Contracts(
-                stakeToken, address(batches), address(finality), address(appeals), address(payments), address(requests)
-            ), UNBONDING
-        )));
-        _create("registry", abi.encodePacked(type(ModelRegistry).creationCode, abi.encode(address(this), address(0))));
-        _create("reputation", abi.encodePacked(type(Reputation).creationCode, abi.encode(
-            address(batches), address(finality), address(appeals), uint64(30 days)
-        )));
-        _create("payments", abi.encodePacked(type(Payments).creationCode, abi.encode(
-            Payments.Contracts(stakeToken, staking, batches, address(finality), address(requests)),
-            1 days,
-            address(this)
-        )));
-        _create("committees", abi.encodePacked(type(Committees).creationCode, abi.encode(
-            staking, calibration, reputation, EPOCH_BLOCKS
-        )));
-        _create("calibration", abi.encodePacked(type(Calibration).creationCode, abi.encode(
-            Calibration.Contracts(staking, registry, committees, parameters, address(batches))
-        )));
-        _create("keys", abi.encodePacked(type(VerifierKeys).creationCode));
-        _create("batches", abi.encodePacked(type(Batches).creationCode, abi.encode(
-            BatchRecords.Contracts(
-                staking, calibration, committees, reputation, keys, address(parameters), finality
-            ), address(this), GUARDIAN
-        )));
-        _create("finality", abi.encodePacked(type(Finality).creationCode, abi.encode(
-            Finality.Contracts(
-                batches, staking, committees, reputation, payments, address(appeals), address(canaries)
+        // Structs of addresses are encoded as their members one by one.
+        _create("staking", "Staking", abi.encode(token, batches, finality, appeals, payments, requests, UNBONDING));
+        _create("registry", "ModelRegistry", abi.encode(address(this), address(0)));
+        _create("reputation", "Reputation", abi.encode(batches, finality, appeals, uint64(30 days)));
+        _create(
+            "payments", "Payments", abi.encode(token, staking, batches, finality, requests, 1 days, address(this))
+        );
+        _create("committees", "Committees", abi.encode(staking, calibration, reputation, EPOCH_BLOCKS));
+        _create("calibration", "Calibration", abi.encode(staking, registry, committees, parameters, batches));
+        _create("keys", "VerifierKeys", "");
+        _create(
+            "batches",
+            "Batches",
+            abi.encode(
+                staking, calibration, committees, reputation, keys, parameters, finality, address(this), GUARDIAN
             )
-        )));
-        _create("appeals", abi.encodePacked(type(Appeals).creationCode, abi.encode(
-            Appeals.Contracts(stakeToken, staking, batches, finality, committees, reputation, parameters)
-        )));
-        _create("canaries", abi.encodePacked(type(Canaries).creationCode, abi.encode(batches, finality)));
-        _create("requests", abi.encodePacked(type(Requests).creationCode, abi.encode(
-            token, batches, payments, address(this), GUARDIAN
-        )));
-        _create("parameters", abi.encodePacked(type(Parameters).creationCode, abi.encode(
-            address(this), IBatchTerms(address(batches)), UNBONDING, _values()
-        )));
+        );
+        _create(
+            "finality",
+            "Finality",
+            abi.encode(batches, staking, committees, reputation, payments, appeals, canaries)
+        );
+        _create(
+            "appeals",
+            "Appeals",
+            abi.encode(token, staking, batches, finality, committees, reputation, parameters)
+        );
+        _create("canaries", "Canaries", abi.encode(batches, finality));
+        _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
+        _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
         model = registry.register("tiny", "file:/tiny", "manifest", "policy", "prompts", 64, 1 gwei);
     }
 
@@ -372,7 +357,16 @@ abstract contract World {
         return factory.addressOf(address(this), name);
     }
 
-    function _create(bytes32 name, bytes memory initCode) private {
-        factory.deploy(name, initCode);
+    function _create(bytes32 salt, string memory name, bytes memory arguments) private {
+        bytes memory code = vm.getCode(string.concat("contracts/", name, ".sol:", name));
+        factory.deploy(salt, bytes.concat(code, arguments));
+    }
+
+    function _created(bytes memory initCode) private returns (address created) {
+        // Nothing in Solidity deploys bytes.
+        assembly ("memory-safe") {
+            created := create(0, add(initCode, 32), mload(initCode))
+        }
+        require(created != address(0), "deployment failed");
     }
 }
