@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
 import {ICertificateVerifier} from "../interfaces/ICertificateVerifier.sol";
 import {LeafLib, Receipt} from "../libraries/LeafLib.sol";
 
 /// @title Pays for an answer of a model
 /// @notice Somebody puts a question with a reward; the first node whose answer anybody shows with a committee's
-/// certificate gets it, and the answer's hash is kept here for other contracts. An example of a consumer: copy what it
-/// checks, not what it pays for.
+/// certificate gets it. The same question may be put again, and then takes another answer. An example of a consumer: copy
+/// what it checks, not what it pays for.
 contract ExampleConsumer {
+    using SafeCast for uint256;
+
     struct Question {
-        address asker;
-        uint64 deadline; // seconds; from then on the asker may take the reward back
-        uint256 rewardWei; // zero once it is paid or taken back
-        bytes32 textHash; // of the answer; zero while there is none
+        address asker; // zero if nobody asks
+        uint96 rewardWei;
+        uint64 deadline; // seconds; after it the asker may take the reward back
     }
 
     uint256 public constant MAX_ANSWER_BYTES = 4096;
@@ -55,24 +58,23 @@ contract ExampleConsumer {
         MIN_COMMITTEE = minCommittee;
     }
 
-    /// @notice Puts a question and its reward, until `deadline` at least. Each question once.
+    /// @notice Puts a question and its reward, until `deadline` at least.
     function ask(bytes32 inputHash, uint64 deadline) external payable {
         require(msg.value > 0, ExampleConsumerParameterOutOfBounds("reward"));
         require(_questions[inputHash].asker == address(0), ExampleConsumerAlreadyAsked(inputHash));
-        _questions[inputHash] = Question(msg.sender, deadline, msg.value, 0);
+        _questions[inputHash] = Question(msg.sender, msg.value.toUint96(), deadline);
         emit Asked(inputHash, msg.sender, msg.value, deadline);
     }
 
     /// @notice Returns the reward of the caller's question that has no answer by its deadline.
     function takeBack(bytes32 inputHash) external {
-        Question storage question = _questions[inputHash];
-        uint256 rewardWei = question.rewardWei;
-        require(rewardWei > 0, ExampleConsumerNothingAsked(inputHash));
+        Question memory question = _questions[inputHash];
+        require(question.rewardWei > 0, ExampleConsumerNothingAsked(inputHash));
         require(question.asker == msg.sender, ExampleConsumerNotYours(question.asker, msg.sender));
         require(block.timestamp > question.deadline, ExampleConsumerTooEarly(question.deadline));
-        question.rewardWei = 0;
-        emit TakenBack(inputHash, msg.sender, rewardWei);
-        _pay(msg.sender, rewardWei);
+        delete _questions[inputHash];
+        emit TakenBack(inputHash, msg.sender, question.rewardWei);
+        _pay(msg.sender, question.rewardWei);
     }
 
     /// @notice Answers an open question. The reward goes to the node that gave the answer, whoever shows it, so that
@@ -98,13 +100,11 @@ contract ExampleConsumer {
         require(textHash == receipt.textHash, ExampleConsumerOtherText(textHash, receipt.textHash));
         bytes32 answerId = keccak256(abi.encode(batchId, certificate.leafIndex));
         require(!_used[answerId], ExampleConsumerAlreadyUsed(batchId, certificate.leafIndex));
-        Question storage question = _questions[receipt.inputHash];
-        uint256 rewardWei = question.rewardWei;
+        uint256 rewardWei = _questions[receipt.inputHash].rewardWei;
         require(rewardWei > 0, ExampleConsumerNothingAsked(receipt.inputHash));
 
         _used[answerId] = true;
-        question.rewardWei = 0;
-        question.textHash = textHash;
+        delete _questions[receipt.inputHash];
         address payee = certificate.node;
         emit Answered(receipt.inputHash, batchId, certificate.leafIndex, payee, text);
         _pay(payee, rewardWei);
