@@ -167,6 +167,15 @@ def key_hash(key: bytes) -> bytes:
     return bytes(keccak(key))
 
 
+def compress_key(key: bytes) -> bytes:
+    """The 96 bytes that BLS tools print: x.c1, x.c0, and in the first bits that it is compressed and which y it has."""
+    x0, x1, y0, y1 = (int.from_bytes(key[at : at + _PADDED], "big") for at in range(0, KEY_BYTES, _PADDED))
+    require_key(key)
+    larger = (y1 or y0) > FIELD_MODULUS // 2
+    first = x1 | 1 << 383 | larger << 381
+    return first.to_bytes(_ELEMENT, "big") + x0.to_bytes(_ELEMENT, "big")
+
+
 def pad(coordinates: bytes) -> bytes:
     """Coordinates of 48 bytes each to EIP-2537's 64."""
     if len(coordinates) % _ELEMENT:
