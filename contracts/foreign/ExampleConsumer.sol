@@ -8,8 +8,8 @@ import {LeafLib, Receipt} from "../libraries/LeafLib.sol";
 
 /// @title Pays for an answer of a model
 /// @notice Somebody puts a question with a reward; the first node whose answer anybody shows with a committee's
-/// certificate gets it. The same question may be put again, and then takes another answer. An example of a consumer: copy
-/// what it checks, not what it pays for.
+/// certificate gets it. The same question may be put again, and then takes another answer. An example of a consumer:
+/// copy what it checks, not what it pays for.
 contract ExampleConsumer {
     using SafeCast for uint256;
 

@@ -10,10 +10,9 @@ pragma solidity 0.8.37;
 ///
 /// What a certificate proves: 3, 7 or 15 keys of the epoch's set signed that the batch has this result.
 /// What it does not prove: that these keys were the committee that was drawn for the batch. The draw is not visible
-/// here, so any three eligible keys in league can forge a certificate of three, at the risk of the stake that the source
-/// chain takes for it once anybody shows the forgery there. A consumer with more at stake than three verifiers have
-/// asks for a committee of 7 or 15, or waits until the time for appeals has passed and looks for none.
-/// It also does not prove that the result is final: an appeal may still overturn it.
+/// here, so any three eligible keys in league, drawn or not, can forge a certificate of three. Nor does it prove that
+/// the result is final: an appeal may still overturn it. A consumer with more at stake than three verifiers have asks
+/// for a committee of 7 or 15, or waits until the time for appeals has passed.
 ///
 /// @dev Warning: what is signed names the source, not the chain it is shown on. One certificate holds on every chain
 /// and as often as it is shown. The consumer keeps track of what it has acted on, by batch and leaf.

@@ -2,8 +2,8 @@
 pragma solidity 0.8.37;
 
 /// @title BLS keys of operators
-/// @notice Each operator has at most one key, in G2; signatures are in G1 (see `Bls12381`). Only a key's hash is stored:
-/// whoever checks a signature passes the keys as calldata, one cold read a key instead of eight.
+/// @notice Each operator has at most one key, in G2; signatures are in G1 (see `Bls12381`). Only a key's hash is
+/// stored: whoever checks a signature passes the keys as calldata, one cold read a key instead of eight.
 interface IVerifierKeys {
     /// @param key The whole key, so that key sets can be rebuilt from events.
     /// @param previousHash keccak256 of the key that this one replaces; zero for the first.
@@ -17,8 +17,8 @@ interface IVerifierKeys {
     error VerifierKeysWrongKey(address signer, bytes32 keyHash, bytes32 registeredHash);
     error VerifierKeysNotSigned(bytes32 message);
 
-    /// @notice Makes `key` the caller's, in place of an earlier one if there is one. No key is ever registered twice, by
-    /// anybody, also not after it was replaced.
+    /// @notice Makes `key` the caller's, in place of an earlier one if there is one. No key is ever registered twice,
+    /// by anybody, also not after it was replaced.
     /// @param key 256 bytes in EIP-2537's encoding.
     /// @param proof Signature by the key, with the tag for proofs of possession, of
     /// abi.encode(chain id, this contract, caller, keccak256(key)): copied from somewhere else, it is worthless.

@@ -19,6 +19,8 @@ pragma solidity 0.8.37;
 /// @dev Bad input makes a precompile burn all the gas it was given, so each call is given its price and some slack for
 /// a later repricing. A precompile that fails, for bad input or for want of gas, always reverts: `false` is never the
 /// answer to a caller who forwarded too little gas.
+// Precompiles take and give raw memory.
+// solhint-disable no-inline-assembly
 library Bls12381 {
     uint256 internal constant KEY_BYTES = 256;
     uint256 internal constant SIGNATURE_BYTES = 128;
@@ -176,13 +178,16 @@ library Bls12381 {
         require(!infinite, Bls12381Infinity());
     }
 
-    /// @dev Writes 128 bytes to `point`, uses SCRATCH_BYTES and the message's length from `scratch` on. In assembly because that is two thousand gas cheaper.
+    /// @dev Writes 128 bytes to `point`; uses SCRATCH_BYTES and the message's length from `scratch` on. In assembly
+    /// because that is two thousand gas cheaper.
     ///
     /// expand_message_xmd (RFC 9380, section 5.3.1) makes 128 bytes in blocks of 32: block 0 hashes 64 zeros, message,
     /// uint16(128), a zero and the tag with its length behind it; block i hashes (block 0 xor block i - 1, but block 0
     /// alone for i = 1), i and the tag. Each half of the four blocks is reduced mod p, by a modular exponentiation with
     /// exponent 1, and mapped to the curve; the sum of the two points is the hash. The map precompile has cleared the
     /// cofactor already, which may as well be done before adding.
+    // One recipe, told in its order.
+    // solhint-disable-next-line function-max-lines
     function _hashToG1(bytes memory message, bytes memory tag, uint256 point, uint256 scratch) private view {
         require(tag.length <= type(uint8).max, Bls12381TagTooLong(tag.length));
         bool done;
