@@ -80,7 +80,12 @@ contract CertificateVerifier is ICertificateVerifier {
             CertificateVerifierNotInBatch(certificate.leafIndex, certificate.receiptHash)
         );
         batchId = CertificateLib.batchId(
-            SOURCE_CHAIN_ID, SOURCE_BATCHES, certificate.node, certificate.root, certificate.canary
+            SOURCE_CHAIN_ID,
+            SOURCE_BATCHES,
+            certificate.node,
+            certificate.modelId,
+            certificate.root,
+            certificate.canary
         );
         bytes32 digest = CertificateLib.resultDigest(
             SOURCE_CHAIN_ID, SOURCE_BATCHES, certificate.epoch, batchId, accepted, rejected

@@ -60,6 +60,7 @@ interface ICertificateVerifier {
     struct Certificate {
         uint64 epoch;
         address node;
+        bytes32 modelId;
         bytes32 root;
         bytes32 canary;
         uint256 accepted;

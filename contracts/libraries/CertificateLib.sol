@@ -17,13 +17,16 @@ library CertificateLib {
     );
 
     /// @notice A batch's id. It commits to everything that a certificate says of the batch.
-    /// @param canary Salted commitment to the batch's canaries; zero if there are none.
-    function batchId(uint256 chainId, address batches, address node, bytes32 root, bytes32 canary)
-        internal
-        pure
-        returns (bytes32)
-    {
-        return keccak256(abi.encode(chainId, batches, node, root, canary));
+    /// @param canary Salted commitment to the leaves that are known to be bad; random where there are none.
+    function batchId(
+        uint256 chainId,
+        address batches,
+        address node,
+        bytes32 modelId,
+        bytes32 root,
+        bytes32 canary
+    ) internal pure returns (bytes32) {
+        return keccak256(abi.encode(chainId, batches, node, modelId, root, canary));
     }
 
     /// @notice What a committee signs: a batch's result.

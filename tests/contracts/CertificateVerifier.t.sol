@@ -100,6 +100,7 @@ contract CertificateVerifierTest {
     uint64 private constant EPOCH = 7;
     uint256 private constant KEYS = 6;
     address private constant NODE = address(0x40de);
+    bytes32 private constant MODEL = keccak256("model");
 
     CertificateVerifier private _verifier;
     bytes32[] private _keyLeaves; // of eight, two are padding
@@ -114,7 +115,7 @@ contract CertificateVerifierTest {
         _members = [0, 2, 5];
         _verifier = _deploy(SOURCE, BATCHES, EPOCH);
         _receipt.node = NODE;
-        _receipt.modelId = keccak256("model");
+        _receipt.modelId = MODEL;
         _receipt.inputHash = keccak256("question");
         _receipt.textHash = keccak256("answer");
     }
@@ -174,6 +175,10 @@ contract CertificateVerifierTest {
         _verifier.check(certificate);
         certificate = _certificate(8, 0);
         certificate.node = address(0x1);
+        _expect(notSigned);
+        _verifier.check(certificate);
+        certificate = _certificate(8, 0);
+        certificate.modelId = keccak256("another model");
         _expect(notSigned);
         _verifier.check(certificate);
         certificate = _certificate(8, 0);
@@ -397,7 +402,7 @@ contract CertificateVerifierTest {
         vm.expectRevert(
             abi.encodeWithSelector(
                 ExampleConsumer.ExampleConsumerAlreadyUsed.selector,
-                CertificateLib.batchId(SOURCE, BATCHES, NODE, certificate.root, 0),
+                CertificateLib.batchId(SOURCE, BATCHES, NODE, MODEL, certificate.root, 0),
                 3
             )
         );
@@ -490,13 +495,14 @@ contract CertificateVerifierTest {
         }
         certificate.epoch = EPOCH;
         certificate.node = NODE;
+        certificate.modelId = MODEL;
         certificate.root = _rootOf(leaves);
         certificate.accepted = accepted;
         certificate.rejected = rejected;
         certificate.leafIndex = 3;
         certificate.receiptHash = LeafLib.structHash(_receipt);
         certificate.proof = _proofOf(leaves, 3);
-        bytes32 batchId = CertificateLib.batchId(SOURCE, BATCHES, NODE, certificate.root, 0);
+        bytes32 batchId = CertificateLib.batchId(SOURCE, BATCHES, NODE, MODEL, certificate.root, 0);
         certificate.signers =
             _signers(CertificateLib.resultDigest(SOURCE, BATCHES, EPOCH, batchId, accepted, rejected));
     }

@@ -39,7 +39,7 @@ def test_a_certificate_survives_json():
 
 def test_contracts_get_what_the_vectors_say():
     signers = "((uint32,uint64)[],bytes,bytes32[],bytes)"
-    kind = f"(uint64,address,bytes32,bytes32,uint256,uint256,uint8,bytes32,bytes32[],{signers})"
+    kind = f"(uint64,address,bytes32,bytes32,bytes32,uint256,uint256,uint8,bytes32,bytes32[],{signers})"
     assert "0x" + encode([kind], [CERTIFICATE.to_call()]).hex() == VECTORS["certificate"][0]
     assert "0x" + CERTIFICATE.batch_id.hex() == VECTORS["certificate_batchId"][0]
 
@@ -147,11 +147,12 @@ def test_digests_bind_every_field(accepted, rejected, epoch, word):
     }
     assert len(digests) == 7
     ids = {
-        batch_id(1, ADDRESS, ADDRESS, word, word),
-        batch_id(2, ADDRESS, ADDRESS, word, word),
-        batch_id(1, "0x" + "12" * 20, ADDRESS, word, word),
-        batch_id(1, ADDRESS, "0x" + "12" * 20, word, word),
-        batch_id(1, ADDRESS, ADDRESS, bytes([word[0] ^ 1]) + word[1:], word),
-        batch_id(1, ADDRESS, ADDRESS, word, bytes([word[0] ^ 1]) + word[1:]),
+        batch_id(1, ADDRESS, ADDRESS, word, word, word),
+        batch_id(2, ADDRESS, ADDRESS, word, word, word),
+        batch_id(1, "0x" + "12" * 20, ADDRESS, word, word, word),
+        batch_id(1, ADDRESS, "0x" + "12" * 20, word, word, word),
+        batch_id(1, ADDRESS, ADDRESS, word, bytes([word[0] ^ 1]) + word[1:], word),
+        batch_id(1, ADDRESS, ADDRESS, word, word, bytes([word[0] ^ 1]) + word[1:]),
+        batch_id(1, ADDRESS, ADDRESS, bytes([word[0] ^ 1]) + word[1:], word, word),
     }
-    assert len(ids) == 6
+    assert len(ids) == 7

@@ -88,10 +88,10 @@ class Certificate:
             raise InvalidInput(f"not a certificate: {error!r}") from None
 
 
-def batch_id(chain_id: int, batches: str, node: str, root: bytes, canary: bytes) -> bytes:
-    """keccak256(abi.encode(chain id, Batches, node, root, canary)). `CertificateLib.batchId` is its twin."""
-    types = ["uint256", "address", "address", "bytes32", "bytes32"]
-    return bytes(keccak(encode(types, [chain_id, batches, node, root, canary])))
+def batch_id(chain_id: int, batches: str, node: str, model_id: bytes, root: bytes, canary: bytes) -> bytes:
+    """keccak256(abi.encode(chain id, Batches, node, model id, root, canary)). `Ids.batch` is its twin."""
+    types = ["uint256", "address", "address", "bytes32", "bytes32", "bytes32"]
+    return bytes(keccak(encode(types, [chain_id, batches, node, model_id, root, canary])))
 
 
 def result_digest(chain_id: int, batches: str, epoch: int, batch_id_: bytes, accepted: int, rejected: int) -> bytes:
@@ -136,7 +136,9 @@ class HardCertificate:
 
     @property
     def batch_id(self) -> bytes:
-        return batch_id(self.chain_id, self.batches, self.receipt.node, self.root, self.canary)
+        return batch_id(
+            self.chain_id, self.batches, self.receipt.node, self.receipt.model_id, self.root, self.canary
+        )
 
     @property
     def result(self) -> str:
@@ -173,6 +175,7 @@ class HardCertificate:
         return (
             self.epoch,
             self.receipt.node,
+            self.receipt.model_id,
             self.root,
             self.canary,
             self.accepted,
