@@ -16,6 +16,7 @@ import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, Header, Ids, Role} from "./types/Types.sol";
 
 /// @title Appeals of single leaves to larger committees
@@ -111,7 +112,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             ),
             values.seatStakeWei
         );
-        level.committee = _hash(seats);
+        level.committee = SeatsLib.hashMemory(seats);
         case_.phase = Phase.Drawn;
         case_.clock = (block.timestamp + values.commitSeconds).toUint40();
         emit AppealDrawn(batchId, leafIndex, case_.level, level.round, seats, seed, case_.clock);
@@ -228,7 +229,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             Level storage level = case_.levels[i - 1];
             uint256 left = bondOf(i, case_.terms);
             if (level.committee != 0) {
-                require(_hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
+                require(SeatsLib.hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
                 left -= _paySeats(batchId, leafIndex, header, case_, level, committees[i]);
             }
             if (level.unheard) {
@@ -371,7 +372,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             }
         }
         if (spent > 0) IERC20(TOKEN).safeTransfer(address(STAKING), spent);
-        STAKING.paySeats(paid, rewards);
+        STAKING.paySeats(paid, rewards, BatchId.unwrap(batchId));
         for (uint256 i = 0; i < seats.length; ++i) {
             if (wrong & (1 << i) == 0) continue;
             _penalize(batchId, leafIndex, header, paid[i].verifier, values.wrongVotePenaltyWei, 1, 0);
@@ -414,12 +415,12 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         returns (address[] memory excluded)
     {
         require(judges.length == case_.level, AppealsWrongCommittee(batchId, judges.length));
-        require(_hash(judges[0]) == BATCHES.batchOf(batchId).committee, AppealsWrongCommittee(batchId, 0));
+        require(SeatsLib.hash(judges[0]) == BATCHES.batchOf(batchId).committee, AppealsWrongCommittee(batchId, 0));
         uint256 count = 1 + judges[0].length;
         // A first appeal that nobody heard has no committee.
         bool both = case_.level == LEVELS && case_.levels[0].committee != 0;
         if (both) {
-            require(_hash(judges[1]) == case_.levels[0].committee, AppealsWrongCommittee(batchId, 1));
+            require(SeatsLib.hash(judges[1]) == case_.levels[0].committee, AppealsWrongCommittee(batchId, 1));
             count += judges[1].length;
         }
         excluded = new address[](count);
@@ -448,7 +449,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     }
 
     function _requireCommittee(BatchId batchId, Case storage case_, IStaking.Seat[] calldata seats) private view {
-        require(_hash(seats) == _levelOf(case_).committee, AppealsWrongCommittee(batchId, case_.level));
+        require(SeatsLib.hash(seats) == _levelOf(case_).committee, AppealsWrongCommittee(batchId, case_.level));
     }
 
     function _levelOf(Case storage case_) private view returns (Level storage) {
@@ -465,9 +466,5 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
 
     function _ballot(Case storage case_, Level storage level, uint256 seat) private view returns (uint256) {
         return (uint256(case_.level) << 16) | (uint256(level.round) << 8) | seat;
-    }
-
-    function _hash(IStaking.Seat[] memory seats) private pure returns (uint160) {
-        return uint160(uint256(keccak256(abi.encode(seats))));
     }
 }

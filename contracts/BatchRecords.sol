@@ -14,6 +14,7 @@ import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {IVerifierKeys} from "./interfaces/IVerifierKeys.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, Header, Ids} from "./types/Types.sol";
 
 /// @title What `Batches` stores, and how it is read
@@ -56,8 +57,9 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     uint256 public constant QUORUM = 2;
 
     uint8 internal constant CALIBRATION_FLAG = 1;
-    uint8 internal constant CONTESTED_FLAG = 2;
+    uint8 internal constant PARTIAL_FLAG = 2; // not all leaves were accepted
     uint8 internal constant SIGNED_FLAG = 4;
+    uint8 internal constant MARKED_FLAG = 8;
     /// @dev One bit a seat: penalised for its vote already.
     uint8 internal constant PENALISED_SHIFT = 4;
 
@@ -126,26 +128,29 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     }
 
     /// @inheritdoc IBatches
-    function finish(BatchId batchId, bool contested, uint8 penalised) external {
-        Record memory r = _noted(batchId, contested, penalised);
+    function finish(BatchId batchId, uint8 penalised) external {
+        Record memory r = _noted(batchId, penalised);
         (r.state, r.clock) = (State.Final, block.timestamp.toUint40());
         _records[batchId] = r;
     }
 
     /// @inheritdoc IBatches
-    function note(BatchId batchId, bool contested, uint8 penalised) external {
-        _records[batchId] = _noted(batchId, contested, penalised);
+    function note(BatchId batchId, uint8 penalised) external {
+        Record memory r = _noted(batchId, penalised);
+        r.flags |= MARKED_FLAG;
+        _records[batchId] = r;
     }
 
     /// @inheritdoc IBatches
     function batchOf(BatchId batchId) external view returns (Batch memory) {
         Record memory r = _records[batchId];
         bool settled = r.state == State.Settled || r.state == State.Final;
+        bool partial_ = r.flags & PARTIAL_FLAG != 0;
         return Batch({
             state: r.state,
             calibration: _isCalibration(r),
-            contested: r.flags & CONTESTED_FLAG != 0,
             signed: r.flags & SIGNED_FLAG != 0,
+            marked: r.flags & MARKED_FLAG != 0,
             round: r.round,
             terms: r.terms,
             leafCount: r.state == State.None ? 0 : uint16(_leafCount(r)),
@@ -153,8 +158,8 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
             ballots: r.ballots,
             penalised: r.flags >> PENALISED_SHIFT,
             committee: r.committee,
-            accepted: settled ? _mask(r) ^ _withheld[batchId] : 0,
-            rejected: settled ? _rejected[batchId] : 0
+            accepted: settled ? _mask(r) ^ (partial_ ? _withheld[batchId] : 0) : 0,
+            rejected: partial_ ? _rejected[batchId] : 0
         });
     }
 
@@ -194,11 +199,10 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         return Ids.batch(address(this), header);
     }
 
-    function _noted(BatchId batchId, bool contested, uint8 penalised) private view returns (Record memory r) {
+    function _noted(BatchId batchId, uint8 penalised) private view returns (Record memory r) {
         _requireCaller(address(FINALITY));
         r = _records[batchId];
-        r.flags = (r.flags & (CALIBRATION_FLAG | SIGNED_FLAG)) | (contested ? CONTESTED_FLAG : 0)
-            | (penalised << PENALISED_SHIFT);
+        r.flags = uint8((r.flags & ((1 << PENALISED_SHIFT) - 1)) | (penalised << PENALISED_SHIFT));
     }
 
     function _requireCaller(address required) internal view {
@@ -212,12 +216,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     }
 
     function _requireCommittee(BatchId batchId, Record memory r, IStaking.Seat[] calldata seats) internal pure {
-        require(_committeeHash(seats) == r.committee, BatchesWrongCommittee(batchId));
-    }
-
-    /// @dev 160 bits suffice: the contract makes the hash, so nobody can look for two committees with the same.
-    function _committeeHash(IStaking.Seat[] memory seats) internal pure returns (uint160) {
-        return uint160(uint256(keccak256(abi.encode(seats))));
+        require(SeatsLib.hash(seats) == r.committee, BatchesWrongCommittee(batchId));
     }
 
     function _termsOf(Record memory r) internal view returns (Terms storage) {

@@ -10,6 +10,7 @@ import {IBatches} from "./interfaces/IBatches.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {CertificateLib} from "./libraries/CertificateLib.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "./types/Types.sol";
 
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
@@ -21,6 +22,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
     /// @notice Blocks after its seed block within which a batch must be drawn: as long as the chain knows the hash and
     /// the committees know the weights of the epoch.
     uint256 public immutable DRAW_WINDOW_BLOCKS;
+    uint256 private immutable EPOCH_BLOCKS;
 
     /// @dev Median of what the seats of a calibration report, three times 32 bits.
     mapping(BatchId batchId => uint96) private _distances;
@@ -31,6 +33,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Guarded(owner, guardian)
     {
         DRAW_WINDOW_BLOCKS = contracts_.committees.drawWindowBlocks();
+        EPOCH_BLOCKS = contracts_.committees.epochBlocks();
     }
 
     /// @inheritdoc IBatches
@@ -81,7 +84,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         IStaking.Seat[] memory seats = STAKING.lockSeats(verifiers, terms.seatStakeWei);
         r.state = State.Drawn;
         r.clock = (block.timestamp + terms.commitSeconds).toUint40();
-        r.committee = _committeeHash(seats);
+        r.committee = SeatsLib.hashMemory(seats);
         r.ballots = 0;
         _records[batchId] = r;
         emit CommitteeDrawn(batchId, r.round, seats, seed, r.clock);
@@ -190,7 +193,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
 
         r.flags |= SIGNED_FLAG;
         r.ballots = ALL_ASSENT;
-        r.committee = _committeeHash(drawn);
+        r.committee = SeatsLib.hashMemory(drawn);
         _settle(batchId, header, r, drawn, accepted, rejected);
         _records[batchId] = r;
     }
@@ -207,7 +210,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         require(block.number <= seedBlock + DRAW_WINDOW_BLOCKS, BatchesSeedExpired(seedBlock + DRAW_WINDOW_BLOCKS));
         // Never zero: the window is at most the 256 blocks whose hashes the chain knows.
         seed = keccak256(abi.encode(blockhash(seedBlock), batchId, r.round));
-        epoch = COMMITTEES.epochAt(seedBlock);
+        epoch = seedBlock / EPOCH_BLOCKS;
         verifiers = COMMITTEES.draw(header.modelId, seed, epoch, header.node, SEATS, _isCalibration(r));
     }
 
@@ -328,7 +331,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         );
     }
 
-    /// @dev Writes the result; pays who voted with it, punishes silence, leaves who voted against it for later.
+    /// @dev Writes the result and punishes silence. Who voted stays locked, and unpaid, until nothing can change it.
     function _settle(
         BatchId batchId,
         Header calldata header,
@@ -338,68 +341,22 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         uint256 rejected
     ) private {
         uint256 withheld = _mask(r) & ~accepted;
-        if (withheld != 0) _withheld[batchId] = withheld;
-        if (rejected != 0) _rejected[batchId] = rejected;
+        if (withheld != 0) {
+            r.flags |= PARTIAL_FLAG;
+            _withheld[batchId] = withheld;
+            if (rejected != 0) _rejected[batchId] = rejected;
+        }
         r.state = State.Settled;
         r.clock = block.timestamp.toUint40();
-
-        uint256 fee = uint256(_termsOf(r).verifierFeePerLeafWei) * _leafCount(r);
-        uint256[] memory rewards = new uint256[](SEATS);
-        uint256 deferred = 0;
+        emit BatchSettled(
+            batchId, header.node, header.modelId, accepted, rejected, r.flags & SIGNED_FLAG != 0
+        );
         for (uint256 i = 0; i < SEATS; ++i) {
-            if (_ballotOf(r, i) < ASSENT) {
-                _punishSilence(batchId, header, r, seats[i], i);
-                seats[i].locked = 0;
-            } else if (_isContrary(batchId, r, i, accepted, rejected)) {
-                // Stays locked and unpaid until appeals are over.
-                deferred += fee / SEATS;
-                r.flags |= CONTESTED_FLAG;
-                seats[i].locked = 0;
-            } else {
-                rewards[i] = fee / SEATS;
-                REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, batchId, 1, 0, 0);
-            }
+            if (_ballotOf(r, i) < ASSENT) _punishSilence(batchId, header, r, seats[i], i);
         }
-        _payFees(batchId, header, seats, rewards, accepted, rejected, fee - deferred, r);
         if (_isCalibration(r)) {
             CALIBRATION.conclude(_challenges[batchId], accepted, _medianDistance(batchId, r));
         }
-    }
-
-    function _payFees(
-        BatchId batchId,
-        Header calldata header,
-        IStaking.Seat[] memory seats,
-        uint256[] memory rewards,
-        uint256 accepted,
-        uint256 rejected,
-        uint256 payable_,
-        Record memory r
-    ) private {
-        address[] memory paid = new address[](SEATS);
-        uint256 left = payable_;
-        for (uint256 i = 0; i < SEATS; ++i) {
-            if (rewards[i] == 0) continue;
-            paid[i] = seats[i].verifier;
-            left -= rewards[i];
-        }
-        emit BatchSettled(
-            batchId, header.node, header.modelId, accepted, rejected, paid, r.flags & SIGNED_FLAG != 0
-        );
-        STAKING.paySeats(seats, rewards);
-        // What the silent would have earned is burned: nobody gains by silencing another.
-        if (left > 0) STAKING.burnFees(left);
-    }
-
-    function _isContrary(BatchId batchId, Record memory r, uint256 seat, uint256 accepted, uint256 rejected)
-        private
-        view
-        returns (bool)
-    {
-        // Who signed the result, and who accepted all when all was accepted, agrees with it.
-        if (r.flags & SIGNED_FLAG != 0 || (rejected == 0 && _ballotOf(r, seat) == ASSENT)) return false;
-        (uint256 withheld, uint256 rejects) = _vote(batchId, r, seat);
-        return Majority.contradicts(_mask(r) & ~withheld, rejects, accepted, rejected);
     }
 
     /// @dev Fewer than two revealed: who spoke is paid nothing and loses nothing, who was silent pays.

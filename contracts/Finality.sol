@@ -12,6 +12,7 @@ import {IReputation} from "./interfaces/IReputation.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, Header, Ids, Role} from "./types/Types.sol";
 
 /// @title What follows a settlement: appeals, canaries, and the moment when money is final
@@ -38,6 +39,9 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     }
 
     uint256 public constant SEATS = 3;
+    // Two bits a seat, as `Batches` keeps them.
+    uint256 private constant REVEALED = 2;
+    uint8 private constant UNANIMOUS = 42; // all accepted all: 0b101010
     /// @dev Half: a verifier must not get its own stake back by appealing against itself.
     uint256 private constant BOUNTY_DIVISOR = 2;
 
@@ -72,22 +76,13 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     // reentered is guarded. What is slashed is what there is, so there is nothing to check in what `slash` returns.
     // slither-disable-start calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
     /// @inheritdoc IFinality
-    function finalize(Header[] calldata headers) external nonReentrant {
+    function finalize(Header[] calldata headers, IStaking.Seat[][] calldata committees) external nonReentrant {
+        require(committees.length == headers.length, FinalityWrongNumber(committees.length, headers.length));
+        File memory file;
         for (uint256 i = 0; i < headers.length; ++i) {
-            File memory file = _finalizable(headers[i]);
-            require(!file.batch.contested, FinalityContested(file.id));
-            _close(file, headers[i]);
+            _reload(file, Ids.batch(address(BATCHES), headers[i]));
+            _finalize(file, headers[i], committees[i]);
         }
-    }
-
-    /// @inheritdoc IFinality
-    function finalizeContested(Header calldata header, IStaking.Seat[] calldata seats) external nonReentrant {
-        File memory file = _finalizable(header);
-        _requireCommittee(file, seats);
-        uint256 leaves = _close(file, header);
-        _judge(file, header, seats, leaves, 1);
-        _endContest(file, header, seats);
-        BATCHES.note(file.id, file.batch.contested, file.batch.penalised);
     }
 
     /// @inheritdoc IFinality
@@ -104,6 +99,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         uint256 bit = 1 << leafIndex;
         require(file.marks.appealed & bit == 0, FinalityLeafAlreadyAppealed(file.id, leafIndex));
         _marks[file.id].appealed = file.marks.appealed | bit;
+        BATCHES.note(file.id, file.batch.penalised);
         emit LeafAppealed(file.id, leafIndex);
         return (_verdict(file, leafIndex), file.batch.terms);
     }
@@ -128,8 +124,9 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         emit AppealDecided(file.id, leafIndex, verdict);
         _closeLeaves(file, header, bit);
         bounty = _judge(file, header, seats, bit, BOUNTY_DIVISOR);
-        _endContest(file, header, seats);
-        BATCHES.note(file.id, file.batch.contested, file.batch.penalised);
+        BATCHES.note(file.id, file.batch.penalised);
+        bool last = file.batch.state == IBatches.State.Final && marks.appealed == marks.concluded;
+        if (last) _paySeats(file, header, seats);
     }
 
     /// @inheritdoc IFinality
@@ -139,6 +136,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         File memory file = _appealable(header);
         uint256 canaries = leaves & Majority.mask(file.batch.leafCount);
         _marks[file.id].canaries = file.marks.canaries | canaries;
+        BATCHES.note(file.id, file.batch.penalised);
         emit CanariesOpened(file.id, canaries);
     }
 
@@ -173,11 +171,20 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     }
 
     /// @dev Closes all leaves but those that were appealed: concluded ones are closed, open ones will be.
-    function _close(File memory file, Header calldata header) private returns (uint256 leaves) {
+    function _finalize(File memory file, Header calldata header, IStaking.Seat[] calldata seats) private {
+        require(file.batch.state == IBatches.State.Settled, FinalityNotSettled(file.id));
+        // A calibration batch has nothing at stake and cannot be appealed.
+        uint256 deadline = uint256(file.batch.clock) + file.terms.appealWindowSeconds;
+        require(file.batch.calibration || block.timestamp > deadline, FinalityDeadlineNotReached(deadline));
+        _requireCommittee(file, seats);
         file.batch.state = IBatches.State.Final;
-        BATCHES.finish(file.id, file.batch.contested, file.batch.penalised);
-        leaves = Majority.mask(file.batch.leafCount) & ~file.marks.appealed;
+        uint256 leaves = Majority.mask(file.batch.leafCount) & ~file.marks.appealed;
         if (!file.batch.calibration) _closeLeaves(file, header, leaves);
+        // All agree where all accepted all.
+        // slither-disable-next-line unused-return
+        if (file.batch.ballots != UNANIMOUS || file.marks.appealed != 0) _judge(file, header, seats, leaves, 1);
+        BATCHES.finish(file.id, file.batch.penalised);
+        if (file.marks.appealed == file.marks.concluded) _paySeats(file, header, seats);
     }
 
     /// @dev Frees the node's stake for leaves that are final, slashes it for the rejected ones, records both.
@@ -232,11 +239,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             if (wrongAccepts | (rejects & accepted & leaves) == 0) continue;
             file.batch.penalised |= seat;
             bool canary = wrongAccepts & file.marks.canaries != 0;
-            bool merited = !Majority.contradicts(accepts, rejects, file.batch.accepted, file.batch.rejected);
-            // Whoever went with a majority that an appeal overturned was credited for it when the batch was settled.
-            REPUTATION.correct(
-                seats[i].verifier, Role.Verifier, header.modelId, file.id, merited ? -1 : int64(0), 1, file.batch.clock
-            );
+            REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, file.id, 0, 1, 0);
             bounty += _penalize(file, header, seats[i].verifier, canary, bountyDivisor);
         }
     }
@@ -257,38 +260,33 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         COMMITTEES.refresh(header.modelId, verifier);
     }
 
-    /// @dev When everything is final: seats that stood against the majority are freed, and paid if appeals proved
-    /// them right on all that they said.
-    function _endContest(File memory file, Header calldata header, IStaking.Seat[] calldata seats) private {
-        IBatches.Batch memory batch = file.batch;
-        bool open = file.marks.appealed != file.marks.concluded;
-        if (!batch.contested || batch.state != IBatches.State.Final || open) return;
-        batch.contested = false;
-        uint256 share = (uint256(file.terms.verifierFeePerLeafWei) * batch.leafCount) / SEATS;
-        IStaking.Seat[] memory freed = new IStaking.Seat[](1);
-        uint256[] memory rewards = new uint256[](1);
+    /// @dev When everything is final: frees the seats that voted and shares the fee among those that were not
+    /// penalised. What others would have earned is burned: nobody gains by another's silence or mistake.
+    function _paySeats(File memory file, Header calldata header, IStaking.Seat[] calldata seats) private {
+        uint256 fee = uint256(file.terms.verifierFeePerLeafWei) * file.batch.leafCount;
+        IStaking.Seat[] memory freed = seats;
+        uint256[] memory rewards = new uint256[](SEATS);
+        IReputation.Work[] memory works = new IReputation.Work[](SEATS);
+        uint256 paid = 0;
+        uint256 merited = 0;
         for (uint256 i = 0; i < SEATS; ++i) {
-            (bool revealed, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, batch.round, i);
-            if (!revealed || !Majority.contradicts(accepts, rejects, batch.accepted, batch.rejected)) continue;
-            bool right = batch.penalised & (1 << i) == 0;
-            (freed[0], rewards[0]) = (seats[i], right ? share : 0);
-            STAKING.paySeats(freed, rewards);
-            if (right) {
-                REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, file.id, 1, 0, 0);
-            } else if (share > 0) {
-                STAKING.burnFees(share);
+            if ((file.batch.ballots >> (2 * i)) & 3 < REVEALED) {
+                freed[i].locked = 0; // freed and punished when the batch was settled
+            } else if (file.batch.penalised & (1 << i) == 0) {
+                rewards[i] = fee / SEATS;
+                paid += rewards[i];
+                works[merited++] = IReputation.Work(seats[i].verifier, Role.Verifier, 1, 0, 0);
             }
         }
+        // Shortens the list to what was written.
+        assembly ("memory-safe") {
+            mstore(works, merited)
+        }
+        STAKING.paySeats(freed, rewards, BatchId.unwrap(file.id));
+        if (fee > paid) STAKING.burnFees(fee - paid);
+        if (merited > 0) REPUTATION.recordMany(header.modelId, file.id, works);
     }
     // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
-
-    function _finalizable(Header calldata header) private view returns (File memory file) {
-        file = _fileOf(header);
-        require(file.batch.state == IBatches.State.Settled, FinalityNotSettled(file.id));
-        uint256 deadline = uint256(file.batch.clock) + file.terms.appealWindowSeconds;
-        // A calibration batch has nothing at stake and cannot be appealed.
-        require(file.batch.calibration || block.timestamp > deadline, FinalityDeadlineNotReached(deadline));
-    }
 
     function _appealable(Header calldata header) private view returns (File memory file) {
         file = _fileOf(header);
@@ -299,8 +297,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     }
 
     function _requireCommittee(File memory file, IStaking.Seat[] calldata seats) private pure {
-        bool shown = uint160(uint256(keccak256(abi.encode(seats)))) == file.batch.committee;
-        require(shown, FinalityWrongCommittee(file.id));
+        require(SeatsLib.hash(seats) == file.batch.committee, FinalityWrongCommittee(file.id));
     }
 
     function _fileOf(Header calldata header) private view returns (File memory) {
@@ -308,10 +305,16 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     }
 
     function _load(BatchId batchId) private view returns (File memory file) {
+        _reload(file, batchId);
+    }
+
+    /// @dev Into a file that may hold another batch, whose terms are kept if they are the same.
+    function _reload(File memory file, BatchId batchId) private view {
+        uint8 terms = file.batch.terms;
         file.id = batchId;
         file.batch = BATCHES.batchOf(batchId);
-        file.terms = BATCHES.termsOf(file.batch.terms);
-        file.marks = _marks[batchId];
+        if (file.batch.terms != terms) file.terms = BATCHES.termsOf(file.batch.terms);
+        file.marks = file.batch.marked ? _marks[batchId] : Marks(0, 0, 0, 0, 0);
     }
 
     function _isSettled(File memory file) private pure returns (bool) {

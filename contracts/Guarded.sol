@@ -5,12 +5,16 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 
+/// @dev A base of its own only to lie before `Pausable`: guardian, pause and what a contract puts next to them share a
+/// storage word, of which every anchor reads.
+abstract contract GuardianSlot {
+    address internal _guardian;
+}
+
 /// @title A stop for what begins, in the hands of a guardian
 /// @notice The guardian can stop new work at once; only the owner, a timelock, lets it go on, and names the guardian.
 /// A contract that uses this puts `whenNotPaused` on what starts something new, never on what ends, pays or leaves.
-abstract contract Guarded is Ownable2Step, Pausable {
-    address private _guardian;
-
+abstract contract Guarded is Ownable2Step, GuardianSlot, Pausable {
     event GuardianChanged(address indexed guardian);
 
     error GuardedNotGuardian(address caller, address guardian);

@@ -188,13 +188,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
             uint256 free = active > locked ? active - locked : 0;
             require(amount <= free, StakingInsufficientFree(free, amount));
             theirs.locked = uint120(locked + amount);
-            emit Locked(operator, amount, locked + amount);
         }
         if (fee > 0) {
             uint256 available = _credits[operator];
             require(fee <= available, StakingInsufficientCredit(available, fee));
             _credits[operator] = available - fee;
-            emit CreditUsed(operator, fee, available - fee);
         }
     }
 
@@ -210,23 +208,28 @@ contract Staking is IStaking, ReentrancyGuardTransient {
             (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
             uint256 locking = active > locked ? Math.min(amount, active - locked) : 0;
             seats[i] = Seat(verifiers[i], locking.toUint96());
-            if (locking > 0) {
-                theirs.locked = uint120(locked + locking);
-                emit Locked(verifiers[i], locking, locked + locking);
-            }
+            if (locking > 0) theirs.locked = uint120(locked + locking);
         }
     }
 
     /// @inheritdoc IStaking
     function unlock(address operator, uint256 amount) external onlyJudges {
-        _unlock(operator, amount);
+        Operator storage theirs = _operators[operator];
+        theirs.locked = uint120(theirs.locked - Math.min(amount, theirs.locked));
     }
 
     /// @inheritdoc IStaking
-    function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external onlyJudges {
+    function paySeats(Seat[] calldata seats, uint256[] calldata rewards, bytes32 cause) external onlyJudges {
+        emit SeatsPaid(cause, seats, rewards);
         for (uint256 i = 0; i < seats.length; ++i) {
-            if (seats[i].locked > 0) _unlock(seats[i].verifier, seats[i].locked);
-            if (rewards[i] > 0) _reward(seats[i].verifier, rewards[i]);
+            address verifier = seats[i].verifier;
+            Operator storage theirs = _operators[verifier];
+            theirs.locked = uint120(theirs.locked - Math.min(seats[i].locked, theirs.locked));
+            uint256 amount = rewards[i];
+            if (amount == 0) continue;
+            uint256 commission = theirs.delegated ? _commission(verifier, amount) : 0;
+            theirs.active = (theirs.active + amount - commission).toUint120();
+            if (commission > 0) _credit(verifier, commission);
         }
     }
 
@@ -358,23 +361,6 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         ticket.shares += minted.toUint128();
         ticket.releasableAt = (block.timestamp + UNBONDING_DELAY).toUint64();
         return ticket.releasableAt;
-    }
-
-    function _unlock(address operator, uint256 amount) private {
-        Operator storage theirs = _operators[operator];
-        uint256 locked = theirs.locked;
-        uint256 unlocked = Math.min(amount, locked);
-        theirs.locked = uint120(locked - unlocked);
-        emit Unlocked(operator, unlocked, locked - unlocked);
-    }
-
-    function _reward(address operator, uint256 amount) private {
-        Operator storage theirs = _operators[operator];
-        uint256 commission = theirs.delegated ? _commission(operator, amount) : 0;
-        uint256 active = theirs.active + amount - commission;
-        theirs.active = active.toUint120();
-        emit Rewarded(operator, amount, commission, active);
-        if (commission > 0) _credit(operator, commission);
     }
 
     function _credit(address account, uint256 amount) private {

@@ -14,16 +14,16 @@ interface IBatches is IVerdicts {
         None,
         Anchored, // waiting for the seed block and the draw
         Drawn, // votes are committed, then revealed
-        Settled, // decided; verifiers are paid; open to appeals
-        Final, // the node's stake is free or slashed; of leaves under appeal, once these are concluded
+        Settled, // decided, open to appeals
+        Final, // the node's stake is free or slashed, verifiers are paid; both wait for leaves under appeal
         Void // nobody judged it: money and stake went back, nothing else happened
     }
 
     struct Batch {
         State state;
         bool calibration;
-        bool contested; // a seat voted against the majority: `finalize` judges it
         bool signed; // settled by the committee's aggregate signature
+        bool marked; // `Finality` has marks of it
         uint8 round; // 0 for the first committee
         uint8 terms; // version of the parameters
         uint16 leafCount;
@@ -84,7 +84,6 @@ interface IBatches is IVerdicts {
         ModelId indexed modelId,
         uint256 accepted,
         uint256 rejected,
-        address[] paid,
         bool signed
     );
     event VerifierPenalized(
@@ -196,10 +195,10 @@ interface IBatches is IVerdicts {
     ) external;
 
     /// @notice Makes a settled batch final and notes what became of its seats. Only `Finality`.
-    function finish(BatchId batchId, bool contested, uint8 penalised) external;
+    function finish(BatchId batchId, uint8 penalised) external;
 
-    /// @notice Notes what became of a batch's seats. Only `Finality`.
-    function note(BatchId batchId, bool contested, uint8 penalised) external;
+    /// @notice Notes that there are marks of a batch, and what became of its seats. Only `Finality`.
+    function note(BatchId batchId, uint8 penalised) external;
 
     function batchOf(BatchId batchId) external view returns (Batch memory);
 

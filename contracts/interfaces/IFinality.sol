@@ -7,8 +7,8 @@ import {IVerdicts} from "./IVerdicts.sol";
 
 /// @title What follows a settlement: appeals, canaries, and the moment when money is final
 /// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected leaves,
-/// and verifiers who voted against the final verdict are slashed. Leaves under appeal are closed one by one when their
-/// appeals are over; the others do not wait for them.
+/// and the seats are judged by the final words: who voted against them is slashed, the others share the fee. Leaves
+/// under appeal are closed one by one when their appeals are over; other leaves do not wait for them, seats do.
 interface IFinality is IVerdicts {
     /// @notice What happens to few batches: bitmaps over their leaves.
     struct Marks {
@@ -42,19 +42,16 @@ interface IFinality is IVerdicts {
     error FinalityWrongCommittee(BatchId batchId);
     error FinalityDeadlinePassed(uint256 deadline);
     error FinalityDeadlineNotReached(uint256 deadline);
-    error FinalityContested(BatchId batchId);
+    error FinalityWrongNumber(uint256 committees, uint256 headers);
     error FinalityLeafOutOfRange(uint256 leafIndex, uint256 leafCount);
     error FinalityLeafAlreadyAppealed(BatchId batchId, uint256 leafIndex);
     error FinalityLeafNotUnderAppeal(BatchId batchId, uint256 leafIndex);
 
-    /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, and records
-    /// its reputation. Anyone may call, for many batches at once.
-    /// Batches in which a seat voted against the majority go to `finalizeContested`.
-    function finalize(Header[] calldata headers) external;
-
-    /// @notice Like `finalize`, and judges the seats by the final words.
-    /// @param seats The batch's committee, as `CommitteeDrawn` told.
-    function finalizeContested(Header calldata header, IStaking.Seat[] calldata seats) external;
+    /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, pays or
+    /// slashes the verifiers, and records everybody's reputation. Anyone may call. Many batches at once are cheaper.
+    /// @param committees Each batch's seats: as `CommitteeDrawn` told, or, of a batch that was settled by signatures
+    /// without a draw, the verifiers drawn with nothing locked.
+    function finalize(Header[] calldata headers, IStaking.Seat[][] calldata committees) external;
 
     /// @notice Marks a leaf as under appeal: it is decided elsewhere, its stake stays locked. Only `Appeals`.
     function openAppeal(Header calldata header, IStaking.Seat[] calldata seats, uint256 leafIndex)

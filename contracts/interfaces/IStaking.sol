@@ -34,9 +34,10 @@ interface IStaking is IRewards {
         address indexed operator, address indexed holder, uint256 amount, uint256 active, uint256 releasableAt
     );
     event Withdrawn(address indexed operator, address indexed holder, uint256 amount);
-    event Locked(address indexed operator, uint256 amount, uint256 locked);
-    event Unlocked(address indexed operator, uint256 amount, uint256 locked);
     event Rewarded(address indexed operator, uint256 amount, uint256 commission, uint256 active);
+    /// @notice Seats were freed and each verifier's pool had its reward, less commission. What is locked and freed is
+    /// told by the events of batches and appeals.
+    event SeatsPaid(bytes32 indexed cause, Seat[] seats, uint256[] rewards);
     /// @param cause The batch that caused the slash.
     event Slashed(
         address indexed operator,
@@ -51,7 +52,6 @@ interface IStaking is IRewards {
     /// @notice Slashed to dust: what was left is burned and the shares are void.
     event PoolReset(address indexed operator, bool unbonding, uint256 burned);
     event CreditAdded(address indexed account, uint256 amount, uint256 credit);
-    event CreditUsed(address indexed account, uint256 amount, uint256 credit);
     event CreditWithdrawn(address indexed account, uint256 amount);
     event CommissionChanged(address indexed operator, uint256 commissionBps, uint256 effectiveAt);
     event EndpointChanged(address indexed operator, string endpoint);
@@ -110,7 +110,8 @@ interface IStaking is IRewards {
 
     /// @notice Unlocks seats and pays each its reward, out of tokens that are here already: fees that `secure` took.
     /// Only `Batches`, `Finality`, `Appeals`.
-    function paySeats(Seat[] calldata seats, uint256[] calldata rewards) external;
+    /// @param cause The batch.
+    function paySeats(Seat[] calldata seats, uint256[] calldata rewards, bytes32 cause) external;
 
     /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
     /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`, `Appeals`.

@@ -20,9 +20,9 @@ contract BatchesTest is World {
         _vote(id, 15, 0, 15, 0, 15, 0);
         Check.eq(_state(id), uint256(IBatches.State.Settled), "settled");
         Check.eq(batches.batchOf(id).accepted, 15, "accepted");
+        _finalize(id);
         Check.eq(_owedByStaking(), before, "the verifiers earned it");
         Check.eq(token.balanceOf(address(staking)), before, "nothing is lost");
-        _finalize(id);
         Check.eq(_state(id), uint256(IBatches.State.Final), "final");
         Check.eq(staking.stakeOf(NODE).locked, 0, "freed");
         Check.eq(staking.stakeOf(NODE).active, STAKE, "not slashed");

@@ -157,6 +157,7 @@ abstract contract World {
         for (uint256 i = 0; i <= count; ++i) {
             BatchId id = _answer(challenges[i], keccak256(abi.encode("calibration", i)));
             _vote(id, 3, 0, 3, 0, 3, 0);
+            _finalizeNow(id);
         }
         _nextEpoch();
         vm.warp(block.timestamp + 1);
@@ -295,13 +296,14 @@ abstract contract World {
     /// Waits until the time to appeal is over and finalizes.
     function _finalize(BatchId id) internal {
         vm.warp(block.timestamp + _values().appealWindowSeconds + 1);
-        if (batches.batchOf(id).contested) {
-            finality.finalizeContested(_headers[id], _seats[id]);
-        } else {
-            Header[] memory headers = new Header[](1);
-            headers[0] = _headers[id];
-            finality.finalize(headers);
-        }
+        _finalizeNow(id);
+    }
+
+    function _finalizeNow(BatchId id) internal {
+        Header[] memory headers = new Header[](1);
+        IStaking.Seat[][] memory committees_ = new IStaking.Seat[][](1);
+        (headers[0], committees_[0]) = (_headers[id], _seats[id]);
+        finality.finalize(headers, committees_);
     }
 
     function _headerOf(BatchId id) internal view returns (Header memory) {
