@@ -1,218 +1,559 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {Payments} from "../../contracts/Payments.sol";
-import {Wired} from "../../contracts/Wired.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
-import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
-import {BatchId, ModelId} from "../../contracts/types/Types.sol";
+import {IRewards} from "../../contracts/interfaces/IRewards.sol";
+import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
+import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
+import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {BatchId} from "../../contracts/types/Types.sol";
+import {ContractWallet, HookedToken, Leaves, Reenterer, RewardsDouble, VerdictsDouble} from "./Doubles.sol";
 import {Check, vm} from "./Vm.sol";
-import {World} from "./World.sol";
 
-contract PaymentsTest is World {
+contract PaymentsTest {
     uint256 private constant PAYER_KEY = 0xBEEF;
+    uint256 private constant START = 1_000_000;
+    uint256 private constant DEPOSIT = 100 ether;
+    // A constant, because the compiler reads block.chainid again where a variable holds it.
+    uint256 private constant CHAIN_ID = 31_337;
+    address private constant NODE = address(0xA0);
+    address private constant OTHER = address(0xA1);
+    address private constant APPEALS = address(0xA9);
+    address private constant REQUESTS = address(0xE5);
+    address private constant TREASURY = address(0x77);
+
+    HookedToken private _token;
+    RewardsDouble private _staking;
+    VerdictsDouble private _batches;
+    Payments private _payments;
     address private _payer;
 
     function setUp() external {
-        _calibratedWorld();
+        vm.warp(START);
+        _token = new HookedToken(address(this), 1_000_000 ether);
+        _staking = new RewardsDouble();
+        _batches = new VerdictsDouble();
+        _payments = new Payments(_contracts(), 1 days, address(this));
         _payer = vm.addr(PAYER_KEY);
-        _fund(_payer);
-        vm.prank(_payer);
-        payments.deposit(100 ether);
+        require(_token.transfer(_payer, 1000 ether));
+        vm.startPrank(_payer);
+        _token.approve(address(_payments), type(uint256).max);
+        _payments.deposit(NODE, DEPOSIT);
+        vm.stopPrank();
     }
+
+    // Collecting
 
     function testFuzz_collectsWhatWasEarnedAndNoMoreThanTheVoucher(uint128 cumulative, uint128 upTo) external {
         cumulative = uint128(1 + cumulative % 200 ether);
         upTo = uint128(1 + upTo % 200 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(_payer, NODE, cumulative);
+        IPayments.Voucher memory voucher = _voucher(NODE, cumulative);
         bytes memory signature = _sign(voucher);
-        uint256 before = token.balanceOf(NODE);
-        payments.collect(voucher, upTo, signature);
+        _collect(voucher, upTo, signature);
         uint256 due = cumulative < upTo ? cumulative : upTo;
-        uint256 paid = due < 100 ether ? due : 100 ether;
-        Check.eq(token.balanceOf(NODE) - before, paid, "paid");
-        Check.eq(payments.collectedOf(_payer, NODE), paid, "noted");
-        Check.eq(payments.accountOf(_payer).balance, 100 ether - paid, "from the deposit");
-        if (due == paid) {
-            vm.expectPartialRevert(IPayments.PaymentsNothingToCollect.selector);
-        } else {
-            vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
-        }
-        payments.collect(voucher, upTo, signature);
+        uint256 paid = due < DEPOSIT ? due : DEPOSIT;
+        Check.eq(_token.balanceOf(NODE), paid, "paid");
+        Check.eq(_payments.collectedOf(_payer, NODE), paid, "noted");
+        Check.eq(_payments.accountOf(_payer, NODE).balance, DEPOSIT - paid, "from the deposit");
+        _checkSolvent();
+        vm.expectPartialRevert(
+            due == paid ? IPayments.PaymentsNothingToCollect.selector : IPayments.PaymentsInsufficientBalance.selector
+        );
+        _collect(voucher, upTo, signature);
+    }
+
+    function testAVoucherCannotBeCollectedTwice() external {
+        IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
+        bytes memory signature = _sign(voucher);
+        _collect(voucher, 10 ether, signature);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNothingToCollect.selector, 10 ether, 10 ether));
+        _collect(voucher, 10 ether, signature);
+        // Not after another deposit either: what counts is what was collected in all.
+        vm.prank(_payer);
+        _payments.deposit(NODE, 1 ether);
+        vm.expectPartialRevert(IPayments.PaymentsNothingToCollect.selector);
+        _collect(voucher, 10 ether, signature);
     }
 
     function testALaterVoucherReplacesTheEarlier() external {
-        IPayments.Voucher memory first = IPayments.Voucher(_payer, NODE, 10 ether);
-        IPayments.Voucher memory second = IPayments.Voucher(_payer, NODE, 15 ether);
-        payments.collect(first, 10 ether, _sign(first));
-        uint256 before = token.balanceOf(NODE);
-        payments.collect(second, 15 ether, _sign(second));
-        Check.eq(token.balanceOf(NODE) - before, 5 ether, "only the difference");
+        IPayments.Voucher memory first = _voucher(NODE, 10 ether);
+        IPayments.Voucher memory second = _voucher(NODE, 15 ether);
+        _collect(first, 10 ether, _sign(first));
+        _collect(second, 15 ether, _sign(second));
+        Check.eq(_token.balanceOf(NODE), 15 ether, "only the difference");
+    }
+
+    function testOnlyThePayeeCollects() external {
+        IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
+        bytes memory signature = _sign(voucher);
+        vm.prank(OTHER);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNotPayee.selector, OTHER, NODE));
+        _payments.collect(voucher, 10 ether, signature);
     }
 
     function testAVoucherOfSomebodyElseIsRefused() external {
-        IPayments.Voucher memory voucher = IPayments.Voucher(_payer, NODE, 10 ether);
+        IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
         bytes memory signature = _sign(voucher);
-        voucher.payee = CLIENT;
+        voucher.payee = OTHER;
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        payments.collect(voucher, 10 ether, signature);
+        _collect(voucher, 10 ether, signature);
         voucher.payee = NODE;
         voucher.cumulativeWei = 11 ether;
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        payments.collect(voucher, 11 ether, signature);
+        _collect(voucher, 11 ether, signature);
     }
 
-    function testAContractWalletPays() external {
+    function testAVoucherIsNoGoodOnAnotherChainOrContract() external {
+        IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
+        bytes memory signature = _sign(voucher);
+        vm.chainId(CHAIN_ID + 1);
+        vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
+        _collect(voucher, 10 ether, signature);
+        vm.chainId(CHAIN_ID);
+        Payments first = _payments;
+        _payments = new Payments(_contracts(), 1 days, address(this));
+        vm.startPrank(_payer);
+        _token.approve(address(_payments), 10 ether);
+        _payments.deposit(NODE, 10 ether);
+        vm.stopPrank();
+        vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
+        _collect(voucher, 10 ether, signature);
+        _payments = first;
+        _collect(voucher, 10 ether, signature);
+    }
+
+    /// The attack: one purse for all payees, emptied through a second node of the payer's own in front of an honest one.
+    function testEscrowCannotBeRecycledThroughOnesOwnNode() external {
+        IPayments.Voucher memory honest = _voucher(NODE, 50 ether);
+        IPayments.Voucher memory own = _voucher(OTHER, 100 ether);
+        bytes memory signature = _sign(own);
+        vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
+        _collect(own, 100 ether, signature);
+        vm.prank(_payer);
+        vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
+        _payments.requestWithdrawal(OTHER, 1);
+        _collect(honest, 50 ether, _sign(honest));
+        Check.eq(_token.balanceOf(NODE), 50 ether, "the honest node has its money");
+    }
+
+    function testAContractWalletPaysUntilItChangesItsMind() external {
         ContractWallet wallet = new ContractWallet(_payer);
-        require(token.transfer(address(wallet), 10 ether));
-        wallet.deposit(token, payments, 10 ether);
+        require(_token.transfer(address(wallet), 10 ether));
+        wallet.deposit(_token, _payments, NODE, 10 ether);
         IPayments.Voucher memory voucher = IPayments.Voucher(address(wallet), NODE, 4 ether);
         bytes memory signature = _sign(voucher);
-        uint256 before = token.balanceOf(NODE);
-        payments.collect(voucher, 4 ether, signature);
-        Check.eq(token.balanceOf(NODE) - before, 4 ether, "paid by EIP-1271");
-        voucher.cumulativeWei = 5 ether;
+        _collect(voucher, 3 ether, signature);
+        Check.eq(_token.balanceOf(NODE), 3 ether, "paid by EIP-1271");
+        wallet.changeItsMind();
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        payments.collect(voucher, 5 ether, signature);
+        _collect(voucher, 4 ether, signature);
+        Check.eq(_token.balanceOf(NODE), 3 ether, "what was collected stays");
     }
 
-    function testAnswersForNobodyOrOfAnotherNodeAreNotRefunded() external {
-        Receipt memory unsigned = _receipt(NODE, 1 ether);
-        unsigned.client = address(0);
-        (BatchId id, bytes32[] memory proof) = _settled(unsigned, true);
-        vm.expectPartialRevert(IPayments.PaymentsBadProof.selector);
-        payments.refund(id, 0, unsigned, proof);
-        Receipt memory foreign = _receipt(CLIENT, 1 ether);
-        (id, proof) = _settled(foreign, true);
-        vm.expectPartialRevert(IPayments.PaymentsBadProof.selector);
-        payments.refund(id, 0, foreign, proof);
+    function testFuzz_manySmallCollectionsGiveNoMoreThanOneLarge(uint16 feeBps, uint16 shareBps, uint64 amount, uint8 n)
+        external
+    {
+        feeBps %= 1001;
+        shareBps %= 10_001;
+        uint256 parts = 1 + (n % 6);
+        uint256 total = parts + amount;
+        _payments.setProtocolFee(feeBps, TREASURY);
+        _staking.setShare(shareBps);
+        IPayments.Voucher memory voucher = _voucher(NODE, total);
+        bytes memory signature = _sign(voucher);
+        for (uint256 i = 1; i <= parts; ++i) {
+            _collect(voucher, (total * i) / parts, signature);
+        }
+        (,, uint256 fees) = _payments.protocolFee();
+        Check.eq(_payments.accountOf(_payer, NODE).balance, DEPOSIT - total, "exactly this left the deposit");
+        uint256 pool = _staking.rewarded(NODE);
+        Check.eq(_token.balanceOf(address(_staking)), pool, "the pool has what it was told");
+        Check.eq(_token.balanceOf(NODE) + pool + fees, total, "and was divided");
+        uint256 once = (total * feeBps) / 10_000;
+        Check.yes(fees <= once && fees + parts >= once, "a wei of fee a collection is lost to rounding at most");
+        _checkSolvent();
+    }
+
+    function testTheProtocolsFeeWaitsForTheTreasury() external {
+        vm.expectPartialRevert(IPayments.PaymentsNothingToWithdraw.selector);
+        _payments.sendProtocolFees();
+        _payments.setProtocolFee(1000, TREASURY);
+        _staking.setShare(5000);
+        IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
+        _collect(voucher, 10 ether, _sign(voucher));
+        Check.eq(_token.balanceOf(NODE), 4.5 ether, "half of what the fee leaves");
+        Check.eq(_staking.rewarded(NODE), 4.5 ether, "the other half is the pool's");
+        Check.eq(_payments.totalOwed(), 91 ether, "deposits and the fee");
+        (uint256 bps, address treasury, uint256 unsent) = _payments.protocolFee();
+        Check.yes(bps == 1000 && treasury == TREASURY && unsent == 1 ether, "fee");
+        _payments.sendProtocolFees();
+        Check.eq(_token.balanceOf(TREASURY), 1 ether, "sent");
+        _checkSolvent();
+    }
+
+    function testOnlyTheOwnerSetsTheFeeWithinItsBound() external {
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsFeeOutOfBounds.selector, 1001, 1000));
+        _payments.setProtocolFee(1001, TREASURY);
+        vm.expectPartialRevert(IPayments.PaymentsZeroAddress.selector);
+        _payments.setProtocolFee(1, address(0));
+        vm.prank(_payer);
+        vm.expectPartialRevert(Ownable.OwnableUnauthorizedAccount.selector);
+        _payments.setProtocolFee(1, TREASURY);
+    }
+
+    function testOnlyRequestsPayOut() external {
+        require(_token.transfer(address(_payments), 3 ether));
+        vm.expectPartialRevert(IPayments.PaymentsUnauthorized.selector);
+        _payments.payOut(NODE, 3 ether);
+        _payments.setProtocolFee(1000, TREASURY);
+        vm.prank(REQUESTS);
+        _payments.payOut(NODE, 3 ether);
+        Check.eq(_token.balanceOf(NODE), 2.7 ether, "by the same rule");
+        _checkSolvent();
+    }
+
+    // Depositing and leaving
+
+    function testADepositByPermitNeedsNoApproval() external {
+        vm.prank(_payer);
+        _token.approve(address(_payments), 0);
+        (uint8 v, bytes32 r, bytes32 s) = _permit(5 ether);
+        vm.prank(_payer);
+        _payments.depositWithPermit(NODE, 5 ether, START + 1, v, r, s);
+        Check.eq(_payments.accountOf(_payer, NODE).balance, DEPOSIT + 5 ether, "deposited");
+    }
+
+    function testAPermitThatSomebodyElseUsedFirstDoesNoHarm() external {
+        vm.prank(_payer);
+        _token.approve(address(_payments), 0);
+        (uint8 v, bytes32 r, bytes32 s) = _permit(5 ether);
+        vm.prank(OTHER);
+        _token.permit(_payer, address(_payments), 5 ether, START + 1, v, r, s);
+        vm.prank(_payer);
+        _payments.depositWithPermit(NODE, 5 ether, START + 1, v, r, s);
+        Check.eq(_payments.accountOf(_payer, NODE).balance, DEPOSIT + 5 ether, "deposited");
+        vm.prank(_payer);
+        vm.expectPartialRevert(IERC20Errors.ERC20InsufficientAllowance.selector);
+        _payments.depositWithPermit(NODE, 5 ether, START + 1, v, r, s);
     }
 
     function testWithdrawalTakesNoticeAndStaysCollectable() external {
         vm.startPrank(_payer);
         vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
-        payments.requestWithdrawal(101 ether);
-        payments.requestWithdrawal(100 ether);
-        vm.expectPartialRevert(IPayments.PaymentsNoticeRunning.selector);
-        payments.withdraw();
+        _payments.requestWithdrawal(NODE, 101 ether);
+        _payments.requestWithdrawal(NODE, 90 ether);
+        Check.eq(_payments.firmOf(_payer, NODE), 10 ether, "what the node can count on");
+        vm.warp(START + 1 days - 1);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNoticeRunning.selector, START + 1 days));
+        _payments.withdraw(NODE);
         vm.stopPrank();
-        IPayments.Voucher memory voucher = IPayments.Voucher(_payer, NODE, 30 ether);
-        payments.collect(voucher, 30 ether, _sign(voucher));
-        vm.warp(START + 2 days);
-        uint256 before = token.balanceOf(_payer);
+        IPayments.Voucher memory voucher = _voucher(NODE, 30 ether);
+        _collect(voucher, 30 ether, _sign(voucher));
+        Check.eq(_payments.firmOf(_payer, NODE), 0, "nothing firm");
+        vm.warp(START + 1 days);
+        uint256 before = _token.balanceOf(_payer);
         vm.startPrank(_payer);
-        payments.withdraw();
+        _payments.withdraw(NODE);
         vm.expectPartialRevert(IPayments.PaymentsNothingToWithdraw.selector);
-        payments.withdraw();
+        _payments.withdraw(NODE);
         vm.stopPrank();
-        Check.eq(token.balanceOf(_payer) - before, 70 ether, "what collection left");
+        Check.eq(_token.balanceOf(_payer) - before, 70 ether, "what collection left");
+        _checkSolvent();
     }
 
-    function testARejectedAnswerIsRefundedOnceFromTheNodesStake() external {
-        Receipt memory receipt = _receipt(NODE, 0.3 ether);
-        (BatchId id, bytes32[] memory proof) = _settled(receipt, true);
-        uint256 before = token.balanceOf(_payer);
-        payments.refund(id, 0, receipt, proof);
-        Check.eq(token.balanceOf(_payer) - before, 0.3 ether, "the fee");
-        vm.expectPartialRevert(IPayments.PaymentsAlreadyRefunded.selector);
-        payments.refund(id, 0, receipt, proof);
+    function testAnotherRequestRestartsTheNoticeForAllOfIt() external {
+        vm.startPrank(_payer);
+        _payments.requestWithdrawal(NODE, 1);
+        vm.warp(START + 1 days);
+        _payments.requestWithdrawal(NODE, 100 ether);
+        vm.expectPartialRevert(IPayments.PaymentsNoticeRunning.selector);
+        _payments.withdraw(NODE);
+        vm.stopPrank();
     }
 
-    function testFuzz_aRefundNeverExceedsWhatTheSlashFunded(uint256 fee) external {
-        Receipt memory receipt = _receipt(NODE, fee);
-        (BatchId id, bytes32[] memory proof) = _settled(receipt, true);
-        uint256 before = token.balanceOf(_payer);
-        payments.refund(id, 0, receipt, proof);
-        Check.eq(token.balanceOf(_payer) - before, fee < 0.4 ether ? fee : 0.4 ether, "bounded");
-        Check.yes(token.balanceOf(address(payments)) >= payments.accountOf(_payer).balance, "deposits stay covered");
-    }
-
-    function testRefundsNeedARejectionAndAProof() external {
-        Receipt memory receipt = _receipt(NODE, 1);
-        (BatchId accepted, bytes32[] memory proof) = _settled(receipt, false);
-        vm.expectPartialRevert(IPayments.PaymentsNotRejected.selector);
-        payments.refund(accepted, 0, receipt, proof);
-        vm.expectPartialRevert(IPayments.PaymentsNotRejected.selector);
-        payments.refund(accepted, 256, receipt, proof);
-        Receipt memory other = _receipt(NODE, 2);
-        (BatchId rejected,) = _settled(other, true);
-        vm.expectPartialRevert(IPayments.PaymentsBadProof.selector);
-        payments.refund(rejected, 0, receipt, proof);
-        vm.expectPartialRevert(IPayments.PaymentsBadProof.selector);
-        payments.refund(rejected, 0, other, new bytes32[](7));
+    /// The attack: a period near the top of its type wraps around, and what needs notice leaves at once.
+    function testNoPeriodIsLongEnoughToOverflowIntoAnInstantExit() external {
+        uint256[4] memory notices = [type(uint256).max, type(uint64).max - START, 30 days + 1, 1 hours - 1];
+        for (uint256 i = 0; i < notices.length; ++i) {
+            vm.expectPartialRevert(IPayments.PaymentsNoticeOutOfBounds.selector);
+            new Payments(_contracts(), notices[i], address(this));
+        }
+        Check.eq(_payments.noticeSeconds(), 1 days, "notice");
     }
 
     function testRefusals() external {
         vm.expectPartialRevert(IPayments.PaymentsAmountZero.selector);
-        payments.deposit(0);
+        _payments.deposit(NODE, 0);
+        vm.expectPartialRevert(IPayments.PaymentsZeroAddress.selector);
+        _payments.deposit(address(0), 1);
         vm.expectPartialRevert(IPayments.PaymentsAmountZero.selector);
-        payments.requestWithdrawal(0);
-        vm.expectPartialRevert(Wired.WiredUnauthorized.selector);
-        payments.fundRefunds(BatchId.wrap("b"), 1);
-        vm.expectPartialRevert(IPayments.PaymentsNoticeOutOfBounds.selector);
-        new Payments(IERC20(address(token)), 1 minutes, address(this));
-    }
-
-    function _settled(Receipt memory receipt, bool rejected) private returns (BatchId id, bytes32[] memory proof) {
-        proof = new bytes32[](LeafLib.DEPTH);
-        bytes32 node = LeafLib.leafHash(0, receipt);
-        bytes32 empty = 0;
-        for (uint256 i = 0; i < LeafLib.DEPTH; ++i) {
-            proof[i] = empty;
-            node = _pair(node, empty);
-            empty = _pair(empty, empty);
+        _payments.requestWithdrawal(NODE, 0);
+        vm.expectPartialRevert(IPayments.PaymentsUnauthorized.selector);
+        _payments.fundRefunds(BatchId.wrap("b"), 1, 1);
+        vm.expectPartialRevert(IPayments.PaymentsUnauthorized.selector);
+        _payments.releaseRefunds(BatchId.wrap("b"), 1);
+        for (uint256 i = 0; i < 5; ++i) {
+            Payments.Contracts memory c = _contracts();
+            if (i == 0) c.token = IStakeToken(address(0));
+            if (i == 1) c.staking = IRewards(address(0));
+            if (i == 2) c.batches = IVerdicts(address(0));
+            if (i == 3) c.appeals = address(0);
+            if (i == 4) c.requests = address(0);
+            vm.expectPartialRevert(IPayments.PaymentsZeroAddress.selector);
+            new Payments(c, 1 days, address(this));
         }
-        id = _drawn(node, 1);
-        if (rejected) _vote(id, 0, 1, 0, 1, 0, 1);
-        else _vote(id, 1, 0, 1, 0, 1, 0);
-        batches.settle(id);
     }
 
-    function _receipt(address node, uint256 fee) private view returns (Receipt memory receipt) {
+    // Refunds
+
+    function testFuzz_aRejectedAnswerIsRefundedOnceAndTheRestIsBurned(uint256 fee, uint8 index) external {
+        (BatchId id, Opening memory o) = _rejected(_receipt(fee), index);
+        _fund(id, 1 << index, 0.4 ether);
+        Check.eq(_payments.refundOf(id, index), 0.4 ether, "funded");
+        uint256 before = _token.balanceOf(_payer);
+        uint256 supply = _token.totalSupply();
+        _payments.refund(id, o);
+        uint256 refunded = fee < 0.4 ether ? fee : 0.4 ether;
+        Check.eq(_token.balanceOf(_payer) - before, refunded, "the fee, at most what the slash brought");
+        Check.eq(supply - _token.totalSupply(), 0.4 ether - refunded, "the rest is burned");
+        Check.eq(_payments.totalOwed(), DEPOSIT, "nothing is stuck");
+        _checkSolvent();
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNothingToRefund.selector, id, index));
+        _payments.refund(id, o);
+    }
+
+    function testAnAnswerForNobodyIsBurned() external {
+        Receipt memory unsigned = _receipt(1 ether);
+        unsigned.client = address(0);
+        (BatchId id, Opening memory o) = _rejected(unsigned, 3);
+        _fund(id, 1 << 3, 0.4 ether);
+        uint256 supply = _token.totalSupply();
+        _payments.refund(id, o);
+        Check.eq(supply - _token.totalSupply(), 0.4 ether, "burned");
+        _checkSolvent();
+    }
+
+    function testARefundNeedsAFinalRejectionAndAnOpening() external {
+        (BatchId id, Opening memory o) = _rejected(_receipt(1 ether), 0);
+        _fund(id, 1, 0.4 ether);
+        for (uint256 v = 0; v < 5; ++v) {
+            if (IVerdicts.Verdict(v) == IVerdicts.Verdict.Rejected) continue;
+            _batches.set(id, 0, IVerdicts.Verdict(v), true);
+            vm.expectPartialRevert(IPayments.PaymentsNotRejected.selector);
+            _payments.refund(id, o);
+        }
+        _batches.set(id, 0, IVerdicts.Verdict.Rejected, false);
+        vm.expectPartialRevert(IPayments.PaymentsNotFinal.selector);
+        _payments.refund(id, o);
+        _batches.set(id, 0, IVerdicts.Verdict.Rejected, true);
+        o.receipt.feeWei = 2 ether;
+        vm.expectPartialRevert(IPayments.PaymentsBadOpening.selector);
+        _payments.refund(id, o);
+        o.receipt.feeWei = 1 ether;
+        o.receipt.client = OTHER;
+        vm.expectPartialRevert(IPayments.PaymentsBadOpening.selector);
+        _payments.refund(id, o);
+        o.receipt.client = _payer;
+        bytes32[] memory proof = o.proof;
+        o.proof = new bytes32[](7);
+        vm.expectPartialRevert(IPayments.PaymentsBadOpening.selector);
+        _payments.refund(id, o);
+        o.proof = proof;
+        _payments.refund(id, o);
+    }
+
+    function testALeafThatNothingWasTakenForIsRefundedNothing() external {
+        (BatchId id, Opening memory o) = _rejected(_receipt(1 ether), 0);
+        _fund(id, 2, 0.4 ether);
+        vm.expectPartialRevert(IPayments.PaymentsNothingToRefund.selector);
+        _payments.refund(id, o);
+    }
+
+    /// The attack: a node whose stake is spent loses appeals on answers to itself, to share what honest clients have.
+    function testLeavesRejectedOnAppealTakeNothingFromThoseBefore() external {
+        (BatchId id, Opening memory o) = _rejected(_receipt(1 ether), 0);
+        _fund(id, 1, 0.4 ether);
+        vm.startPrank(APPEALS);
+        _payments.fundRefunds(id, type(uint256).max, 0);
+        _payments.fundRefunds(id, type(uint256).max, 5 ether);
+        vm.stopPrank();
+        Check.eq(_payments.refundOf(id, 7), 0, "no money came for the others");
+        require(_token.transfer(address(_payments), 0.2 ether));
+        vm.prank(APPEALS);
+        // Leaf 0 has its money already.
+        _payments.fundRefunds(id, 3, 0.2 ether);
+        Check.eq(_payments.refundOf(id, 0), 0.4 ether, "as before");
+        Check.eq(_payments.refundOf(id, 1), 0.2 ether, "its own");
+        vm.prank(APPEALS);
+        _payments.fundRefunds(id, 3, 0.2 ether);
+        Check.eq(_payments.totalOwed(), DEPOSIT + 0.6 ether, "none twice");
+        _payments.refund(id, o);
+        _checkSolvent();
+    }
+
+    function testFuzz_refundsNeverTouchDeposits(uint256 leaves, uint128 perLeaf, uint64 came) external {
+        require(_token.transfer(address(_payments), came));
+        vm.prank(address(_batches));
+        _payments.fundRefunds(BatchId.wrap("b"), leaves, perLeaf);
+        Check.yes(_payments.totalOwed() <= _token.balanceOf(address(_payments)), "never owes more than it has");
+        vm.prank(APPEALS);
+        uint256 released = _payments.releaseRefunds(BatchId.wrap("b"), type(uint256).max);
+        Check.yes(released <= came, "never gives more than came");
+        Check.eq(_token.balanceOf(APPEALS), released, "to who undid the rejections");
+        Check.eq(_payments.totalOwed(), DEPOSIT, "deposits");
+    }
+
+    function testWhatAnAppealUndoesIsReleasedAndCanBeFundedAgain() external {
+        (BatchId id, Opening memory o) = _rejected(_receipt(1 ether), 1);
+        _fund(id, 3, 0.4 ether);
+        _fund(id, 12, 0.4 ether);
+        vm.prank(APPEALS);
+        Check.eq(_payments.releaseRefunds(id, 6), 0.8 ether, "two leaves");
+        vm.expectPartialRevert(IPayments.PaymentsNothingToRefund.selector);
+        _payments.refund(id, o);
+        _fund(id, 2, 0.3 ether);
+        _payments.refund(id, o);
+        Check.eq(_payments.totalOwed(), DEPOSIT + 0.8 ether, "the other two");
+        Check.eq(_token.balanceOf(address(_payments)), _payments.totalOwed(), "solvent");
+    }
+
+    // Reentrancy through a token with hooks
+
+    function testAHookedTokenCannotReenter() external {
+        Reenterer node = new Reenterer();
+        node.watch(_token);
+        vm.startPrank(_payer);
+        _payments.deposit(address(node), 20 ether);
+        vm.stopPrank();
+        IPayments.Voucher memory voucher = _voucher(address(node), 15 ether);
+        bytes memory signature = _sign(voucher);
+        bytes memory again = abi.encodeCall(IPayments.collect, (voucher, 15 ether, signature));
+        node.prepare(address(_payments), again);
+        node.execute(address(_payments), abi.encodeCall(IPayments.collect, (voucher, 10 ether, signature)));
+        _checkReentranceRefused(node, 10 ether);
+        node.prepare(address(_payments), abi.encodeCall(IPayments.sendProtocolFees, ()));
+        node.execute(address(_payments), again);
+        _checkReentranceRefused(node, 15 ether);
+    }
+
+    function testAHookedPayerCannotReenterItsDepositOrWithdrawal() external {
+        Reenterer payer = new Reenterer();
+        require(_token.transfer(address(payer), 10 ether));
+        payer.execute(address(_token), abi.encodeCall(_token.approve, (address(_payments), 10 ether)));
+        payer.watch(_token);
+        payer.prepare(address(_payments), abi.encodeCall(IPayments.withdraw, (NODE)));
+        payer.execute(address(_payments), abi.encodeCall(IPayments.deposit, (NODE, 10 ether)));
+        _checkReentranceRefused(payer, 0);
+        payer.execute(address(_payments), abi.encodeCall(IPayments.requestWithdrawal, (NODE, 10 ether)));
+        vm.warp(START + 1 days);
+        payer.prepare(address(_payments), abi.encodeCall(IPayments.withdraw, (NODE)));
+        payer.execute(address(_payments), abi.encodeCall(IPayments.withdraw, (NODE)));
+        _checkReentranceRefused(payer, 10 ether);
+    }
+
+    function testAHookedClientCannotReenterItsRefund() external {
+        Reenterer client = new Reenterer();
+        client.watch(_token);
+        Receipt memory receipt = _receipt(0.1 ether);
+        receipt.client = address(client);
+        (BatchId id, Opening memory o) = _rejected(receipt, 0);
+        _fund(id, 1, 0.4 ether);
+        client.prepare(address(_payments), abi.encodeCall(IPayments.refund, (id, o)));
+        _payments.refund(id, o);
+        _checkReentranceRefused(client, 0.1 ether);
+    }
+
+    function _checkReentranceRefused(Reenterer who, uint256 balance) private view {
+        Check.yes(who.tried() && !who.succeeded(), "tried in vain");
+        bytes memory failure = who.failure();
+        Check.eq(
+            bytes32(failure),
+            bytes32(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector),
+            "by the guard"
+        );
+        Check.eq(_token.balanceOf(address(who)), balance, "no more than its own");
+        _checkSolvent();
+    }
+
+    function _checkSolvent() private view {
+        Check.eq(_token.balanceOf(address(_payments)), _payments.totalOwed(), "holds what it owes");
+    }
+
+    function _contracts() private view returns (Payments.Contracts memory) {
+        return Payments.Contracts(
+            IStakeToken(address(_token)),
+            IRewards(address(_staking)),
+            IVerdicts(address(_batches)),
+            APPEALS,
+            REQUESTS
+        );
+    }
+
+    function _fund(BatchId id, uint256 leaves, uint256 perLeaf) private {
+        uint256 count = 0;
+        for (uint256 word = leaves; word > 0; word &= word - 1) ++count;
+        require(_token.transfer(address(_payments), count * perLeaf));
+        vm.prank(address(_batches));
+        _payments.fundRefunds(id, leaves, perLeaf);
+    }
+
+    function _rejected(Receipt memory receipt, uint256 index) private returns (BatchId id, Opening memory o) {
+        (id, o) = Leaves.opening(address(_batches), index, receipt);
+        _batches.set(id, index, IVerdicts.Verdict.Rejected, true);
+    }
+
+    function _receipt(uint256 fee) private view returns (Receipt memory receipt) {
         receipt.client = _payer;
-        receipt.node = node;
-        receipt.modelId = ModelId.unwrap(model);
+        receipt.node = NODE;
         receipt.feeWei = fee;
     }
 
+    function _collect(IPayments.Voucher memory voucher, uint256 upTo, bytes memory signature) private {
+        vm.prank(voucher.payee);
+        _payments.collect(voucher, upTo, signature);
+    }
+
+    function _voucher(address payee, uint256 cumulative) private view returns (IPayments.Voucher memory) {
+        return IPayments.Voucher(_payer, payee, cumulative);
+    }
+
     function _sign(IPayments.Voucher memory voucher) private returns (bytes memory) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Trine"),
-                keccak256("1"),
-                block.chainid,
-                address(payments)
-            )
-        );
         bytes32 structHash =
-            keccak256(abi.encode(payments.VOUCHER_TYPEHASH(), voucher.payer, voucher.payee, voucher.cumulativeWei));
+            keccak256(abi.encode(_payments.VOUCHER_TYPEHASH(), voucher.payer, voucher.payee, voucher.cumulativeWei));
+        bytes32 domain = _domain("Trine", address(_payments));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(PAYER_KEY, keccak256(abi.encodePacked(hex"1901", domain, structHash)));
         return abi.encodePacked(r, s, v);
     }
 
-    function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {
-        return a < b ? keccak256(abi.encode(a, b)) : keccak256(abi.encode(b, a));
-    }
-}
-
-/// @notice A wallet whose owner's signature counts as its own (EIP-1271).
-contract ContractWallet {
-    address private immutable OWNER;
-
-    constructor(address owner) {
-        OWNER = owner;
-    }
-
-    function deposit(IERC20 token, Payments payments, uint256 amount) external {
-        require(token.approve(address(payments), amount));
-        payments.deposit(amount);
+    function _permit(uint256 amount) private returns (uint8 v, bytes32 r, bytes32 s) {
+        bytes32 structHash = keccak256(
+            abi.encode(
+                keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"),
+                _payer,
+                address(_payments),
+                amount,
+                _token.nonces(_payer),
+                START + 1
+            )
+        );
+        bytes32 domain = _domain("Trine", address(_token));
+        return vm.sign(PAYER_KEY, keccak256(abi.encodePacked(hex"1901", domain, structHash)));
     }
 
-    function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4) {
-        return ECDSA.recover(digest, signature) == OWNER ? this.isValidSignature.selector : bytes4(0);
+    function _domain(string memory name, address verifying) private view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256(bytes(name)),
+                keccak256("1"),
+                block.chainid,
+                verifying
+            )
+        );
     }
 }
