@@ -30,8 +30,8 @@ contract Reputation is IReputation {
     address private immutable APPEALS;
     uint64 private immutable HALF_LIFE_SECONDS;
 
-    /// @dev keccak256(operator and role in one word, modelId) to accepted (72 bits), rejected (72), missed (72), and when
-    /// they were so (40 bits: seconds). One word, packed by hand, because the compiler would write it four times.
+    /// @dev keccak256(operator and role in one word, modelId) to accepted (72 bits), rejected (72), missed (72), and
+    /// when they were so (40 bits: seconds). One word, packed by hand: the compiler would write it four times.
     mapping(bytes32 key => uint256) private _records;
 
     constructor(address batches, address finality, address appeals, uint64 halfLife) {
@@ -137,8 +137,8 @@ contract Reputation is IReputation {
             _plus(hasRejected, uint256(rejected) << FRACTION_BITS),
             _plus(hasMissed, uint256(missed) << FRACTION_BITS)
         );
-        uint256 change = (uint256(role) << 208) | (score << 192) | (uint256(accepted) << 128) | (uint256(rejected) << 64)
-            | missed;
+        uint256 counts = (uint256(accepted) << 128) | (uint256(rejected) << 64) | missed;
+        uint256 change = (uint256(role) << 208) | (score << 192) | counts;
         emit ReputationChanged(operator, modelId, batchId, change);
     }
 
@@ -176,7 +176,8 @@ contract Reputation is IReputation {
     function _score(uint256 accepted, uint256 rejected, uint256 missed) private pure returns (uint256) {
         unchecked {
             // All sums have 72 bits and the weights few.
-            uint256 weighed = accepted + REJECTED_WEIGHT * rejected + MISSED_WEIGHT * missed + (PRIOR << FRACTION_BITS);
+            uint256 weighed =
+                accepted + REJECTED_WEIGHT * rejected + MISSED_WEIGHT * missed + (PRIOR << FRACTION_BITS);
             return (accepted * BPS) / weighed;
         }
     }

@@ -173,8 +173,9 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
         uint256 required = callbackGas + CALLBACK_RESERVE_GAS;
         require((available / 64) * 63 >= required, RequestsTooLittleGas(available, required));
         bool succeeded;
+        // No return data is copied: a megabyte of it would cost this side, not the callee.
+        // solhint-disable-next-line no-inline-assembly
         assembly ("memory-safe") {
-            // No return data is copied: a megabyte of it would cost this side, not the callee.
             succeeded := call(callbackGas, requester, 0, add(data, 32), mload(data), 0, 0)
         }
         emit RequesterCalled(requestId, requester, succeeded);

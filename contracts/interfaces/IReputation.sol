@@ -11,8 +11,8 @@ import {BatchId, ModelId, Role} from "../types/Types.sol";
 /// - waiting never raises a score: what fades is weighed against a prior of 20 that does not;
 /// - waiting never lifts anyone past a newcomer: whoever would stand below a newcomer after the same further work still
 ///   does after any wait.
-/// More cannot be asked of a record, since a new address, with a stake of its own, is open to everybody. Nothing deletes
-/// or moves one: leaving and coming back changes nothing, and another address starts at zero.
+/// More cannot be asked of a record, since a new address, with a stake of its own, is open to everybody. Nothing
+/// deletes or moves one: leaving and coming back changes nothing, and another address starts at zero.
 /// @dev Sums are full at 2 ** 40 outcomes and stay there: nothing that is recorded makes a settlement fail.
 interface IReputation {
     /// @notice Counts of a record as they are worth now, in millionths of an outcome, rounded down.

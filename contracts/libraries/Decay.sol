@@ -43,6 +43,7 @@ library Decay {
             // A remainder of a uint64 takes up to 64 bits, so 70 with the steps, and the product below 64 + 57.
             uint256 within = (elapsed % halfLife) * STEPS;
             uint256 step = within / halfLife;
+            // solhint-disable-next-line no-inline-assembly
             assembly ("memory-safe") {
                 // The last 8 bytes of a word that ends with the entry; step <= 63, so step + 1 is in the table. The
                 // word of the first entry begins with the array's length.

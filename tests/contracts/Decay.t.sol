@@ -73,13 +73,4 @@ contract DecayTest {
             Check.eq(Decay.decay(uint256(value[i]), uint256(elapsed[i]), h), uint256(left[i]), "left");
         }
     }
-
-    function testADecayCostsLessThanAThousandGas() external view {
-        uint256 elapsed = block.timestamp + 12_345_678;
-        uint256 before = gasleft();
-        uint256 left = Decay.decay(type(uint72).max, elapsed, HALF_LIFE);
-        uint256 spent = before - gasleft();
-        Check.yes(left > 0, "something is left");
-        Check.yes(spent < 1000, "gas");
-    }
 }

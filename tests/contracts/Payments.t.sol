@@ -127,7 +127,7 @@ contract PaymentsTest {
         _collect(voucher, 10 ether, signature);
     }
 
-    /// The attack: one purse for all payees, emptied through a second node of the payer's own in front of an honest one.
+    /// The attack: one purse for all payees, emptied through a second node of the payer's own before an honest one.
     function testEscrowCannotBeRecycledThroughOnesOwnNode() external {
         IPayments.Voucher memory honest = _voucher(NODE, 50 ether);
         IPayments.Voucher memory own = _voucher(OTHER, 100 ether);
@@ -526,7 +526,8 @@ contract PaymentsTest {
         bytes32 structHash =
             keccak256(abi.encode(_payments.VOUCHER_TYPEHASH(), voucher.payer, voucher.payee, voucher.cumulativeWei));
         bytes32 domain = _domain("Trine", address(_payments));
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(PAYER_KEY, keccak256(abi.encodePacked(hex"1901", domain, structHash)));
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", domain, structHash));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(PAYER_KEY, digest);
         return abi.encodePacked(r, s, v);
     }
 

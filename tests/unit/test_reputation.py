@@ -101,6 +101,14 @@ def test_waiting_never_lifts_anyone_past_a_newcomer(history: list[tuple[int, int
         assert not ahead(record, record.updated_at + wait)
 
 
+@given(st.integers(0, 2**16), st.integers(0, 2**16), st.integers(1, 2**24), st.integers(0, 70 * HALF_LIFE))
+def test_no_rounding_lifts_anyone_past_a_newcomer(rejected: int, missed: int, work: int, wait: int):
+    """On the line, where one unit decides: after `work`, a newcomer is ahead if 20 accepted < work * pull."""
+    pull = 10 * rejected + 2 * missed
+    faded = Record(work * pull // 20, rejected, missed).at(wait, HALF_LIFE)
+    assert 20 * faded.accepted <= work * (10 * faded.rejected + 2 * faded.missed)
+
+
 @given(histories, counts, counts, st.integers(0, 30 * DAY))
 def test_a_correction_leaves_what_a_right_verdict_would_have(
     history: list[tuple[int, int, int, int]], right: int, wrong: int, wait: int
