@@ -262,7 +262,7 @@ contract ReputationGasTest {
     ModelId private constant MODEL = ModelId.wrap("model");
     BatchId private constant BATCH = BatchId.wrap("batch");
 
-    uint256 private constant MAX_CODE = 7000;
+    uint256 private constant MAX_CODE = 5000;
 
     Reputation private _reputation;
     uint256 public spent;
