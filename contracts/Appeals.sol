@@ -222,7 +222,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         }
         require(committees.length == case_.level + 1, AppealsWrongCommittee(batchId, committees.length));
         case_.phase = Phase.Concluded;
-        address winner = address(0);
+        address winner = _winnerOf(case_);
         // What is sent here, and what losers put up, goes to who was right.
         uint256 prize = FINALITY.concludeAppeal(header, committees[0], leafIndex, case_.verdict);
         for (uint256 i = 1; i <= case_.level; ++i) {
@@ -232,12 +232,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
                 require(SeatsLib.hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
                 left -= _paySeats(batchId, leafIndex, header, case_, level, committees[i]);
             }
-            if (level.unheard) {
-                _credits[level.appellant] += left;
-                continue;
-            }
-            if (level.claim == case_.verdict && winner == address(0)) winner = level.appellant;
-            prize += left;
+            prize += _bondToPrize(case_, level, left);
         }
         emit AppealConcluded(batchId, leafIndex, case_.verdict, winner, prize);
         _award(header, case_.verdict, winner, prize);
@@ -343,6 +338,25 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
                 level.committed & (1 << i) != 0 ? values.noRevealPenaltyWei : values.noCommitPenaltyWei;
             _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, 0, 1);
         }
+    }
+
+    /// @dev What is left of a bond goes back to who was not heard, and to who was right though the committee was not:
+    /// no prize, but no loss either.
+    function _bondToPrize(Case storage case_, Level storage level, uint256 left) private returns (uint256) {
+        bool right = level.claim == case_.verdict && level.outcome != case_.verdict && level.committee != 0;
+        if (!level.unheard && !right) return left;
+        _credits[level.appellant] += left;
+        return 0;
+    }
+
+    /// @dev Whose appeal led to the verdict. One at most: nobody can claim again what was just decided.
+    function _winnerOf(Case storage case_) private view returns (address) {
+        for (uint256 i = 0; i < case_.level; ++i) {
+            Level storage level = case_.levels[i];
+            bool turned = level.claim == case_.verdict && level.outcome == case_.verdict;
+            if (turned) return level.appellant;
+        }
+        return address(0);
     }
 
     /// @dev Frees the seats of a level, pays those that stood with the final verdict, slashes those against it.

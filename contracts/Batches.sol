@@ -300,7 +300,8 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         require(revealed == committed, BatchesCommitmentMismatch(committed, revealed));
         uint256 withheld = _mask(r) ^ accepts;
         ballot.word = bytes32(withheld);
-        if (rejects != 0) ballot.rejects = rejects;
+        // Also when it is zero: a void batch that is anchored again finds the words of the first time.
+        if (withheld != 0) ballot.rejects = rejects;
         _setBallot(r, seat, withheld == 0 ? ASSENT : DISSENT);
         if (_isCalibration(r)) _distances[batchId] |= uint96(distancePpm) << uint96(32 * seat);
     }
@@ -376,6 +377,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
                 _punishSilence(batchId, header, r, seats[i], i);
             }
         }
+        delete _distances[batchId];
         ++r.round;
         if (r.round >= _termsOf(r).maxRounds) {
             _void(batchId, header, r, VoidReason.NoQuorum);
@@ -385,7 +387,6 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         r.committee = 0;
         r.ballots = 0;
         r.clock = (block.number + _termsOf(r).drawDelayBlocks).toUint40();
-        delete _distances[batchId];
         _records[batchId] = r;
         emit CommitteeRedrawn(batchId, r.round, r.clock);
     }

@@ -227,9 +227,9 @@ contract Staking is IStaking, ReentrancyGuardTransient {
             theirs.locked = uint120(theirs.locked - Math.min(seats[i].locked, theirs.locked));
             uint256 amount = rewards[i];
             if (amount == 0) continue;
-            uint256 commission = theirs.delegated ? _commission(verifier, amount) : 0;
-            theirs.active = (theirs.active + amount - commission).toUint120();
-            if (commission > 0) _credit(verifier, commission);
+            uint256 kept = _kept(verifier, amount);
+            theirs.active = (theirs.active + amount - kept).toUint120();
+            if (kept > 0) _credit(verifier, kept);
         }
     }
 
@@ -280,7 +280,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     /// @inheritdoc IRewards
     function poolShareOf(address operator, uint256 amount) external view returns (uint256) {
-        return _operators[operator].delegated ? amount - _commission(operator, amount) : 0;
+        return _operators[operator].delegated ? amount - _kept(operator, amount) : 0;
     }
 
     /// @inheritdoc IStaking
@@ -387,7 +387,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         }
     }
 
-    function _commission(address operator, uint256 amount) private view returns (uint256) {
-        return (amount * commissionOf(operator)) / BPS;
+    /// @dev What of a reward is not the pool's: the commission; everything when nobody has shares any more, because a pool
+    /// of nobody would keep it for ever.
+    function _kept(address operator, uint256 amount) private view returns (uint256) {
+        Operator storage theirs = _operators[operator];
+        if (theirs.shares == 0) return amount;
+        return theirs.delegated ? (amount * commissionOf(operator)) / BPS : 0;
     }
 }

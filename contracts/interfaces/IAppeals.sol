@@ -74,7 +74,7 @@ interface IAppeals {
     event AppealResolved(
         BatchId indexed batchId, uint256 indexed leafIndex, uint256 level, IVerdicts.Verdict verdict, uint256 until
     );
-    /// @param winner Zero if no appellant was right.
+    /// @param winner Whose appeal led to the verdict; zero if nobody's did.
     event AppealConcluded(
         BatchId indexed batchId,
         uint256 indexed leafIndex,

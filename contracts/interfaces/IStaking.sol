@@ -35,7 +35,7 @@ interface IStaking is IRewards {
     );
     event Withdrawn(address indexed operator, address indexed holder, uint256 amount);
     event Rewarded(address indexed operator, uint256 amount, uint256 commission, uint256 active);
-    /// @notice Seats were freed and each verifier's pool had its reward, less commission. What is locked and freed is
+    /// @notice Seats were freed and each verifier's pool had its reward, less commission; who has left has it in credit. What is locked and freed is
     /// told by the events of batches and appeals.
     event SeatsPaid(bytes32 indexed cause, Seat[] seats, uint256[] rewards);
     /// @param cause The batch that caused the slash.

@@ -53,15 +53,16 @@ abstract contract World {
     uint256 internal verifiers; // how many there are
 
     uint256 internal blockNumber = 1600;
+    uint256 internal timestamp = START;
     mapping(BatchId batchId => Header) private _headers;
     mapping(BatchId batchId => IStaking.Seat[]) private _seats;
 
     function _deploy() internal {
-        vm.warp(START);
+        vm.warp(timestamp);
         _roll(blockNumber);
         factory = IFactory(_created(vm.getCode("contracts/deployment/Factory.sol:Factory")));
         token = IStakeToken(_at("token"));
-        _create("token", "TrineToken", abi.encode(address(this), 1_000_000_000 ether));
+        factory.deploy("token", bytes.concat(_tokenCode(), abi.encode(address(this), 1_000_000_000 ether)));
         parameters = IParameters(_at("parameters"));
         staking = IStaking(_at("staking"));
         registry = IModelRegistry(_at("registry"));
@@ -107,6 +108,11 @@ abstract contract World {
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
         model = registry.register("tiny", "file:/tiny", "manifest", "policy", "prompts", 64, 1 gwei);
+    }
+
+    /// Of a token whose constructor takes who holds all of it, and how much that is.
+    function _tokenCode() internal view virtual returns (bytes memory) {
+        return vm.getCode("contracts/TrineToken.sol:TrineToken");
     }
 
     function _values() internal pure virtual returns (IParameters.Values memory) {
@@ -160,7 +166,7 @@ abstract contract World {
             _finalizeNow(id);
         }
         _nextEpoch();
-        vm.warp(block.timestamp + 1);
+        _wait(1);
     }
 
     function _verifier(uint256 i) internal pure returns (address) {
@@ -203,9 +209,13 @@ abstract contract World {
     }
 
     function _anchor(bytes32 root, bytes32 canary, uint256 leaves) internal returns (BatchId id) {
-        vm.prank(NODE);
+        return _anchor(NODE, root, canary, leaves);
+    }
+
+    function _anchor(address node, bytes32 root, bytes32 canary, uint256 leaves) internal returns (BatchId id) {
+        vm.prank(node);
         id = batches.anchor(model, root, canary, leaves);
-        _headers[id] = Header(NODE, model, root, canary);
+        _headers[id] = Header(node, model, root, canary);
     }
 
     function _drawn(bytes32 root, uint256 leaves) internal returns (BatchId id) {
@@ -239,6 +249,13 @@ abstract contract World {
                 _seats[id].push(seats[k]);
             }
         }
+    }
+
+    /// Time that is kept here, because the compiler reads the block's once and keeps it over `warp`.
+    function _wait(uint256 time) internal {
+        if (block.timestamp > timestamp) timestamp = block.timestamp;
+        timestamp += time;
+        vm.warp(timestamp);
     }
 
     /// Goes on to a block; the hashes of all blocks on the way become known.
@@ -295,7 +312,7 @@ abstract contract World {
 
     /// Waits until the time to appeal is over and finalizes.
     function _finalize(BatchId id) internal {
-        vm.warp(block.timestamp + _values().appealWindowSeconds + 1);
+        _wait(_values().appealWindowSeconds + 1);
         _finalizeNow(id);
     }
 
