@@ -12,13 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CONTRACTS := $(shell find contracts -name '*.sol')
 
-.PHONY: help setup model demo test lint test-python test-contracts abi vectors audit constraints separation clean
+.PHONY: help setup model demo test lint test-python test-contracts abi vectors audit prove constraints separation clean
 
 help:
 	@echo "make demo     run the whole protocol once, on a real model and a real chain"
 	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
 	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | abi | vectors | audit | separation | clean"
+	@echo "make lint | test-python | test-contracts | abi | vectors | audit | prove | separation | clean"
 
 setup: $(VENV)/.ready node_modules/.ready build/.ready model
 
@@ -75,6 +75,15 @@ audit: build/.ready
 	@npm run --silent audit
 	.slither-venv/bin/slither .
 
+# Symbolic proofs. Halmos lets Forge, npm's build of it, compile with npm's solc; both live in an environment of their
+# own. A claim of tests/contracts/proofs is tried for at most five minutes a query.
+prove: node_modules/.ready
+	@test -x .halmos-venv/bin/halmos || ($(PYTHON) -m venv .halmos-venv && .halmos-venv/bin/pip install -q halmos==0.3.3)
+	@test -x .halmos-venv/node_modules/.bin/forge || npm install --prefix .halmos-venv --no-save --no-fund --no-audit \
+		--loglevel=error @foundry-rs/forge@1.7.1
+	PATH="$(CURDIR)/.halmos-venv/node_modules/.bin:$$PATH" FOUNDRY_CONFIG="$(CURDIR)/tests/contracts/proofs/foundry.toml" \
+		.halmos-venv/bin/halmos --root . --forge-build-out build/proofs/out --loop 20 --solver-timeout-assertion 300000
+
 separation: setup
 	python benchmarks/separation.py
 
@@ -82,4 +91,4 @@ constraints: $(VENV)/.ready
 	@bash deploy/scripts/freeze-constraints.sh
 
 clean:
-	rm -rf $(VENV) .slither-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .slither-venv .halmos-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -31,8 +31,7 @@ library EpochTree {
     uint256 private constant FIELD_BITS = 32;
     uint256 private constant FIELD_MASK = type(uint32).max;
     uint256 private constant FIELDS_BITS = ARITY * FIELD_BITS;
-    // The lowest bit of every field: times x, it puts x into all seven.
-    uint256 private constant ONES = 0x00000001_00000001_00000001_00000001_00000001_00000001_00000001;
+    // The sums, and the highest bits, of a word's fields.
     uint256 private constant SUMS = 0x3fffffff_3fffffff_3fffffff_3fffffff_3fffffff_3fffffff_3fffffff;
     uint256 private constant HIGH_BITS = 0x80000000_80000000_80000000_80000000_80000000_80000000_80000000;
     uint256 private constant VERSIONS = 3;
@@ -158,10 +157,12 @@ library EpochTree {
     function find(uint256 word, uint256 target) internal pure returns (uint256 slot, uint256 rest) {
         uint256 ends = _cumulative(word);
         // Field by field, 2^31 + target - end keeps its highest bit if end <= target. No field borrows from the next,
-        // because an end has 30 bits; no sum of bits exceeds seven. A slot starts where the one before it ends.
+        // because an end has 30 bits. The slot is how many ends were passed; it starts where the one before it ends.
         unchecked {
-            uint256 passed = (((HIGH_BITS | (target * ONES)) - ends) & HIGH_BITS) >> (FIELD_BITS - 1);
-            slot = (passed * ONES) >> (FIELDS_BITS - FIELD_BITS) & FIELD_MASK;
+            uint256 targets = target | (target << FIELD_BITS);
+            targets |= targets << (2 * FIELD_BITS);
+            targets |= targets << (4 * FIELD_BITS);
+            slot = sumOf((((HIGH_BITS | targets) - ends) & HIGH_BITS) >> (FIELD_BITS - 1));
             rest = target - sumAt(ends << FIELD_BITS, slot);
         }
     }
