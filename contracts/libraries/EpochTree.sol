@@ -31,7 +31,8 @@ library EpochTree {
     uint256 private constant FIELD_BITS = 32;
     uint256 private constant FIELD_MASK = type(uint32).max;
     uint256 private constant FIELDS_BITS = ARITY * FIELD_BITS;
-    // The sums, and the highest bits, of a word's fields.
+    // The lowest bit, the sum and the highest bit of every field.
+    uint256 private constant ONES = 0x00000001_00000001_00000001_00000001_00000001_00000001_00000001;
     uint256 private constant SUMS = 0x3fffffff_3fffffff_3fffffff_3fffffff_3fffffff_3fffffff_3fffffff;
     uint256 private constant HIGH_BITS = 0x80000000_80000000_80000000_80000000_80000000_80000000_80000000;
     uint256 private constant VERSIONS = 3;
@@ -162,7 +163,8 @@ library EpochTree {
             uint256 targets = target | (target << FIELD_BITS);
             targets |= targets << (2 * FIELD_BITS);
             targets |= targets << (4 * FIELD_BITS);
-            slot = sumOf((((HIGH_BITS | targets) - ends) & HIGH_BITS) >> (FIELD_BITS - 1));
+            uint256 passed = (((HIGH_BITS | targets) - ends) & HIGH_BITS) >> (FIELD_BITS - 1);
+            slot = ((passed * ONES) >> (FIELDS_BITS - FIELD_BITS)) & FIELD_MASK;
             rest = target - sumAt(ends << FIELD_BITS, slot);
         }
     }

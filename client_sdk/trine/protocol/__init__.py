@@ -11,7 +11,7 @@ No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` p
 - `policy`       thresholds, as the chain's model registry holds them
 - `verdict`      (claim, recomputation, policy) -> accept, reject or inconclusive
 - `votes`        a verifier's two words, their commitment, the majority of three
-- `committee`    the draw of three verifiers from a block's hash
+- `committee`    the draw of a committee from a block's hash
 - `calibration`  which prompts a challenge asks
 - `manifest`     what a model is, byte for byte
 - `requests`     requests posted on the chain, and what answers one
