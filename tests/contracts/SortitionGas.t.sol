@@ -86,13 +86,15 @@ contract SortitionTreeGasTest {
         _note(name, "three picks", tree.pickThree(EPOCH, targets), maxDraw);
         // The first three epochs write words that were zero.
         uint256 position = (members * 2) / 3;
-        vm.snapshotValue("sortition", string.concat(name, ", update into fresh words"), tree.set(position, 2, EPOCH));
+        uint256 fresh = tree.set(position, 2, EPOCH);
+        vm.snapshotValue("sortition", string.concat(name, ", update into fresh words"), fresh);
         tree.set(position, 3, EPOCH + 1);
         tree.set(position, 4, EPOCH + 2);
         _note(name, "first update of an epoch", tree.set(position, 5, EPOCH + 3), maxSet);
         _note(name, "second update of an epoch", tree.set(position, 6, EPOCH + 3), maxSet);
         // Weights pending and of both needed epochs: reading costs the same.
-        _note(name, "three picks from the epoch before, all changed since", tree.pickThree(EPOCH + 2, targets), maxDraw);
+        uint256 older = tree.pickThree(EPOCH + 2, targets);
+        _note(name, "three picks from the epoch before, all changed since", older, maxDraw);
         Check.eq(tree.sum(EPOCH + 2), members + 2, "the epoch before");
         Check.eq(tree.sum(EPOCH + 4), members + 5, "pending");
     }
@@ -103,7 +105,8 @@ contract SortitionTreeGasTest {
     }
 }
 
-/// @notice The whole draw (without a transaction's base cost) and the whole refresh (with it), with members' addresses, classes, stake and events.
+/// @notice The whole draw (without a transaction's base cost) and the whole refresh (with it): members' addresses,
+/// classes, stake and events are in.
 contract SortitionGasTest is CommitteesWorld {
     function testADrawOfTenMembers() external {
         _fill(10);
