@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
 
 import {IReputation} from "./interfaces/IReputation.sol";
 import {Decay} from "./libraries/Decay.sol";
@@ -77,31 +76,6 @@ contract Reputation is IReputation {
         }
     }
 
-    /// @inheritdoc IReputation
-    function correct(
-        address operator,
-        Role role,
-        ModelId modelId,
-        BatchId batchId,
-        int64 accepted,
-        int64 rejected,
-        uint256 recordedAt
-    ) external onlyJudges {
-        uint256 left = Decay.multiplier(block.timestamp - Math.min(recordedAt, block.timestamp), HALF_LIFE_SECONDS);
-        bytes32 key = _key(operator, role, modelId);
-        (uint256 hasAccepted, uint256 hasRejected, uint256 hasMissed) = _faded(_records[key]);
-        // Rounded against the operator, as everything: less is added to what was accepted, more is taken from it.
-        uint256 size = SignedMath.abs(accepted) << FRACTION_BITS;
-        hasAccepted = accepted < 0
-            ? Math.saturatingSub(hasAccepted, Decay.up(size, left))
-            : _plus(hasAccepted, Decay.down(size, left));
-        size = SignedMath.abs(rejected) << FRACTION_BITS;
-        hasRejected = rejected < 0
-            ? Math.saturatingSub(hasRejected, Decay.down(size, left))
-            : _plus(hasRejected, Decay.up(size, left));
-        uint256 score = _store(key, hasAccepted, hasRejected, hasMissed);
-        emit ReputationCorrected(operator, modelId, batchId, role, accepted, rejected, recordedAt, score);
-    }
     /// @inheritdoc IReputation
     function recordOf(address operator, Role role, ModelId modelId) external view returns (Record memory) {
         uint256 word = _records[_key(operator, role, modelId)];

@@ -5,7 +5,7 @@ import {BatchId, ModelId, Role} from "../types/Types.sol";
 
 /// @title Record of settled work, per operator, role and model
 /// @notice For nodes: answers accepted and rejected. For verifiers: seats served with the majority (accepted),
-/// against it (rejected), and not served (missed). Only settlements and appeals write; every write is an event.
+/// against it (rejected), and not served (missed). Only what is final is recorded; every write is an event.
 ///
 /// All sums of a record fade alike, to one half in every half-life, and every rounding is against the operator. So
 /// - waiting never raises a score: what fades is weighed against a prior of 20 that does not;
@@ -38,18 +38,6 @@ interface IReputation {
         address indexed operator, ModelId indexed modelId, BatchId indexed batchId, uint256 change
     );
 
-    /// @param accepted What an appeal changed in a count of `recordedAt`; the same for `rejected`.
-    event ReputationCorrected(
-        address indexed operator,
-        ModelId indexed modelId,
-        BatchId indexed batchId,
-        Role role,
-        int64 accepted,
-        int64 rejected,
-        uint256 recordedAt,
-        uint256 scoreBps
-    );
-
     error ReputationUnauthorized(address caller);
     error ReputationHalfLifeOutOfBounds(uint256 halfLife, uint256 minimum, uint256 maximum);
     error ReputationZeroAddress();
@@ -61,20 +49,6 @@ interface IReputation {
 
     /// @notice The same for all who had a part in a batch. Only `Batches`, `Finality` and `Appeals`, which bound the list.
     function recordMany(ModelId modelId, BatchId batchId, Work[] calldata works) external;
-
-    /// @notice Changes counts as an appeal found: for three accepted that are rejected, -3 and 3. They weigh what
-    /// counts of `recordedAt` still weigh, so that the record ends as if the verdict had been right at once; sums stop
-    /// at zero and when full. Only `Batches`, `Finality` and `Appeals`.
-    /// @param recordedAt When the counts were recorded; a time to come counts as now.
-    function correct(
-        address operator,
-        Role role,
-        ModelId modelId,
-        BatchId batchId,
-        int64 accepted,
-        int64 rejected,
-        uint256 recordedAt
-    ) external;
 
     function recordOf(address operator, Role role, ModelId modelId) external view returns (Record memory);
 

@@ -19,7 +19,7 @@ contract Standing {
     mapping(address operator => uint256) private _scores;
 
     function set(address operator, uint256 activeWei, bool calibrated, uint256 scoreBps_) external {
-        _stakes[operator].active = uint128(activeWei);
+        (_stakes[operator].active, _stakes[operator].own) = (uint128(activeWei), uint128(activeWei));
         _calibrated[operator] = calibrated;
         _scores[operator] = scoreBps_;
     }

@@ -8,7 +8,7 @@ import {TrineToken} from "../../contracts/TrineToken.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {LeafLib, Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
-import {BatchId, Ids} from "../../contracts/types/Types.sol";
+import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
 
 /// @notice Verdicts as a test sets them.
 contract VerdictsDouble {
@@ -142,7 +142,7 @@ library Leaves {
             empty = _pair(empty, empty);
         }
         o.root = node;
-        id = Ids.batch(batches, receipt.node, o.root, CANARY);
+        id = Ids.batch(batches, Header(receipt.node, ModelId.wrap(receipt.modelId), o.root, CANARY));
     }
 
     function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {

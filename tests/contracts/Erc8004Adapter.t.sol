@@ -11,7 +11,7 @@ import {
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {LeafLib, Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
-import {BatchId, Ids} from "../../contracts/types/Types.sol";
+import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
 import {Check, vm} from "./Vm.sol";
 import {IdentityRegistry, ReputationRegistry, ValidationRegistry} from "./erc8004/Registries.sol";
 
@@ -45,24 +45,24 @@ contract Verdicts is IVerdicts {
     function resultOf(BatchId batchId)
         external
         view
-        returns (address node, uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
+        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
     {
         Result storage r = _results[batchId];
-        return (r.node, r.leafCount, r.accepted, r.rejected, r.settled, r.isFinal);
+        return (r.leafCount, r.accepted, r.rejected, r.settled, r.isFinal);
     }
 }
 
 /// @notice A registry that calls back while it is called, as an upgrade might.
 contract ReenteringValidation is IErc8004Validation {
     Erc8004Adapter public adapter;
-    BatchId private _batchId;
+    Header private _header;
 
-    function aim(Erc8004Adapter adapter_, BatchId batchId) external {
-        (adapter, _batchId) = (adapter_, batchId);
+    function aim(Erc8004Adapter adapter_, Header calldata header) external {
+        (adapter, _header) = (adapter_, header);
     }
 
     function validationRequest(address, uint256, string calldata, bytes32) external {
-        adapter.publishUnder(_batchId, "again");
+        adapter.publishUnder(_header, "again");
     }
 
     function validationResponse(bytes32, uint8, string calldata, bytes32, string calldata) external {}
@@ -81,6 +81,7 @@ contract Erc8004AdapterTest {
     ValidationRegistry private _validation;
     Erc8004Adapter private _adapter;
     uint256 private _agent;
+    Header private _header;
     BatchId private _batch;
 
     function setUp() external {
@@ -95,7 +96,7 @@ contract Erc8004AdapterTest {
         _identity.register();
         vm.prank(NODE);
         _agent = _identity.register();
-        _batch = BatchId.wrap("batch");
+        _setBatch(NODE, "root");
     }
 
     // Linking
@@ -149,14 +150,14 @@ contract Erc8004AdapterTest {
         _linkedIs(NODE, false, 0);
         _settle(4, 0xf, 0, false);
         vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotLinked.selector, NODE));
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         // Not even the new owner's approval brings it back: it may link it to itself.
         vm.startPrank(OWNER);
         _identity.setApprovalForAll(address(_adapter), true);
         _adapter.link(_agent);
         vm.stopPrank();
         vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotLinked.selector, NODE));
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
     }
 
     // Publishing
@@ -170,14 +171,14 @@ contract Erc8004AdapterTest {
         _statusIs(IErc8004Adapter.Status.SettledNotPublished);
 
         vm.prank(STRANGER);
-        bytes32 soft = _adapter.publish(_batch);
+        bytes32 soft = _adapter.publish(_header);
         _statusIs(IErc8004Adapter.Status.PublishedSoft);
         _isPublished(soft, 75, "soft", 4, 0x7, 0x8);
 
         // An appeal changed the last leaf.
         _settle(4, 0xf, 0, true);
         _statusIs(IErc8004Adapter.Status.PublishedSoft);
-        bytes32 hard = _adapter.publish(_batch);
+        bytes32 hard = _adapter.publish(_header);
         _statusIs(IErc8004Adapter.Status.PublishedFinal);
         _isPublished(hard, 100, "hard", 4, 0xf, 0);
         _isPublished(soft, 75, "soft", 4, 0x7, 0x8);
@@ -186,32 +187,32 @@ contract Erc8004AdapterTest {
     function testEachFinalityIsPublishedOnce() external {
         _linkAndApprove();
         _settle(1, 1, 0, false);
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         bytes memory refusal =
             abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, false);
         vm.expectRevert(refusal);
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         vm.expectRevert(refusal);
-        _adapter.publishUnder(_batch, "another hash");
+        _adapter.publishUnder(_header, "another hash");
         _settle(1, 0, 1, true);
-        bytes32 hard = _adapter.publish(_batch);
+        bytes32 hard = _adapter.publish(_header);
         vm.expectRevert(
             abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, true)
         );
-        _adapter.publishUnder(_batch, "another hash");
+        _adapter.publishUnder(_header, "another hash");
         Check.eq(_validation.getValidationStatus(hard).responses, 1, "answered once");
     }
 
     function testAFinalBatchNeedsNoSoftPublication() external {
         _linkAndApprove();
         _settle(2, 0x1, 0x2, true);
-        _isPublished(_adapter.publish(_batch), 50, "hard", 2, 0x1, 0x2);
+        _isPublished(_adapter.publish(_header), 50, "hard", 2, 0x1, 0x2);
     }
 
     function testNobodyElseAnswersOurRequest() external {
         _linkAndApprove();
         _settle(1, 1, 0, true);
-        bytes32 requestHash = _adapter.publish(_batch);
+        bytes32 requestHash = _adapter.publish(_header);
         vm.prank(NODE);
         vm.expectRevert(abi.encodeWithSignature("Error(string)", "not validator"));
         _validation.validationResponse(requestHash, 0, "", 0, "hard");
@@ -225,10 +226,10 @@ contract Erc8004AdapterTest {
         vm.prank(STRANGER);
         _validation.validationRequest(address(_adapter), 0, "", squatted);
         vm.expectRevert(abi.encodeWithSignature("Error(string)", "exists"));
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         _statusIs(IErc8004Adapter.Status.SettledNotPublished);
 
-        bytes32 requestHash = _adapter.publishUnder(_batch, "salt");
+        bytes32 requestHash = _adapter.publishUnder(_header, "salt");
         Check.eq(requestHash, _adapter.requestHashOf(_batch, false, "salt"), "another hash");
         _isPublished(requestHash, 100, "soft", 1, 1, 0);
         Check.eq(_validation.getValidationStatus(squatted).responses, 0, "the squatter's stays unanswered");
@@ -242,24 +243,24 @@ contract Erc8004AdapterTest {
                 IErc8004Adapter.Erc8004AdapterNotApproved.selector, _agent, NODE, address(_adapter)
             )
         );
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         vm.prank(NODE);
         _identity.approve(address(_adapter), _agent);
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
     }
 
     function testOnlySettledBatchesArePublished() external {
         _linkAndApprove();
         bytes memory refusal = abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNotSettled.selector, _batch);
         vm.expectRevert(refusal);
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         _verdicts.set(_batch, Verdicts.Result(NODE, 4, 0, 0, false, false, false));
         vm.expectRevert(refusal);
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
         _verdicts.set(_batch, Verdicts.Result(NODE, 4, 0, 0, false, true, true));
         _statusIs(IErc8004Adapter.Status.Void);
         vm.expectRevert(refusal);
-        _adapter.publish(_batch);
+        _adapter.publish(_header);
     }
 
     function testFuzz_theAnswerIsTheShareOfAcceptedLeavesRoundedDown(uint8 lastLeaf, uint256 a, uint256 b) external {
@@ -268,7 +269,7 @@ contract Erc8004AdapterTest {
         uint256 accepted = a & Majority.mask(leafCount);
         uint256 rejected = b & Majority.mask(leafCount) & ~accepted;
         _settle(leafCount, accepted, rejected, true);
-        bytes32 requestHash = _adapter.publish(_batch);
+        bytes32 requestHash = _adapter.publish(_header);
         uint256 response = _validation.getValidationStatus(requestHash).response;
         uint256 count = 0;
         for (uint256 i = 0; i < leafCount; ++i) {
@@ -295,7 +296,7 @@ contract Erc8004AdapterTest {
         ReenteringValidation hostile = new ReenteringValidation();
         Erc8004Adapter adapter =
             new Erc8004Adapter(_verdicts, IErc8004Identity(address(_identity)), _reputation, hostile);
-        hostile.aim(adapter, _batch);
+        hostile.aim(adapter, _header);
         vm.startPrank(NODE);
         adapter.link(_agent);
         _identity.setApprovalForAll(address(adapter), true);
@@ -304,7 +305,7 @@ contract Erc8004AdapterTest {
         vm.expectRevert(
             abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, false)
         );
-        adapter.publish(_batch);
+        adapter.publish(_header);
     }
 
     function testMissingRegistriesAreNamed() external {
@@ -332,7 +333,7 @@ contract Erc8004AdapterTest {
         Opening memory opening = _anchored(9);
         _settle(16, 1 << 9, 0, false);
         vm.expectRevert(refusal);
-        onlyIdentity.publish(_batch);
+        onlyIdentity.publish(_header);
         vm.prank(CLIENT);
         vm.expectRevert(refusal);
         onlyIdentity.giveFeedback(_batch, opening, 1, 0, "quality");
@@ -510,7 +511,12 @@ contract Erc8004AdapterTest {
             empty = _pair(empty, empty);
         }
         opening.root = node;
-        _batch = Ids.batch(address(_verdicts), NODE, node, CANARY);
+        _setBatch(NODE, node);
+    }
+
+    function _setBatch(address node, bytes32 root) private {
+        _header = Header(node, ModelId.wrap(0), root, CANARY);
+        _batch = Ids.batch(address(_verdicts), _header);
     }
 
     function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {

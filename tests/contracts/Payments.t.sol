@@ -23,7 +23,7 @@ contract PaymentsTest {
     uint256 private constant CHAIN_ID = 31_337;
     address private constant NODE = address(0xA0);
     address private constant OTHER = address(0xA1);
-    address private constant APPEALS = address(0xA9);
+    address private constant FINALITY = address(0xA9);
     address private constant REQUESTS = address(0xE5);
     address private constant TREASURY = address(0x77);
 
@@ -295,14 +295,12 @@ contract PaymentsTest {
         _payments.requestWithdrawal(NODE, 0);
         vm.expectPartialRevert(IPayments.PaymentsUnauthorized.selector);
         _payments.fundRefunds(BatchId.wrap("b"), 1, 1);
-        vm.expectPartialRevert(IPayments.PaymentsUnauthorized.selector);
-        _payments.releaseRefunds(BatchId.wrap("b"), 1);
         for (uint256 i = 0; i < 5; ++i) {
             Payments.Contracts memory c = _contracts();
             if (i == 0) c.token = IStakeToken(address(0));
             if (i == 1) c.staking = IRewards(address(0));
             if (i == 2) c.batches = IVerdicts(address(0));
-            if (i == 3) c.appeals = address(0);
+            if (i == 3) c.finality = address(0);
             if (i == 4) c.requests = address(0);
             vm.expectPartialRevert(IPayments.PaymentsZeroAddress.selector);
             new Payments(c, 1 days, address(this));
@@ -378,18 +376,18 @@ contract PaymentsTest {
     function testLeavesRejectedOnAppealTakeNothingFromThoseBefore() external {
         (BatchId id, Opening memory o) = _rejected(_receipt(1 ether), 0);
         _fund(id, 1, 0.4 ether);
-        vm.startPrank(APPEALS);
+        vm.startPrank(FINALITY);
         _payments.fundRefunds(id, type(uint256).max, 0);
         _payments.fundRefunds(id, type(uint256).max, 5 ether);
         vm.stopPrank();
         Check.eq(_payments.refundOf(id, 7), 0, "no money came for the others");
         require(_token.transfer(address(_payments), 0.2 ether));
-        vm.prank(APPEALS);
+        vm.prank(FINALITY);
         // Leaf 0 has its money already.
         _payments.fundRefunds(id, 3, 0.2 ether);
         Check.eq(_payments.refundOf(id, 0), 0.4 ether, "as before");
         Check.eq(_payments.refundOf(id, 1), 0.2 ether, "its own");
-        vm.prank(APPEALS);
+        vm.prank(FINALITY);
         _payments.fundRefunds(id, 3, 0.2 ether);
         Check.eq(_payments.totalOwed(), DEPOSIT + 0.6 ether, "none twice");
         _payments.refund(id, o);
@@ -398,28 +396,9 @@ contract PaymentsTest {
 
     function testFuzz_refundsNeverTouchDeposits(uint256 leaves, uint128 perLeaf, uint64 came) external {
         require(_token.transfer(address(_payments), came));
-        vm.prank(address(_batches));
+        vm.prank(FINALITY);
         _payments.fundRefunds(BatchId.wrap("b"), leaves, perLeaf);
         Check.yes(_payments.totalOwed() <= _token.balanceOf(address(_payments)), "never owes more than it has");
-        vm.prank(APPEALS);
-        uint256 released = _payments.releaseRefunds(BatchId.wrap("b"), type(uint256).max);
-        Check.yes(released <= came, "never gives more than came");
-        Check.eq(_token.balanceOf(APPEALS), released, "to who undid the rejections");
-        Check.eq(_payments.totalOwed(), DEPOSIT, "deposits");
-    }
-
-    function testWhatAnAppealUndoesIsReleasedAndCanBeFundedAgain() external {
-        (BatchId id, Opening memory o) = _rejected(_receipt(1 ether), 1);
-        _fund(id, 3, 0.4 ether);
-        _fund(id, 12, 0.4 ether);
-        vm.prank(APPEALS);
-        Check.eq(_payments.releaseRefunds(id, 6), 0.8 ether, "two leaves");
-        vm.expectPartialRevert(IPayments.PaymentsNothingToRefund.selector);
-        _payments.refund(id, o);
-        _fund(id, 2, 0.3 ether);
-        _payments.refund(id, o);
-        Check.eq(_payments.totalOwed(), DEPOSIT + 0.8 ether, "the other two");
-        Check.eq(_token.balanceOf(address(_payments)), _payments.totalOwed(), "solvent");
     }
 
     // Reentrancy through a token with hooks
@@ -489,7 +468,7 @@ contract PaymentsTest {
             IStakeToken(address(_token)),
             IRewards(address(_staking)),
             IVerdicts(address(_batches)),
-            APPEALS,
+            FINALITY,
             REQUESTS
         );
     }
@@ -498,7 +477,7 @@ contract PaymentsTest {
         uint256 count = 0;
         for (uint256 word = leaves; word > 0; word &= word - 1) ++count;
         require(_token.transfer(address(_payments), count * perLeaf));
-        vm.prank(address(_batches));
+        vm.prank(FINALITY);
         _payments.fundRefunds(id, leaves, perLeaf);
     }
 

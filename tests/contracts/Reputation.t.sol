@@ -13,6 +13,7 @@ contract ReputationTest {
     address private constant NODE = address(0xA0);
     address private constant NEWCOMER = address(0xA1);
     address private constant APPEALS = address(0xA9);
+    address private constant FINALITY = address(0xF1);
     uint64 private constant HALF_LIFE = 30 days;
     uint256 private constant START = 1_000_000;
     uint256 private constant ONE = 1_000_000;
@@ -21,7 +22,7 @@ contract ReputationTest {
 
     function setUp() external {
         vm.warp(START);
-        _reputation = new Reputation(address(this), APPEALS, HALF_LIFE);
+        _reputation = new Reputation(address(this), FINALITY, APPEALS, HALF_LIFE);
     }
 
     function testItStartsAtZeroAndIsEarned() external {
@@ -70,7 +71,7 @@ contract ReputationTest {
     function testFuzz_waitingNeverLiftsAnyonePastANewcomer(uint256 seed, uint32 wait, uint16 work) external {
         _live(NODE, seed);
         uint256 now_ = block.timestamp;
-        Reputation twin = new Reputation(address(this), APPEALS, HALF_LIFE);
+        Reputation twin = new Reputation(address(this), FINALITY, APPEALS, HALF_LIFE);
         // The same life and the same work at once, to know who stood where without the wait.
         _reputation.record(NEWCOMER, Role.Node, MODEL, BATCH, work, 0, 0);
         uint256 newcomer = _score(NEWCOMER);
@@ -106,37 +107,9 @@ contract ReputationTest {
         Check.yes(_score(NEWCOMER) <= _score(NODE), "a part scores no more than the whole");
     }
 
-    function testFuzz_anAppealLeavesWhatARightVerdictWouldHave(uint8 right, uint8 wrong, uint24 wait) external {
-        _record(NODE, uint64(right) + wrong, 0, 0);
-        _record(NEWCOMER, right, wrong, 0);
-        vm.warp(START + wait);
-        vm.prank(APPEALS);
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, -int64(uint64(wrong)), int64(uint64(wrong)), START);
-        _closeTo(NODE, NEWCOMER);
-        Check.yes(_score(NODE) <= _score(NEWCOMER), "rounded against the operator");
-        // And back: the appeal of the appeal.
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, int64(uint64(wrong)), -int64(uint64(wrong)), START);
-        _reputation.correct(NEWCOMER, Role.Node, MODEL, BATCH, int64(uint64(wrong)), -int64(uint64(wrong)), START);
-        _closeTo(NODE, NEWCOMER);
-    }
-
-    function testCorrectionsStopAtZeroAndWhenFull() external {
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, -5, -5, START);
-        Check.eq(_score(NODE), 0, "nothing below zero");
-        // A time to come counts as now.
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, type(int64).max, 0, type(uint256).max);
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, type(int64).max, type(int64).min, START);
-        Check.eq(_score(NODE), 9999, "full");
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, type(int64).min, 0, START);
-        Check.eq(_score(NODE), 0, "all taken back");
-    }
-
-    function testFuzz_nothingRecordedEverFails(uint64 a, uint64 r, uint64 m, int64 da, int64 dr, uint256 when)
-        external
-    {
+    function testFuzz_nothingRecordedEverFails(uint64 a, uint64 r, uint64 m) external {
         for (uint256 i = 0; i < 3; ++i) {
             _record(NODE, a, r, m);
-            _reputation.correct(NODE, Role.Node, MODEL, BATCH, da, dr, when);
         }
         _record(NODE, type(uint64).max, type(uint64).max, type(uint64).max);
         IReputation.Record memory full = _reputation.recordOf(NODE, Role.Node, MODEL);
@@ -165,19 +138,14 @@ contract ReputationTest {
         vm.expectEmit(address(_reputation));
         emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (1 << 208) | (476 << 192) | (1 << 128));
         _reputation.record(NODE, Role.Verifier, MODEL, BATCH, 1, 0, 0);
-        vm.expectEmit(address(_reputation));
-        emit IReputation.ReputationCorrected(NODE, MODEL, BATCH, Role.Node, 1, -1, START, 5121);
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, 1, -1, START);
     }
 
     function testAHistoryIsWhatPythonComputes() external {
         string memory json = vm.readFile("tests/vectors/reputation.json");
         bytes32[] memory times = vm.parseJsonBytes32Array(json, ".history_now");
-        bytes32[] memory corrects = vm.parseJsonBytes32Array(json, ".history_corrects");
         bytes32[] memory accepted = vm.parseJsonBytes32Array(json, ".history_accepted");
         bytes32[] memory rejected = vm.parseJsonBytes32Array(json, ".history_rejected");
         bytes32[] memory missed = vm.parseJsonBytes32Array(json, ".history_missed");
-        bytes32[] memory recordedAt = vm.parseJsonBytes32Array(json, ".history_recordedAt");
         bytes32[] memory micros = vm.parseJsonBytes32Array(json, ".history_micros");
         bytes32[] memory scores = vm.parseJsonBytes32Array(json, ".history_score");
         bytes32[] memory later = vm.parseJsonBytes32Array(json, ".history_later");
@@ -186,15 +154,7 @@ contract ReputationTest {
         for (uint256 i = 0; i < times.length; ++i) {
             vm.warp(uint256(times[i]));
             if (i > 0) Check.eq(_score(NODE), uint256(later[i - 1]), "score after the wait");
-            if (uint256(corrects[i]) == 1) {
-                int64 a = int64(uint64(uint256(accepted[i])));
-                int64 r = int64(uint64(uint256(rejected[i])));
-                _reputation.correct(NODE, Role.Node, MODEL, BATCH, a, r, uint256(recordedAt[i]));
-            } else {
-                _record(
-                    NODE, uint64(uint256(accepted[i])), uint64(uint256(rejected[i])), uint64(uint256(missed[i]))
-                );
-            }
+            _record(NODE, uint64(uint256(accepted[i])), uint64(uint256(rejected[i])), uint64(uint256(missed[i])));
             IReputation.Record memory r_ = _reputation.recordOf(NODE, Role.Node, MODEL);
             Check.eq(r_.acceptedMicro, uint256(micros[3 * i]), "accepted");
             Check.eq(r_.rejectedMicro, uint256(micros[3 * i + 1]), "rejected");
@@ -210,25 +170,28 @@ contract ReputationTest {
         _reputation.record(NODE, Role.Node, MODEL, BATCH, 1, 0, 0);
         vm.expectRevert(refused);
         _reputation.recordMany(MODEL, BATCH, new IReputation.Work[](0));
-        vm.expectRevert(refused);
-        _reputation.correct(NODE, Role.Node, MODEL, BATCH, 1, 0, 0);
         vm.stopPrank();
         vm.prank(APPEALS);
         _reputation.record(NODE, Role.Node, MODEL, BATCH, 20, 0, 0);
         Check.eq(_score(NODE), 5000, "by appeals");
+        vm.prank(FINALITY);
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, 10, 0, 0);
+        Check.eq(_score(NODE), 6000, "by finality");
     }
 
     function testParametersAreBounded() external {
         vm.expectPartialRevert(IReputation.ReputationHalfLifeOutOfBounds.selector);
-        new Reputation(address(this), APPEALS, 1 days - 1);
+        new Reputation(address(this), FINALITY, APPEALS, 1 days - 1);
         vm.expectPartialRevert(IReputation.ReputationHalfLifeOutOfBounds.selector);
-        new Reputation(address(this), APPEALS, 365 days + 1);
+        new Reputation(address(this), FINALITY, APPEALS, 365 days + 1);
         vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
-        new Reputation(address(0), APPEALS, HALF_LIFE);
+        new Reputation(address(0), FINALITY, APPEALS, HALF_LIFE);
         vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
-        new Reputation(address(this), address(0), HALF_LIFE);
-        new Reputation(address(this), APPEALS, 1 days);
-        new Reputation(address(this), APPEALS, 365 days);
+        new Reputation(address(this), address(0), APPEALS, HALF_LIFE);
+        vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
+        new Reputation(address(this), FINALITY, address(0), HALF_LIFE);
+        new Reputation(address(this), FINALITY, APPEALS, 1 days);
+        new Reputation(address(this), FINALITY, APPEALS, 365 days);
     }
 
     function _live(address operator, uint256 seed) private {
@@ -239,13 +202,6 @@ contract ReputationTest {
                 operator, Role.Node, MODEL, BATCH, uint8(word >> 24), uint8(word >> 32) % 16, uint8(word >> 40) % 8
             );
         }
-    }
-
-    function _closeTo(address actual, address expected) private view {
-        IReputation.Record memory a = _reputation.recordOf(actual, Role.Node, MODEL);
-        IReputation.Record memory e = _reputation.recordOf(expected, Role.Node, MODEL);
-        Check.yes(a.acceptedMicro <= e.acceptedMicro + 1 && e.acceptedMicro <= a.acceptedMicro + 1, "accepted");
-        Check.yes(a.rejectedMicro <= e.rejectedMicro + 1 && e.rejectedMicro <= a.rejectedMicro + 1, "rejected");
     }
 
     function _score(address operator) private view returns (uint256) {
@@ -270,7 +226,7 @@ contract ReputationGasTest {
 
     function setUp() external {
         vm.warp(1_000_000);
-        _reputation = new Reputation(address(this), address(1), 30 days);
+        _reputation = new Reputation(address(this), address(1), address(2), 30 days);
         this.settle();
     }
 

@@ -1,7 +1,7 @@
 """Writes `reputation.json`: decay and a record's history, which Python and Solidity must agree on to the last bit.
 
 Same form as `protocol.json`; `history_…` is one record: what was written when, and what the views say right after
-and after the wait until the next entry. Negative numbers are two's complement.
+and after the wait until the next entry.
 """
 
 from __future__ import annotations
@@ -29,26 +29,17 @@ def vectors() -> dict[str, Any]:
     record, now = Record(), START
     history: dict[str, list[Any]] = {
         name: []
-        for name in ("now", "corrects", "accepted", "rejected", "missed", "recordedAt", "micros", "score", "later")
+        for name in ("now", "accepted", "rejected", "missed", "micros", "score", "later")
     }
     for i in range(CASES):
-        corrects = i % 5 == 4
-        recorded_at = now - rng.randrange(1, 10**6)
         # One entry fills a sum: full stays full.
         accepted = 2**63 if i == CASES // 2 else rng.randrange(256)
         rejected, missed = rng.choice((0, 0, 3, 40)), rng.choice((0, 1))
-        if corrects:
-            accepted, rejected = rng.choice(((-accepted, accepted), (rejected, -rejected), (0, -5)))
-            missed = 0
-            record = record.correct(now, HALF_LIFE, accepted=accepted, rejected=rejected, recorded_at=recorded_at)
-        else:
-            record = record.add(now, HALF_LIFE, accepted=accepted, rejected=rejected, missed=missed)
+        record = record.add(now, HALF_LIFE, accepted=accepted, rejected=rejected, missed=missed)
         history["now"].append(_word(now))
-        history["corrects"].append(_word(int(corrects)))
         history["accepted"].append(_word(accepted))
         history["rejected"].append(_word(rejected))
         history["missed"].append(_word(missed))
-        history["recordedAt"].append(_word(recorded_at))
         history["micros"].extend(_word(micro) for micro in record.micros(now, HALF_LIFE))
         history["score"].append(_word(record.score_bps(now, HALF_LIFE)))
         now += rng.choice((0, 1, 12, 3600, 86_400, HALF_LIFE, rng.randrange(HALF_LIFE)))
@@ -69,7 +60,7 @@ def render() -> str:
 
 
 def _word(number: int) -> str:
-    return "0x" + (number % 2**256).to_bytes(32, "big").hex()
+    return "0x" + number.to_bytes(32, "big").hex()
 
 
 if __name__ == "__main__":

@@ -110,17 +110,6 @@ class Record:
             now,
         )
 
-    def correct(self, now: int, half_life: int, *, accepted: int, rejected: int, recorded_at: int) -> Record:
-        """The record after an appeal: signed counts, worth what a count of `recorded_at` is still worth."""
-        faded = self.at(now, half_life)
-        left = multiplier(now - min(recorded_at, now), half_life)
-        return Record(
-            _moved(faded.accepted, _signed(accepted, left, up=accepted < 0)),
-            _moved(faded.rejected, _signed(rejected, left, up=rejected > 0)),
-            faded.missed,
-            now,
-        )
-
     def score_bps(self, now: int, half_life: int) -> int:
         """accepted / (accepted + 10 rejected + 2 missed + 20) in basis points, rounded down."""
         faded = self.at(now, half_life)
@@ -141,16 +130,6 @@ def _down(value: int, left: int) -> int:
 
 def _up(value: int, left: int) -> int:
     return -(-value * left // ONE)
-
-
-def _signed(count: int, left: int, *, up: bool) -> int:
-    size = abs(count) << FRACTION_BITS
-    faded = _up(size, left) if up else _down(size, left)
-    return faded if count >= 0 else -faded
-
-
-def _moved(value: int, change: int) -> int:
-    return min(max(value + change, 0), MAX_SUM)
 
 
 def _micro(value: int) -> int:
