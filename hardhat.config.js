@@ -41,6 +41,8 @@ export default defineConfig({
       chainId: 31337,
       hardfork: "prague",
       mining: { auto: true, interval: 1000 },
+      // Several blocks in a second must not put the chain's clock ahead of its users'.
+      allowBlocksWithSameTimestamp: true,
     },
     rpc: { type: "http", url: configVariable("TRINE_RPC_URL") },
   },

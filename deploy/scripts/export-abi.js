@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 // The contracts that the Ignition module deploys.
 const CONTRACTS = [
   "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
-  "Calibration", "Batches", "Appeals", "VerifierKeys", "Requests", "Erc8004Adapter",
+  "Calibration", "Batches", "Finality", "Appeals", "Canaries", "VerifierKeys", "Requests", "Erc8004Adapter",
 ];
 const target = "client_sdk/trine/chain/abi";
 const check = process.argv.includes("--check");

@@ -60,9 +60,10 @@ export const COUNTERPARTS = {
   committees: "Committees",
   calibration: "Calibration",
   batches: "Batches",
-  verdicts: "Batches",
+  finality: "Finality",
   appeals: "Appeals",
-  verifierKeys: "VerifierKeys",
+  canaries: "Canaries",
+  keys: "VerifierKeys",
   requests: "Requests",
 };
 
@@ -80,13 +81,17 @@ export const CONTRACTS = {
   // The registrar need not wait for the timelock: a new model changes nothing for those that exist.
   ModelRegistry: ({ at, governor }) => ({ owner: at.Timelock, registrar_: governor }),
   Reputation: ({ p }) => ({ halfLife: p("halfLifeSeconds", 30 * DAY) }),
-  Payments: ({ p }) => ({ noticeSeconds: p("noticeSeconds", DAY) }),
-  Committees: () => ({}),
+  Payments: ({ at, p }) => ({ notice: p("noticeSeconds", DAY), owner: at.Timelock }),
+  // As many blocks as a draw may wait: fewer than the chain remembers the hashes of.
+  Committees: ({ p }) => ({ blocks: p("epochBlocks", 64) }),
   Calibration: () => ({}),
   VerifierKeys: () => ({}),
-  Requests: () => ({}),
+  // The guardian stops new work at once, and only that.
+  Requests: ({ at, p, governor }) => ({ owner: at.Timelock, guardian: p("guardian", governor) }),
   Appeals: () => ({}),
-  Batches: () => ({}),
+  Canaries: () => ({}),
+  Finality: () => ({}),
+  Batches: ({ at, p, governor }) => ({ owner: at.Timelock, guardian: p("guardian", governor) }),
   Parameters: ({ at, p, v }) => ({
     owner: at.Timelock, unbondingSeconds_: p("unbondingSeconds", DAY), values: v,
   }),
@@ -98,8 +103,8 @@ export const CONTRACTS = {
   }),
 };
 
-/** Constructors that call a counterpart: `Batches` adopts the first version of the parameters. */
-const CALLED_BY_CONSTRUCTOR = { Parameters: "Batches" };
+/** Constructors that ask or tell a counterpart: how long a draw may wait, which version of the parameters is the first. */
+const CALLED_BY_CONSTRUCTOR = { Batches: "Committees", Parameters: "Batches" };
 
 /** Constructor parameters that are counterparts, those inside structs too: parameter name to contract name. */
 export const counterpartsOf = (inputs, given) =>
