@@ -150,7 +150,8 @@ def placed_certificate(document: Any, answer: Answer, domain: Domain) -> Certifi
         return Certificate(
             chain_id=domain.chain_id,
             batches=domain.verifying_contract,
-            batch_id=bytes.fromhex(place["batchId"].removeprefix("0x")),
+            root=bytes.fromhex(place["root"].removeprefix("0x")),
+            canary=bytes.fromhex(place["canary"].removeprefix("0x")),
             index=int(place["index"]),
             receipt=answer.receipt,
             receipt_signature=answer.receipt_signature,

@@ -29,7 +29,9 @@ class Client:
 
     `Client(rpc_url="http://127.0.0.1:8545", deployment="devnet.json", account=account).chat("Hello")`
 
-    `node` pins one endpoint; otherwise the calibrated node of the best reputation is asked. Thread-safe.
+    `node` pins one endpoint; otherwise the calibrated node of the best reputation is asked. Deposits are with one node
+    each: `deposit_wei`, if not zero, is deposited whenever what the account has with the node does not cover the next
+    order. Thread-safe.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class Client:
         deployment: str | Path | Deployment,
         account: LocalAccount | None = None,
         node: str | None = None,
+        deposit_wei: int = 0,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         http_client: httpx2.Client | None = None,
     ) -> None:
         self.chain = Chain.connect(_deployment(deployment), rpc_url, account)
-        self._core = Core(self.chain, node)
+        self._core = Core(self.chain, node, deposit_wei)
         self._http = http_client or httpx2.Client(timeout=timeout)
+        # One order at a time: each one's voucher builds on what the one before cost.
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -60,6 +64,11 @@ class Client:
         """(address, endpoint) of the calibrated nodes, best reputation first."""
         return self._core.nodes(self._core.model(model))
 
+    def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
+        """Deposits with the node that would be asked."""
+        node, _url = self._core.choose(self._core.model(model))
+        self._core.deposit(node, amount_wei)
+
     def order(self, messages: Messages, *, model: str | None = None, max_tokens: int = 256) -> dict[str, Any]:
         """A signed and paid order as the JSON body of `/v1/chat/completions`, for other HTTP clients.
 
@@ -67,7 +76,7 @@ class Client:
         """
         chosen = self._core.model(model)
         node, url = self._core.choose(chosen)
-        return self._core.prepare(messages, chosen, max_tokens, node, self._account(url)).body
+        return self._core.prepare(messages, chosen, max_tokens, node, self._account(node, url)).body
 
     def chat(
         self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, wait: bool = False
@@ -80,7 +89,7 @@ class Client:
         with self._lock:
             chosen = self._core.model(model)
             node, url = self._core.choose(chosen)
-            draft = self._core.prepare(messages, chosen, max_tokens, node, self._account(url))
+            draft = self._core.prepare(messages, chosen, max_tokens, node, self._account(node, url))
             started = time.monotonic()
             document = self._post(f"{url}/v1/chat/completions", draft.body)
             answer = self._core.finish(document, draft, node, url)
@@ -93,25 +102,30 @@ class Client:
         """Iterate over it for the text as it comes; `.answer` holds the checked answer afterwards."""
         return TextStream(self, messages, model, max_tokens)
 
-    def certify(self, answer: Answer, *, timeout: float = CERTIFICATE_TIMEOUT_SECONDS) -> Certificate:
-        """Waits until the answer's batch is settled; returns (and keeps) its certificate. Raises NotReady."""
+    def certify(
+        self, answer: Answer, *, final: bool = False, timeout: float = CERTIFICATE_TIMEOUT_SECONDS
+    ) -> Certificate:
+        """Waits until the answer's batch is settled; returns (and keeps) its certificate. Raises NotReady.
+
+        With `final`, until no appeal can change the answer's verdict any more.
+        """
         deadline = time.monotonic() + timeout
         while True:
             document = self._get(f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}")
             place = placed_certificate(document, answer, self.chain.domain)
-            certificate = self._core.settled(place, answer) if place else None
+            certificate = self._core.settled(place, final) if place else None
             if certificate:
                 answer.certificate = certificate
                 return certificate
             if time.monotonic() > deadline:
-                raise NotReady(f"the answer was not settled within {timeout:.0f} s")
+                raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
             time.sleep(POLL_SECONDS)
 
-    def _account(self, url: str) -> Any:
-        return self._get(f"{url}/v1/accounts/{self.chain.address}")
+    def _account(self, node: str, url: str) -> Any:
+        return self._get(f"{url}/v1/accounts/{self.chain.address}", self._core.account_access(node))
 
-    def _get(self, url: str) -> Any:
-        return decoded(_retrying(lambda: self._http.get(url)))
+    def _get(self, url: str, headers: dict[str, str] | None = None) -> Any:
+        return decoded(_retrying(lambda: self._http.get(url, headers=headers)))
 
     def _post(self, url: str, body: dict[str, Any]) -> Any:
         # Safe to repeat: a node answers the same signed request with the same answer.
@@ -132,7 +146,7 @@ class TextStream:
         with client._lock:
             chosen = core.model(model)
             node, url = core.choose(chosen)
-            draft = core.prepare(messages, chosen, max_tokens, node, client._account(url))
+            draft = core.prepare(messages, chosen, max_tokens, node, client._account(node, url))
             body = {**draft.body, "stream": True}
             stream = Stream(core, draft, node, url)
             started = time.monotonic()
@@ -159,11 +173,12 @@ class AsyncClient:
         deployment: str | Path | Deployment,
         account: LocalAccount | None = None,
         node: str | None = None,
+        deposit_wei: int = 0,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         self.chain = Chain.connect(_deployment(deployment), rpc_url, account)
-        self._core = Core(self.chain, node)
+        self._core = Core(self.chain, node, deposit_wei)
         self._http = http_client or httpx2.AsyncClient(timeout=timeout)
         self._lock = asyncio.Lock()
 
@@ -214,30 +229,36 @@ class AsyncClient:
                 raise NodeUnreachable(f"{url}: {type(error).__name__} while streaming") from None
             yield stream.end(time.monotonic() - started)
 
-    async def certify(self, answer: Answer, *, timeout: float = CERTIFICATE_TIMEOUT_SECONDS) -> Certificate:  # noqa: ASYNC109  (same name as in Client)
+    async def certify(
+        self,
+        answer: Answer,
+        *,
+        final: bool = False,
+        timeout: float = CERTIFICATE_TIMEOUT_SECONDS,  # noqa: ASYNC109  (same name as in Client)
+    ) -> Certificate:
         """See `Client.certify`."""
         deadline = time.monotonic() + timeout
         while True:
             document = await self._get(f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}")
             place = placed_certificate(document, answer, self.chain.domain)
-            certificate = await asyncio.to_thread(self._core.settled, place, answer) if place else None
+            certificate = await asyncio.to_thread(self._core.settled, place, final) if place else None
             if certificate:
                 answer.certificate = certificate
                 return certificate
             if time.monotonic() > deadline:
-                raise NotReady(f"the answer was not settled within {timeout:.0f} s")
+                raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
             await asyncio.sleep(POLL_SECONDS)
 
     async def _draft(self, messages: Messages, model: str | None, max_tokens: int) -> tuple[str, str, Draft]:
         chosen = await asyncio.to_thread(self._core.model, model)
         node, url = await asyncio.to_thread(self._core.choose, chosen)
-        account = await self._get(f"{url}/v1/accounts/{self.chain.address}")
+        account = await self._get(f"{url}/v1/accounts/{self.chain.address}", self._core.account_access(node))
         draft = await asyncio.to_thread(self._core.prepare, messages, chosen, max_tokens, node, account)
         return node, url, draft
 
-    async def _get(self, url: str) -> Any:
+    async def _get(self, url: str, headers: dict[str, str] | None = None) -> Any:
         try:
-            return decoded(await self._http.get(url))
+            return decoded(await self._http.get(url, headers=headers))
         except httpx2.HTTPError as error:
             raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
 

@@ -6,6 +6,7 @@ Chooses nodes, signs orders, puts streams together, checks what comes back.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,8 +24,9 @@ from trine._answer import (
     owed_by_proof,
     refusal,
 )
-from trine.chain import BatchState, Chain, Model, Role
+from trine.chain import Chain, Model, Role
 from trine.errors import InvalidInput, NotReady, VerificationFailed
+from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Voucher
 
@@ -32,11 +34,12 @@ from trine.protocol.messages import Voucher
 class Core:
     """What both clients do the same way: everything but waiting for HTTP."""
 
-    def __init__(self, chain: Chain, node: str | None) -> None:
+    def __init__(self, chain: Chain, node: str | None, deposit_wei: int) -> None:
+        if deposit_wei < 0:
+            raise InvalidInput("deposit_wei cannot be negative")
         self.chain = chain
         self._node = node
-        self._nodes: dict[str, str] = {}
-        # One order at a time: each one's voucher builds on what the one before cost.
+        self._deposit_wei = deposit_wei
         self._models: dict[str, Model] = {}
 
     def model(self, name: str | None) -> Model:
@@ -78,17 +81,36 @@ class Core:
         raise NotReady(f"no calibrated node{where} serves {model.name!r}")
 
     def prepare(self, messages: Messages, model: Model, max_tokens: int, node: str, account: Any) -> Draft:
-        """Signs request and voucher."""
+        """Signs request and voucher; deposits with the node before, if that is wanted and needed."""
         chain = self.chain
         asked = as_input(messages)
         request = draft_request(asked, model, chain.address, max_tokens, chain.domain)
         digest = request.digest(chain.domain)
         owed = owed_by_proof(account, chain.address, node, chain.payments_domain)
         voucher = Voucher(chain.address, node, owed + request.max_fee_wei)
+        self._cover(node, voucher.cumulative_wei)
         body = order_body(
             asked, model, request, chain.sign(digest), voucher, chain.sign(voucher.digest(chain.payments_domain))
         )
         return Draft(asked, request, digest, body)
+
+    def account_access(self, node: str) -> dict[str, str]:
+        """Headers with which the node shows the client's account to nobody but the client."""
+        at = int(time.time())
+        return {"authorization": access_header(at, self.chain.sign(account_digest(self.chain.domain, node, at)))}
+
+    def deposit(self, node: str, amount_wei: int) -> None:
+        """Adds to what the client has with the node."""
+        self.chain.approve("Payments", amount_wei)
+        self.chain.deposit(node, amount_wei)
+
+    def _cover(self, node: str, cumulative_wei: int) -> None:
+        if not self._deposit_wei:
+            return
+        account = self.chain.account(self.chain.address, node)
+        missing = cumulative_wei - account.collected - account.firm
+        if missing > 0:
+            self.deposit(node, max(missing, self._deposit_wei))
 
     def finish(self, document: Any, draft: Draft, node: str, node_url: str) -> Answer:
         """Checks a whole completion."""
@@ -100,15 +122,18 @@ class Core:
             raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
         return checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
 
-    def settled(self, place: Certificate, answer: Answer) -> Certificate | None:
-        """The certificate with its result, checked against the chain; None while the batch is open."""
-        batch = self.chain.batch(place.batch_id)
-        if batch.state != BatchState.SETTLED:
+    def settled(self, place: Certificate, final: bool) -> Certificate | None:
+        """The certificate with its result, checked against the chain; None while the batch is open.
+
+        With `final`, None also as long as an appeal may change the answer's verdict.
+        """
+        result = self.chain.result(place.batch_id)
+        if not result.is_settled or (final and not self.chain.verdict(place.batch_id, place.index)[1]):
             return None
-        certificate = replace(place, accepted=batch.accepted, rejected=batch.rejected)
-        certificate.verify(batch.root, batch.node, batch.accepted, batch.rejected)
-        if not place.index < batch.leaf_count or answer.receipt.node != batch.node:
-            raise VerificationFailed("the certificate is not of this answer")
+        certificate = replace(place, accepted=result.accepted, rejected=result.rejected)
+        certificate.verify(result.accepted, result.rejected)
+        if not place.index < result.leaf_count:
+            raise VerificationFailed("the certificate is not of an answer in the batch")
         return certificate
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trine.chain import CalibrationResult, Chain, Event, ReputationRecord, Role, Stake
+from trine.chain import CalibrationResult, Chain, Event, Model, ReputationRecord, Role, Stake
 from trine.chain.client import checksum
-from trine.errors import VerificationFailed
+from trine.errors import InvalidInput, NotReady, VerificationFailed
+from trine.protocol.certificate import Certificate
+from trine.protocol.reputation import Change, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One change of reputation: what a batch added."""
+    """One change of reputation: what a batch added, or what an appeal corrected (negative counts)."""
 
     batch_id: bytes
     block: int
     accepted: int
     rejected: int
     missed: int
+    score_bps: int  # that followed
+    correction: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,15 @@ class Standing:
     calibrated: bool
     work: tuple[Work, ...]
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """(accepted, rejected, missed) since the beginning, without fading."""
+        return (
+            sum(work.accepted for work in self.work),
+            sum(work.rejected for work in self.work),
+            sum(work.missed for work in self.work),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorReport:
@@ -47,6 +60,7 @@ class OperatorReport:
     block: int
     endpoint: str
     stake: Stake
+    credit_wei: int
     standings: tuple[Standing, ...]
     slashes: tuple[Slash, ...]
 
@@ -59,7 +73,8 @@ class OperatorReport:
                 "activeWei": str(self.stake.active),
                 "lockedWei": str(self.stake.locked),
                 "unbondingWei": str(self.stake.unbonding),
-                "releasableAt": self.stake.releasable_at,
+                "ownWei": str(self.stake.own),
+                "creditWei": str(self.credit_wei),
             },
             "standings": [_standing_json(standing) for standing in self.standings],
             "slashes": [
@@ -67,6 +82,40 @@ class OperatorReport:
                 for s in self.slashes
             ],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReport:
+    """What the chain says to a certificate now."""
+
+    certificate: Certificate
+    is_final: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "valid": True,
+            "result": self.certificate.result,
+            "finality": "final" if self.is_final else "soft",
+            "node": self.certificate.receipt.node,
+            "batchId": "0x" + self.certificate.batch_id.hex(),
+        }
+
+
+def certificate_report(chain: Chain, certificate: Certificate) -> CertificateReport:
+    """Checks a certificate against the chain. Raises InvalidInput, NotReady or VerificationFailed."""
+    here = (chain.deployment.chain_id, chain.deployment.address("Batches").lower())
+    if (certificate.chain_id, certificate.batches.lower()) != here:
+        raise InvalidInput(
+            f"the certificate is of chain {certificate.chain_id}, Batches {certificate.batches}: another deployment"
+        )
+    result = chain.result(certificate.batch_id)
+    if not result.is_settled:
+        raise NotReady(f"batch 0x{certificate.batch_id.hex()} is not settled on this chain")
+    certificate.verify(result.accepted, result.rejected)
+    if not certificate.index < result.leaf_count:
+        raise VerificationFailed(f"the batch has {result.leaf_count} leaves, the certificate is of {certificate.index}")
+    _, is_final = chain.verdict(certificate.batch_id, certificate.index)
+    return CertificateReport(certificate, is_final)
 
 
 def operator_report(chain: Chain, operator: str) -> OperatorReport:
@@ -79,82 +128,129 @@ def operator_report(chain: Chain, operator: str) -> OperatorReport:
     standings = []
     for model_id in chain.model_ids():
         for role in Role:
-            work = _work(chain, operator, role, model_id, block)
-            reputation = chain.reputation(operator, role, model_id)
-            calibration = chain.calibration(operator, role, model_id)
-            if not work and not calibration.valid_until:
-                continue
-            _require_replay(work, reputation)
-            standings.append(
-                Standing(
-                    model_id,
-                    chain.model(model_id).name,
-                    role,
-                    reputation,
-                    calibration,
-                    chain.is_calibrated(operator, role, model_id),
-                    work,
-                )
-            )
+            standing = _standing(chain, operator, role, chain.model(model_id), block)
+            if standing.work or standing.calibration.valid_until:
+                standings.append(standing)
     slashes = tuple(
         Slash(bytes(event.args["cause"]), event.block, event.args["taken"])
         for event in chain.events("Staking", "Slashed", to_block=block, operator=operator)
     )
     return OperatorReport(
-        operator, block, chain.endpoint_of(operator), chain.stake_of(operator), tuple(standings), slashes
+        operator,
+        block,
+        chain.endpoint_of(operator),
+        chain.stake_of(operator),
+        chain.credit_of(operator),
+        tuple(standings),
+        slashes,
     )
 
 
-BATCH_EVENTS = ("BatchAnchored", "CommitteeDrawn", "VoteCommitted", "VoteRevealed", "BatchSettled")
+BATCH_EVENTS = (
+    ("Batches", "BatchAnchored"),
+    ("Batches", "CommitteeDrawn"),
+    ("Batches", "VoteCommitted"),
+    ("Batches", "VoteRevealed"),
+    ("Batches", "BatchSettled"),
+    ("Finality", "LeavesFinalized"),
+)
 
 
 def batch_gas(chain: Chain, batch_id: bytes) -> int:
-    """Gas of all transactions of a batch's life: anchor, draw, commits, reveals, settle."""
-    start = chain.batch(batch_id).anchored_block
+    """Gas of all transactions of a batch's life: anchor, draw, commits, reveals, settle, finalize."""
+    start = chain.anchoring(batch_id).block
     transactions = {
         event.transaction
-        for name in BATCH_EVENTS
-        for event in chain.events("Batches", name, from_block=start, batchId=batch_id)
+        for contract, name in BATCH_EVENTS
+        for event in chain.events(contract, name, from_block=start, batchId=batch_id)
     }
     return sum(chain.gas_used(transaction) for transaction in transactions)
 
 
-def _work(chain: Chain, operator: str, role: Role, model_id: bytes, block: int) -> tuple[Work, ...]:
-    events = chain.events("Reputation", "ReputationChanged", to_block=block, operator=operator, modelId=model_id)
-    totals = (0, 0, 0)
-    work = []
-    for event in (e for e in events if e.args["role"] == role):
-        now = (event.args["accepted"], event.args["rejected"], event.args["missed"])
-        work.append(_difference(event, totals, now))
-        totals = now
+def _standing(chain: Chain, operator: str, role: Role, model: Model, block: int) -> Standing:
+    reputation = chain.reputation(operator, role, model.model_id, block)
+    work = _replay(chain, operator, role, model.model_id, block, reputation)
+    return Standing(
+        model.model_id,
+        model.name,
+        role,
+        reputation,
+        chain.calibration(operator, role, model.model_id),
+        chain.is_calibrated(operator, role, model.model_id),
+        work,
+    )
+
+
+def _replay(
+    chain: Chain, operator: str, role: Role, model_id: bytes, block: int, shown: ReputationRecord
+) -> tuple[Work, ...]:
+    """Every change of a record. Raises VerificationFailed unless they lead to what the contract shows at the block."""
+    events = [
+        event
+        for name in ("ReputationChanged", "ReputationCorrected")
+        for event in chain.events("Reputation", name, to_block=block, operator=operator, modelId=model_id)
+    ]
+    half_life = chain.half_life_seconds()
+    record, work = Record(), []
+    for event in sorted(events, key=lambda e: (e.block, e.log_index)):
+        change = _change(event)
+        if change.role != role:
+            continue
+        now = chain.block_timestamp(event.block)
+        correction = event.name == "ReputationCorrected"
+        if correction:
+            record = record.correct(
+                now,
+                half_life,
+                accepted=change.accepted,
+                rejected=change.rejected,
+                recorded_at=event.args["recordedAt"],
+            )
+        else:
+            record = record.add(
+                now, half_life, accepted=change.accepted, rejected=change.rejected, missed=change.missed
+            )
+        work.append(
+            Work(
+                bytes(event.args["batchId"]),
+                event.block,
+                change.accepted,
+                change.rejected,
+                change.missed,
+                change.score_bps,
+                correction,
+            )
+        )
+    replayed = record.micros(max(chain.block_timestamp(block), record.updated_at), half_life)
+    told = (shown.accepted_micro, shown.rejected_micro, shown.missed_micro)
+    if replayed != told:
+        raise VerificationFailed(
+            f"the events lead to {replayed}, the contract says {told}: the RPC endpoint leaves events out; use another"
+        )
     return tuple(work)
 
 
-def _difference(event: Event, before: tuple[int, int, int], after: tuple[int, int, int]) -> Work:
-    accepted, rejected, missed = (a - b for a, b in zip(after, before, strict=True))
-    return Work(bytes(event.args["batchId"]), event.block, accepted, rejected, missed)
-
-
-def _require_replay(work: tuple[Work, ...], reputation: ReputationRecord) -> None:
-    replayed = tuple(sum(getattr(w, field) for w in work) for field in ("accepted", "rejected", "missed"))
-    shown = (reputation.accepted, reputation.rejected, reputation.missed)
-    if replayed != shown:
-        raise VerificationFailed(
-            f"the events add up to {replayed}, the contract says {shown}: the RPC endpoint leaves events out, or new "
-            "ones arrived meanwhile; try again or use another endpoint"
-        )
+def _change(event: Event) -> Change:
+    if event.name == "ReputationChanged":
+        return Change.from_word(int(event.args["change"]))
+    args = event.args
+    return Change(int(args["role"]), int(args["scoreBps"]), int(args["accepted"]), int(args["rejected"]), 0)
 
 
 def _standing_json(standing: Standing) -> dict[str, Any]:
     reputation, calibration = standing.reputation, standing.calibration
+    accepted, rejected, missed = standing.counts
     return {
         "modelId": "0x" + standing.model_id.hex(),
         "model": standing.model_name,
         "role": standing.role.name.lower(),
         "reputation": {
-            "accepted": reputation.accepted,
-            "rejected": reputation.rejected,
-            "missed": reputation.missed,
+            "accepted": accepted,
+            "rejected": rejected,
+            "missed": missed,
+            "acceptedMicro": reputation.accepted_micro,
+            "rejectedMicro": reputation.rejected_micro,
+            "missedMicro": reputation.missed_micro,
             "scoreBps": reputation.score_bps,
         },
         "calibration": {
@@ -163,6 +259,8 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
             "leavesPassed": calibration.leaves_passed,
             "leaves": calibration.leaves,
             "secondsToAnswer": calibration.seconds_to_answer,
+            "outputTokens": calibration.output_tokens,
+            "distancePpm": calibration.distance_ppm,
             "batchId": "0x" + calibration.batch_id.hex(),
         },
         "batches": [
@@ -172,6 +270,8 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
                 "accepted": w.accepted,
                 "rejected": w.rejected,
                 "missed": w.missed,
+                "scoreBps": w.score_bps,
+                "correction": w.correction,
             }
             for w in standing.work
         ],

@@ -104,7 +104,7 @@ def _stay(net: Devnet) -> None:
     say("the network is up; in another terminal, in this folder:")
     say(f"  export TRINE_RPC_URL={net.rpc_url} TRINE_DEPLOYMENT={net.deployment_file}")
     say(f"  export TRINE_KEYSTORE={net.keystore('client')} TRINE_PASSWORD_FILE={net.password_file}")
-    say('  trine ask "Why is the sea salty?"')
+    say('  trine ask --deposit 10 "Why is the sea salty?"')
     for name, running in net.operators.items():
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
     say("Ctrl-C stops all of it.")

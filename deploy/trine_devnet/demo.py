@@ -27,7 +27,14 @@ VERIFIERS = 4
 CHEATS = ("int8-weights", "swapped-token", "other-prompt")
 CERTIFICATE_TIMEOUT_SECONDS = 300.0
 # One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
-PARAMETERS: dict[str, int | str] = {"promptsPerChallenge": 1, "seedDelayBlocks": 1, "drawDelayBlocks": 1}
+# The time to appeal is short, so that slashes, which come after it, are part of the demo.
+PARAMETERS: dict[str, int | str] = {
+    "promptsPerChallenge": 1,
+    "seedDelayBlocks": 1,
+    "drawDelayBlocks": 1,
+    "appealWindowSeconds": 8,
+}
+DEPOSIT = 100 * TOKEN
 
 QUESTIONS = (
     ("What is the capital of France?", "sdk"),
@@ -86,8 +93,8 @@ class Standing:
     stake: int
     deposit: int
     score_bps: int
-    accepted: int
-    rejected: int
+    accepted: float
+    rejected: float
 
 
 @dataclass(slots=True)
@@ -172,13 +179,20 @@ class Demo:
         self.net.wait_ready([node])
         endpoint = self.net.operators[node].endpoint
         with Client(
-            rpc_url=self.net.rpc_url, deployment=self.net.deployment_file, account=account, node=endpoint
+            rpc_url=self.net.rpc_url,
+            deployment=self.net.deployment_file,
+            account=account,
+            node=endpoint,
+            deposit_wei=DEPOSIT,
         ) as client:
             for question in questions:
                 self._ask(question, client, endpoint)
             for question in questions:
                 if question.answer:
                     self._certify(question, client, question.answer)
+            for question in questions:
+                if question.certificate and question.answer:
+                    self._await_finality(question, client, question.answer)
 
     def _ask(self, question: Seen, client: Client, endpoint: str) -> None:
         ways: dict[str, Callable[[], None]] = {
@@ -255,6 +269,14 @@ class Demo:
                 self._first = time.monotonic() - self.started
         self.report(f"{question.node:<10} settled          {question.prompt[:44]!r}: {question.verdict}")
 
+    def _await_finality(self, question: Seen, client: Client, answer: Answer) -> None:
+        """Until then nobody is slashed and no node's record grows."""
+        try:
+            question.certificate = client.certify(answer, final=True, timeout=CERTIFICATE_TIMEOUT_SECONDS)
+        except Exception as error:  # noqa: BLE001  (fails the demo, with the others' results shown)
+            question.fault = f"{type(error).__name__}: {error}"
+        self.report(f"{question.node:<10} final            {question.prompt[:44]!r}: {question.verdict}")
+
     def _judge(self, question: Seen, chain: Chain) -> None:
         """Adds the votes from the chain, the statistics from the verifiers' stores, and the gas."""
         certificate = question.certificate
@@ -262,9 +284,9 @@ class Demo:
             return
         names = {str(running.account.address): name for name, running in self.net.operators.items()}
         batch = chain.batch(certificate.batch_id)
-        for seat in chain.seats(certificate.batch_id):
+        for index, seat in enumerate(chain.seats(batch)):
             name = names[seat.verifier]
-            vote = Vote(seat.accepts, seat.rejects).on(certificate.index)
+            vote = (chain.vote(batch, index) or Vote(0, 0)).on(certificate.index)
             store = VerifierStore(f"sqlite:///{self.net.home}/{name}.sqlite")
             kept = store.vote(certificate.batch_id, batch.round)
             store.close()
@@ -281,13 +303,14 @@ class Demo:
 
     def _standing(self, chain: Chain, address: str, role: Role) -> Standing:
         reputation = chain.reputation(address, role, self.net.record.model_id)
+        nodes = [running.account.address for running in self.net.operators.values()]
         return Standing(
             chain.token_balance(address) + chain.credit_of(address),
             chain.stake_of(address).active,
-            chain.account(address).balance,
+            sum(chain.account(address, node).balance for node in nodes),
             reputation.score_bps,
-            reputation.accepted,
-            reputation.rejected,
+            reputation.accepted_micro / 1e6,
+            reputation.rejected_micro / 1e6,
         )
 
     def _failures(self, seen: list[Seen], chain: Chain) -> list[str]:
@@ -310,8 +333,8 @@ class Demo:
         rejected = sum(1 for question in questions if question.cheat)
         accepted = sum(1 for question in questions if not question.cheat and question.via != "malformed")
         failures = []
-        if (standing.reputation.accepted, standing.reputation.rejected) != (accepted, rejected):
-            failures.append(f"{name}: reputation says {standing.reputation}, expected {accepted} and {rejected}")
+        if standing.counts[:2] != (accepted, rejected):
+            failures.append(f"{name}: its record says {standing.counts}, expected {accepted} and {rejected}")
         lost = sum(slash.taken_wei for slash in report.slashes)
         owed = rejected * chain.parameters().stake_per_leaf
         if lost != owed:

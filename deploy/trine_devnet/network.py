@@ -24,6 +24,7 @@ from trine.chain import Chain, Deployment, Role, create_keystore
 from trine.chain.deployment import CONTRACTS
 from trine.errors import NotReady, TrineError
 from trine.models import ModelRecord, load_record
+from trine_devnet.epochs import Epochs
 from trine_devnet.launcher import Launcher
 from trine_devnet.processes import Child, free_port, start, wait_until
 from trine_devnet.toolchain import hardhat, node_binary, project_root
@@ -74,6 +75,7 @@ class Devnet:
         self._deployment_id = ""
         self._launcher: Launcher | None = None
         self._admin: Chain | None = None
+        self._epochs: Epochs | None = None
         self._announced: set[str] = set()
 
     def __enter__(self) -> Devnet:
@@ -84,6 +86,8 @@ class Devnet:
 
     def stop(self) -> None:
         """Operators first, the chain last, so that they can finish what they owe."""
+        if self._epochs:
+            self._epochs.stop()
         operators = [running.child for running in self.operators.values()]
         with ThreadPoolExecutor(max(1, len(operators))) as pool:
             list(pool.map(Child.stop, operators))
@@ -111,6 +115,8 @@ class Devnet:
         self.report(f"chain: hardhat node at {self.rpc_url}")
         self._deploy(port, parameters or {})
         self._register_model()
+        self._epochs = Epochs(self.chain(), self.rpc_url, self.record.model_id)
+        self._epochs.start()
 
     def _deploy(self, port: int, parameters: dict[str, int | str]) -> None:
         self._deployment_id = f"devnet-{port}"
@@ -201,13 +207,9 @@ class Devnet:
     def keystore(self, name: str) -> Path:
         return self.home / "keys" / f"{name}.json"
 
-    def create_client(self, name: str = "client", deposit: int = 1_000 * TOKEN) -> LocalAccount:
-        """An account that can pay for answers."""
-        account = self.create_account(name, deposit * 2)
-        chain = self.chain(account)
-        chain.approve("Payments", deposit)
-        chain.deposit(deposit)
-        return account
+    def create_client(self, name: str = "client", funds: int = 2_000 * TOKEN) -> LocalAccount:
+        """An account that can pay for answers: it deposits with each node that it asks."""
+        return self.create_account(name, funds)
 
     # Operators
 

@@ -61,8 +61,8 @@ def _accounts(before: dict[str, Standing], after: dict[str, Standing]) -> Table:
             _change(tokens(old.stake), tokens(new.stake)),
             _change(tokens(old.deposit), tokens(new.deposit)),
             _change(f"{old.score_bps / 100:.2f} %", f"{new.score_bps / 100:.2f} %"),
-            _change(str(old.accepted), str(new.accepted)),
-            _change(str(old.rejected), str(new.rejected)),
+            _change(f"{old.accepted:.1f}", f"{new.accepted:.1f}"),
+            _change(f"{old.rejected:.1f}", f"{new.rejected:.1f}"),
         )
     return table
 

@@ -94,7 +94,8 @@ class Answering:
                 raise Refusal("this request is being answered right now", status=429, code="in_progress")
             owed = self.store.fees(client) + sum(fee for who, fee in self._promised.values() if who == client)
             if owed + worst:
-                covered = self.chain.collected(client, self.chain.address) + self.chain.account(client).balance
+                account = self.chain.account(client, self.chain.address)
+                covered = account.collected + account.firm
             else:
                 covered = 0
             check_voucher(

@@ -1,7 +1,7 @@
 """Brings stored answers onto the chain: seal, anchor, draw, and what follows until the batch is settled.
 
 Every decision is `next_action`, a pure function of what the store and the chain say, so a restart at any point goes
-on where it stopped. A batch's id follows from its root, so anchoring twice is impossible.
+on where it stopped. A batch's id follows from its header, so anchoring twice is impossible. `finalizing` does the rest.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from enum import Enum
 
 import structlog
 
-from trine.chain import Batch, BatchState, Chain
+from trine.chain import Batch, BatchState, Chain, Header
 from trine.errors import NotReady, TransactionReverted, TrineError
-from trine.protocol import merkle
+from trine_node.committees import can_be_drawn
+from trine_node.credit import Credit
+from trine_node.finalizing import Finalizing
 from trine_node.payments import collect_earned
-from trine_node.store import Store, StoredAnswer, StoredBatch, leaves_of, sealed_batch
+from trine_node.store import Store, StoredAnswer, StoredBatch, sealed_batch
 
 log = structlog.get_logger()
 
-BLOCKHASH_WINDOW = 256
 SETTLE_GRACE_SECONDS = 5
 """Verifiers settle; the node does when they have not for this long after it was possible."""
 MAX_BACKOFF_SECONDS = 30.0
-SEATS = 3
 
 
 class Action(Enum):
@@ -41,12 +41,14 @@ class Action(Enum):
     WAIT = "wait"
 
 
-def next_action(stored_state: str, batch: Batch, block: int, now: int) -> Action:
+def next_action(
+    stored_state: str, batch: Batch, block: int, now: int, *, draw_window_blocks: int, reveal_seconds: int
+) -> Action:
     """`block` and `now` are the chain's newest block number and its time."""
     match batch.state:
         case BatchState.NONE:
             return Action.ANCHOR
-        case BatchState.SETTLED:
+        case BatchState.SETTLED | BatchState.FINAL:
             return Action.FINISH
         case BatchState.VOID:
             # A batch that is anchored again is sealed in the store and void on the chain.
@@ -54,10 +56,10 @@ def next_action(stored_state: str, batch: Batch, block: int, now: int) -> Action
     if stored_state == "sealed":
         return Action.NOTE_ANCHORED
     if batch.state == BatchState.ANCHORED:
-        if block > batch.seed_block + BLOCKHASH_WINDOW:
+        if block > batch.clock + draw_window_blocks:
             return Action.EXPIRE
-        return Action.DRAW if block > batch.seed_block else Action.WAIT
-    return Action.SETTLE if now > batch.deadline + SETTLE_GRACE_SECONDS else Action.WAIT
+        return Action.DRAW if block > batch.clock else Action.WAIT
+    return Action.SETTLE if batch.can_settle(now - SETTLE_GRACE_SECONDS, reveal_seconds) else Action.WAIT
 
 
 def same_model(waiting: Sequence[StoredAnswer]) -> list[StoredAnswer]:
@@ -76,6 +78,7 @@ class Batcher:
         *,
         max_leaves: int,
         max_wait_seconds: float,
+        credit_target_wei: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` measures waits and pauses, in seconds."""
@@ -84,8 +87,11 @@ class Batcher:
         self.model_id = model_id
         self.max_leaves = max_leaves
         self.max_wait_seconds = max_wait_seconds
+        self._credit = Credit(chain, credit_target_wei)
+        self._finalizing = Finalizing(store, chain, clock)
         self._clock = clock
         self._first_seen: float | None = None
+        self._waiting: set[bytes] = set()  # for enough verifiers
         self._pauses: dict[bytes, tuple[float, float]] = {}  # of batches that failed: how long, until when
         store.claim(f"{chain.address} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
 
@@ -108,6 +114,7 @@ class Batcher:
         for stored in self.store.open_batches():
             self._try_to_advance(stored)
         self._seal_due()
+        self._finalizing.step()
 
     def _try_to_advance(self, stored: StoredBatch) -> None:
         """A batch that cannot go on must not hold up the others."""
@@ -138,22 +145,30 @@ class Batcher:
         if model_id == self.model_id and len(answers) < self.max_leaves and waited < self.max_wait_seconds:
             return
         self._first_seen = None
-        root = merkle.root(leaves_of([answer.evidence for answer in answers]))
-        batch_id = self.chain.batch_id_of(self.chain.address, root)
-        batch = sealed_batch(batch_id, model_id, answers)
+        evidence = [answer.evidence for answer in answers]
+        batch = sealed_batch(self.chain.domain, self.chain.address, model_id, evidence)
         self.store.seal(batch, [answer.sequence for answer in answers])
-        log.info("batch_sealed", batch=batch_id.hex(), answers=len(answers))
+        log.info("batch_sealed", batch=batch.batch_id.hex(), answers=len(answers))
         self._try_to_advance(batch)
 
     def _advance(self, stored: StoredBatch) -> None:
         batch = self.chain.batch(stored.batch_id)
-        action = next_action(stored.state, batch, self.chain.block_number(), self.chain.timestamp())
+        action = next_action(
+            stored.state,
+            batch,
+            self.chain.block_number(),
+            self.chain.timestamp(),
+            draw_window_blocks=self.chain.draw_window_blocks(),
+            reveal_seconds=self._reveal_seconds(batch),
+        )
+        if action is Action.ANCHOR and not self._is_drawable(stored):
+            action = Action.WAIT
         handlers: dict[Action, Callable[[StoredBatch, Batch], None]] = {
             Action.ANCHOR: self._anchor,
             Action.NOTE_ANCHORED: lambda s, _: self.store.mark_anchored(s.batch_id),
-            Action.DRAW: lambda s, _: _ignore(self.chain.draw(s.batch_id)),
-            Action.EXPIRE: lambda s, _: _ignore(self.chain.expire(s.batch_id)),
-            Action.SETTLE: lambda s, _: _ignore(self.chain.settle(s.batch_id)),
+            Action.DRAW: lambda s, _: _ignore(self.chain.draw(self._header(s))),
+            Action.EXPIRE: lambda s, _: _ignore(self.chain.expire(self._header(s))),
+            Action.SETTLE: lambda s, b: _ignore(self.chain.settle(self._header(s), self.chain.seats(b))),
             Action.FINISH: self._finish,
             Action.RETRY: self._retry,
             Action.WAIT: lambda _s, _b: None,
@@ -163,28 +178,41 @@ class Batcher:
             log.info("batch_step", batch=stored.batch_id.hex(), action=action.value)
 
     def _anchor(self, stored: StoredBatch, _batch: Batch) -> None:
+        self._credit.ensure(len(stored.leaves))
         if stored.challenge_id is None:
-            self._require_verifiers(stored.model_id)
-            self.chain.anchor(stored.model_id, stored.root, len(stored.leaves))
+            self.chain.anchor(stored.model_id, stored.root, stored.canary, len(stored.leaves))
         else:
+            answers = self.store.answers_of(stored.batch_id)
+            tokens = sum(answer.evidence.receipt.output_tokens for answer in answers)
             try:
-                self.chain.anchor_calibration(stored.challenge_id, stored.root)
+                self.chain.anchor_calibration(stored.challenge_id, stored.root, stored.canary, tokens)
             except TransactionReverted:
                 # Too late, or answered otherwise: this challenge is lost, another can be asked for.
                 self.store.mark_void(stored.batch_id)
                 raise
         self.store.mark_anchored(stored.batch_id)
 
-    def _require_verifiers(self, model_id: bytes) -> None:
-        """A batch for which no committee can be drawn expires, which costs stake and fees."""
-        me = self.chain.address.lower()
-        others = sum(1 for verifier, weight in self.chain.pool(model_id) if weight and verifier.lower() != me)
-        if others < SEATS:
-            raise NotReady(f"{others} calibrated verifiers for this model, {SEATS} are needed: anchoring waits")
+    def _is_drawable(self, stored: StoredBatch) -> bool:
+        """A batch for which no committee can be drawn expires, which costs stake and fees: it waits."""
+        drawable = can_be_drawn(self.chain, stored.model_id, calibration=stored.challenge_id is not None)
+        if not drawable and stored.batch_id not in self._waiting:
+            log.info("waiting_for_verifiers", batch=stored.batch_id.hex())
+            self._waiting.add(stored.batch_id)
+        if drawable:
+            self._waiting.discard(stored.batch_id)
+        return drawable
+
+    def _header(self, stored: StoredBatch) -> Header:
+        return Header(self.chain.address, stored.model_id, stored.root, stored.canary)
+
+    def _reveal_seconds(self, batch: Batch) -> int:
+        """Of the version of the parameters that the batch was anchored under; irrelevant for others than drawn ones."""
+        return self.chain.parameters(batch.terms).reveal_seconds if batch.state == BatchState.DRAWN else 0
 
     def _finish(self, stored: StoredBatch, batch: Batch) -> None:
-        results = [batch.result(leaf) for leaf in range(len(stored.leaves))]
-        self.store.mark_settled(stored.batch_id, batch.accepted, batch.rejected, results)
+        result = self.chain.result(batch.batch_id)
+        results = [result.on(leaf) for leaf in range(len(stored.leaves))]
+        self.store.mark_settled(stored.batch_id, result.accepted, result.rejected, results)
         log.info("batch_settled", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results))
         if stored.challenge_id is None:
             collect_earned(self.store, self.chain)

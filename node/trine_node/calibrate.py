@@ -13,15 +13,14 @@ from enum import Enum
 
 import structlog
 
-from trine.chain import Batch, BatchState, Chain, Challenge, Model, Role
+from trine.chain import Batch, BatchState, Challenge, Model, Role
 from trine.errors import NotReady, TrineError
-from trine.protocol import merkle
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS, parse_prompt_set, prompt_indices
 from trine.protocol.inputs import Input
-from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH
+from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, engine_class_bytes
 from trine_node.answering import Accepted, Answering, Finished, render
 from trine_node.orders import Order
-from trine_node.store import StoredAnswer, leaves_of, sealed_batch
+from trine_node.store import sealed_batch
 
 log = structlog.get_logger()
 
@@ -65,7 +64,9 @@ def calibrate(
         return
     challenge_id = _open_challenge(answering, role)
     if challenge_id is None:
-        challenge_id = chain.request_calibration(model.model_id, role)
+        challenge_id = chain.request_calibration(
+            model.model_id, role, engine_class_bytes(answering.engine.engine_class)
+        )
         log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
     batch = store.batch_of_challenge(challenge_id)
     batch_id = batch.batch_id if batch else _answer_challenge(answering, challenge_id, poll_seconds, stopped)
@@ -73,7 +74,7 @@ def calibrate(
     def over() -> bool:
         kept = store.batch(batch_id)
         given_up = kept is not None and kept.state == "void"
-        return given_up or chain.batch(batch_id).state in (BatchState.SETTLED, BatchState.VOID)
+        return given_up or chain.batch(batch_id).state in (BatchState.SETTLED, BatchState.FINAL, BatchState.VOID)
 
     _wait(over, RESULT_TIMEOUT_SECONDS, poll_seconds, stopped, "the committee's verdict on the calibration")
     if not chain.is_calibrated(chain.address, role, model.model_id):
@@ -101,16 +102,17 @@ def _answer_challenge(
 ) -> bytes:
     """Answers and seals; returns the batch's id."""
     chain = answering.chain
-    seed_block = chain.challenge(challenge_id).seed_block
-    _wait(lambda: chain.block_number() > seed_block, SEED_TIMEOUT_SECONDS, poll_seconds, stopped, "the seed")
+    challenge = chain.challenge(challenge_id)
+    _wait(lambda: chain.block_number() > challenge.seed_block, SEED_TIMEOUT_SECONDS, poll_seconds, stopped, "the seed")
     seed = chain.seal_calibration(challenge_id)
-    answers = [_answer(answering, prompt) for prompt in _prompts(chain, answering.model, seed, challenge_id)]
+    prompts = _prompts(answering.model, seed, challenge_id, challenge.leaves)
+    answers = [_answer(answering, prompt) for prompt in prompts]
     return _seal(answering, answers, challenge_id)
 
 
-def _prompts(chain: Chain, model: Model, seed: bytes, challenge_id: bytes) -> list[Input]:
+def _prompts(model: Model, seed: bytes, challenge_id: bytes, count: int) -> list[Input]:
     prompts = parse_prompt_set(model.prompts)
-    return [prompts[i] for i in prompt_indices(seed, challenge_id, chain.prompts_per_challenge(), model.prompt_count)]
+    return [prompts[i] for i in prompt_indices(seed, challenge_id, count, model.prompt_count)]
 
 
 def _answer(answering: Answering, prompt: Input) -> Finished:
@@ -124,12 +126,10 @@ def _answer(answering: Answering, prompt: Input) -> Finished:
 
 def _seal(answering: Answering, answers: list[Finished], challenge_id: bytes) -> bytes:
     chain, store = answering.chain, answering.store
-    root = merkle.root(leaves_of([answer.evidence for answer in answers]))
-    batch_id = chain.batch_id_of(chain.address, root)
-    stored = [StoredAnswer(0, answer.digest, answer.evidence, None, None, None) for answer in answers]
-    batch = sealed_batch(batch_id, answering.model.model_id, stored, challenge_id)
+    evidence = [answer.evidence for answer in answers]
+    batch = sealed_batch(chain.domain, chain.address, answering.model.model_id, evidence, challenge_id)
     store.seal_new(batch, [(answer.digest, answer.evidence) for answer in answers])
-    return batch_id
+    return batch.batch_id
 
 
 def _why(batch: Batch) -> str:

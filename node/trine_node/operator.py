@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from trine.chain import Chain, Deployment, Model, Role, load_keystore
 from trine.errors import InvalidInput, NotReady
 from trine.protocol.manifest import Manifest
+from trine_node.credit import Credit
 from trine_node.engines.base import Engine
 from trine_node.models import prepare, verify
 from trine_node.settings import OperatorSettings
@@ -24,7 +25,6 @@ from trine_node.store import Store
 
 log = structlog.get_logger()
 
-UNLIMITED = 2**256 - 1
 START_TIMEOUT_SECONDS = 30.0
 
 
@@ -63,7 +63,8 @@ def open_operator(settings: OperatorSettings, role: Role) -> Operator:
         raise NotReady(f"{chain.address} has no stake: run `trine stake add <amount>` with this keystore")
     engine = load_engine(settings, model)
     store = Store(settings.store_url)
-    ensure_allowance(chain)
+    prompts = chain.parameters().prompts_per_challenge
+    Credit(chain, settings.credit_target_wei).ensure(leaves=prompts if settings.calibrate else 1)
     if chain.endpoint_of(chain.address) != settings.endpoint:
         chain.set_endpoint(settings.endpoint)
     log.info("operator_ready", address=chain.address, role=role.name.lower(), engine=engine.engine_class)
@@ -87,12 +88,6 @@ def load_engine(settings: OperatorSettings, model: Model) -> Engine:
     )
     log.info("model_loaded", model=model.name, seconds=round(time.monotonic() - started, 2))
     return engine
-
-
-def ensure_allowance(chain: Chain) -> None:
-    """Lets Batches take the verifiers' fees."""
-    if chain.allowance(chain.address, "Batches") < UNLIMITED // 2:
-        chain.approve("Batches", UNLIMITED)
 
 
 class BackgroundServer:

@@ -147,7 +147,8 @@ def check_voucher(
 ) -> None:
     """Raises Refusal (402) unless the voucher pays for what is owed and the worst case of this answer.
 
-    `covered_wei` is what the client's deposit can still cover in all: collected so far plus balance.
+    `covered_wei` is what the client's deposit with this node covers in all: collected so far plus what is not under
+    notice of withdrawal.
     """
     request = signed.request
     if worst_fee_wei > request.max_fee_wei:
@@ -178,7 +179,7 @@ def check_voucher(
         )
     if covered_wei < required:
         raise Refusal(
-            f"the deposit covers {covered_wei} wei in all, {required} are needed: deposit more",
+            f"the deposit with {node} covers {covered_wei} wei in all, {required} are needed: deposit more",
             status=402,
             code="deposit_too_low",
         )

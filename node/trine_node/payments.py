@@ -22,7 +22,7 @@ def collect_earned(store: Store, chain: Chain) -> None:
     for payer in store.payers():
         kept = store.voucher(payer)
         due = earned(store, payer)
-        if kept is None or due <= chain.collected(payer, chain.address):
+        if kept is None or due <= chain.account(payer, chain.address).collected:
             continue
         cumulative, signature = kept
         try:

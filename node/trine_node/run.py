@@ -36,6 +36,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         operator.model.model_id,
         max_leaves=settings.batch_max_leaves,
         max_wait_seconds=settings.batch_max_wait_seconds,
+        credit_target_wei=settings.credit_target_wei,
     )
     reason: list[str | None] = ["starting"]
     app = create_app(answering, settings.limits, lambda: reason[0])

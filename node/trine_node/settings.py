@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +42,14 @@ class OperatorSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535)
     public_url: str | None = Field(None, description="what is registered on-chain; default http://host:port")
     calibrate: bool = True
+    credit_target: Decimal = Field(
+        Decimal(20), ge=0, le=10**9, description="whole tokens of credit for verifiers' fees; topped up at half of it"
+    )
     poll_seconds: float = Field(1.0, gt=0, le=60)
+
+    @property
+    def credit_target_wei(self) -> int:
+        return int(self.credit_target * 10**18)
 
     @property
     def endpoint(self) -> str:

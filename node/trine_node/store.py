@@ -7,6 +7,7 @@ chain does not hold. Decides nothing.
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from trine.errors import TrineError
 from trine.protocol import merkle
 from trine.protocol.evidence import Evidence
+from trine.protocol.header import Header, batch_id
+from trine.protocol.messages import Domain
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 30
 
 
@@ -49,12 +52,13 @@ class OwnerRow(Base):
 
 
 class BatchRow(Base):
-    """A batch of ours. States: sealed (order fixed, maybe not sent), anchored, settled, void."""
+    """A batch of ours. States: sealed (order fixed, maybe not sent), anchored, settled, final, void."""
 
     __tablename__ = "batches"
     batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     model_id: Mapped[str] = mapped_column(String(64))
     root: Mapped[str] = mapped_column(String(64))
+    canary: Mapped[str] = mapped_column(String(64))
     leaves: Mapped[str] = mapped_column(Text)
     challenge_id: Mapped[str | None] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), index=True)
@@ -93,6 +97,7 @@ class StoredBatch:
     batch_id: bytes
     model_id: bytes
     root: bytes
+    canary: bytes
     leaves: tuple[bytes, ...]
     challenge_id: bytes | None
     state: str
@@ -234,12 +239,17 @@ class Store:
         with self.writing() as session:
             session.get_one(BatchRow, batch_id.hex()).state = "anchored"
 
+    def settled_batches(self) -> list[StoredBatch]:
+        """Batches that are decided but not final."""
+        with self._sessions() as session:
+            return [_batch(row) for row in session.scalars(select(BatchRow).where(BatchRow.state == "settled"))]
+
     def mark_settled(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
-        with self.writing() as session:
-            row = session.get_one(BatchRow, batch_id.hex())
-            row.state, row.accepted, row.rejected = "settled", f"{accepted:x}", f"{rejected:x}"
-            for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
-                answer.result = results[answer.leaf or 0]
+        self._decide(batch_id, "settled", accepted, rejected, results)
+
+    def mark_final(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
+        """Appeals may have changed results since the batch was settled; nothing will any more."""
+        self._decide(batch_id, "final", accepted, rejected, results)
 
     def mark_unsent(self, batch_id: bytes) -> None:
         """Nobody judged the batch: it is anchored again."""
@@ -275,6 +285,13 @@ class Store:
 
     # How
 
+    def _decide(self, batch_id: bytes, state: str, accepted: int, rejected: int, results: Sequence[str]) -> None:
+        with self.writing() as session:
+            row = session.get_one(BatchRow, batch_id.hex())
+            row.state, row.accepted, row.rejected = state, f"{accepted:x}", f"{rejected:x}"
+            for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
+                answer.result = results[answer.leaf or 0]
+
     def _one_answer(self, condition: Any) -> StoredAnswer | None:
         found = self._answers(select(AnswerRow).where(condition))
         return found[0] if found else None
@@ -294,11 +311,16 @@ class Store:
 
 
 def sealed_batch(
-    batch_id: bytes, model_id: bytes, answers: Sequence[StoredAnswer], challenge_id: bytes | None = None
+    domain: Domain, node: str, model_id: bytes, evidence: Sequence[Evidence], challenge_id: bytes | None = None
 ) -> StoredBatch:
-    """The batch of these answers in this order."""
-    leaves = leaves_of([a.evidence for a in answers])
-    return StoredBatch(batch_id, model_id, merkle.root(leaves), tuple(leaves), challenge_id, "sealed", 0, 0)
+    """The batch of these answers in this order. `domain` is that of `Batches`.
+
+    None of its leaves is a canary, and its canary word is random, as for all who look at it the others' are.
+    """
+    leaves = leaves_of(evidence)
+    header = Header(node, model_id, merkle.root(leaves), secrets.token_bytes(32))
+    name = batch_id(domain.chain_id, domain.verifying_contract, header)
+    return StoredBatch(name, model_id, header.root, header.canary, tuple(leaves), challenge_id, "sealed", 0, 0)
 
 
 def leaves_of(evidence: Sequence[Evidence]) -> list[bytes]:
@@ -324,6 +346,7 @@ def _batch_row(batch: StoredBatch) -> BatchRow:
         batch_id=batch.batch_id.hex(),
         model_id=batch.model_id.hex(),
         root=batch.root.hex(),
+        canary=batch.canary.hex(),
         leaves=json.dumps([leaf.hex() for leaf in batch.leaves]),
         challenge_id=batch.challenge_id.hex() if batch.challenge_id else None,
         state="sealed",
@@ -346,6 +369,7 @@ def _batch(row: BatchRow) -> StoredBatch:
         batch_id=bytes.fromhex(row.batch_id),
         model_id=bytes.fromhex(row.model_id),
         root=bytes.fromhex(row.root),
+        canary=bytes.fromhex(row.canary),
         leaves=tuple(bytes.fromhex(leaf) for leaf in json.loads(row.leaves)),
         challenge_id=bytes.fromhex(row.challenge_id) if row.challenge_id else None,
         state=row.state,

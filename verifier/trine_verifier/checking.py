@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -22,17 +23,27 @@ from trine_verifier.evidence import Shown
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Challenged:
+    """A calibration: the prompts by leaf, and how many tokens the operator says that its answers have."""
+
+    prompts: tuple[Input, ...]
+    claimed_tokens: int
+
+
 def check_batch(
     shown: Shown,
     anchor: Anchor,
     engine: Engine,
     policy: Policy,
-    challenge: Sequence[Input] | None = None,
+    challenge: Challenged | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Verdict]:
-    """A verdict per leaf. `challenge` holds the prompts that a calibration batch had to answer, by leaf."""
+    """A verdict per leaf. `challenge` is what a calibration batch had to answer."""
     if fault := leaves_fault(shown.leaves, anchor):
         return withheld(anchor.leaf_count, fault)
+    if challenge and (fault := claim_fault(shown, challenge.claimed_tokens)):
+        return [Verdict(Outcome.REJECT, Reason.CLAIM, 0, detail=fault)] * anchor.leaf_count
     verdicts = []
     for index, (leaf, evidence) in enumerate(zip(shown.leaves, shown.answers, strict=True)):
         if stopped():
@@ -40,7 +51,7 @@ def check_batch(
         if isinstance(evidence, InvalidInput):
             verdicts.append(Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence)))
             continue
-        asked = challenge[index] if challenge else None
+        asked = challenge.prompts[index] if challenge else None
         verdicts.append(check_leaf(evidence, index, leaf, anchor, engine, policy, asked))
     return verdicts
 
@@ -85,6 +96,12 @@ def check_leaf(
     except InvalidInput as error:
         # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))
+
+
+def claim_fault(shown: Shown, claimed_tokens: int) -> str | None:
+    """What is wrong with the operator's count, from which its speed is reckoned; None if nothing. Less is its loss."""
+    tokens = sum(len(answer.output_ids) for answer in shown.answers if isinstance(answer, Evidence))
+    return f"the answers have {tokens} tokens, not {claimed_tokens}" if tokens < claimed_tokens else None
 
 
 def withheld(leaf_count: int, detail: str) -> list[Verdict]:

@@ -12,7 +12,7 @@ import httpx2
 
 from trine.chain import Batch, Chain
 from trine.errors import InvalidInput, NodeError, NodeUnreachable
-from trine.protocol.access import access_digest, access_header
+from trine.protocol.access import access_header, evidence_digest
 from trine.protocol.evidence import Evidence
 
 MAX_BYTES = 256 << 20
@@ -29,11 +29,12 @@ class Shown:
 
 def fetch(chain: Chain, batch: Batch) -> Shown:
     """Raises NodeUnreachable, NodeError or InvalidInput; any of them may pass on a later try."""
-    endpoint = chain.endpoint_of(batch.node)
+    node = batch.known_header.node
+    endpoint = chain.endpoint_of(node)
     if urlsplit(endpoint).scheme not in ("http", "https"):
-        raise NodeUnreachable(f"{batch.node} registered no endpoint that can be asked: {endpoint!r}")
+        raise NodeUnreachable(f"{node} registered no endpoint that can be asked: {endpoint!r}")
     at = int(time.time())
-    header = access_header(at, chain.sign(access_digest(chain.domain, batch.batch_id, at)))
+    header = access_header(at, chain.sign(evidence_digest(chain.domain, batch.batch_id, at)))
     url = f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence"
     return _read(_get(url, {"authorization": header}))
 

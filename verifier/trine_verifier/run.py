@@ -29,7 +29,9 @@ def run_verifier(settings: VerifierSettings) -> None:
     server = BackgroundServer(create_evidence_app(store, chain, lambda: reason[0]), settings.host, settings.port)
     server.start()
     voting = Voting(chain, store, operator.engine, model.model_id, stop)
-    batcher = Batcher(store, chain, model.model_id, max_leaves=1, max_wait_seconds=0)
+    batcher = Batcher(
+        store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
+    )
     workers = [
         Worker("voting", lambda: voting.run(settings.poll_seconds)),
         Worker("batcher", lambda: batcher.run(stop, settings.poll_seconds)),

@@ -10,7 +10,7 @@ from sqlalchemy import String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from trine.protocol.verdict import Verdict
-from trine.protocol.votes import Vote
+from trine.protocol.votes import Vote, distance_ppm_of
 from trine_node.store import Base, Store
 
 
@@ -22,6 +22,7 @@ class VoteRow(Base):
     round: Mapped[int] = mapped_column(primary_key=True)
     accepts: Mapped[str] = mapped_column(String(64))
     rejects: Mapped[str] = mapped_column(String(64))
+    distance_ppm: Mapped[int]
     salt: Mapped[str] = mapped_column(String(64))
     verdicts: Mapped[str] = mapped_column(Text)
 
@@ -45,6 +46,7 @@ class DutyRow(Base):
 @dataclass(frozen=True, slots=True)
 class StoredVote:
     vote: Vote
+    distance_ppm: int
     salt: bytes
     verdicts: list[dict[str, Any]]
 
@@ -81,6 +83,7 @@ class VerifierStore(Store):
 
     def save_vote(self, batch_id: bytes, round_: int, vote: Vote, salt: bytes, verdicts: list[Verdict]) -> None:
         """Durable on return: only then may the commitment be sent. A second vote on the same seat is refused."""
+        distance_ppm = distance_ppm_of(verdict.deviation for verdict in verdicts)
         with self.writing() as session:
             session.add(
                 VoteRow(
@@ -88,6 +91,7 @@ class VerifierStore(Store):
                     round=round_,
                     accepts=f"{vote.accepts:x}",
                     rejects=f"{vote.rejects:x}",
+                    distance_ppm=distance_ppm,
                     salt=salt.hex(),
                     verdicts=json.dumps([asdict(verdict) for verdict in verdicts]),
                 )
@@ -99,4 +103,4 @@ class VerifierStore(Store):
             if row is None:
                 return None
             vote = Vote(int(row.accepts, 16), int(row.rejects, 16))
-            return StoredVote(vote, bytes.fromhex(row.salt), json.loads(row.verdicts))
+            return StoredVote(vote, row.distance_ppm, bytes.fromhex(row.salt), json.loads(row.verdicts))

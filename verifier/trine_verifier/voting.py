@@ -1,4 +1,4 @@
-"""Watches draws, checks, commits, reveals, settles. A restart at any point goes on from the store and the chain."""
+"""Watches draws, checks, commits, reveals, settles, finalizes. A restart at any point goes on from store and chain."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from enum import Enum
 
 import structlog
 
-from trine.chain import Batch, BatchState, Chain, Seat
+from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
 from trine.errors import ChainError, InvalidInput, NodeError, NotReady, TransactionReverted
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
-from trine.protocol.inputs import Input
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine.protocol.votes import commitment
 from trine_node.engines.base import Engine
-from trine_verifier.checking import check_batch, vote_of, withheld
+from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
 from trine_verifier.evidence import fetch
-from trine_verifier.store import VerifierStore
+from trine_verifier.store import StoredVote, VerifierStore
 
 log = structlog.get_logger()
 
 MAX_BACKOFF_SECONDS = 30.0
 EVIDENCE_SHARE = 0.5
 """Evidence that is not shown within this share of the commit window counts as withheld."""
+DRAW_SHARE = 0.5
+"""A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
+committee that it dislikes expire."""
+FINALIZE_GRACE_SECONDS = 3
+"""A node finalizes its batches, and its verifiers are paid then; they do it, one seat after another with so many
+seconds between, when it has not: it may be about to lose stake."""
 
 
 class Duty(Enum):
@@ -35,30 +40,31 @@ class Duty(Enum):
     COMMIT = "commit"
     REVEAL = "reveal"
     SETTLE = "settle"
+    FINALIZE = "finalize"
     OVER = "over"
     WAIT = "wait"
 
 
-def next_duty(batch: Batch, seats: tuple[Seat, ...], me: str, round_: int, *, voted: bool, now: int) -> Duty:
+def next_duty(
+    batch: Batch, seats: tuple[Seat, ...], me: str, round_: int, terms: Parameters, *, voted: bool, now: int
+) -> Duty:
     """Pure: from the chain's view of the batch and whether our vote is stored. `now` is the chain's time."""
-    mine = next((seat for seat in seats if seat.verifier == me), None)
-    if batch.state in (BatchState.SETTLED, BatchState.VOID, BatchState.NONE) or batch.round != round_ or mine is None:
+    mine = next((index for index, seat in enumerate(seats) if seat.verifier == me), None)
+    if batch.state in (BatchState.NONE, BatchState.FINAL, BatchState.VOID) or batch.round != round_ or mine is None:
         return Duty.OVER
-    late = now > batch.deadline
-    committed = [seat for seat in seats if any(seat.commitment)]
-    if batch.state == BatchState.COMMITTING:
-        if any(mine.commitment):
-            if not late:
-                return Duty.WAIT
-            return Duty.REVEAL if len(committed) >= 2 else Duty.SETTLE
-        if late:
-            return Duty.SETTLE
+    if batch.state == BatchState.ANCHORED:
+        return Duty.WAIT
+    if batch.state == BatchState.SETTLED:
+        window = 0 if batch.is_calibration else terms.appeal_window_seconds
+        patience = FINALIZE_GRACE_SECONDS * (1 + mine)
+        return Duty.FINALIZE if now > batch.clock + window + patience else Duty.WAIT
+    ballot = batch.ballot(mine)
+    late = batch.can_settle(now, terms.reveal_seconds)
+    if ballot == Ballot.NOTHING and now <= batch.clock:
         return Duty.COMMIT if voted else Duty.CHECK
-    if batch.state == BatchState.REVEALING:
-        if any(mine.commitment) and not mine.revealed and not late:
-            return Duty.REVEAL
-        return Duty.SETTLE if late or all(seat.revealed for seat in committed) else Duty.WAIT
-    return Duty.WAIT
+    if ballot == Ballot.COMMITTED and batch.is_revealing(now) and not late:
+        return Duty.REVEAL
+    return Duty.SETTLE if late else Duty.WAIT
 
 
 class Voting:
@@ -72,7 +78,7 @@ class Voting:
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
-        self._commit_seconds = chain.parameters().commit_seconds
+        self._drawn: set[bytes] = set()  # batches that need no help to be drawn any more
 
     def run(self, poll_seconds: float) -> None:
         pause = poll_seconds
@@ -91,6 +97,7 @@ class Voting:
 
     def step(self) -> None:
         self._note_draws()
+        self._draw_late()
         for batch_id, round_ in self.store.duties():
             try:
                 self._advance(batch_id, round_)
@@ -106,55 +113,92 @@ class Voting:
         duties = [
             (bytes(event.args["batchId"]), int(event.args["round"]))
             for event in self.chain.events("Batches", "CommitteeDrawn", from_block=start, to_block=end)
-            if self.chain.address in event.args["verifiers"]
+            if self.chain.address in [seat["verifier"] for seat in event.args["seats"]]
         ]
         self.store.note_draws(end + 1, duties)
 
+    def _draw_late(self) -> None:
+        """Draws what is about to expire undrawn, whoever is drawn."""
+        chain = self.chain
+        block, window = chain.block_number(), chain.draw_window_blocks()
+        oldest = max(block - 2 * window, chain.deployment.block)
+        anchored = [
+            *chain.events("Batches", "BatchAnchored", from_block=oldest, to_block=block, modelId=self.model_id),
+            *chain.events("Batches", "CommitteeRedrawn", from_block=oldest, to_block=block),
+        ]
+        late = {
+            bytes(event.args["batchId"])
+            for event in anchored
+            if event.args["seedBlock"] + window * DRAW_SHARE < block <= event.args["seedBlock"] + window
+        }
+        self._drawn &= late
+        for batch_id in late - self._drawn:
+            batch = chain.batch(batch_id)
+            if batch.state != BatchState.ANCHORED:
+                self._drawn.add(batch_id)
+            elif block > batch.clock + window * DRAW_SHARE and batch.known_header.model_id == self.model_id:
+                try:
+                    chain.draw(batch.known_header)
+                    log.info("drawn_late", batch=batch_id.hex())
+                except TransactionReverted as error:
+                    log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
+
     def _advance(self, batch_id: bytes, round_: int) -> None:
         chain = self.chain
-        batch, seats = chain.batch(batch_id), chain.seats(batch_id)
+        batch = chain.batch(batch_id)
+        seats = chain.seats(batch)
+        terms = chain.parameters(batch.terms) if batch.state != BatchState.NONE else chain.parameters()
         stored = self.store.vote(batch_id, round_)
         now = chain.timestamp()
-        duty = next_duty(batch, seats, chain.address, round_, voted=stored is not None, now=now)
+        duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
         if duty is Duty.CHECK:
-            verdicts = self._judge(batch, now)
+            verdicts = self._judge(batch, terms, now)
             if verdicts is None:
                 return
             self.store.save_vote(batch_id, round_, vote_of(verdicts), secrets.token_bytes(32), verdicts)
             stored = self.store.vote(batch_id, round_)
             duty = Duty.COMMIT
-        if duty is Duty.COMMIT and stored:
-            chain.commit(
-                batch_id,
-                commitment(
-                    chain.deployment.chain_id, chain.deployment.address("Batches"), batch_id, round_, chain.address,
-                    stored.vote, stored.salt,
-                ),
-            )  # fmt: skip
-        elif duty is Duty.REVEAL and stored:
-            chain.reveal(batch_id, stored.vote.accepts, stored.vote.rejects, stored.salt)
+        if duty in (Duty.COMMIT, Duty.REVEAL) and stored:
+            self._vote(duty, batch, seats, stored)
         elif duty is Duty.SETTLE:
-            chain.settle(batch_id)
+            chain.settle(batch.known_header, seats)
+        elif duty is Duty.FINALIZE:
+            chain.finalize([(batch.known_header, seats)])
         elif duty is Duty.OVER:
             self.store.end_duty(batch_id, round_)
         if duty is not Duty.WAIT:
             log.info("duty", batch=batch_id.hex(), action=duty.value)
 
-    def _judge(self, batch: Batch, now: int) -> list[Verdict] | None:
+    def _vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
+        chain = self.chain
+        seat = next(index for index, each in enumerate(seats) if each.verifier == chain.address)
+        if duty is Duty.REVEAL:
+            chain.reveal(batch.known_header, seats, seat, stored.vote, stored.distance_ppm, stored.salt)
+            return
+        committed = commitment(
+            chain.deployment.chain_id, chain.deployment.address("Batches"), batch.batch_id, batch.round, chain.address,
+            stored.vote, stored.distance_ppm, stored.salt,
+        )  # fmt: skip
+        chain.commit(batch.batch_id, seats, seat, committed)
+
+    def _judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
         """Verdicts by leaf; None to try again later, because the evidence is not there yet."""
-        if batch.model_id != self.model_id:
+        header = batch.known_header
+        if header.model_id != self.model_id:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
-        anchor = Anchor(self.chain.domain, batch.node, batch.model_id, batch.root, batch.leaf_count)
+        anchor = Anchor(self.chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
         try:
             shown = fetch(self.chain, batch)
         except (NodeError, InvalidInput) as error:
-            if now < batch.deadline - self._commit_seconds * (1 - EVIDENCE_SHARE):
+            if now < batch.clock - terms.commit_seconds * (1 - EVIDENCE_SHARE):
                 log.info("evidence_missing", batch=batch.batch_id.hex(), error=str(error))
                 return None
             return withheld(batch.leaf_count, str(error))
-        policy = Policy.from_bytes(self.chain.policy(batch.model_id, batch.policy_version))
-        verdicts = check_batch(shown, anchor, self.engine, policy, self._challenge(batch), self.stop.is_set)
+        anchoring = self.chain.anchoring(batch.batch_id)
+        policy = Policy.from_bytes(self.chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
+        challenge = self._challenge(anchoring.challenge_id) if batch.is_calibration else None
+        verdicts = check_batch(shown, anchor, self.engine, policy, challenge, self.stop.is_set)
         for leaf, verdict in enumerate(verdicts):
             log.info(
                 "verdict",
@@ -168,11 +212,9 @@ class Voting:
             )
         return verdicts
 
-    def _challenge(self, batch: Batch) -> list[Input] | None:
-        if not batch.is_calibration:
-            return None
-        challenge = self.chain.challenge(batch.challenge_id)
-        model = self.chain.model(batch.model_id)
+    def _challenge(self, challenge_id: bytes) -> Challenged:
+        challenge = self.chain.challenge(challenge_id)
+        model = self.chain.model(challenge.model_id)
         prompts = parse_prompt_set(model.prompts)
-        indices = prompt_indices(challenge.seed, batch.challenge_id, batch.leaf_count, model.prompt_count)
-        return [prompts[i] for i in indices]
+        indices = prompt_indices(challenge.seed, challenge_id, challenge.leaves, model.prompt_count)
+        return Challenged(tuple(prompts[i] for i in indices), self.chain.claimed_tokens(challenge_id))

@@ -8,6 +8,8 @@ from trine.chain.deployment import Deployment
 from trine.chain.keystore import create_keystore, load_keystore
 from trine.chain.records import (
     Account,
+    Anchoring,
+    Ballot,
     Batch,
     BatchState,
     CalibrationResult,
@@ -16,13 +18,19 @@ from trine.chain.records import (
     Model,
     Parameters,
     ReputationRecord,
+    Result,
     Role,
     Seat,
     Stake,
+    Ticket,
+    Verdict,
 )
+from trine.protocol.header import Header
 
 __all__ = [
     "Account",
+    "Anchoring",
+    "Ballot",
     "Batch",
     "BatchState",
     "CalibrationResult",
@@ -30,12 +38,16 @@ __all__ = [
     "Challenge",
     "Deployment",
     "Event",
+    "Header",
     "Model",
     "Parameters",
     "ReputationRecord",
+    "Result",
     "Role",
     "Seat",
     "Stake",
+    "Ticket",
+    "Verdict",
     "create_keystore",
     "load_keystore",
 ]

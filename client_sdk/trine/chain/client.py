@@ -7,10 +7,11 @@ hashes (manifest, policy, prompt set) are fetched from the events of the block t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar, cast
 
 import requests.exceptions
+from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
@@ -26,6 +27,7 @@ from trine.chain import logs
 from trine.chain.deployment import CONTRACTS, Deployment, abi
 from trine.chain.records import (
     Account,
+    Anchoring,
     Batch,
     BatchState,
     CalibrationResult,
@@ -34,15 +36,24 @@ from trine.chain.records import (
     Model,
     Parameters,
     ReputationRecord,
+    Result,
     Role,
     Seat,
     Stake,
+    Ticket,
+    Verdict,
 )
 from trine.chain.sender import Sender, require_account, reverted, unreachable
-from trine.errors import ChainError, InvalidInput, VerificationFailed, WrongChain
+from trine.errors import ChainError, InvalidInput, NotReady, VerificationFailed, WrongChain
+from trine.protocol import committee
+from trine.protocol.committee import Member
+from trine.protocol.header import Header, batch_id
 from trine.protocol.messages import Domain, Voucher
+from trine.protocol.votes import Vote
 
 RPC_TIMEOUT_SECONDS = 20.0
+POOL_PAGE = 256
+KNOWN_BLOCKHASHES = 256
 T = TypeVar("T")
 
 
@@ -57,6 +68,9 @@ class Chain:
             name: web3.eth.contract(address=cast(Any, deployment.address(name)), abi=abi(name)) for name in CONTRACTS
         }
         self._models: dict[bytes, Model] = {}
+        self._headers: dict[bytes, Header] = {}
+        self._parameters: dict[int, Parameters] = {}
+        self._epoch_blocks: int | None = None
         self._cache_lock = threading.Lock()
 
     @classmethod
@@ -131,11 +145,41 @@ class Chain:
     def stake(self, amount: int) -> TxReceipt:
         return self._write("Staking", "stake", amount)
 
-    def unbond(self, amount: int) -> TxReceipt:
-        return self._write("Staking", "unbond", amount)
+    def delegate(self, operator: str, amount: int) -> TxReceipt:
+        return self._write("Staking", "delegate", checksum(operator), amount)
 
-    def withdraw_stake(self) -> TxReceipt:
-        return self._write("Staking", "withdraw")
+    def unbond(self, operator: str, amount: int) -> TxReceipt:
+        """Starts taking the account's stake with the operator out: its own, or what it delegated."""
+        return self._write("Staking", "unbond", checksum(operator), amount)
+
+    def withdraw_stake(self, operator: str) -> TxReceipt:
+        return self._write("Staking", "withdraw", checksum(operator))
+
+    def ticket_of(self, operator: str, holder: str) -> Ticket:
+        (_shares, releasable_at), amount = self._read("Staking", "ticketOf", checksum(operator), checksum(holder))
+        return Ticket(amount, releasable_at)
+
+    def delegation_of(self, operator: str, holder: str) -> int:
+        """What a holder's active stake with an operator is worth now."""
+        amount, _shares = self._read("Staking", "delegationOf", checksum(operator), checksum(holder))
+        return int(amount)
+
+    def commission_of(self, operator: str) -> int:
+        """In basis points."""
+        return int(self._read("Staking", "commissionOf", checksum(operator)))
+
+    def set_commission(self, commission_bps: int) -> TxReceipt:
+        return self._write("Staking", "setCommission", commission_bps)
+
+    def credit_of(self, account: str) -> int:
+        """What an account has prepaid for verification."""
+        return int(self._read("Staking", "creditOf", checksum(account)))
+
+    def add_credit(self, amount: int) -> TxReceipt:
+        return self._write("Staking", "addCredit", amount)
+
+    def withdraw_credit(self) -> TxReceipt:
+        return self._write("Staking", "withdrawCredit")
 
     def unbonding_delay(self) -> int:
         return int(self._read("Staking", "unbondingDelay"))
@@ -182,6 +226,7 @@ class Chain:
             manifest=event["manifest"],
             policy=policy["policy"],
             policy_version=version,
+            policy_block=policy_at,
             prompts=prompts["prompts"],
             prompt_count=count,
             price_per_token_wei=price,
@@ -194,71 +239,136 @@ class Chain:
         """All registered models, oldest first."""
         return [bytes(e.args["modelId"]) for e in self.events("ModelRegistry", "ModelRegistered")]
 
-    def policy(self, model_id: bytes, version: int) -> bytes:
-        """The policy's bytes as of `version`: what a batch anchored under it is judged by."""
+    def policy_at(self, model_id: bytes, block: int, log_index: int) -> bytes:
+        """The policy in force at a place in the chain: what a batch that was anchored there is judged by.
+
+        Raises InvalidInput when the model had none yet.
+        """
         model = self.model(model_id)
-        if model.policy_version == version:
+        if model.policy_block < block:
             return model.policy
-        for event in self.events("ModelRegistry", "PolicySet", modelId=model_id):
-            if event.args["version"] == version and keccak(event.args["policy"]) == event.args["policyHash"]:
-                return bytes(event.args["policy"])
-        raise InvalidInput(f"model 0x{model_id.hex()} has no policy of version {version}")
+        found = None
+        for event in self.events("ModelRegistry", "PolicySet", to_block=block, modelId=model_id):
+            if (event.block, event.log_index) < (block, log_index) and keccak(event.args["policy"]) == event.args[
+                "policyHash"
+            ]:
+                found = bytes(event.args["policy"])
+        if found is None:
+            raise InvalidInput(f"model 0x{model_id.hex()} had no policy at block {block}")
+        return found
 
     # Batches
 
-    def batch_id_of(self, node: str, root: bytes) -> bytes:
-        return bytes(self._read("Batches", "batchIdOf", checksum(node), root))
+    def batch_id_of(self, header: Header) -> bytes:
+        return batch_id(self.deployment.chain_id, self.deployment.address("Batches"), header)
 
     def batch(self, batch_id: bytes) -> Batch:
-        """The batch; of state NONE if the chain does not know it."""
-        fields = self._read("Batches", "batchOf", batch_id)
-        (node, leaves, round_, state, model_id, root, challenge, at, at_block, seed_block, deadline, version) = fields[
-            :12
-        ]
-        stake_per_leaf, fee, accepted, rejected = fields[12:]
+        """The batch with its header; of state NONE if the chain does not know it."""
+        (state, calibration, marked, signed, round_, terms, leaves, clock, ballots, penalised, committee, *words) = (
+            self._read("Batches", "batchOf", batch_id)
+        )
+        header = self._header(batch_id) if state != BatchState.NONE else None
         return Batch(
-            batch_id, node, leaves, round_, BatchState(state), model_id, root, challenge, at, at_block, seed_block,
-            deadline, version, stake_per_leaf, fee, accepted, rejected,
+            batch_id, header, BatchState(state), calibration, marked, signed, round_, terms, leaves, clock, ballots,
+            penalised, committee, *words,
         )  # fmt: skip
 
-    def seats(self, batch_id: bytes) -> tuple[Seat, ...]:
-        return tuple(Seat(*seat) for seat in self._read("Batches", "seatsOf", batch_id))
+    def anchoring(self, batch_id: bytes) -> Anchoring:
+        """Where a batch was anchored, the last time. Raises NotReady for a batch that the chain does not know."""
+        event = self.newest_event("Batches", "BatchAnchored", batchId=batch_id)
+        if event is None:
+            raise NotReady(f"batch 0x{batch_id.hex()} is not anchored on this chain")
+        return Anchoring(event.block, event.log_index, bytes(event.args["challengeId"]), int(event.args["terms"]))
 
-    def parameters(self) -> Parameters:
-        return Parameters(*self._read("Batches", "parameters"))
+    def seats(self, batch: Batch) -> tuple[Seat, ...]:
+        """The drawn committee in order of its seats; none while there is none.
 
-    def anchor(self, model_id: bytes, root: bytes, leaf_count: int) -> TxReceipt:
-        return self._write("Batches", "anchor", model_id, root, leaf_count)
+        Raises VerificationFailed when the RPC endpoint shows no committee that hashes to the record.
+        """
+        if not batch.committee:
+            return ()
+        drawn = self.newest_event("Batches", "CommitteeDrawn", batchId=batch.batch_id)
+        shown = tuple(Seat(seat["verifier"], seat["locked"]) for seat in drawn.args["seats"]) if drawn else ()
+        if _committee_hash(shown) != batch.committee and batch.signed:
+            # Settled by signatures before anybody drew: the verifiers that a draw would have named, nothing locked.
+            shown = tuple(Seat(verifier, 0) for verifier in self.draw_again(batch))
+        if _committee_hash(shown) != batch.committee:
+            raise VerificationFailed(f"the RPC endpoint has no committee of batch 0x{batch.batch_id.hex()}")
+        return shown
 
-    def anchor_calibration(self, challenge_id: bytes, root: bytes) -> TxReceipt:
-        return self._write("Batches", "anchorCalibration", challenge_id, root)
+    def draw_again(self, batch: Batch) -> tuple[str, ...]:
+        """The committee that public data give for the batch's round. Raises TransactionReverted when the chain has
+        forgotten the weights of that epoch."""
+        name = "CommitteeRedrawn" if batch.round else "BatchAnchored"
+        event = self.newest_event("Batches", name, batchId=batch.batch_id)
+        if event is None:
+            raise NotReady(f"batch 0x{batch.batch_id.hex()} waits for no committee")
+        seed_block, header = int(event.args["seedBlock"]), batch.known_header
+        epoch = committee.epoch_at(seed_block, self.epoch_blocks())
+        pools = [self.pool(header.model_id, calibrated, epoch) for calibrated in (True, False)]
+        pool = committee.pool_for(*pools, calibration=batch.is_calibration)
+        return committee.draw(
+            committee.seed(self.block_hash(seed_block), batch.batch_id, batch.round), pool, [header.node]
+        )
 
-    def draw(self, batch_id: bytes) -> TxReceipt:
-        return self._write("Batches", "draw", batch_id)
+    def vote(self, batch: Batch, seat: int) -> Vote | None:
+        """A seat's vote, once it is revealed."""
+        revealed, accepts, rejects = self._read("Batches", "voteOf", batch.batch_id, batch.round, seat)
+        return Vote(accepts, rejects) if revealed else None
 
-    def expire(self, batch_id: bytes) -> TxReceipt:
-        return self._write("Batches", "expire", batch_id)
+    def result(self, batch_id: bytes) -> Result:
+        """The batch's words as decided so far."""
+        return Result(*self._read("Finality", "resultOf", batch_id))
 
-    def commit(self, batch_id: bytes, commitment: bytes) -> TxReceipt:
-        return self._write("Batches", "commit", batch_id, commitment)
+    def verdict(self, batch_id: bytes, leaf: int) -> tuple[Verdict, bool]:
+        """A leaf's verdict, and whether nothing can change it any more."""
+        verdict, is_final = self._read("Finality", "verdictOf", batch_id, leaf)
+        return Verdict(verdict), bool(is_final)
 
-    def reveal(self, batch_id: bytes, accepts: int, rejects: int, salt: bytes) -> TxReceipt:
-        return self._write("Batches", "reveal", batch_id, accepts, rejects, salt)
+    def parameters(self, version: int | None = None) -> Parameters:
+        """The values in force now, or those of a version."""
+        if version is None:
+            return Parameters(*self._read("Parameters", "current"))
+        if version not in self._parameters:
+            self._parameters[version] = Parameters(*self._read("Parameters", "valuesOf", version))
+        return self._parameters[version]
 
-    def settle(self, batch_id: bytes) -> TxReceipt:
-        return self._write("Batches", "settle", batch_id)
+    def anchor(self, model_id: bytes, root: bytes, canary: bytes, leaf_count: int) -> TxReceipt:
+        return self._write("Batches", "anchor", model_id, root, canary, leaf_count)
 
-    def credit_of(self, account: str) -> int:
-        return int(self._read("Batches", "creditOf", checksum(account)))
+    def anchor_calibration(self, challenge_id: bytes, root: bytes, canary: bytes, output_tokens: int) -> TxReceipt:
+        return self._write("Batches", "anchorCalibration", challenge_id, root, canary, output_tokens)
 
-    def withdraw_credit(self) -> TxReceipt:
-        return self._write("Batches", "withdrawCredit")
+    def draw(self, header: Header) -> TxReceipt:
+        return self._write("Batches", "draw", header.values())
+
+    def expire(self, header: Header) -> TxReceipt:
+        return self._write("Batches", "expire", header.values())
+
+    def commit(self, batch_id: bytes, seats: Sequence[Seat], seat: int, commitment: bytes) -> TxReceipt:
+        return self._write("Batches", "commit", batch_id, [s.values() for s in seats], seat, commitment)
+
+    def reveal(
+        self, header: Header, seats: Sequence[Seat], seat: int, vote: Vote, distance_ppm: int, salt: bytes
+    ) -> TxReceipt:
+        drawn = [s.values() for s in seats]
+        return self._write(
+            "Batches", "reveal", header.values(), drawn, seat, vote.accepts, vote.rejects, distance_ppm, salt
+        )
+
+    def settle(self, header: Header, seats: Sequence[Seat]) -> TxReceipt:
+        return self._write("Batches", "settle", header.values(), [s.values() for s in seats])
+
+    def finalize(self, batches: Sequence[tuple[Header, Sequence[Seat]]]) -> TxReceipt:
+        """Settled batches with their committees, whose time to appeal is over."""
+        headers = [header.values() for header, _ in batches]
+        return self._write("Finality", "finalize", headers, [[s.values() for s in seats] for _, seats in batches])
 
     # Calibration and reputation
 
-    def request_calibration(self, model_id: bytes, role: Role) -> bytes:
-        """Opens a challenge and returns its id."""
-        receipt = self._write("Calibration", "request", model_id, int(role))
+    def request_calibration(self, model_id: bytes, role: Role, hardware_class: bytes) -> bytes:
+        """Opens a challenge and returns its id. `hardware_class` is the engine's class, 32 bytes."""
+        receipt = self._write("Calibration", "request", model_id, int(role), hardware_class)
         (event,) = self._contracts["Calibration"].events.ChallengeRequested().process_receipt(receipt, DISCARD)
         return bytes(event["args"]["challengeId"])
 
@@ -280,37 +390,69 @@ class Chain:
     def is_calibrated(self, operator: str, role: Role, model_id: bytes) -> bool:
         return bool(self._read("Calibration", "isCalibrated", checksum(operator), int(role), model_id))
 
-    def prompts_per_challenge(self) -> int:
-        return int(self._read("Calibration", "promptsPerChallenge"))
+    def claimed_tokens(self, challenge_id: bytes) -> int:
+        """How many tokens the answers to a challenge have by the operator's own count. Raises NotReady."""
+        event = self.newest_event("Calibration", "ChallengeAnswered", challengeId=challenge_id)
+        if event is None:
+            raise NotReady(f"challenge 0x{challenge_id.hex()} is not answered")
+        return int(event.args["outputTokens"])
 
-    def reputation(self, operator: str, role: Role, model_id: bytes) -> ReputationRecord:
+    def reputation(self, operator: str, role: Role, model_id: bytes, block: int | None = None) -> ReputationRecord:
+        """As of now, or as of a block."""
         arguments = (checksum(operator), int(role), model_id)
-        accepted, rejected, missed, updated_at = self._read("Reputation", "recordOf", *arguments)
-        score_bps = self._read("Reputation", "scoreBps", *arguments)
+        accepted, rejected, missed, updated_at = self._read("Reputation", "recordOf", *arguments, block=block)
+        score_bps = self._read("Reputation", "scoreBps", *arguments, block=block)
         return ReputationRecord(accepted, rejected, missed, updated_at, score_bps)
 
-    def pool(self, model_id: bytes, calibrated: bool = True) -> list[tuple[str, int]]:
-        """(verifier, weight) by position in the model's pool; see `trine.protocol.committee`."""
-        verifiers, weights = self._read("Committees", "poolOf", model_id, calibrated)
-        return list(zip(verifiers, weights, strict=True))
+    def half_life_seconds(self) -> int:
+        """In which reputation fades to one half."""
+        return int(self._read("Reputation", "halfLifeSeconds"))
+
+    # Committees
+
+    def pool(self, model_id: bytes, calibrated: bool, epoch: int) -> list[Member]:
+        """All members by position, those without weight too; see `trine.protocol.committee`."""
+        members: list[Member] = []
+        while True:
+            page = self._read("Committees", "poolOf", model_id, calibrated, epoch, len(members), POOL_PAGE)
+            members += [Member(*row) for row in zip(*page, strict=True)]
+            if len(page[0]) < POOL_PAGE:
+                return members
+
+    def eligible(self, model_id: bytes, calibrated: bool, epoch: int) -> int:
+        """How many of the pool's members have weight in the epoch, which may be the next one."""
+        return int(self._read("Committees", "eligible", model_id, calibrated, epoch))
+
+    def epoch_blocks(self) -> int:
+        """Blocks in an epoch."""
+        if self._epoch_blocks is None:
+            self._epoch_blocks = int(self._read("Committees", "epochBlocks"))
+        return self._epoch_blocks
+
+    def draw_window_blocks(self) -> int:
+        """Blocks after its seed block within which a committee must be drawn."""
+        return min(self.epoch_blocks(), KNOWN_BLOCKHASHES)
 
     # Payments
 
-    def deposit(self, amount: int) -> TxReceipt:
-        return self._write("Payments", "deposit", amount)
+    def deposit(self, payee: str, amount: int) -> TxReceipt:
+        return self._write("Payments", "deposit", checksum(payee), amount)
 
-    def account(self, payer: str) -> Account:
-        return Account(*self._read("Payments", "accountOf", checksum(payer)))
+    def request_withdrawal(self, payee: str, amount: int) -> TxReceipt:
+        return self._write("Payments", "requestWithdrawal", checksum(payee), amount)
 
-    def collected(self, payer: str, payee: str) -> int:
-        """What `payee` has collected from `payer` in all."""
-        return int(self._read("Payments", "collectedOf", checksum(payer), checksum(payee)))
+    def withdraw_deposit(self, payee: str) -> TxReceipt:
+        return self._write("Payments", "withdraw", checksum(payee))
+
+    def account(self, payer: str, payee: str) -> Account:
+        return Account(*self._read("Payments", "accountOf", checksum(payer), checksum(payee)))
 
     def collect(self, voucher: Voucher, up_to_wei: int, signature: bytes) -> TxReceipt:
         return self._write("Payments", "collect", voucher.values(), up_to_wei, signature)
 
-    def refund(self, batch_id: bytes, index: int, receipt_values: tuple[Any, ...], proof: list[bytes]) -> TxReceipt:
-        return self._write("Payments", "refund", batch_id, index, receipt_values, proof)
+    def refund(self, batch_id: bytes, opening: tuple[Any, ...]) -> TxReceipt:
+        """Refunds a rejected answer out of the node's stake, once its verdict is final. See `Certificate.opening`."""
+        return self._write("Payments", "refund", batch_id, opening)
 
     # Events
 
@@ -322,12 +464,16 @@ class Chain:
         end = self.block_number() if to_block is None else to_block
         return logs.read(self._contracts[contract], name, start, end, filters)
 
+    def newest_event(self, contract: str, name: str, **filters: Any) -> Event | None:
+        """The newest event of one kind, or None."""
+        return logs.newest(self._contracts[contract], name, self.deployment.block, self.block_number(), filters)
+
     # How
 
-    def _read(self, contract: str, function: str, *arguments: Any) -> Any:
+    def _read(self, contract: str, function: str, *arguments: Any, block: int | None = None) -> Any:
         call: ContractFunction = self._contracts[contract].functions[function](*arguments)
         try:
-            return self._ask(call.call)
+            return self._ask(lambda: call.call(block_identifier="latest" if block is None else block))
         except ContractLogicError as error:
             raise reverted(function, error) from None
 
@@ -344,11 +490,33 @@ class Chain:
         except Web3Exception as error:
             raise ChainError(str(error)) from None
 
+    def _header(self, batch_id: bytes) -> Header:
+        """From the event; believed because it hashes to the id. Raises VerificationFailed."""
+        with self._cache_lock:
+            cached = self._headers.get(batch_id)
+        if cached:
+            return cached
+        event = self.newest_event("Batches", "BatchAnchored", batchId=batch_id)
+        if event is not None:
+            args = event.args
+            header = Header(args["node"], bytes(args["modelId"]), bytes(args["root"]), bytes(args["canary"]))
+            if self.batch_id_of(header) == batch_id:
+                with self._cache_lock:
+                    self._headers[batch_id] = header
+                return header
+        raise VerificationFailed(f"the RPC endpoint has no header of batch 0x{batch_id.hex()}")
+
     def _document(self, event: str, model_id: bytes, block: int, field: str, expected: bytes) -> dict[str, Any]:
         for found in self.events("ModelRegistry", event, from_block=block, to_block=block, modelId=model_id):
             if keccak(found.args[field]) == expected:
                 return found.args
         raise VerificationFailed(f"the RPC endpoint has no {field} that hashes to the registry's 0x{expected.hex()}")
+
+
+def _committee_hash(seats: Sequence[Seat]) -> int:
+    """The upper 160 bits of keccak256 over the seats, two words each. `SeatsLib.hash` is its twin."""
+    encoded = b"".join(encode(["address", "uint96"], seat.values()) for seat in seats)
+    return int.from_bytes(keccak(encoded)[:20], "big")
 
 
 def checksum(address: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import requests.exceptions
 from web3.contract import Contract
 from web3.exceptions import Web3Exception
+from web3.types import EventData
 
 from trine.chain.records import Event
 from trine.errors import ChainError
@@ -31,12 +32,37 @@ def read(
             width = max(1, (end - start + 1) // 2)
             continue
         for log in found:
-            yield Event(
-                contract=str(contract.address),
-                name=name,
-                args=dict(log["args"]),
-                block=int(log["blockNumber"]),
-                log_index=int(log["logIndex"]),
-                transaction=bytes(log["transactionHash"]),
-            )
+            yield _event(contract, name, log)
         start = end + 1
+
+
+def newest(
+    contract: Contract, name: str, from_block: int, to_block: int, filters: dict[str, Any] | None = None
+) -> Event | None:
+    """The newest event `name` in [from_block, to_block], or None. Looks from the end: what is asked for is recent."""
+    event = contract.events[name]
+    end, width = to_block, FIRST_RANGE
+    while end >= from_block:
+        start = max(end - width + 1, from_block)
+        try:
+            found = event.get_logs(from_block=start, to_block=end, argument_filters=filters or {})
+        except (Web3Exception, requests.exceptions.RequestException) as error:
+            if end == start:
+                raise ChainError(f"cannot read {name} events of block {start}: {error}") from None
+            width = max(1, (end - start + 1) // 2)
+            continue
+        if found:
+            return _event(contract, name, found[-1])
+        end = start - 1
+    return None
+
+
+def _event(contract: Contract, name: str, log: EventData) -> Event:
+    return Event(
+        contract=str(contract.address),
+        name=name,
+        args=dict(log["args"]),
+        block=int(log["blockNumber"]),
+        log_index=int(log["logIndex"]),
+        transaction=bytes(log["transactionHash"]),
+    )

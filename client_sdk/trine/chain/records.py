@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from trine.errors import NotReady
+from trine.protocol.header import Header
 from trine.protocol.votes import Vote
+
+SEATS = 3
+QUORUM = 2
 
 
 class Role(IntEnum):
@@ -15,12 +20,33 @@ class Role(IntEnum):
 
 
 class BatchState(IntEnum):
+    """See `IBatches.State`. A settled verdict may be appealed, a final one may not."""
+
     NONE = 0
     ANCHORED = 1
-    COMMITTING = 2
-    REVEALING = 3
-    SETTLED = 4
+    DRAWN = 2
+    SETTLED = 3
+    FINAL = 4
     VOID = 5
+
+
+class Ballot(IntEnum):
+    """How far a seat has got."""
+
+    NOTHING = 0
+    COMMITTED = 1
+    ASSENT = 2  # revealed: accepts all
+    DISSENT = 3  # revealed otherwise
+
+
+class Verdict(IntEnum):
+    """See `IVerdicts.Verdict`."""
+
+    NONE = 0
+    PENDING = 1
+    ACCEPTED = 2
+    REJECTED = 3
+    INCONCLUSIVE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +60,7 @@ class Model:
     manifest: bytes
     policy: bytes
     policy_version: int
+    policy_block: int
     prompts: bytes
     prompt_count: int
     price_per_token_wei: int
@@ -41,52 +68,120 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
+    """An operator's pool of stake. `own` is the operator's part of `active`; delegators hold the rest."""
+
     active: int
     locked: int
     unbonding: int
-    releasable_at: int
+    own: int
 
     @property
     def free(self) -> int:
-        return self.active - self.locked
+        return max(self.active - self.locked, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    batch_id: bytes
-    node: str
-    leaf_count: int
-    round: int
-    state: BatchState
-    model_id: bytes
-    root: bytes
-    challenge_id: bytes
-    anchored_at: int
-    anchored_block: int
-    seed_block: int
-    deadline: int
-    policy_version: int
-    stake_per_leaf: int
-    verifier_fee: int
-    accepted: int
-    rejected: int
+class Ticket:
+    """Stake of one holder that is leaving: what it is worth now, and from when on it may be withdrawn."""
 
-    @property
-    def is_calibration(self) -> bool:
-        return any(self.challenge_id)
-
-    def result(self, leaf: int) -> str:
-        """'accept', 'reject' or 'inconclusive'; meaningful once settled."""
-        return Vote(self.accepted, self.rejected).on(leaf)
+    amount: int
+    releasable_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
+    """A drawn verifier with the stake that is locked for the seat."""
+
     verifier: str
-    revealed: bool
-    commitment: bytes
-    accepts: int
-    rejects: int
+    locked: int
+
+    def values(self) -> tuple[str, int]:
+        """`IStaking.Seat`, as ABI encoders take it."""
+        return self.verifier, self.locked
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch's record with its header. Of state NONE, and without a header, if the chain does not know it."""
+
+    batch_id: bytes
+    header: Header | None
+    state: BatchState
+    is_calibration: bool
+    marked: bool  # `Finality` has marks of it: leaves under appeal, canaries
+    signed: bool
+    round: int
+    terms: int  # version of the parameters
+    leaf_count: int
+    clock: int  # seed block, deadline or time, by state: see `IBatches.Batch`
+    ballots: int
+    penalised: int
+    committee: int
+    accepted: int  # as settled; see `Result` for what appeals have changed
+    rejected: int
+
+    @property
+    def known_header(self) -> Header:
+        """Raises NotReady for a batch that the chain does not know."""
+        if self.header is None:
+            raise NotReady(f"batch 0x{self.batch_id.hex()} is not anchored on this chain")
+        return self.header
+
+    @property
+    def is_decided(self) -> bool:
+        return self.state in (BatchState.SETTLED, BatchState.FINAL)
+
+    @property
+    def committed(self) -> int:
+        """How many seats have committed, at least."""
+        return sum(self.ballot(seat) >= Ballot.COMMITTED for seat in range(SEATS))
+
+    @property
+    def revealed(self) -> int:
+        return sum(self.ballot(seat) >= Ballot.ASSENT for seat in range(SEATS))
+
+    def ballot(self, seat: int) -> Ballot:
+        return Ballot(self.ballots >> 2 * seat & 3)
+
+    def is_revealing(self, now: int) -> bool:
+        """While drawn: whether votes are opened, because all have committed or the time to commit is over."""
+        return self.committed == SEATS or now > self.clock
+
+    def can_settle(self, now: int, reveal_seconds: int) -> bool:
+        """While drawn: whether `settle` would be taken at the chain's time `now`."""
+        if now <= self.clock:
+            return False
+        waiting = self.committed >= QUORUM and self.revealed < self.committed
+        return not waiting or now > self.clock + reveal_seconds
+
+    def result(self, leaf: int) -> str:
+        """'accept', 'reject' or 'inconclusive', as settled."""
+        return Vote(self.accepted, self.rejected).on(leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class Anchoring:
+    """How a batch was anchored, the last time: a void batch may be anchored again."""
+
+    block: int
+    log_index: int
+    challenge_id: bytes
+    terms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A batch's words as decided so far, with what appeals have changed."""
+
+    leaf_count: int
+    accepted: int
+    rejected: int
+    is_settled: bool
+    is_final: bool
+
+    def on(self, leaf: int) -> str:
+        """'accept', 'reject' or 'inconclusive'; meaningful once settled."""
+        return Vote(self.accepted, self.rejected).on(leaf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +191,8 @@ class Challenge:
     model_id: bytes
     seed_block: int
     deadline: int
+    leaves: int  # prompts to answer
+    hardware_class: bytes
     seed: bytes
     batch_id: bytes
 
@@ -106,30 +203,40 @@ class CalibrationResult:
     leaves_passed: int
     leaves: int
     seconds_to_answer: int
+    output_tokens: int
+    distance_ppm: int
     batch_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ReputationRecord:
-    accepted: int
-    rejected: int
-    missed: int
+    """Counts as they are worth now, in millionths of an outcome, and the score that follows from them."""
+
+    accepted_micro: int
+    rejected_micro: int
+    missed_micro: int
     updated_at: int
     score_bps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A client's deposit. `leaving` is the part under notice of withdrawal."""
+    """What a client has with one node. `leaving` is the part of the balance under notice of withdrawal."""
 
     balance: int
+    collected: int  # in all since the beginning
     leaving: int
     withdrawable_at: int
+
+    @property
+    def firm(self) -> int:
+        """What the node can count on."""
+        return max(self.balance - self.leaving, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Of `Batches`; see IBatches.Parameters."""
+    """One version of `IParameters.Values`."""
 
     stake_per_leaf: int
     refund_per_leaf: int
@@ -138,10 +245,20 @@ class Parameters:
     wrong_vote_penalty: int
     no_reveal_penalty: int
     no_commit_penalty: int
-    draw_delay_blocks: int
+    appeal_bond_per_seat: int
+    appeal_fee_per_seat: int
+    canary_penalty: int
+    appeal_window_seconds: int
     commit_seconds: int
     reveal_seconds: int
+    draw_delay_blocks: int
     max_rounds: int
+    min_node_stake: int
+    min_verifier_stake: int
+    calibration_validity_seconds: int
+    calibration_answer_seconds: int
+    prompts_per_challenge: int
+    seed_delay_blocks: int
 
 
 @dataclass(frozen=True, slots=True)

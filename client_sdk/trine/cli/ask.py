@@ -18,6 +18,7 @@ from trine.cli.options import (
     Keystore,
     PasswordFile,
     RpcUrl,
+    token_wei,
 )
 from trine.cli.output import err, fail_cleanly, print_json, tokens
 from trine.errors import InvalidInput, VerificationFailed
@@ -29,7 +30,11 @@ def ask(
     model: Annotated[str | None, typer.Option(help="Name of a registered model.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
     node: Annotated[str | None, typer.Option(help="Endpoint of the node to ask; default: the best known.")] = None,
+    deposit: Annotated[
+        str, typer.Option(help="Tokens to deposit with the node when the deposit does not cover the answer.")
+    ] = "0",
     wait: Annotated[bool, typer.Option(help="Wait for the verifiers' certificate.")] = True,
+    final: Annotated[bool, typer.Option(help="Wait until no appeal can change it any more.")] = False,
     save: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
@@ -39,9 +44,14 @@ def ask(
 ) -> None:
     """Asks a node, streams the answer, checks the receipt and waits for the certificate."""
     if keystore is None or password_file is None:
-        raise InvalidInput("asking is paid: pass --keystore and --password-file of an account with a deposit")
-    account = load_keystore(keystore, password_file)
-    with Client(rpc_url=rpc_url, deployment=Deployment.load(deployment), account=account, node=node) as client:
+        raise InvalidInput("asking is paid: pass --keystore and --password-file of an account with tokens")
+    with Client(
+        rpc_url=rpc_url,
+        deployment=Deployment.load(deployment),
+        account=load_keystore(keystore, password_file),
+        node=node,
+        deposit_wei=token_wei(deposit),
+    ) as client:
         stream = client.stream(question, model=model, max_tokens=max_tokens)
         for text in stream:
             if not json:
@@ -55,7 +65,7 @@ def ask(
             err.print(
                 f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s"
             )
-        certificate = client.certify(answer) if wait else None
+        certificate = client.certify(answer, final=final) if wait or final else None
     if certificate and save:
         import json as json_module
 

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from trine.audit import OperatorReport, Standing, operator_report
-from trine.chain import BatchState
+from trine.audit import OperatorReport, Standing, certificate_report, operator_report
 from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
@@ -21,7 +20,7 @@ from trine.cli.options import (
     read_chain,
 )
 from trine.cli.output import fail_cleanly, out, print_json, say, tokens
-from trine.errors import InvalidInput, NotReady
+from trine.errors import InvalidInput
 from trine.protocol.certificate import Certificate
 
 app = typer.Typer(help="Read operators' records and check certificates.", no_args_is_help=True)
@@ -57,14 +56,12 @@ def certificate(
         held = Certificate.from_json(json_module.loads(file.read_text()))
     except ValueError as error:
         raise InvalidInput(f"{file}: {error}") from None
-    batch = chain.batch(held.batch_id)
-    if batch.state != BatchState.SETTLED:
-        raise NotReady(f"batch 0x{held.batch_id.hex()} is not settled on this chain")
-    held.verify(batch.root, batch.node, batch.accepted, batch.rejected)
+    report = certificate_report(chain, held)
     if json:
-        print_json({"valid": True, "result": held.result, "node": batch.node})
+        print_json(report.to_json())
     else:
-        say(f"the certificate holds: {batch.node}'s answer, result {held.result}")
+        finality = "final" if report.is_final else "soft: an appeal may still change it"
+        say(f"the certificate holds: {held.receipt.node}'s answer, result {held.result} ({finality})")
 
 
 def _print(report: OperatorReport) -> None:
@@ -72,7 +69,8 @@ def _print(report: OperatorReport) -> None:
     say(f"operator   {report.operator}")
     say(f"endpoint   {report.endpoint or '-'}")
     say(
-        f"stake      {tokens(stake.active)} active ({tokens(stake.locked)} locked), {tokens(stake.unbonding)} unbonding"
+        f"stake      {tokens(stake.active)} active ({tokens(stake.own)} its own, {tokens(stake.locked)} locked), "
+        f"{tokens(stake.unbonding)} unbonding, {tokens(report.credit_wei)} credit"
     )
     say(f"as of      block {report.block}")
     for standing in report.standings:
@@ -91,16 +89,27 @@ def _print_standing(standing: Standing) -> None:
     until = datetime.fromtimestamp(calibration.valid_until, UTC).strftime("%Y-%m-%d %H:%M UTC")
     say(
         f"  calibration  {'valid until ' + until if standing.calibrated else 'none valid'} "
-        f"({calibration.leaves_passed} of {calibration.leaves} answers, {calibration.seconds_to_answer} s)"
+        f"({calibration.leaves_passed} of {calibration.leaves} answers, {calibration.output_tokens} tokens in "
+        f"{calibration.seconds_to_answer} s, distance {calibration.distance_ppm / 1e6:.4f})"
     )
+    accepted, rejected, missed = standing.counts
+    worth = [
+        f"{micro / 1e6:.2f}"
+        for micro in (reputation.accepted_micro, reputation.rejected_micro, reputation.missed_micro)
+    ]
     say(
-        f"  reputation   {reputation.score_bps / 100:.2f} % ({reputation.accepted} accepted, "
-        f"{reputation.rejected} rejected, {reputation.missed} missed)"
+        f"  reputation   {reputation.score_bps / 100:.2f} % ({accepted} accepted, {rejected} rejected, "
+        f"{missed} missed; worth {', '.join(worth)} now)"
     )
     if standing.work:
-        table = Table("block", "batch", "accepted", "rejected", "missed")
+        table = Table("block", "batch", "accepted", "rejected", "missed", "score after")
         for work in standing.work:
             table.add_row(
-                str(work.block), "0x" + work.batch_id.hex(), str(work.accepted), str(work.rejected), str(work.missed)
+                str(work.block),
+                "0x" + work.batch_id.hex() + (" (appeal)" if work.correction else ""),
+                str(work.accepted),
+                str(work.rejected),
+                str(work.missed),
+                f"{work.score_bps / 100:.2f} %",
             )
         out.print(table)

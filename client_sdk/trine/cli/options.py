@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -36,3 +37,14 @@ def account_chain(rpc_url: str, deployment: Path, keystore: Path | None, passwor
         raise InvalidInput("this needs an account: pass --keystore and --password-file")
     account = load_keystore(keystore, password_file)
     return Chain.connect(Deployment.load(deployment), rpc_url, account)
+
+
+def token_wei(amount: str) -> int:
+    """Whole tokens as people write them, in wei. Raises InvalidInput."""
+    try:
+        wei = Decimal(amount) * 10**18
+        if not 0 <= wei < 2**128 or wei != int(wei):
+            raise InvalidOperation
+    except InvalidOperation:
+        raise InvalidInput(f"{amount!r} is no amount of tokens: expected e.g. 250 or 0.5") from None
+    return int(wei)

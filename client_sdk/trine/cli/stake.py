@@ -1,12 +1,12 @@
-"""`trine stake …`: put stake in, take it out."""
+"""`trine stake …`: put stake in, take it out; prepay verification."""
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from trine.chain import Chain
 from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
@@ -17,12 +17,16 @@ from trine.cli.options import (
     RpcUrl,
     account_chain,
     read_chain,
+    token_wei,
 )
 from trine.cli.output import fail_cleanly, print_json, say, tokens
 from trine.errors import InvalidInput
 
-app = typer.Typer(help="Stake, unbond, withdraw.", no_args_is_help=True)
+app = typer.Typer(help="Stake, delegate, unbond, withdraw, prepay.", no_args_is_help=True)
 Amount = Annotated[str, typer.Argument(help="In whole tokens, e.g. 250 or 0.5.")]
+With = Annotated[
+    str | None, typer.Option("--operator", help="With whom the account has the stake; default: itself, as an operator.")
+]
 
 
 @app.command()
@@ -34,8 +38,8 @@ def add(
     keystore: Keystore = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Stakes tokens of the account."""
-    wei = _wei(amount)
+    """Stakes tokens of the account, as an operator."""
+    wei = _positive(amount)
     chain = account_chain(rpc_url, deployment, keystore, password_file)
     chain.approve("Staking", wei)
     chain.stake(wei)
@@ -44,8 +48,28 @@ def add(
 
 @app.command()
 @fail_cleanly
+def delegate(
+    operator: Annotated[str, typer.Argument(help="Address of the operator.")],
+    amount: Amount,
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Stakes tokens of the account with an operator: rewards and slashes are shared, less the commission."""
+    wei = _positive(amount)
+    chain = account_chain(rpc_url, deployment, keystore, password_file)
+    chain.approve("Staking", wei)
+    chain.delegate(operator, wei)
+    share = chain.delegation_of(operator, chain.address)
+    say(f"{chain.address} has {tokens(share)} tokens at stake with {operator}")
+
+
+@app.command()
+@fail_cleanly
 def unbond(
     amount: Amount,
+    operator: With = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
     keystore: Keystore = None,
@@ -53,14 +77,15 @@ def unbond(
 ) -> None:
     """Starts taking stake out; it stays slashable until it is withdrawn after the delay."""
     chain = account_chain(rpc_url, deployment, keystore, password_file)
-    chain.unbond(_wei(amount))
-    stake = chain.stake_of(chain.address)
-    say(f"{tokens(stake.unbonding)} tokens are unbonding, withdrawable at unix time {stake.releasable_at}")
+    chain.unbond(operator or chain.address, _positive(amount))
+    ticket = chain.ticket_of(operator or chain.address, chain.address)
+    say(f"{tokens(ticket.amount)} tokens are unbonding, withdrawable at unix time {ticket.releasable_at}")
 
 
 @app.command()
 @fail_cleanly
 def withdraw(
+    operator: With = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
     keystore: Keystore = None,
@@ -68,38 +93,92 @@ def withdraw(
 ) -> None:
     """Pays out what has finished unbonding."""
     chain = account_chain(rpc_url, deployment, keystore, password_file)
-    chain.withdraw_stake()
+    chain.withdraw_stake(operator or chain.address)
     say("withdrawn")
+
+
+@app.command()
+@fail_cleanly
+def credit(
+    amount: Annotated[str | None, typer.Argument(help="Tokens to add; none: print what there is.")] = None,
+    take_out: Annotated[bool, typer.Option("--withdraw", help="Pay all of it out.")] = False,
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Prepays the verifiers' fees of the account's batches, or takes out what is not used."""
+    if take_out and amount is not None:
+        raise InvalidInput("either an amount to add or --withdraw")
+    chain = account_chain(rpc_url, deployment, keystore, password_file)
+    if take_out:
+        chain.withdraw_credit()
+    elif amount is not None:
+        wei = _positive(amount)
+        chain.approve("Staking", wei)
+        chain.add_credit(wei)
+    say(f"{chain.address} has {tokens(chain.credit_of(chain.address))} tokens of credit")
+
+
+@app.command()
+@fail_cleanly
+def commission(
+    percent: Annotated[float, typer.Argument(help="Of rewards, kept before they are shared.", min=0, max=50)],
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Sets what the account, an operator, keeps of rewards. A rise counts only after the unbonding delay."""
+    chain = account_chain(rpc_url, deployment, keystore, password_file)
+    chain.set_commission(round(percent * 100))
+    say(f"{chain.address} keeps {chain.commission_of(chain.address) / 100:g} % now")
 
 
 @app.command()
 @fail_cleanly
 def show(
     operator: Annotated[str, typer.Argument(help="Address of the operator.")],
+    holder: Annotated[str | None, typer.Option(help="Also what this account has with the operator.")] = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
     json: AsJson = False,
 ) -> None:
-    """Prints an operator's stake."""
-    stake = read_chain(rpc_url, deployment).stake_of(operator)
+    """Prints an operator's stake and credit."""
+    chain = read_chain(rpc_url, deployment)
+    report = _report(chain, operator, holder or operator)
     if json:
-        print_json(
-            {
-                "activeWei": str(stake.active),
-                "lockedWei": str(stake.locked),
-                "unbondingWei": str(stake.unbonding),
-                "releasableAt": stake.releasable_at,
-            }
-        )
-    else:
-        say(f"active {tokens(stake.active)}, locked {tokens(stake.locked)}, unbonding {tokens(stake.unbonding)}")
+        print_json(report)
+        return
+    shown = {name: tokens(int(value)) for name, value in report.items() if name.endswith("Wei")}
+    say(
+        f"active {shown['activeWei']} ({shown['ownWei']} its own), locked {shown['lockedWei']}, unbonding "
+        f"{shown['unbondingWei']}, credit {shown['creditWei']}, commission {report['commissionBps'] / 100:g} %"
+    )
+    say(
+        f"{holder or operator} holds {shown['heldWei']} of it; {shown['leavingWei']} are leaving",
+    )
+    if report["releasableAt"]:
+        say(f"withdrawable at unix time {report['releasableAt']}")
 
 
-def _wei(amount: str) -> int:
-    try:
-        wei = Decimal(amount) * 10**18
-        if not 0 < wei < 2**128 or wei != int(wei):
-            raise InvalidOperation
-    except InvalidOperation:
-        raise InvalidInput(f"{amount!r} is no amount of tokens: expected e.g. 250 or 0.5") from None
-    return int(wei)
+def _report(chain: Chain, operator: str, holder: str) -> dict[str, Any]:
+    stake, ticket = chain.stake_of(operator), chain.ticket_of(operator, holder)
+    return {
+        "activeWei": str(stake.active),
+        "ownWei": str(stake.own),
+        "lockedWei": str(stake.locked),
+        "unbondingWei": str(stake.unbonding),
+        "creditWei": str(chain.credit_of(operator)),
+        "commissionBps": chain.commission_of(operator),
+        "heldWei": str(chain.delegation_of(operator, holder)),
+        "leavingWei": str(ticket.amount),
+        "releasableAt": ticket.releasable_at,
+    }
+
+
+def _positive(amount: str) -> int:
+    wei = token_wei(amount)
+    if wei == 0:
+        raise InvalidInput("the amount must be more than zero")
+    return wei

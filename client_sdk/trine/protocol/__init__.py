@@ -7,6 +7,7 @@ No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` p
 - `tokens`       token ids as bytes, and their hash
 - `fingerprint`  the locality-sensitive hash of the model's hidden states
 - `merkle`       leaves, roots and proofs of a batch
+- `header`       what a batch is about, and its id
 - `evidence`     what a node must show, and the checks that need no model
 - `policy`       thresholds, as the chain's model registry holds them
 - `verdict`      (claim, recomputation, policy) -> accept, reject or inconclusive

@@ -1,12 +1,15 @@
-"""Who may see a batch's evidence: it holds clients' prompts, so only drawn verifiers and the clients themselves.
+"""Who may see what a node keeps private: a batch's evidence, which holds prompts, and what a client owes.
 
-The caller signs what it asks for and when; the node checks the signature, the time and then, on the chain, the seat.
+The caller signs what it asks for and when. The node checks the signature and the time; for evidence it asks the chain
+for the caller's seat, an account is shown to its client alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
 
 from trine.errors import BadSignature
@@ -23,10 +26,17 @@ class Caller:
     address: str
 
 
-def access_digest(domain: Domain, batch_id: bytes, at: int) -> bytes:
+def evidence_digest(domain: Domain, batch_id: bytes, at: int) -> bytes:
     """keccak256(0x1901 || domainSeparator || keccak256("trine evidence" || batchId || time as 8 bytes))."""
-    inner = keccak(b"trine evidence" + batch_id + at.to_bytes(8, "big"))
-    return bytes(keccak(b"\x19\x01" + domain.separator() + inner))
+    return _digest(domain, b"trine evidence" + batch_id, at)
+
+
+def account_digest(domain: Domain, node: str, at: int) -> bytes:
+    """keccak256(0x1901 || domainSeparator || keccak256("trine account" || node || time as 8 bytes)).
+
+    Names the node, which could otherwise ask other nodes in the client's name.
+    """
+    return _digest(domain, b"trine account" + to_canonical_address(node), at)
 
 
 def access_header(at: int, signature: bytes) -> str:
@@ -34,8 +44,8 @@ def access_header(at: int, signature: bytes) -> str:
     return f"{SCHEME} {at}:{signature.hex()}"
 
 
-def caller(header: str, domain: Domain, batch_id: bytes, now: int) -> Caller:
-    """Reads an Authorization header. Raises BadSignature when it is malformed or stale."""
+def caller(header: str, digest: Callable[[int], bytes], now: int) -> Caller:
+    """Reads an Authorization header over `digest(time)`. Raises BadSignature when it is malformed or stale."""
     try:
         scheme, _, rest = header.partition(" ")
         at_text, _, signature = rest.partition(":")
@@ -46,4 +56,9 @@ def caller(header: str, domain: Domain, batch_id: bytes, now: int) -> Caller:
         raise BadSignature(f"expected 'Authorization: {SCHEME} <unix time>:<signature in hex>'") from None
     if abs(now - at) > FRESH_SECONDS:
         raise BadSignature(f"the signature is {abs(now - at)} s off the clock, at most {FRESH_SECONDS} s are allowed")
-    return Caller(recover(access_digest(domain, batch_id, at), raw))
+    return Caller(recover(digest(at), raw))
+
+
+def _digest(domain: Domain, subject: bytes, at: int) -> bytes:
+    inner = keccak(subject + at.to_bytes(8, "big"))
+    return bytes(keccak(b"\x19\x01" + domain.separator() + inner))

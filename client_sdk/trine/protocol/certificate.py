@@ -15,6 +15,8 @@ from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput, VerificationFailed
 from trine.protocol import bls, merkle
+from trine.protocol.header import Header
+from trine.protocol.header import batch_id as header_id
 from trine.protocol.key_root import KeySet, Member, signed_by
 from trine.protocol.messages import Domain, Receipt, require_signer
 from trine.protocol.votes import Vote
@@ -28,39 +30,66 @@ RESULT_TYPEHASH = keccak(
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Receipt, position in the batch, Merkle proof and the batch's result."""
+    """Receipt, position in the batch, Merkle proof and the batch's result: what one settlement says of one answer.
+
+    The batch's id commits to its header, and so to everything here but the result, which the chain is asked for. That
+    may still change by an appeal as long as it is not final.
+    """
 
     chain_id: int
     batches: str
-    batch_id: bytes
+    root: bytes
+    canary: bytes
     index: int
     receipt: Receipt
     receipt_signature: bytes
     proof: tuple[bytes, ...]
-    accepted: int  # the batch's words, as settled
+    accepted: int  # the batch's words, as decided when the certificate was made
     rejected: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.chain_id < 2**256 and is_hex_address(self.batches)):
+            raise InvalidInput("a certificate names its chain and the address of Batches")
+        if len(self.root) != 32 or len(self.canary) != 32:
+            raise InvalidInput("a certificate's root and canary have 32 bytes")
+        if not 0 <= self.index < merkle.MAX_LEAVES:
+            raise InvalidInput(f"leaf index {self.index} is outside [0, {merkle.MAX_LEAVES})")
+        Vote(self.accepted, self.rejected)
+
+    @property
+    def header(self) -> Header:
+        return Header(self.receipt.node, self.receipt.model_id, self.root, self.canary)
+
+    @property
+    def batch_id(self) -> bytes:
+        return header_id(self.chain_id, self.batches, self.header)
 
     @property
     def result(self) -> str:
         """'accept', 'reject' or 'inconclusive'."""
         return Vote(self.accepted, self.rejected).on(self.index)
 
-    def verify(self, root: bytes, node: str, accepted: int, rejected: int) -> None:
-        """Checks the certificate against what the chain holds for its batch. Raises VerificationFailed."""
-        if not merkle.verify(root, merkle.leaf_hash(self.index, self.receipt), self.proof):
+    def verify(self, accepted: int, rejected: int) -> None:
+        """Checks the certificate against the words that the chain holds for its batch. Raises VerificationFailed."""
+        if not merkle.verify(self.root, merkle.leaf_hash(self.index, self.receipt), self.proof):
             raise VerificationFailed("the Merkle proof does not lead to the anchored root")
-        if self.receipt.node.lower() != node.lower():
-            raise VerificationFailed(f"receipt is in the name of {self.receipt.node}, the batch is {node}'s")
-        if (self.accepted, self.rejected) != (accepted, rejected):
-            raise VerificationFailed("the result in the certificate is not the settled one")
+        decided = Vote(accepted, rejected).on(self.index)
+        if self.result != decided:
+            raise VerificationFailed(f"the certificate says {self.result}, the chain says {decided}")
         domain = Domain(self.chain_id, self.batches)
-        require_signer(self.receipt.digest(domain), self.receipt_signature, node, "receipt")
+        require_signer(self.receipt.digest(domain), self.receipt_signature, self.receipt.node, "receipt")
+
+    def opening(self) -> tuple[Any, ...]:
+        """`LeafLib.Opening`, as ABI encoders take it: shows contracts that the receipt is in the batch."""
+        return self.root, self.canary, self.index, self.receipt.values(), list(self.proof)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "chainId": self.chain_id,
             "batches": self.batches,
             "batchId": "0x" + self.batch_id.hex(),
+            "root": "0x" + self.root.hex(),
+            "canary": "0x" + self.canary.hex(),
             "index": self.index,
             "receipt": self.receipt.to_json(),
             "receiptSignature": "0x" + self.receipt_signature.hex(),
@@ -73,19 +102,24 @@ class Certificate:
     def from_json(cls, document: Any) -> Self:
         """Reads `to_json`'s form. Raises InvalidInput."""
         try:
-            return cls(
+            certificate = cls(
                 chain_id=int(document["chainId"]),
                 batches=str(document["batches"]),
-                batch_id=bytes.fromhex(document["batchId"].removeprefix("0x")),
+                root=_word(document["root"]),
+                canary=_word(document["canary"]),
                 index=int(document["index"]),
                 receipt=Receipt.from_json(document["receipt"]),
                 receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
-                proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in document["proof"]),
+                proof=tuple(_word(sibling) for sibling in document["proof"]),
                 accepted=int(document["accepted"], 16),
                 rejected=int(document["rejected"], 16),
             )
+            named = _word(document["batchId"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(f"not a certificate: {error!r}") from None
+        if certificate.batch_id != named:
+            raise InvalidInput("not a certificate: its batch id does not follow from its header")
+        return certificate
 
 
 def batch_id(chain_id: int, batches: str, node: str, model_id: bytes, root: bytes, canary: bytes) -> bytes:

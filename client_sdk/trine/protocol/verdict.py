@@ -36,6 +36,7 @@ class Reason(StrEnum):
     BINDING = "binding"  # not the bytes that the root fixed, or not what the client asked (see `evidence`)
     PROMPT = "prompt"  # prompt tokens are not the rendering of the client's input
     TEXT = "text"  # the text that the client was given is not that of the tokens
+    CLAIM = "claim"  # a calibration's answers have fewer tokens than the operator says
     WITHHELD = "withheld"  # the node did not show the evidence in time
 
 

@@ -5,7 +5,8 @@ Bit i of `accepts`: leaf i is what the model produces. Bit i of `rejects`: it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eth_abi.abi import encode
@@ -17,6 +18,7 @@ from trine.protocol.merkle import MAX_LEAVES
 
 MAX_SEATS = max(COMMITTEE_SIZES)
 ALL_LEAVES = (1 << MAX_LEAVES) - 1
+MAX_DISTANCE_PPM = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,28 @@ class Vote:
 
 
 def commitment(
-    chain_id: int, batches: str, batch_id: bytes, round_: int, verifier: str, vote: Vote, salt: bytes
+    chain_id: int,
+    batches: str,
+    batch_id: bytes,
+    round_: int,
+    verifier: str,
+    vote: Vote,
+    distance_ppm: int,
+    salt: bytes,
 ) -> bytes:
     """What `Batches.commit` takes: binds chain, contract, batch, round and verifier, so a copy is worthless.
 
-    `salt` is 32 random bytes; without it the few likely votes could be guessed from the commitment.
+    `distance_ppm` is the largest deviation of any leaf, see `distance_ppm_of`. `salt` is 32 random bytes; without it
+    the few likely votes could be guessed from the commitment.
     """
-    return bytes(
-        keccak(
-            encode(
-                ["uint256", "address", "bytes32", "uint8", "address", "uint256", "uint256", "bytes32"],
-                [chain_id, batches, batch_id, round_, verifier, vote.accepts, vote.rejects, salt],
-            )
-        )
-    )
+    kinds = ["uint256", "address", "bytes32", "uint8", "address", "uint256", "uint256", "uint32", "bytes32"]
+    values = [chain_id, batches, batch_id, round_, verifier, vote.accepts, vote.rejects, distance_ppm, salt]
+    return bytes(keccak(encode(kinds, values)))
+
+
+def distance_ppm_of(deviations: Iterable[float]) -> int:
+    """The largest of the leaves' deviations in millionths, rounded up, at most 2^32 - 1; 0 of none."""
+    return min(math.ceil(max(deviations, default=0.0) * 1_000_000), MAX_DISTANCE_PPM)
 
 
 def majority(words: Sequence[int]) -> int:

@@ -87,11 +87,11 @@ export const CONTRACTS = {
   Calibration: () => ({}),
   VerifierKeys: () => ({}),
   // The guardian stops new work at once, and only that.
-  Requests: ({ at, p, governor }) => ({ owner: at.Timelock, guardian: p("guardian", governor) }),
+  Requests: ({ at, p, deployer }) => ({ owner: at.Timelock, guardian: p("guardian", deployer) }),
   Appeals: () => ({}),
   Canaries: () => ({}),
   Finality: () => ({}),
-  Batches: ({ at, p, governor }) => ({ owner: at.Timelock, guardian: p("guardian", governor) }),
+  Batches: ({ at, p, deployer }) => ({ owner: at.Timelock, guardian: p("guardian", deployer) }),
   Parameters: ({ at, p, v }) => ({
     owner: at.Timelock, unbondingSeconds_: p("unbondingSeconds", DAY), values: v,
   }),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Header
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Header
 from trine.chain import Chain
 from trine.errors import BadSignature
 from trine.protocol import merkle
-from trine.protocol.access import caller
+from trine.protocol.access import account_digest, caller, evidence_digest
 from trine_node.orders import Refusal
 from trine_node.store import Store, StoredAnswer, StoredBatch
 
@@ -40,6 +41,8 @@ class EvidenceEndpoints:
             proof = merkle.proof(list(batch.leaves), answer.leaf)
             place = {
                 "batchId": "0x" + answer.batch_id.hex(),
+                "root": "0x" + batch.root.hex(),
+                "canary": "0x" + batch.canary.hex(),
                 "index": answer.leaf,
                 "proof": ["0x" + sibling.hex() for sibling in proof],
                 "state": batch.state,
@@ -50,9 +53,19 @@ class EvidenceEndpoints:
             "batch": place,
         }
 
-    async def account(self, client: str) -> dict[str, Any]:
-        """What a client owes this node by the node's count, and the client's own highest voucher as proof."""
-        owed, voucher = await asyncio.to_thread(lambda: (self.store.fees(client), self.store.voucher(client)))
+    async def account(self, client: str, authorization: str = Header(default="")) -> dict[str, Any]:
+        """What a client owes this node by the node's count, and the client's own highest voucher as proof.
+
+        For the client alone: the voucher is as good as money to whoever could collect it.
+        """
+        address = self._caller(
+            authorization,
+            lambda at: account_digest(self.chain.domain, self.chain.address, at),
+            "an account is shown to its client: sign the request",
+        )
+        if address.lower() != client.lower():
+            raise Refusal(f"{address} may not see another's account", status=403, code="not_yours")
+        owed, voucher = await asyncio.to_thread(lambda: (self.store.fees(address), self.store.voucher(address)))
         proof = {"cumulativeWei": str(voucher[0]), "signature": "0x" + voucher[1].hex()} if voucher else None
         return {"owedWei": str(owed), "voucher": proof}
 
@@ -61,6 +74,8 @@ class EvidenceEndpoints:
         return {
             "batchId": "0x" + batch.batch_id.hex(),
             "modelId": "0x" + batch.model_id.hex(),
+            "root": "0x" + batch.root.hex(),
+            "canary": "0x" + batch.canary.hex(),
             "state": batch.state,
             "leaves": ["0x" + leaf.hex() for leaf in batch.leaves],
         }
@@ -86,21 +101,26 @@ class EvidenceEndpoints:
         answers = self.store.answers_of(batch.batch_id)
         if batch.challenge_id is not None:
             return answers  # calibration prompts are public
-        if not authorization:
-            raise Refusal(
-                "evidence holds prompts: sign the request as a drawn verifier or as the client",
-                status=401,
-                code="authorization_required",
-            )
-        try:
-            address = caller(authorization, self.chain.domain, batch.batch_id, int(time.time())).address
-        except BadSignature as error:
-            raise Refusal(str(error), status=401, code="bad_authorization") from None
+        address = self._caller(
+            authorization,
+            lambda at: evidence_digest(self.chain.domain, batch.batch_id, at),
+            "evidence holds prompts: sign the request as a drawn verifier or as the client",
+        )
         if leaf is not None and answers[leaf].evidence.receipt.client.lower() == address.lower():
             return answers
-        if address.lower() not in {seat.verifier.lower() for seat in self.chain.seats(batch.batch_id)}:
+        seats = self.chain.seats(self.chain.batch(batch.batch_id))
+        if address.lower() not in {seat.verifier.lower() for seat in seats}:
             raise Refusal(f"{address} has no seat on this batch's committee", status=403, code="no_seat")
         return answers
+
+    def _caller(self, authorization: str, digest: Callable[[int], bytes], wanted: str) -> str:
+        """The address that signed. Raises Refusal, saying what is wanted."""
+        if not authorization:
+            raise Refusal(wanted, status=401, code="authorization_required")
+        try:
+            return caller(authorization, digest, int(time.time())).address
+        except BadSignature as error:
+            raise Refusal(str(error), status=401, code="bad_authorization") from None
 
     def _known(self, batch_id: bytes) -> StoredBatch:
         batch = self.store.batch(batch_id)
