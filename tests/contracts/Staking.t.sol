@@ -1,238 +1,849 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Staking} from "../../contracts/Staking.sol";
-import {TrineToken} from "../../contracts/TrineToken.sol";
-import {Wired} from "../../contracts/Wired.sol";
-import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Check, vm} from "./Vm.sol";
+import {World} from "./World.sol";
 
-/// @notice This contract plays `Batches`.
-contract StakingTest {
-    address private constant ALICE = address(0xA11CE);
-    address private constant VICTIM = address(0xF00D);
+/// @notice Staking as deployed; the contracts that may call it are pranked.
+abstract contract StakingWorld is World {
+    address internal constant OPERATOR = address(0x0B);
+    address internal constant ALICE = address(0xA11CE);
+    address internal constant BOB = address(0xB0B);
+    address internal constant STRANGER = address(0xbad);
+    uint256 internal constant PURSE = 100_000_000 ether;
+    uint256 internal constant MIN_AMOUNT = 1e9;
+    bytes32 internal constant CAUSE = keccak256("cause");
 
-    TrineToken private _token;
-    Staking private _staking;
+    function _stakingWorld() internal {
+        _deploy();
+        address[3] memory accounts = [OPERATOR, ALICE, BOB];
+        for (uint256 i = 0; i < 3; ++i) {
+            require(token.transfer(accounts[i], PURSE));
+            vm.prank(accounts[i]);
+            token.approve(address(staking), type(uint256).max);
+        }
+    }
 
+    function _stake(address operator, uint256 amount) internal {
+        vm.prank(operator);
+        staking.stake(amount);
+    }
+
+    function _delegate(address holder, uint256 amount) internal {
+        vm.prank(holder);
+        staking.delegate(OPERATOR, amount);
+    }
+
+    function _unbond(address holder, uint256 amount) internal {
+        vm.prank(holder);
+        staking.unbond(OPERATOR, amount);
+    }
+
+    function _unbondAll(address holder) internal {
+        (uint256 worth,) = staking.delegationOf(OPERATOR, holder);
+        if (worth > 0) _unbond(holder, worth);
+    }
+
+    function _withdraw(address holder) internal returns (uint256) {
+        vm.prank(holder);
+        return staking.withdraw(OPERATOR);
+    }
+
+    function _secure(uint256 amount) internal {
+        vm.prank(address(batches));
+        staking.secure(OPERATOR, amount, 0);
+    }
+
+    function _unlock(uint256 amount) internal {
+        vm.prank(address(finality));
+        staking.unlock(OPERATOR, amount);
+    }
+
+    function _slash(uint256 amount) internal returns (uint256 taken) {
+        vm.prank(address(batches));
+        (taken,) = staking.slash(OPERATOR, amount, address(0), 0, CAUSE);
+    }
+
+    /// As `Payments` does: the tokens first.
+    function _reward(uint256 amount) internal {
+        require(token.transfer(address(staking), amount));
+        vm.prank(address(payments));
+        staking.reward(OPERATOR, amount);
+    }
+
+    /// A seat's reward, from tokens that are there already.
+    function _paySeat(address verifier, uint256 locked, uint256 reward) internal {
+        require(token.transfer(address(staking), reward));
+        IStaking.Seat[] memory seats = new IStaking.Seat[](1);
+        seats[0] = IStaking.Seat(verifier, uint96(locked));
+        uint256[] memory rewards = new uint256[](1);
+        rewards[0] = reward;
+        vm.prank(address(batches));
+        staking.paySeats(seats, rewards);
+    }
+
+    function _worth(address holder) internal view returns (uint256 worth) {
+        (worth,) = staking.delegationOf(OPERATOR, holder);
+    }
+
+    function _leaving(address holder) internal view returns (uint256 amount) {
+        (, amount) = staking.ticketOf(OPERATOR, holder);
+    }
+
+    /// Tokens held are stake and credits, to the wei.
+    function _covered() internal view {
+        uint256 owed = _owedTo(OPERATOR) + _owedTo(ALICE) + _owedTo(BOB);
+        Check.eq(token.balanceOf(address(staking)), owed, "tokens are what is owed");
+    }
+}
+
+contract StakingTest is StakingWorld {
     function setUp() external {
-        _token = new TrineToken(address(this), 1_000_000 ether);
-        _staking = new Staking(IStakeToken(address(_token)), 1 days, address(this));
-        _staking.wire(address(this));
-        require(_token.transfer(ALICE, 1000 ether));
-        vm.prank(ALICE);
-        _token.approve(address(_staking), type(uint256).max);
+        _stakingWorld();
     }
 
-    function testFuzz_lockedStakeCannotLeave(uint128 staked, uint128 locked, uint128 wanted) external {
-        staked = uint128(1 + staked % 1000 ether);
-        locked = uint128(locked % (uint256(staked) + 1));
-        wanted = uint128(1 + wanted % 1000 ether);
-        _stake(staked);
-        _staking.lock(ALICE, locked);
-        if (wanted > staked - locked) {
-            vm.expectPartialRevert(IStaking.StakingInsufficientFree.selector);
-        }
-        vm.prank(ALICE);
-        _staking.unbond(wanted);
-        _consistent();
+    function testStakeIsTheOperatorsOwn() external {
+        vm.expectEmit(address(staking));
+        emit IStaking.Staked(OPERATOR, OPERATOR, 100 ether, 100 ether * 1e6, 100 ether);
+        _stake(OPERATOR, 100 ether);
+        IStaking.Stake memory stake = staking.stakeOf(OPERATOR);
+        Check.eq(stake.active, 100 ether, "active");
+        Check.eq(stake.own, 100 ether, "own");
+        Check.eq(stake.locked + stake.unbonding, 0, "nothing else");
+        Check.eq(_worth(OPERATOR), 100 ether, "held in shares");
+        Check.eq(staking.freeStakeOf(OPERATOR), 100 ether, "free");
+        Check.eq(token.balanceOf(OPERATOR), PURSE - 100 ether, "paid");
+        _covered();
     }
 
-    function testFuzz_slashReachesUnbondingAndNeverFails(uint128 staked, uint128 leaving, uint128 slashed, uint128 paid)
-        external
-    {
-        staked = uint128(1 + staked % 1000 ether);
-        leaving = uint128(leaving % (uint256(staked) + 1));
-        _stake(staked);
-        if (leaving > 0) {
-            vm.prank(ALICE);
-            _staking.unbond(leaving);
-        }
-        uint256 supply = _token.totalSupply();
-        (uint256 taken, uint256 compensated) = _staking.slash(ALICE, slashed, VICTIM, paid, "cause");
-        Check.eq(taken, slashed < staked ? slashed : staked, "takes all there is, no more");
-        Check.eq(compensated, paid < taken ? paid : taken, "compensation is bounded by the slash");
-        Check.eq(_token.balanceOf(VICTIM), compensated, "the victim is paid");
-        Check.eq(supply - _token.totalSupply(), taken - compensated, "the rest is burned");
-        IStaking.Stake memory left = _staking.stakeOf(ALICE);
-        Check.eq(uint256(left.active) + left.unbonding, staked - taken, "what is left");
-        _consistent();
+    function testDelegatedStakeIsActiveButNotTheOperatorsOwn() external {
+        _stake(OPERATOR, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.Staked(OPERATOR, ALICE, 300 ether, 300 ether * 1e6, 400 ether);
+        _delegate(ALICE, 300 ether);
+        IStaking.Stake memory stake = staking.stakeOf(OPERATOR);
+        Check.eq(stake.active, 400 ether, "active");
+        Check.eq(stake.own, 100 ether, "own");
+        Check.eq(_worth(ALICE), 300 ether, "the delegator's");
+        _delegate(OPERATOR, 1 ether);
+        Check.eq(staking.stakeOf(OPERATOR).own, 101 ether, "to oneself it is stake");
+        _covered();
     }
 
-    function testFuzz_slashOfLockedStakeKeepsLockedWithinActive(uint128 locked, uint128 slashed) external {
-        _stake(1000 ether);
-        locked = uint128(locked % (1000 ether + 1));
-        _staking.lock(ALICE, locked);
-        _staking.slash(ALICE, slashed, address(0), 0, "cause");
-        _consistent();
-        _staking.unlock(ALICE, locked);
-        Check.eq(_staking.stakeOf(ALICE).locked, 0, "unlocking more than is left frees all");
+    function testNobodyCanDelegateToAnOperatorWithoutOwnStake() external {
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingOwnStakeRequired.selector, OPERATOR));
+        _delegate(ALICE, 1 ether);
+        _stake(OPERATOR, 1 ether);
+        _delegate(ALICE, 1 ether);
+        _unbondAll(OPERATOR);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingOwnStakeRequired.selector, OPERATOR));
+        _delegate(BOB, 1 ether);
+    }
+
+    function testDustIsRefused() external {
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, MIN_AMOUNT - 1, MIN_AMOUNT));
+        _stake(OPERATOR, MIN_AMOUNT - 1);
+        _stake(OPERATOR, MIN_AMOUNT);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, 0, MIN_AMOUNT));
+        _delegate(ALICE, 0);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, MIN_AMOUNT - 1, MIN_AMOUNT));
+        _unbond(OPERATOR, MIN_AMOUNT - 1);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, 0, MIN_AMOUNT));
+        _unbond(OPERATOR, 0);
+    }
+
+    function testADepositWorthNoShareIsRefused() external {
+        _stake(OPERATOR, MIN_AMOUNT);
+        // What is left of the shares is worth a million ether.
+        _reward(1_000_000 ether);
+        _unbond(OPERATOR, _worth(OPERATOR) - MIN_AMOUNT);
+        _reward(1_000_000 ether);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, MIN_AMOUNT, MIN_AMOUNT));
+        _stake(OPERATOR, MIN_AMOUNT);
+    }
+
+    function testDustThatSlashesLeftCanStillLeave() external {
+        _stake(OPERATOR, MIN_AMOUNT);
+        _slash(MIN_AMOUNT - 5e6);
+        Check.eq(_worth(OPERATOR), 5e6, "less than the minimum");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, 5e6 - 1, MIN_AMOUNT));
+        _unbond(OPERATOR, 5e6 - 1);
+        _unbond(OPERATOR, 5e6);
+        Check.eq(_worth(OPERATOR), 0, "all of it");
+        vm.warp(block.timestamp + UNBONDING);
+        Check.eq(_withdraw(OPERATOR), 5e6, "paid");
+        _covered();
+    }
+
+    function testNobodyUnbondsMoreThanItHolds() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        uint256 shares = 100 ether * 1e6;
+        vm.expectRevert(
+            abi.encodeWithSelector(IStaking.StakingInsufficientShares.selector, shares, shares + 1e6)
+        );
+        _unbond(ALICE, 100 ether + 1);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientShares.selector, 0, shares));
+        _unbond(BOB, 100 ether);
     }
 
     function testUnbondingTakesItsTimeAndRestarts() external {
-        vm.warp(1000);
-        _stake(100 ether);
-        vm.startPrank(ALICE);
-        _staking.unbond(40 ether);
-        vm.warp(1000 + 23 hours);
-        _staking.unbond(10 ether);
-        vm.warp(1000 + 24 hours);
-        vm.expectPartialRevert(IStaking.StakingStillUnbonding.selector);
-        _staking.withdraw();
-        vm.warp(1000 + 47 hours);
-        _staking.withdraw();
-        vm.expectPartialRevert(IStaking.StakingNothingToWithdraw.selector);
-        _staking.withdraw();
-        vm.stopPrank();
-        Check.eq(_token.balanceOf(ALICE), 950 ether, "withdrawn");
-        _consistent();
+        _stake(OPERATOR, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.UnbondingStarted(OPERATOR, OPERATOR, 40 ether, 60 ether, START + UNBONDING);
+        _unbond(OPERATOR, 40 ether);
+        Check.eq(staking.stakeOf(OPERATOR).unbonding, 40 ether, "unbonding");
+        vm.warp(START + UNBONDING - 1);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingStillUnbonding.selector, START + UNBONDING));
+        _withdraw(OPERATOR);
+        _unbond(OPERATOR, 10 ether);
+        vm.warp(START + UNBONDING);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingStillUnbonding.selector, START + 2 * UNBONDING - 1));
+        _withdraw(OPERATOR);
+        vm.warp(START + 2 * UNBONDING - 1);
+        (IStaking.Ticket memory ticket, uint256 amount) = staking.ticketOf(OPERATOR, OPERATOR);
+        Check.eq(ticket.releasableAt, START + 2 * UNBONDING - 1, "releasable");
+        Check.eq(amount, 50 ether, "both");
+        vm.expectEmit(address(staking));
+        emit IStaking.Withdrawn(OPERATOR, OPERATOR, 50 ether);
+        _withdraw(OPERATOR);
+        Check.eq(token.balanceOf(OPERATOR), PURSE - 50 ether, "withdrawn");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingNothingToWithdraw.selector));
+        _withdraw(OPERATOR);
+        _covered();
     }
 
-    function testRefusals() external {
-        vm.expectPartialRevert(IStaking.StakingAmountZero.selector);
-        _staking.stake(0);
-        vm.expectPartialRevert(IStaking.StakingAmountZero.selector);
-        _staking.unbond(0);
-        vm.expectPartialRevert(IStaking.StakingInsufficientFree.selector);
-        _staking.lock(ALICE, 1);
-        vm.expectPartialRevert(IStaking.StakingEndpointTooLong.selector);
-        _staking.setEndpoint(string(new bytes(257)));
-        vm.expectPartialRevert(IStaking.StakingDelayOutOfBounds.selector);
-        new Staking(IStakeToken(address(_token)), 1 minutes, address(this));
-        vm.expectPartialRevert(IStaking.StakingDelayOutOfBounds.selector);
-        new Staking(IStakeToken(address(_token)), type(uint256).max, address(this));
+    function testEachHolderWithdrawsItsOwn() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 200 ether);
+        _delegate(BOB, 300 ether);
+        _unbond(ALICE, 150 ether);
+        _unbondAll(BOB);
+        vm.warp(block.timestamp + UNBONDING);
+        Check.eq(_withdraw(ALICE), 150 ether, "Alice");
+        Check.eq(_withdraw(BOB), 300 ether, "Bob");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingNothingToWithdraw.selector));
+        _withdraw(OPERATOR);
+        Check.eq(_worth(ALICE), 50 ether, "left");
+        Check.eq(staking.stakeOf(OPERATOR).active, 150 ether, "active");
+        _covered();
     }
 
-    function testOnlyBatchesLocksAndSlashes() external {
-        vm.startPrank(ALICE);
-        vm.expectPartialRevert(Wired.WiredUnauthorized.selector);
-        _staking.lock(ALICE, 1);
-        vm.expectPartialRevert(Wired.WiredUnauthorized.selector);
-        _staking.unlock(ALICE, 1);
-        vm.expectPartialRevert(Wired.WiredUnauthorized.selector);
-        _staking.slash(ALICE, 1, ALICE, 1, 0);
-        vm.stopPrank();
+    function testRewardsAreSharedInProportionAfterTheCommission() external {
+        _stake(OPERATOR, 100 ether);
+        _setCommission(1000);
+        _delegate(ALICE, 300 ether);
+        Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 9 ether, "what payers send here");
+        require(token.transfer(address(staking), 9 ether));
+        vm.expectEmit(address(staking));
+        emit IStaking.Rewarded(OPERATOR, 9 ether, 0, 409 ether);
+        vm.prank(address(payments));
+        staking.reward(OPERATOR, 9 ether);
+        Check.eq(_worth(OPERATOR), 102.25 ether - 1, "a quarter, rounded down");
+        Check.eq(_worth(ALICE), 306.75 ether - 1, "three quarters");
+        // Of a seat's reward the commission becomes credit.
+        require(token.transfer(address(staking), 10 ether));
+        IStaking.Seat[] memory seats = new IStaking.Seat[](1);
+        seats[0] = IStaking.Seat(OPERATOR, 0);
+        uint256[] memory rewards = new uint256[](1);
+        rewards[0] = 10 ether;
+        vm.expectEmit(address(staking));
+        emit IStaking.Rewarded(OPERATOR, 10 ether, 1 ether, 418 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.CreditAdded(OPERATOR, 1 ether, 1 ether);
+        vm.prank(address(batches));
+        staking.paySeats(seats, rewards);
+        Check.eq(staking.creditOf(OPERATOR), 1 ether, "commission");
+        _covered();
     }
 
-    function testWiringIsForTheWirerAndOnce() external {
-        vm.expectPartialRevert(Wired.WiredAlready.selector);
-        _staking.wire(ALICE);
-        Staking fresh = new Staking(IStakeToken(address(_token)), 1 days, address(this));
-        vm.expectPartialRevert(Wired.WiredZeroAddress.selector);
-        fresh.wire(address(0));
-        vm.prank(ALICE);
-        vm.expectPartialRevert(Wired.WiredNotWirer.selector);
-        fresh.wire(ALICE);
-        vm.expectPartialRevert(Wired.WiredZeroAddress.selector);
-        new Staking(IStakeToken(address(_token)), 1 days, address(0));
+    function testWithoutDelegatorsThereIsNoCommission() external {
+        _stake(OPERATOR, 100 ether);
+        _setCommission(1000);
+        Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 0, "payers pay the operator");
+        _paySeat(OPERATOR, 0, 10 ether);
+        Check.eq(staking.stakeOf(OPERATOR).active, 110 ether, "a seat's reward is stake");
+        Check.eq(staking.creditOf(OPERATOR), 0, "no commission");
+        _covered();
     }
 
-    function testEndpointIsKept() external {
-        vm.prank(ALICE);
-        _staking.setEndpoint("https://alice.example");
-        Check.eq(keccak256(bytes(_staking.endpointOf(ALICE))), keccak256("https://alice.example"), "endpoint");
-        Check.eq(_staking.unbondingDelay(), 1 days, "delay");
+    function testAReceivedRewardCanBeUnbonded() external {
+        _stake(OPERATOR, 100 ether);
+        _paySeat(OPERATOR, 0, 10 ether);
+        _unbondAll(OPERATOR);
+        vm.warp(block.timestamp + UNBONDING);
+        Check.atMost(110 ether - _withdraw(OPERATOR), 1e6, "but for the rounding");
     }
 
-    function _stake(uint256 amount) private {
-        vm.prank(ALICE);
-        _staking.stake(amount);
+    /// A pool that nobody has a share of would keep it for ever.
+    function testWhoHasLeftIsPaidInCredit() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _unbondAll(OPERATOR);
+        _unbondAll(ALICE);
+        Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 0, "payers pay the operator");
+        _paySeat(OPERATOR, 0, 10 ether);
+        Check.eq(staking.creditOf(OPERATOR), 10 ether, "credit");
+        Check.eq(staking.stakeOf(OPERATOR).active, 0, "not stake of nobody");
+        _covered();
     }
 
-    function _consistent() private view {
-        IStaking.Stake memory s = _staking.stakeOf(ALICE);
-        Check.yes(s.locked <= s.active, "locked within active");
-        Check.eq(_token.balanceOf(address(_staking)), uint256(s.active) + s.unbonding, "tokens cover the books");
-        Check.eq(_staking.freeStakeOf(ALICE), s.active - s.locked, "free");
+    function testWhoWasSlashedToNothingIsPaidInCredit() external {
+        _stake(OPERATOR, 100 ether);
+        _slash(100 ether);
+        _paySeat(OPERATOR, 0, 10 ether);
+        Check.eq(staking.creditOf(OPERATOR), 10 ether, "credit");
+        _covered();
     }
-}
 
-/// @notice Random sequences of everything that can happen to two operators' stake. Never reverts.
-contract StakingHandler {
-    TrineToken public immutable TOKEN;
-    Staking public immutable STAKING;
-    address[2] private _operators = [address(0x51), address(0x52)];
-    uint256 private _now = 1000;
-    uint256 public putIn;
-    uint256 public takenOut;
-    uint256 public slashedInAll;
+    function testSlashTakesTheSameShareOfWhoUnbondedBefore() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 300 ether);
+        _delegate(BOB, 100 ether);
+        _unbondAll(ALICE);
+        uint256 supply = token.totalSupply();
+        vm.expectEmit(address(staking));
+        emit IStaking.Slashed(OPERATOR, CAUSE, 50 ether, 50 ether, 20 ether, 30 ether, 180 ether, 270 ether);
+        vm.prank(address(finality));
+        (uint256 taken, uint256 compensated) = staking.slash(OPERATOR, 50 ether, STRANGER, 20 ether, CAUSE);
+        Check.eq(taken, 50 ether, "taken");
+        Check.eq(compensated, 20 ether, "compensated");
+        Check.eq(token.balanceOf(STRANGER), 20 ether, "paid");
+        Check.eq(supply - token.totalSupply(), 30 ether, "burned");
+        Check.eq(_worth(OPERATOR), 90 ether, "a tenth of the operator's");
+        Check.eq(_worth(BOB), 90 ether, "a tenth of Bob's");
+        Check.eq(_leaving(ALICE), 270 ether, "a tenth of what Alice has unbonding");
+        vm.warp(block.timestamp + UNBONDING);
+        Check.eq(_withdraw(ALICE), 270 ether, "and that is paid");
+        _covered();
+    }
 
-    constructor() {
-        TOKEN = new TrineToken(address(this), 1_000_000_000 ether);
-        STAKING = new Staking(IStakeToken(address(TOKEN)), 1 days, address(this));
-        STAKING.wire(address(this));
-        for (uint256 i = 0; i < 2; ++i) {
-            require(TOKEN.transfer(_operators[i], 1_000_000 ether));
-            vm.prank(_operators[i]);
-            TOKEN.approve(address(STAKING), type(uint256).max);
+    function testFuzz_slashTakesAllThereIsAndNoMore(uint96 staked, uint96 leaving, uint128 slashed, uint128 paid)
+        external
+    {
+        staked = uint96(MIN_AMOUNT + staked % (PURSE - MIN_AMOUNT));
+        leaving = uint96(leaving % (uint256(staked) + 1));
+        if (leaving < MIN_AMOUNT) leaving = staked;
+        _stake(OPERATOR, staked);
+        _unbond(OPERATOR, leaving);
+        uint256 supply = token.totalSupply();
+        vm.prank(address(appeals));
+        (uint256 taken, uint256 compensated) = staking.slash(OPERATOR, slashed, STRANGER, paid, CAUSE);
+        Check.eq(taken, slashed < staked ? slashed : staked, "takes all there is, no more");
+        Check.eq(compensated, paid < taken ? paid : taken, "compensation is bounded by the slash");
+        Check.eq(token.balanceOf(STRANGER), compensated, "paid");
+        IStaking.Stake memory left = staking.stakeOf(OPERATOR);
+        Check.eq(
+            left.active + left.unbonding + (supply - token.totalSupply()) + compensated, staked, "the rest is burned"
+        );
+        _covered();
+    }
+
+    function testWhatASlashLeavesAsDustIsVoid() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _unbond(ALICE, 50 ether);
+        (, uint256 shares) = staking.delegationOf(OPERATOR, ALICE);
+        Check.eq(shares, 50 ether * 1e6, "shares");
+        uint256 supply = token.totalSupply();
+        vm.expectEmit(address(staking));
+        emit IStaking.PoolReset(OPERATOR, false, 3);
+        vm.expectEmit(address(staking));
+        emit IStaking.PoolReset(OPERATOR, true, 1);
+        _slash(200 ether - 4);
+        Check.eq(supply - token.totalSupply(), 200 ether, "the dust is burned, too");
+        (, shares) = staking.delegationOf(OPERATOR, ALICE);
+        Check.eq(shares, 0, "shares are void");
+        Check.eq(_leaving(ALICE), 0, "tickets are void");
+        vm.warp(block.timestamp + UNBONDING);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingNothingToWithdraw.selector));
+        _withdraw(ALICE);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientShares.selector, 0, 1e6 * MIN_AMOUNT));
+        _unbond(ALICE, MIN_AMOUNT);
+        // The operator begins anew, alone.
+        _stake(OPERATOR, 10 ether);
+        Check.eq(staking.stakeOf(OPERATOR).own, 10 ether, "all its own");
+        Check.eq(staking.poolShareOf(OPERATOR, 1 ether), 0, "nobody delegates to it");
+        _covered();
+    }
+
+    function testOneWeiMoreAndSharesAreNotVoid() external {
+        _stake(OPERATOR, 100 ether);
+        _slash(100 ether - 0.1 ether);
+        Check.eq(_worth(OPERATOR), 0.1 ether, "a thousandth is left");
+        _slash(1);
+        Check.eq(staking.stakeOf(OPERATOR).active, 0, "a wei less is dust");
+        _covered();
+    }
+
+    function testFuzz_theSlashedPartyCannotMakeASlashFail(uint256 random) external {
+        if (random & 1 != 0) _stake(OPERATOR, 1 ether);
+        if (random & 3 == 3) _delegate(ALICE, 10 ether);
+        if (random & 4 != 0) _setCommission(5000);
+        if (random & 8 != 0 && _worth(OPERATOR) > 0) _secure((random >> 32) % (staking.freeStakeOf(OPERATOR) + 1));
+        if (random & 16 != 0) _unbondAll(OPERATOR);
+        if (random & 32 != 0) _unbondAll(ALICE);
+        if (random & 64 != 0) {
+            _slash((random >> 64) % 12 ether);
+            if (_worth(OPERATOR) == 0) _stake(OPERATOR, MIN_AMOUNT);
+        }
+        if (random & 128 != 0) _reward((random >> 96) % 5 ether);
+        IStaking.Stake memory before = staking.stakeOf(OPERATOR);
+        uint256 amount = (random >> 128) % 20 ether;
+        uint256 all = before.active + before.unbonding;
+        Check.eq(_slash(amount), amount < all ? amount : all, "taken");
+        IStaking.Stake memory left = staking.stakeOf(OPERATOR);
+        Check.yes(left.locked <= left.active + left.unbonding, "what is locked is there");
+        _covered();
+    }
+
+    function testManyRoundsOfSlashAndDepositDoNotOverflow() external {
+        for (uint256 i = 0; i < 40; ++i) {
+            _stake(OPERATOR, 2_000_000 ether);
+            _delegate(ALICE, 1 ether);
+            IStaking.Stake memory stake = staking.stakeOf(OPERATOR);
+            // As close to a reset as can be.
+            _slash(stake.active - stake.active / 999);
+        }
+        _unbondAll(OPERATOR);
+        _unbondAll(ALICE);
+        _slash(1);
+        _covered();
+    }
+
+    function testSecuringNeedsFreeStake() external {
+        _stake(OPERATOR, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.Locked(OPERATOR, 60 ether, 60 ether);
+        _secure(60 ether);
+        Check.eq(staking.freeStakeOf(OPERATOR), 40 ether, "free");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientFree.selector, 40 ether, 40 ether + 1));
+        _secure(40 ether + 1);
+        // What unbonds secures nothing new.
+        _unbond(OPERATOR, 70 ether);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientFree.selector, 0, 1));
+        _secure(1);
+        Check.eq(staking.freeStakeOf(OPERATOR), 0, "none free");
+        vm.expectEmit(address(staking));
+        emit IStaking.Unlocked(OPERATOR, 20 ether, 40 ether);
+        _unlock(20 ether);
+        _unlock(1000 ether);
+        Check.eq(staking.stakeOf(OPERATOR).locked, 0, "no more than is locked");
+        _secure(30 ether);
+    }
+
+    function testFuzz_whatIsLockedMayUnbondButNotLeave(uint96 staked, uint96 locked, uint96 leaving) external {
+        staked = uint96(MIN_AMOUNT + staked % 1000 ether);
+        locked = uint96(1 + locked % staked);
+        leaving = uint96(leaving % (uint256(staked) + 1));
+        if (leaving < MIN_AMOUNT) leaving = staked;
+        _stake(OPERATOR, staked);
+        _secure(locked);
+        _unbond(OPERATOR, leaving);
+        vm.warp(block.timestamp + UNBONDING);
+        if (staked - leaving < locked) {
+            vm.expectRevert(
+                abi.encodeWithSelector(IStaking.StakingStillLocked.selector, staked - leaving, locked)
+            );
+            _withdraw(OPERATOR);
+            _unlock(locked - (staked - leaving));
+        }
+        Check.eq(_withdraw(OPERATOR), leaving, "as soon as it is unlocked");
+        _covered();
+    }
+
+    function testWhatUnbondsWhileLockedIsSlashed() external {
+        _stake(OPERATOR, 100 ether);
+        _secure(100 ether);
+        _unbondAll(OPERATOR);
+        vm.warp(block.timestamp + UNBONDING);
+        Check.eq(_slash(100 ether), 100 ether, "all");
+        Check.eq(staking.stakeOf(OPERATOR).locked, 0, "nothing is left to be locked");
+    }
+
+    function testLockingSeatsNeverFails() external {
+        _stake(OPERATOR, 100 ether);
+        _secure(70 ether);
+        _stake(ALICE, 100 ether);
+        address[] memory seats = new address[](3);
+        (seats[0], seats[1], seats[2]) = (OPERATOR, ALICE, BOB);
+        vm.expectEmit(address(staking));
+        emit IStaking.Locked(OPERATOR, 30 ether, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.Locked(ALICE, 60 ether, 60 ether);
+        vm.prank(address(batches));
+        IStaking.Seat[] memory locked = staking.lockSeats(seats, 60 ether);
+        Check.eq(locked[0].locked, 30 ether, "as far as there is free stake");
+        Check.eq(locked[1].locked, 60 ether, "all");
+        Check.eq(locked[2].locked, 0, "nothing");
+        for (uint256 i = 0; i < 3; ++i) {
+            Check.eq(locked[i].verifier, seats[i], "seat");
+        }
+        _unbondAll(OPERATOR);
+        vm.prank(address(appeals));
+        Check.eq(staking.lockSeats(seats, 60 ether)[0].locked, 0, "all is unbonding");
+        // Paid, they are free again: each by what it locked.
+        require(token.transfer(address(staking), 6 ether));
+        uint256[] memory rewards = new uint256[](3);
+        (rewards[1], rewards[2]) = (2 ether, 4 ether);
+        vm.prank(address(finality));
+        staking.paySeats(locked, rewards);
+        Check.eq(staking.stakeOf(OPERATOR).locked, 70 ether, "the other lock stays");
+        Check.eq(staking.stakeOf(ALICE).locked, 40 ether, "the second lock");
+        Check.eq(staking.stakeOf(ALICE).active, 102 ether, "and the reward");
+        Check.eq(staking.creditOf(BOB), 4 ether, "who has no stake is paid in credit");
+        _covered();
+    }
+
+    function testARiseOfTheCommissionWaits() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.CommissionChanged(OPERATOR, 2000, START + UNBONDING);
+        _setCommission(2000);
+        Check.eq(staking.commissionOf(OPERATOR), 0, "not yet");
+        vm.warp(START + UNBONDING - 1);
+        Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 10 ether, "delegators can leave before");
+        vm.warp(START + UNBONDING);
+        Check.eq(staking.commissionOf(OPERATOR), 2000, "now");
+        Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 8 ether, "and counts");
+    }
+
+    function testACutOfTheCommissionCountsAtOnce() external {
+        _setCommission(2000);
+        Check.eq(staking.commissionOf(OPERATOR), 2000, "without delegators a rise does, too");
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.CommissionChanged(OPERATOR, 1500, START);
+        _setCommission(1500);
+        Check.eq(staking.commissionOf(OPERATOR), 1500, "at once");
+        _setCommission(5000);
+        _setCommission(4000);
+        Check.eq(staking.commissionOf(OPERATOR), 1500, "a smaller rise is still one");
+        vm.warp(START + 1 days);
+        _setCommission(1000);
+        Check.eq(staking.commissionOf(OPERATOR), 1000, "a cut revokes it");
+        vm.warp(START + UNBONDING);
+        Check.eq(staking.commissionOf(OPERATOR), 1000, "for good");
+    }
+
+    function testTheCommissionIsBounded() external {
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingCommissionOutOfBounds.selector, 5001, 5000));
+        _setCommission(5001);
+        _setCommission(5000);
+    }
+
+    function testCreditPaysFeesAndCanBeWithdrawn() external {
+        vm.expectEmit(address(staking));
+        emit IStaking.CreditAdded(OPERATOR, 5 ether, 5 ether);
+        vm.prank(OPERATOR);
+        staking.addCredit(5 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.CreditUsed(OPERATOR, 2 ether, 3 ether);
+        vm.prank(address(batches));
+        staking.secure(OPERATOR, 0, 2 ether);
+        Check.eq(staking.stakeOf(OPERATOR).locked, 0, "locks nothing");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientCredit.selector, 3 ether, 3 ether + 1));
+        vm.prank(address(batches));
+        staking.secure(OPERATOR, 0, 3 ether + 1);
+        uint256 supply = token.totalSupply();
+        vm.prank(address(batches));
+        staking.burnFees(0.5 ether);
+        Check.eq(supply - token.totalSupply(), 0.5 ether, "burned");
+        vm.prank(address(appeals));
+        staking.credit(ALICE, 1.5 ether);
+        Check.eq(staking.creditOf(ALICE), 1.5 ether, "credited");
+        vm.expectEmit(address(staking));
+        emit IStaking.CreditWithdrawn(OPERATOR, 3 ether);
+        vm.prank(OPERATOR);
+        staking.withdrawCredit();
+        Check.eq(token.balanceOf(OPERATOR), PURSE - 2 ether, "paid");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingNothingToWithdraw.selector));
+        vm.prank(OPERATOR);
+        staking.withdrawCredit();
+        _covered();
+    }
+
+    function testTheEndpointIsKeptAndBounded() external {
+        vm.expectEmit(address(staking));
+        emit IStaking.EndpointChanged(OPERATOR, "https://node.example");
+        vm.prank(OPERATOR);
+        staking.setEndpoint("https://node.example");
+        Check.eq(keccak256(bytes(staking.endpointOf(OPERATOR))), keccak256("https://node.example"), "endpoint");
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingEndpointTooLong.selector, 257, 256));
+        staking.setEndpoint(string(new bytes(257)));
+        staking.setEndpoint(string(new bytes(256)));
+    }
+
+    function testOnlyBatchesSecures() external {
+        address[5] memory others =
+            [STRANGER, address(finality), address(appeals), address(payments), address(requests)];
+        for (uint256 i = 0; i < others.length; ++i) {
+            _unauthorized(others[i]);
+            staking.secure(OPERATOR, 1, 1);
         }
     }
 
-    function stake(uint256 who, uint256 amount) external {
-        amount = 1 + amount % 100 ether;
-        if (TOKEN.balanceOf(operator(who)) < amount) return;
-        vm.prank(operator(who));
-        STAKING.stake(amount);
-        putIn += amount;
+    function testOnlyJudgesLockUnlockSlashPayAndBurn() external {
+        address[4] memory others = [STRANGER, OPERATOR, address(payments), address(requests)];
+        for (uint256 i = 0; i < others.length; ++i) {
+            _unauthorized(others[i]);
+            staking.lockSeats(new address[](0), 1);
+            _unauthorized(others[i]);
+            staking.unlock(OPERATOR, 1);
+            _unauthorized(others[i]);
+            staking.paySeats(new IStaking.Seat[](0), new uint256[](0));
+            _unauthorized(others[i]);
+            staking.slash(OPERATOR, 1, STRANGER, 1, CAUSE);
+            _unauthorized(others[i]);
+            staking.credit(OPERATOR, 1);
+            _unauthorized(others[i]);
+            staking.burnFees(1);
+        }
+        address[3] memory judges = [address(batches), address(finality), address(appeals)];
+        for (uint256 i = 0; i < judges.length; ++i) {
+            vm.startPrank(judges[i]);
+            staking.lockSeats(new address[](0), 1);
+            staking.unlock(OPERATOR, 0);
+            staking.paySeats(new IStaking.Seat[](0), new uint256[](0));
+            staking.slash(OPERATOR, 0, address(0), 0, CAUSE);
+            staking.credit(OPERATOR, 0);
+            staking.burnFees(0);
+            vm.stopPrank();
+        }
     }
 
-    function unbond(uint256 who, uint256 amount) external {
-        uint256 free = STAKING.freeStakeOf(operator(who));
-        if (free == 0) return;
-        vm.prank(operator(who));
-        STAKING.unbond(1 + amount % free);
+    function testOnlyPayersReward() external {
+        address[5] memory others =
+            [STRANGER, OPERATOR, address(batches), address(finality), address(appeals)];
+        for (uint256 i = 0; i < others.length; ++i) {
+            _unauthorized(others[i]);
+            staking.reward(OPERATOR, 1);
+        }
+        vm.prank(address(requests));
+        staking.reward(OPERATOR, 0);
     }
 
-    function withdraw(uint256 who) external {
-        _now += 2 days;
-        vm.warp(_now);
-        uint256 amount = STAKING.stakeOf(operator(who)).unbonding;
-        if (amount == 0) return;
-        vm.prank(operator(who));
-        STAKING.withdraw();
-        takenOut += amount;
+    function testADelayOutOfBoundsIsRefused() external {
+        uint256[2] memory delays = [uint256(1 minutes - 1), 90 days + 1];
+        for (uint256 i = 0; i < 2; ++i) {
+            bytes memory code = _code(address(token), address(batches), delays[i]);
+            vm.expectRevert(
+                abi.encodeWithSelector(IStaking.StakingDelayOutOfBounds.selector, delays[i], 1 minutes, 90 days)
+            );
+            factory.deploy("delay", code);
+        }
+        factory.deploy("shortest", _code(address(token), address(batches), 1 minutes));
+        factory.deploy("longest", _code(address(token), address(batches), 90 days));
+        Check.eq(staking.unbondingDelay(), UNBONDING, "as deployed");
     }
 
-    function lock(uint256 who, uint256 amount) external {
-        uint256 free = STAKING.freeStakeOf(operator(who));
-        STAKING.lock(operator(who), free == 0 ? 0 : amount % (free + 1));
+    function testNoCounterpartMayBeMissing() external {
+        for (uint256 i = 0; i < 6; ++i) {
+            address[6] memory parts;
+            for (uint256 k = 0; k < 6; ++k) {
+                parts[k] = k == i ? address(0) : address(1);
+            }
+            bytes memory code = bytes.concat(
+                vm.getCode("contracts/Staking.sol:Staking"), abi.encode(parts, UNBONDING)
+            );
+            vm.expectRevert(abi.encodeWithSelector(IStaking.StakingZeroAddress.selector));
+            factory.deploy("missing", code);
+        }
     }
 
-    function unlock(uint256 who, uint256 amount) external {
-        STAKING.unlock(operator(who), amount % 1000 ether);
+    function _code(address token_, address batches_, uint256 delay) private view returns (bytes memory) {
+        return bytes.concat(
+            vm.getCode("contracts/Staking.sol:Staking"),
+            abi.encode(token_, batches_, finality, appeals, payments, requests, delay)
+        );
     }
 
-    function slash(uint256 who, uint256 amount, uint256 compensation) external {
-        (uint256 taken,) = STAKING.slash(operator(who), amount % 50 ether, address(0xF00D), compensation, "cause");
-        slashedInAll += taken;
+    function _setCommission(uint16 commissionBps) private {
+        vm.prank(OPERATOR);
+        staking.setCommission(commissionBps);
     }
 
-    function operator(uint256 who) public view returns (address) {
-        return _operators[who % 2];
+    function _unauthorized(address caller) private {
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingUnauthorized.selector, caller));
+        vm.prank(caller);
     }
 }
 
-contract StakingInvariants {
-    StakingHandler private _handler;
+/// @notice What shares are worth, whatever is done in whatever order.
+contract StakingSharesTest is StakingWorld {
+    address[3] private _holders = [OPERATOR, ALICE, BOB];
+    uint256[3] private _in;
+    uint256[3] private _out;
+    uint256 private _rewards;
+    uint256 private _losses;
 
     function setUp() external {
-        _handler = new StakingHandler();
+        _stakingWorld();
     }
 
-    function targetContracts() external view returns (address[] memory targets) {
-        targets = new address[](1);
-        targets[0] = address(_handler);
-    }
-
-    function invariant_tokensCoverTheBooks() external view {
-        uint256 books = 0;
-        for (uint256 i = 0; i < 2; ++i) {
-            IStaking.Stake memory s = _handler.STAKING().stakeOf(_handler.operator(i));
-            books += uint256(s.active) + s.unbonding;
-            Check.yes(s.locked <= s.active, "locked within active");
+    /// Whoever inflates the price of a share loses a million times what the victim does.
+    function testFuzz_inflatingThePriceOfAShareCostsTheAttackerFarMore(uint256 left, uint256 donated, uint256 deposit)
+        external
+    {
+        left = left % (MIN_AMOUNT + 1);
+        donated = donated % 1_000_000 ether;
+        deposit = MIN_AMOUNT + deposit % 1_000_000 ether;
+        _stake(OPERATOR, 2 * MIN_AMOUNT);
+        _delegate(BOB, MIN_AMOUNT);
+        _unbondAll(BOB);
+        _unbond(OPERATOR, 2 * MIN_AMOUNT - (left < MIN_AMOUNT / 2 ? left + 1 : MIN_AMOUNT));
+        _reward(donated);
+        vm.prank(ALICE);
+        try staking.delegate(OPERATOR, deposit) {}
+        catch (bytes memory reason) {
+            Check.yes(bytes4(reason) == IStaking.StakingAmountTooSmall.selector, "refused, not robbed");
+            return;
         }
-        Check.eq(_handler.TOKEN().balanceOf(address(_handler.STAKING())), books, "tokens cover the books");
-        Check.eq(books, _handler.putIn() - _handler.takenOut() - _handler.slashedInAll(), "nothing appears or is lost");
+        uint256 attacker = _worth(OPERATOR) + _leaving(OPERATOR);
+        uint256 put = 2 * MIN_AMOUNT + donated;
+        Check.atMost(attacker, put + 1, "no gain");
+        uint256 lost = deposit - _worth(ALICE);
+        Check.atMost(lost, (put - (attacker < put ? attacker : put)) / 500_000 + 2, "a share of the attacker's loss");
+    }
+
+    /// Nobody gets out more than it put in plus rewards minus slashes, to the wei.
+    function testFuzz_sharesAreFairOverRandomHistories(uint256 random) external {
+        for (uint256 i = 0; i < 24; ++i) {
+            random = uint256(keccak256(abi.encode(random)));
+            uint256 who = random % 3;
+            uint256 act = (random >> 8) % 8;
+            uint256 amount = MIN_AMOUNT + ((random >> 64) % 1e9) * 10 ** ((random >> 16) % 14);
+            if (act < 2) _deposit(who, amount);
+            else if (act < 4) _leave(who, (random >> 32) % 4 == 0 ? type(uint256).max : amount);
+            else if (act == 4) _takeOut(who);
+            else if (act == 5) _earn(amount);
+            else _lose(random, amount);
+            _covered();
+        }
+        for (uint256 who = 0; who < 3; ++who) {
+            _leave(who, type(uint256).max);
+        }
+        for (uint256 who = 0; who < 3; ++who) {
+            _takeOut(who);
+        }
+        uint256 out = _out[0] + _out[1] + _out[2] + staking.creditOf(OPERATOR);
+        Check.atMost(out + _losses, _in[0] + _in[1] + _in[2] + _rewards, "all in all");
+    }
+
+    function _deposit(uint256 who, uint256 amount) private {
+        if (who != 0 && _worth(OPERATOR) == 0) return;
+        uint256[3] memory before = _totals();
+        vm.prank(_holders[who]);
+        try staking.delegate(OPERATOR, amount) {}
+        catch (bytes memory reason) {
+            if (bytes4(reason) == IStaking.StakingOwnStakeRequired.selector) {
+                _stake(OPERATOR, amount);
+            } else {
+                Check.yes(bytes4(reason) == IStaking.StakingAmountTooSmall.selector, "worth no share");
+                return;
+            }
+        }
+        _in[who] += amount;
+        before[who] += amount;
+        _nobodyElseLost(before, who);
+    }
+
+    function _leave(uint256 who, uint256 amount) private {
+        uint256 worth = _worth(_holders[who]);
+        if (worth == 0) return;
+        if (amount > worth) amount = worth;
+        uint256[3] memory before = _totals();
+        _unbond(_holders[who], amount);
+        _nobodyElseLost(before, who);
+    }
+
+    function _takeOut(uint256 who) private {
+        (IStaking.Ticket memory ticket, uint256 amount) = staking.ticketOf(OPERATOR, _holders[who]);
+        if (ticket.shares == 0) return;
+        if (block.timestamp < ticket.releasableAt) vm.warp(ticket.releasableAt);
+        uint256[3] memory before = _totals();
+        uint256 purse = token.balanceOf(_holders[who]);
+        Check.eq(_withdraw(_holders[who]), amount, "as told");
+        Check.eq(token.balanceOf(_holders[who]) - purse, amount, "paid");
+        _out[who] += amount;
+        _nobodyElseLost(before, who);
+    }
+
+    function _earn(uint256 amount) private {
+        uint256[3] memory before = _totals();
+        uint256 active = staking.stakeOf(OPERATOR).active;
+        uint256[3] memory held = [_worth(OPERATOR), _worth(ALICE), _worth(BOB)];
+        // As payers do: what is not the pool's is paid to the operator.
+        uint256 share = staking.poolShareOf(OPERATOR, amount);
+        if (share > 0) {
+            _reward(share);
+            _rewards += share;
+        } else {
+            _paySeat(OPERATOR, 0, amount);
+            _rewards += amount;
+            share = amount;
+        }
+        uint256[3] memory after_ = _totals();
+        uint256 gained = 0;
+        for (uint256 i = 0; i < 3; ++i) {
+            Check.yes(after_[i] >= before[i], "a reward lowers nothing");
+            // One part in a million of a minimal deposit may be the virtual shares'.
+            Check.atMost(after_[i] - before[i], (share * (held[i] + 1)) / (active + 1) + 1, "in proportion");
+            gained += after_[i] - before[i];
+        }
+        // But for fractions of a wei that each had before.
+        Check.atMost(gained, share + 2, "no more than came in");
+    }
+
+    function _lose(uint256 random, uint256 amount) private {
+        IStaking.Stake memory stake = staking.stakeOf(OPERATOR);
+        uint256 all = stake.active + stake.unbonding;
+        if ((random >> 40) % 3 == 0) amount = all - all / (2 + (random >> 48) % 2000);
+        uint256[3] memory before = _totals();
+        uint256[2][3] memory held;
+        for (uint256 i = 0; i < 3; ++i) {
+            held[i] = [_worth(_holders[i]), _leaving(_holders[i])];
+        }
+        uint256 taken = _slash(amount);
+        Check.eq(taken, amount < all ? amount : all, "taken");
+        _losses += taken;
+        stake = staking.stakeOf(OPERATOR);
+        uint256[3] memory after_ = _totals();
+        for (uint256 i = 0; i < 3; ++i) {
+            Check.yes(after_[i] <= before[i], "a slash raises nothing");
+            // Dust is void; else everybody, leaving or not, keeps the same part, but for four wei.
+            if (stake.active > 0) _kept(held[i][0], _worth(_holders[i]), all - taken, all);
+            if (stake.unbonding > 0) _kept(held[i][1], _leaving(_holders[i]), all - taken, all);
+        }
+        _losses += all - taken - stake.active - stake.unbonding;
+    }
+
+    function _kept(uint256 before, uint256 now_, uint256 left, uint256 all) private pure {
+        uint256 fair = (before * left) / all;
+        Check.yes(now_ + 4 >= fair && now_ <= fair + 4, "the same part for all");
+    }
+
+    /// No act of one holder makes another poorer, or the one richer.
+    function _nobodyElseLost(uint256[3] memory before, uint256 who) private view {
+        uint256[3] memory after_ = _totals();
+        uint256 sumBefore = 0;
+        uint256 sumAfter = 0;
+        for (uint256 i = 0; i < 3; ++i) {
+            if (i != who) Check.yes(after_[i] >= before[i], "another lost");
+            sumBefore += before[i];
+            sumAfter += after_[i];
+        }
+        Check.atMost(after_[who], before[who], "who acted gained");
+        Check.atMost(sumAfter, sumBefore + 2, "worth came from nowhere");
+    }
+
+    /// What each has had out and could have out now.
+    function _totals() private view returns (uint256[3] memory totals) {
+        for (uint256 i = 0; i < 3; ++i) {
+            totals[i] = _out[i] + _worth(_holders[i]) + _leaving(_holders[i]);
+        }
     }
 }
