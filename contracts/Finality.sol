@@ -266,27 +266,34 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         uint256 fee = uint256(file.terms.verifierFeePerLeafWei) * file.batch.leafCount;
         IStaking.Seat[] memory freed = seats;
         uint256[] memory rewards = new uint256[](SEATS);
-        IReputation.Work[] memory works = new IReputation.Work[](SEATS);
+        uint256 merited = _merited(file);
+        IReputation.Work[] memory works = new IReputation.Work[](merited);
         uint256 paid = 0;
-        uint256 merited = 0;
         for (uint256 i = 0; i < SEATS; ++i) {
-            if ((file.batch.ballots >> (2 * i)) & 3 < REVEALED) {
+            if (!_revealed(file, i)) {
                 freed[i].locked = 0; // freed and punished when the batch was settled
             } else if (file.batch.penalised & (1 << i) == 0) {
                 rewards[i] = fee / SEATS;
                 paid += rewards[i];
-                works[merited++] = IReputation.Work(seats[i].verifier, Role.Verifier, 1, 0, 0);
+                works[--merited] = IReputation.Work(seats[i].verifier, Role.Verifier, 1, 0, 0);
             }
-        }
-        // Shortens the list to what was written.
-        assembly ("memory-safe") {
-            mstore(works, merited)
         }
         STAKING.paySeats(freed, rewards, BatchId.unwrap(file.id));
         if (fee > paid) STAKING.burnFees(fee - paid);
-        if (merited > 0) REPUTATION.recordMany(header.modelId, file.id, works);
+        if (works.length > 0) REPUTATION.recordMany(header.modelId, file.id, works);
     }
     // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
+
+    /// @dev How many seats voted and were not penalised for it.
+    function _merited(File memory file) private pure returns (uint256 count) {
+        for (uint256 i = 0; i < SEATS; ++i) {
+            if (_revealed(file, i) && file.batch.penalised & (1 << i) == 0) ++count;
+        }
+    }
+
+    function _revealed(File memory file, uint256 seat) private pure returns (bool) {
+        return (file.batch.ballots >> (2 * seat)) & 3 >= REVEALED;
+    }
 
     function _appealable(Header calldata header) private view returns (File memory file) {
         file = _fileOf(header);

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IReputation} from "./interfaces/IReputation.sol";
 import {Decay} from "./libraries/Decay.sol";

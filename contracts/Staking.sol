@@ -67,7 +67,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     modifier onlyJudges() {
         require(
-            msg.sender == BATCHES || msg.sender == FINALITY || msg.sender == APPEALS, StakingUnauthorized(msg.sender)
+            msg.sender == BATCHES || msg.sender == FINALITY || msg.sender == APPEALS,
+            StakingUnauthorized(msg.sender)
         );
         _;
     }
@@ -79,8 +80,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         );
         require(
             address(contracts_.token) != address(0) && contracts_.batches != address(0)
-                && contracts_.finality != address(0) && contracts_.appeals != address(0) && contracts_.payments != address(0)
-                && contracts_.requests != address(0),
+                && contracts_.finality != address(0) && contracts_.appeals != address(0)
+                && contracts_.payments != address(0) && contracts_.requests != address(0),
             StakingZeroAddress()
         );
         TOKEN = contracts_.token;
@@ -387,8 +388,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         }
     }
 
-    /// @dev What of a reward is not the pool's: the commission; everything when nobody has shares any more, because a pool
-    /// of nobody would keep it for ever.
+    /// @dev What of a reward is not the pool's: the commission; everything when nobody has shares any more, because a
+    /// pool of nobody would keep it for ever.
     function _kept(address operator, uint256 amount) private view returns (uint256) {
         Operator storage theirs = _operators[operator];
         if (theirs.shares == 0) return amount;

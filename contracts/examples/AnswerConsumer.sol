@@ -9,8 +9,8 @@ import {IRequests} from "../interfaces/IRequests.sol";
 import {ModelId} from "../types/Types.sol";
 
 /// @title An example: a contract that asks a model and keeps the answer
-/// @notice Whoever asks pays what this contract does not hold already out of what was left of earlier fees. Answers are
-/// short here, because storage is dear: 22,100 gas for every 32 bytes.
+/// @notice Whoever asks pays what this contract does not hold already out of what was left of earlier fees. Answers
+/// are short here, because storage is dear: 22,100 gas for every 32 bytes.
 contract AnswerConsumer is IAnswerConsumer {
     using SafeERC20 for IERC20;
 

@@ -10,8 +10,8 @@ import {CertificateLib} from "../libraries/CertificateLib.sol";
 import {LeafLib} from "../libraries/LeafLib.sol";
 
 /// @title Trine's answers on another chain
-/// @dev Documented in `ICertificateVerifier`. Has no owner. Adding keys without pairing each alone is safe because they
-/// are leaves of a set whose signers took them from the source chain's `VerifierKeys`, which did.
+/// @dev Documented in `ICertificateVerifier`. Has no owner. Adding keys without pairing each alone is safe because
+/// they are leaves of a set whose signers took them from the source chain's `VerifierKeys`, which did.
 contract CertificateVerifier is ICertificateVerifier {
     /// @notice Signers of a handover; with equal weights enough for sets of 383 keys.
     uint256 public constant MAX_SIGNERS = 256;

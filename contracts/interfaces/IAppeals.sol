@@ -6,10 +6,10 @@ import {IStaking} from "./IStaking.sol";
 import {IVerdicts} from "./IVerdicts.sol";
 
 /// @title Appeals of single leaves to larger committees
-/// @notice Whoever disagrees with a settled verdict on a leaf puts up a bond; a committee of 7 that excludes the node and
-/// all who judged before votes on that leaf alone; its outcome can be appealed once more, to 15. When the last window
-/// has passed, `conclude` moves money, stake and reputation by the final verdict. Other leaves of the batch do not wait.
-/// A leaf is appealed at most once at each level.
+/// @notice Whoever disagrees with a settled verdict on a leaf puts up a bond; a committee of 7 that excludes the node
+/// and all who judged before votes on that leaf alone; its outcome can be appealed once more, to 15. When the last
+/// window has passed, `conclude` moves money, stake and reputation by the final verdict. Other leaves of the batch do
+/// not wait. A leaf is appealed at most once at each level.
 interface IAppeals {
     enum Phase {
         None,
@@ -123,7 +123,8 @@ interface IAppeals {
     /// @notice Ends an appeal that was not drawn in time, as if it had been lost. Anyone may call, and draw.
     function expire(BatchId batchId, uint256 leafIndex) external;
 
-    /// @param commitment keccak256(abi.encode(chainid, Appeals, batchId, leafIndex, level, round, verifier, vote, salt)).
+    /// @param commitment keccak256(abi.encode(chainid, Appeals, batchId, leafIndex, level, round, verifier, vote,
+    /// salt)).
     function commit(
         BatchId batchId,
         uint256 leafIndex,

@@ -130,8 +130,8 @@ interface IBatches is IVerdicts {
     error BatchesWrongEpoch(uint256 epoch, uint256 required);
     error BatchesTermsExist(uint8 version);
 
-    /// @notice Fixes the caller's answers: from here none can change. Locks stake per leaf and takes the verifiers' fee
-    /// from the caller's credit with `Staking`.
+    /// @notice Fixes the caller's answers: from here none can change. Locks stake per leaf and takes the verifiers'
+    /// fee from the caller's credit with `Staking`.
     /// @param root Root of the depth-8 Merkle tree over the leaves (see `LeafLib`).
     /// @param canary keccak256(abi.encode(leaves, salt)) of the leaves that are known to be bad, or random: nobody can
     /// tell which before it is opened.
@@ -141,13 +141,14 @@ interface IBatches is IVerdicts {
         returns (BatchId batchId);
 
     /// @notice Like `anchor`, for the answers to a calibration challenge; needs no calibration and locks no stake.
-    /// @param outputTokens Tokens of all answers together: what the operator's speed is reckoned from. Verifiers reject
-    /// a batch whose answers have fewer.
+    /// @param outputTokens Tokens of all answers together: what the operator's speed is reckoned from. Verifiers
+    /// reject a batch whose answers have fewer.
     function anchorCalibration(ChallengeId challengeId, bytes32 root, bytes32 canary, uint256 outputTokens)
         external
         returns (BatchId batchId);
 
-    /// @notice Draws the committee with the seed block's hash, from the weights of that block's epoch. Anyone may call.
+    /// @notice Draws the committee with the seed block's hash, from the weights of that block's epoch. Anyone may
+    /// call.
     function draw(Header calldata header) external;
 
     /// @notice Voids a batch that was not drawn in time. Anyone may call.
@@ -155,8 +156,8 @@ interface IBatches is IVerdicts {
 
     /// @param seats The drawn seats, as `CommitteeDrawn` told.
     /// @param seat Index of the caller's.
-    /// @param commitment keccak256(abi.encode(chainid, Batches, batchId, round, verifier, accepts, rejects, distancePpm,
-    /// salt)).
+    /// @param commitment keccak256(abi.encode(chainid, Batches, batchId, round, verifier, accepts, rejects,
+    /// distancePpm, salt)).
     function commit(BatchId batchId, IStaking.Seat[] calldata seats, uint256 seat, bytes32 commitment) external;
 
     /// @notice Opens a committed vote. Allowed once all three have committed, or after the commit deadline. The last

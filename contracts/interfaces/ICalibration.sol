@@ -5,8 +5,8 @@ import {BatchId, ChallengeId, ModelId, Role} from "../types/Types.sol";
 
 /// @title Proof of capability
 /// @notice An operator asks for a challenge; randomness of a later block picks prompts from the model's registered
-/// set; the operator answers them as a calibration batch, which a committee checks like any other. Passing it gives the
-/// right to anchor or to be drawn until it expires; whoever passes again before then has renewed it.
+/// set; the operator answers them as a calibration batch, which a committee checks like any other. Passing it gives
+/// the right to anchor or to be drawn until it expires; whoever passes again before then has renewed it.
 interface ICalibration {
     struct Challenge {
         address operator;

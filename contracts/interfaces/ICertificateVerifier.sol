@@ -26,8 +26,8 @@ interface ICertificateVerifier {
     }
 
     /// @notice Eligible keys of an epoch.
-    /// @param root Of a Merkle tree with the leaves `CertificateLib.keyLeaf(index, keyHash, weight)`, padded with zeros
-    /// to the next power of two.
+    /// @param root Of a Merkle tree with the leaves `CertificateLib.keyLeaf(index, keyHash, weight)`, padded with
+    /// zeros to the next power of two.
     /// @param validUntil Seconds, absolute: a time before which none of the set's stake can leave the source chain.
     struct KeySet {
         bytes32 root;

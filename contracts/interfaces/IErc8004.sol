@@ -110,8 +110,8 @@ interface IErc8004Adapter {
     /// tagged `hard`; each once. The answer is the share of accepted leaves, 0 to 100, rounded down: 100 only if all
     /// were accepted. Anyone may call. Request and answer are one transaction; nobody else can answer, and nobody
     /// answers again.
-    /// @dev `responseHash` is keccak256(abi.encode(leafCount, accepted, rejected)). The request is `requestHashOf` with
-    /// salt zero.
+    /// @dev `responseHash` is keccak256(abi.encode(leafCount, accepted, rejected)). The request is `requestHashOf`
+    /// with salt zero.
     function publish(Header calldata header) external returns (bytes32 requestHash);
 
     /// @notice `publish`, for when another agent's owner has taken the hash in the registry, which then refuses ours:
@@ -126,7 +126,8 @@ interface IErc8004Adapter {
 
     /// @notice Feedback of the client on an answer that was accepted or rejected, once an answer. In the reputation
     /// registry it comes from `feedbackAuthor`, so that a summary filtered by that one address counts paid and judged
-    /// work only; `tag2` is the verdict, `feedbackHash` is keccak256(abi.encode(chainid, Batches, batchId, leafIndex)).
+    /// work only; `tag2` is the verdict, `feedbackHash` is keccak256(abi.encode(chainid, Batches, batchId,
+    /// leafIndex)).
     /// @dev Warning: the registry takes no feedback from an agent's operators, so an owner that approves
     /// `feedbackAuthor` refuses all of it. Trine's own reputation does not depend on it.
     /// @param decimals Of `value`, 0 to 18.

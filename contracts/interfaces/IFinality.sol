@@ -6,9 +6,9 @@ import {IStaking} from "./IStaking.sol";
 import {IVerdicts} from "./IVerdicts.sol";
 
 /// @title What follows a settlement: appeals, canaries, and the moment when money is final
-/// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected leaves,
-/// and the seats are judged by the final words: who voted against them is slashed, the others share the fee. Leaves
-/// under appeal are closed one by one when their appeals are over; other leaves do not wait for them, seats do.
+/// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected
+/// leaves, and the seats are judged by the final words: who voted against them is slashed, the others share the fee.
+/// Leaves under appeal are closed one by one when their appeals are over; other leaves do not wait for them, seats do.
 interface IFinality is IVerdicts {
     /// @notice What happens to few batches: bitmaps over their leaves.
     struct Marks {

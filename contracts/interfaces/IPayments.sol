@@ -76,8 +76,8 @@ interface IPayments {
 
     /// @notice Pays the payee what `upToWei`, at most the voucher's amount, adds to what it has collected, as far as
     /// the deposit reaches, less the protocol's fee and the share of the payee's pool. A voucher covers the worst case
-    /// of an answer that is not given yet; `upToWei` is what the answers given have earned. So only the payee may call:
-    /// whoever else saw the voucher would collect the worst case.
+    /// of an answer that is not given yet; `upToWei` is what the answers given have earned. So only the payee may
+    /// call: whoever else saw the voucher would collect the worst case.
     /// @dev Accepts EIP-1271 wallets. Warning: such a wallet can change its mind, and what was not collected is lost.
     function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external;
 
@@ -85,8 +85,8 @@ interface IPayments {
     function payOut(address payee, uint256 amount) external;
 
     /// @notice Refunds the fee of a rejected answer, at most what the slash brought for it, to its client; burns the
-    /// rest, so that low fees make no rejection cheaper. Anyone may call, when nothing can change the verdict any more.
-    /// An answer that nobody asked for by name has no client: all is burned.
+    /// rest, so that low fees make no rejection cheaper. Anyone may call, when nothing can change the verdict any
+    /// more. An answer that nobody asked for by name has no client: all is burned.
     function refund(BatchId batchId, Opening calldata opening) external;
 
     /// @notice Notes what each of the leaves may be refunded: `perLeaf`, or less if fewer tokens came before. May be

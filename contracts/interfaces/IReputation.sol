@@ -9,10 +9,10 @@ import {BatchId, ModelId, Role} from "../types/Types.sol";
 ///
 /// All sums of a record fade alike, to one half in every half-life, and every rounding is against the operator. So
 /// - waiting never raises a score: what fades is weighed against a prior of 20 that does not;
-/// - waiting never lifts anyone past a newcomer: whoever would stand below a newcomer after the same further work still
-///   does after any wait.
-/// More cannot be asked of a record, since a new address, with a stake of its own, is open to everybody. Nothing
-/// deletes or moves one: leaving and coming back changes nothing, and another address starts at zero.
+/// - waiting never lifts anyone past a newcomer: whoever would stand below a newcomer after the same further work
+/// still   does after any wait. More cannot be asked of a record, since a new address, with a stake of its own, is
+/// open to everybody. Nothing deletes or moves one: leaving and coming back changes nothing, and another address
+/// starts at zero.
 /// @dev Sums are full at 2 ** 40 outcomes and stay there: nothing that is recorded makes a settlement fail.
 interface IReputation {
     /// @notice Counts of a record as they are worth now, in millionths of an outcome, rounded down.
@@ -47,7 +47,8 @@ interface IReputation {
         address operator, Role role, ModelId modelId, BatchId batchId, uint64 accepted, uint64 rejected, uint64 missed
     ) external;
 
-    /// @notice The same for all who had a part in a batch. Only `Batches`, `Finality` and `Appeals`, which bound the list.
+    /// @notice The same for all who had a part in a batch. Only `Batches`, `Finality` and `Appeals`, which bound the
+    /// list.
     function recordMany(ModelId modelId, BatchId batchId, Work[] calldata works) external;
 
     function recordOf(address operator, Role role, ModelId modelId) external view returns (Record memory);

@@ -6,8 +6,8 @@ import {BatchId, ModelId} from "../types/Types.sol";
 
 /// @title Requests that contracts, or anyone, post on the chain
 /// @notice The fee waits in escrow. A node answers as it answers any client, with a receipt whose `requestHash` is the
-/// request's id and whose client is the requester; once the answer's batch is settled, anyone brings it here. A request
-/// is answered once or expires.
+/// request's id and whose client is the requester; once the answer's batch is settled, anyone brings it here. A
+/// request is answered once or expires.
 interface IRequests {
     struct Order {
         ModelId modelId;

@@ -4,11 +4,11 @@ pragma solidity 0.8.37;
 import {IRewards} from "./IRewards.sol";
 
 /// @title Stake of node and verifier operators, and of those who delegate to them
-/// @notice Each operator has a pool of active stake, which secures work, and a pool of unbonding stake, which is leaving
-/// but still slashable. Both are held in shares: slashes and rewards reach every holder in proportion. Part of the stake
-/// is locked behind batches and seats. What is locked may start to unbond but is never paid out: a withdrawal must leave
-/// as much as is locked.
-/// Operators also keep a credit here: prepaid verification fees, and commission.
+/// @notice Each operator has a pool of active stake, which secures work, and a pool of unbonding stake, which is
+/// leaving but still slashable. Both are held in shares: slashes and rewards reach every holder in proportion. Part of
+/// the stake is locked behind batches and seats. What is locked may start to unbond but is never paid out: a
+/// withdrawal must leave as much as is locked. Operators also keep a credit here: prepaid verification fees, and
+/// commission.
 interface IStaking is IRewards {
     struct Stake {
         uint256 active; // of the operator and its delegators
@@ -35,8 +35,8 @@ interface IStaking is IRewards {
     );
     event Withdrawn(address indexed operator, address indexed holder, uint256 amount);
     event Rewarded(address indexed operator, uint256 amount, uint256 commission, uint256 active);
-    /// @notice Seats were freed and each verifier's pool had its reward, less commission; who has left has it in credit. What is locked and freed is
-    /// told by the events of batches and appeals.
+    /// @notice Seats were freed and each verifier's pool had its reward, less commission; who has left has it in
+    /// credit. What is locked and freed is told by the events of batches and appeals.
     event SeatsPaid(bytes32 indexed cause, Seat[] seats, uint256[] rewards);
     /// @param cause The batch that caused the slash.
     event Slashed(
@@ -78,8 +78,8 @@ interface IStaking is IRewards {
     /// @dev Warning: the operator's commission may rise, but not sooner than the unbonding delay.
     function delegate(address operator, uint256 amount) external returns (uint256 shares);
 
-    /// @notice Moves the caller's stake with the operator worth `amount` to unbonding; at most all of it. A second call
-    /// before the withdrawal adds to the ticket and restarts the delay for all of it.
+    /// @notice Moves the caller's stake with the operator worth `amount` to unbonding; at most all of it. A second
+    /// call before the withdrawal adds to the ticket and restarts the delay for all of it.
     function unbond(address operator, uint256 amount) external;
 
     /// @notice Pays out the caller's ticket after the delay, as far as slashes have left it.
@@ -91,8 +91,8 @@ interface IStaking is IRewards {
     /// @notice Pays out the caller's credit.
     function withdrawCredit() external;
 
-    /// @notice What the operator keeps of rewards before they are shared. A rise counts only after the unbonding delay,
-    /// so that delegators can leave before it.
+    /// @notice What the operator keeps of rewards before they are shared. A rise counts only after the unbonding
+    /// delay, so that delegators can leave before it.
     function setCommission(uint16 commissionBps) external;
 
     /// @notice Publishes where the caller's service answers (https URL, at most 256 bytes).
@@ -102,10 +102,12 @@ interface IStaking is IRewards {
     function secure(address operator, uint256 amount, uint256 fee) external;
 
     /// @notice Locks up to `amount` for each seat; never fails: a verifier that cannot cover its seat must not stop a
-    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Finality`, `Appeals`.
+    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Finality`,
+    /// `Appeals`.
     function lockSeats(address[] calldata verifiers, uint256 amount) external returns (Seat[] memory seats);
 
-    /// @notice Returns `amount` (or what slashes have left of it) from locked to free. Only `Batches`, `Finality`, `Appeals`.
+    /// @notice Returns `amount` (or what slashes have left of it) from locked to free. Only `Batches`, `Finality`,
+    /// `Appeals`.
     function unlock(address operator, uint256 amount) external;
 
     /// @notice Unlocks seats and pays each its reward, out of tokens that are here already: fees that `secure` took.
@@ -114,7 +116,8 @@ interface IStaking is IRewards {
     function paySeats(Seat[] calldata seats, uint256[] calldata rewards, bytes32 cause) external;
 
     /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
-    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`, `Appeals`.
+    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`,
+    /// `Appeals`.
     /// @return taken What was really taken.
     /// @return compensated What `beneficiary` received.
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)

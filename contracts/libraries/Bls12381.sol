@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 /// @title BLS signatures on BLS12-381: keys in G2, signatures in G1
 /// @notice Aggregate signatures over one message by the ciphersuite
-/// BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_ of draft-irtf-cfrg-bls-signature, with hash_to_curve of RFC 9380, on the
-/// precompiles of EIP-2537. `trine.protocol.bls` is the twin.
+/// BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_ of draft-irtf-cfrg-bls-signature, with hash_to_curve of RFC 9380, on
+/// the precompiles of EIP-2537. `trine.protocol.bls` is the twin.
 ///
 /// Signatures are in G1 (min-sig) because a check with three keys then costs 38-42k gas less than with keys in G1:
 /// hashing to G2 takes four field elements and two maps of 23,800 gas, hashing to G1 two and two maps of 5,500.
@@ -183,9 +183,9 @@ library Bls12381 {
     ///
     /// expand_message_xmd (RFC 9380, section 5.3.1) makes 128 bytes in blocks of 32: block 0 hashes 64 zeros, message,
     /// uint16(128), a zero and the tag with its length behind it; block i hashes (block 0 xor block i - 1, but block 0
-    /// alone for i = 1), i and the tag. Each half of the four blocks is reduced mod p, by a modular exponentiation with
-    /// exponent 1, and mapped to the curve; the sum of the two points is the hash. The map precompile has cleared the
-    /// cofactor already, which may as well be done before adding.
+    /// alone for i = 1), i and the tag. Each half of the four blocks is reduced mod p, by a modular exponentiation
+    /// with exponent 1, and mapped to the curve; the sum of the two points is the hash. The map precompile has cleared
+    /// the cofactor already, which may as well be done before adding.
     // One recipe, told in its order.
     // solhint-disable-next-line function-max-lines
     function _hashToG1(bytes memory message, bytes memory tag, uint256 point, uint256 scratch) private view {

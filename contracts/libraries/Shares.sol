@@ -9,8 +9,8 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 library Shares {
     uint256 internal constant VIRTUAL_SHARES = 1e6;
     uint256 internal constant VIRTUAL_ASSETS = 1;
-    /// @dev A pool with more shares than this to a wei (it begins with 1e6) has lost 99.9 % by slashes. What is left is void,
-    /// or after a few more rounds of slash and deposit the number of shares would overflow.
+    /// @dev A pool with more shares than this to a wei (it begins with 1e6) has lost 99.9 % by slashes. What is left
+    /// is void, or after a few more rounds of slash and deposit the number of shares would overflow.
     uint256 internal constant MAX_SHARES_PER_WEI = 1e9;
 
     struct Pool {
