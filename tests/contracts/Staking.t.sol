@@ -80,7 +80,12 @@ abstract contract StakingWorld is World {
         uint256[] memory rewards = new uint256[](1);
         rewards[0] = reward;
         vm.prank(address(batches));
-        staking.paySeats(seats, rewards);
+        staking.paySeats(seats, rewards, CAUSE);
+    }
+
+    function _goTo(uint256 time) internal {
+        timestamp = time;
+        vm.warp(time);
     }
 
     function _worth(address holder) internal view returns (uint256 worth) {
@@ -171,7 +176,7 @@ contract StakingTest is StakingWorld {
         _unbond(OPERATOR, 5e6 - 1);
         _unbond(OPERATOR, 5e6);
         Check.eq(_worth(OPERATOR), 0, "all of it");
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         Check.eq(_withdraw(OPERATOR), 5e6, "paid");
         _covered();
     }
@@ -194,14 +199,14 @@ contract StakingTest is StakingWorld {
         emit IStaking.UnbondingStarted(OPERATOR, OPERATOR, 40 ether, 60 ether, START + UNBONDING);
         _unbond(OPERATOR, 40 ether);
         Check.eq(staking.stakeOf(OPERATOR).unbonding, 40 ether, "unbonding");
-        vm.warp(START + UNBONDING - 1);
+        _goTo(START + UNBONDING - 1);
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingStillUnbonding.selector, START + UNBONDING));
         _withdraw(OPERATOR);
         _unbond(OPERATOR, 10 ether);
-        vm.warp(START + UNBONDING);
+        _goTo(START + UNBONDING);
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingStillUnbonding.selector, START + 2 * UNBONDING - 1));
         _withdraw(OPERATOR);
-        vm.warp(START + 2 * UNBONDING - 1);
+        _goTo(START + 2 * UNBONDING - 1);
         (IStaking.Ticket memory ticket, uint256 amount) = staking.ticketOf(OPERATOR, OPERATOR);
         Check.eq(ticket.releasableAt, START + 2 * UNBONDING - 1, "releasable");
         Check.eq(amount, 50 ether, "both");
@@ -220,7 +225,7 @@ contract StakingTest is StakingWorld {
         _delegate(BOB, 300 ether);
         _unbond(ALICE, 150 ether);
         _unbondAll(BOB);
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         Check.eq(_withdraw(ALICE), 150 ether, "Alice");
         Check.eq(_withdraw(BOB), 300 ether, "Bob");
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingNothingToWithdraw.selector));
@@ -249,11 +254,11 @@ contract StakingTest is StakingWorld {
         uint256[] memory rewards = new uint256[](1);
         rewards[0] = 10 ether;
         vm.expectEmit(address(staking));
-        emit IStaking.Rewarded(OPERATOR, 10 ether, 1 ether, 418 ether);
+        emit IStaking.SeatsPaid(CAUSE, seats, rewards);
         vm.expectEmit(address(staking));
         emit IStaking.CreditAdded(OPERATOR, 1 ether, 1 ether);
         vm.prank(address(batches));
-        staking.paySeats(seats, rewards);
+        staking.paySeats(seats, rewards, CAUSE);
         Check.eq(staking.creditOf(OPERATOR), 1 ether, "commission");
         _covered();
     }
@@ -272,7 +277,7 @@ contract StakingTest is StakingWorld {
         _stake(OPERATOR, 100 ether);
         _paySeat(OPERATOR, 0, 10 ether);
         _unbondAll(OPERATOR);
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         Check.atMost(110 ether - _withdraw(OPERATOR), 1e6, "but for the rounding");
     }
 
@@ -314,7 +319,7 @@ contract StakingTest is StakingWorld {
         Check.eq(_worth(OPERATOR), 90 ether, "a tenth of the operator's");
         Check.eq(_worth(BOB), 90 ether, "a tenth of Bob's");
         Check.eq(_leaving(ALICE), 270 ether, "a tenth of what Alice has unbonding");
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         Check.eq(_withdraw(ALICE), 270 ether, "and that is paid");
         _covered();
     }
@@ -356,7 +361,7 @@ contract StakingTest is StakingWorld {
         (, shares) = staking.delegationOf(OPERATOR, ALICE);
         Check.eq(shares, 0, "shares are void");
         Check.eq(_leaving(ALICE), 0, "tickets are void");
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingNothingToWithdraw.selector));
         _withdraw(ALICE);
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientShares.selector, 0, 1e6 * MIN_AMOUNT));
@@ -414,8 +419,6 @@ contract StakingTest is StakingWorld {
 
     function testSecuringNeedsFreeStake() external {
         _stake(OPERATOR, 100 ether);
-        vm.expectEmit(address(staking));
-        emit IStaking.Locked(OPERATOR, 60 ether, 60 ether);
         _secure(60 ether);
         Check.eq(staking.freeStakeOf(OPERATOR), 40 ether, "free");
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientFree.selector, 40 ether, 40 ether + 1));
@@ -425,8 +428,6 @@ contract StakingTest is StakingWorld {
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientFree.selector, 0, 1));
         _secure(1);
         Check.eq(staking.freeStakeOf(OPERATOR), 0, "none free");
-        vm.expectEmit(address(staking));
-        emit IStaking.Unlocked(OPERATOR, 20 ether, 40 ether);
         _unlock(20 ether);
         _unlock(1000 ether);
         Check.eq(staking.stakeOf(OPERATOR).locked, 0, "no more than is locked");
@@ -441,7 +442,7 @@ contract StakingTest is StakingWorld {
         _stake(OPERATOR, staked);
         _secure(locked);
         _unbond(OPERATOR, leaving);
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         if (staked - leaving < locked) {
             vm.expectRevert(
                 abi.encodeWithSelector(IStaking.StakingStillLocked.selector, staked - leaving, locked)
@@ -457,7 +458,7 @@ contract StakingTest is StakingWorld {
         _stake(OPERATOR, 100 ether);
         _secure(100 ether);
         _unbondAll(OPERATOR);
-        vm.warp(block.timestamp + UNBONDING);
+        _wait(UNBONDING);
         Check.eq(_slash(100 ether), 100 ether, "all");
         Check.eq(staking.stakeOf(OPERATOR).locked, 0, "nothing is left to be locked");
     }
@@ -468,10 +469,6 @@ contract StakingTest is StakingWorld {
         _stake(ALICE, 100 ether);
         address[] memory seats = new address[](3);
         (seats[0], seats[1], seats[2]) = (OPERATOR, ALICE, BOB);
-        vm.expectEmit(address(staking));
-        emit IStaking.Locked(OPERATOR, 30 ether, 100 ether);
-        vm.expectEmit(address(staking));
-        emit IStaking.Locked(ALICE, 60 ether, 60 ether);
         vm.prank(address(batches));
         IStaking.Seat[] memory locked = staking.lockSeats(seats, 60 ether);
         Check.eq(locked[0].locked, 30 ether, "as far as there is free stake");
@@ -488,7 +485,7 @@ contract StakingTest is StakingWorld {
         uint256[] memory rewards = new uint256[](3);
         (rewards[1], rewards[2]) = (2 ether, 4 ether);
         vm.prank(address(finality));
-        staking.paySeats(locked, rewards);
+        staking.paySeats(locked, rewards, CAUSE);
         Check.eq(staking.stakeOf(OPERATOR).locked, 70 ether, "the other lock stays");
         Check.eq(staking.stakeOf(ALICE).locked, 40 ether, "the second lock");
         Check.eq(staking.stakeOf(ALICE).active, 102 ether, "and the reward");
@@ -503,9 +500,9 @@ contract StakingTest is StakingWorld {
         emit IStaking.CommissionChanged(OPERATOR, 2000, START + UNBONDING);
         _setCommission(2000);
         Check.eq(staking.commissionOf(OPERATOR), 0, "not yet");
-        vm.warp(START + UNBONDING - 1);
+        _goTo(START + UNBONDING - 1);
         Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 10 ether, "delegators can leave before");
-        vm.warp(START + UNBONDING);
+        _goTo(START + UNBONDING);
         Check.eq(staking.commissionOf(OPERATOR), 2000, "now");
         Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 8 ether, "and counts");
     }
@@ -522,10 +519,10 @@ contract StakingTest is StakingWorld {
         _setCommission(5000);
         _setCommission(4000);
         Check.eq(staking.commissionOf(OPERATOR), 1500, "a smaller rise is still one");
-        vm.warp(START + 1 days);
+        _goTo(START + 1 days);
         _setCommission(1000);
         Check.eq(staking.commissionOf(OPERATOR), 1000, "a cut revokes it");
-        vm.warp(START + UNBONDING);
+        _goTo(START + UNBONDING);
         Check.eq(staking.commissionOf(OPERATOR), 1000, "for good");
     }
 
@@ -540,8 +537,6 @@ contract StakingTest is StakingWorld {
         emit IStaking.CreditAdded(OPERATOR, 5 ether, 5 ether);
         vm.prank(OPERATOR);
         staking.addCredit(5 ether);
-        vm.expectEmit(address(staking));
-        emit IStaking.CreditUsed(OPERATOR, 2 ether, 3 ether);
         vm.prank(address(batches));
         staking.secure(OPERATOR, 0, 2 ether);
         Check.eq(staking.stakeOf(OPERATOR).locked, 0, "locks nothing");
@@ -594,7 +589,7 @@ contract StakingTest is StakingWorld {
             _unauthorized(others[i]);
             staking.unlock(OPERATOR, 1);
             _unauthorized(others[i]);
-            staking.paySeats(new IStaking.Seat[](0), new uint256[](0));
+            staking.paySeats(new IStaking.Seat[](0), new uint256[](0), CAUSE);
             _unauthorized(others[i]);
             staking.slash(OPERATOR, 1, STRANGER, 1, CAUSE);
             _unauthorized(others[i]);
@@ -607,7 +602,7 @@ contract StakingTest is StakingWorld {
             vm.startPrank(judges[i]);
             staking.lockSeats(new address[](0), 1);
             staking.unlock(OPERATOR, 0);
-            staking.paySeats(new IStaking.Seat[](0), new uint256[](0));
+            staking.paySeats(new IStaking.Seat[](0), new uint256[](0), CAUSE);
             staking.slash(OPERATOR, 0, address(0), 0, CAUSE);
             staking.credit(OPERATOR, 0);
             staking.burnFees(0);
@@ -763,7 +758,7 @@ contract StakingSharesTest is StakingWorld {
     function _takeOut(uint256 who) private {
         (IStaking.Ticket memory ticket, uint256 amount) = staking.ticketOf(OPERATOR, _holders[who]);
         if (ticket.shares == 0) return;
-        if (block.timestamp < ticket.releasableAt) vm.warp(ticket.releasableAt);
+        if (timestamp < ticket.releasableAt) _goTo(ticket.releasableAt);
         uint256[3] memory before = _totals();
         uint256 purse = token.balanceOf(_holders[who]);
         Check.eq(_withdraw(_holders[who]), amount, "as told");
