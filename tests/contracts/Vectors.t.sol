@@ -5,7 +5,7 @@ import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProo
 
 import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
-import {Ids, ModelId} from "../../contracts/types/Types.sol";
+import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
 import {Check, vm} from "./Vm.sol";
 
 /// @notice Solidity computes the hashes that Python wrote into tests/vectors/protocol.json.
@@ -55,10 +55,26 @@ contract VectorsTest {
                     _addresses(".vote_verifier")[i],
                     uint256(_words(".vote_accepts")[i]),
                     uint256(_words(".vote_rejects")[i]),
+                    uint32(uint256(_words(".vote_distancePpm")[i])),
                     _words(".vote_salt")[i]
                 )
             );
             Check.eq(actual, commitments[i], "commitment");
+        }
+    }
+
+    function testBatchIds() external {
+        vm.chainId(31337);
+        bytes32[] memory expected = _words(".header_batchId");
+        address batches = vm.parseJsonAddress(_json, ".contract");
+        for (uint256 i = 0; i < _cases; ++i) {
+            Header memory header = Header({
+                node: _addresses(".header_node")[i],
+                modelId: ModelId.wrap(_words(".header_modelId")[i]),
+                root: _words(".header_root")[i],
+                canary: _words(".header_canary")[i]
+            });
+            Check.eq(BatchId.unwrap(Ids.batch(batches, header)), expected[i], "batch id");
         }
     }
 

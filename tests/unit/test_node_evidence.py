@@ -4,13 +4,14 @@ import time
 
 import pytest
 from eth_account import Account as EthAccount
-from test_node_support import RecordingChain, answer, body, serving, sign, signed_body
+from test_node_support import RecordingChain, answer, body, sealed, serving, sign, signed_body
 
 from trine.protocol import merkle
-from trine.protocol.access import FRESH_SECONDS, access_digest, access_header
+from trine.protocol.access import FRESH_SECONDS, access_header, evidence_digest
 from trine.protocol.evidence import Evidence
+from trine.protocol.header import Header, batch_id
 from trine_node.service import create_evidence_app
-from trine_node.store import StoredAnswer, sealed_batch
+from trine_node.store import StoredAnswer
 
 CHAT = "/v1/chat/completions"
 
@@ -33,7 +34,7 @@ def node(tmp_path_factory, verifier, owner):
         assert served.http.post(CHAT, json=signed_body(chain, owner)).status_code == 200
         assert served.http.post(CHAT, json=body(3)).status_code == 200
         answers = served.store.unbatched(9)
-        batch = sealed_batch(bytes([5]) * 32, answers[0].evidence.receipt.model_id, answers)
+        batch = sealed(chain, answers)
         served.store.seal(batch, [a.sequence for a in answers])
         served.batch = batch
         served.path = f"/v1/batches/0x{batch.batch_id.hex()}"
@@ -42,7 +43,7 @@ def node(tmp_path_factory, verifier, owner):
 
 def header(node, account, *, at=None, batch_id=None):
     at = int(time.time()) if at is None else at
-    digest = access_digest(node.chain.domain, batch_id or node.batch.batch_id, at)
+    digest = evidence_digest(node.chain.domain, batch_id or node.batch.batch_id, at)
     return {"authorization": access_header(at, sign(account, digest))}
 
 
@@ -104,6 +105,9 @@ def test_a_batch_and_a_receipts_place_in_it_are_public(node):
     place = node.http.get(f"/v1/receipts/0x{stored.digest.hex()}").json()["batch"]
     proof = [bytes.fromhex(sibling[2:]) for sibling in place["proof"]]
     assert (place["batchId"], place["index"]) == ("0x" + node.batch.batch_id.hex(), 1)
+    root, canary = (bytes.fromhex(place[name][2:]) for name in ("root", "canary"))
+    header = Header(node.chain.address, stored.evidence.receipt.model_id, root, canary)
+    assert batch_id(node.chain.domain.chain_id, node.chain.domain.verifying_contract, header) == node.batch.batch_id
     assert merkle.verify(node.batch.root, node.batch.leaves[1], proof)
 
 
@@ -112,7 +116,7 @@ def test_calibration_evidence_is_public_also_where_nothing_else_is_served(node):
 
     finished = answer(node.answering, max_tokens=1)
     stored = [StoredAnswer(0, finished.digest, finished.evidence, None, None, None)] * 2
-    batch = sealed_batch(bytes([7]) * 32, finished.evidence.receipt.model_id, stored, bytes([8]) * 32)
+    batch = sealed(node.chain, stored, bytes([8]) * 32)
     node.store.seal_new(batch, [(s.digest, s.evidence) for s in stored])
     path = f"/v1/batches/0x{batch.batch_id.hex()}/evidence"
     assert len(node.http.get(path).json()["answers"]) == 2

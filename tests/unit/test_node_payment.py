@@ -10,8 +10,10 @@ from test_node_support import (
     PRICE_WEI,
     RecordingChain,
     SlowEngine,
+    account_access,
     answer,
     body,
+    sealed,
     serving,
     sign,
     signed_body,
@@ -21,7 +23,6 @@ from trine.errors import TransactionReverted
 from trine.protocol.messages import Receipt
 from trine_node.orders import parse_order
 from trine_node.payments import collect_earned, earned
-from trine_node.store import sealed_batch
 
 CHAT = "/v1/chat/completions"
 
@@ -35,6 +36,10 @@ def node(tmp_path):
 @pytest.fixture
 def client():
     return EthAccount.create()
+
+
+def account(node, client):
+    return node.http.get(f"/v1/accounts/{client.address}", headers=account_access(node.chain, client)).json()
 
 
 def refused(response):
@@ -55,10 +60,10 @@ def test_a_signed_and_paid_order_is_answered_with_a_receipt_for_it(node, client)
 def test_a_repeated_order_gets_the_same_answer_and_is_owed_once(node, client, stream):
     order = signed_body(node.chain, client)
     first = node.http.post(CHAT, json=order).json()["trine"]
-    owed = node.http.get(f"/v1/accounts/{client.address}").json()["owedWei"]
+    owed = account(node, client)["owedWei"]
     again = node.http.post(CHAT, json={**order, "stream": stream})
     assert first["receiptDigest"] in again.text
-    assert node.http.get(f"/v1/accounts/{client.address}").json()["owedWei"] == owed
+    assert account(node, client)["owedWei"] == owed
     assert len(node.store.unbatched(9)) == 1
 
 
@@ -120,6 +125,16 @@ def test_a_deposit_that_does_not_cover_the_answer_is_refused_with_the_amounts(tm
         assert "150 wei" in response.json()["error"]["message"]
 
 
+def test_a_deposit_under_notice_covers_nothing(tmp_path, client):
+    chain = RecordingChain(balance=10**9, leaving=10**9 - 100)
+    with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
+        response = node.http.post(CHAT, json=signed_body(chain, client))
+        assert refused(response) == (402, "deposit_too_low")
+        assert f"with {chain.address} covers 100 wei" in response.json()["error"]["message"]
+        chain.leaving = 0
+        assert node.http.post(CHAT, json=signed_body(chain, client)).status_code == 200
+
+
 def test_answers_of_a_model_without_a_price_need_no_voucher(tmp_path, client):
     with serving(
         f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, price=0, chain=RecordingChain(balance=0)
@@ -154,7 +169,7 @@ def test_an_order_given_up_leaves_nothing_owed_and_can_be_sent_again(tmp_path, c
 def settle(store, node, results):
     """Puts the node's answers in a settled batch."""
     answers = store.unbatched(256)
-    batch = sealed_batch(bytes([1]) * 32, answers[0].evidence.receipt.model_id, answers)
+    batch = sealed(node.chain, answers)
     store.seal(batch, [a.sequence for a in answers])
     store.mark_settled(batch.batch_id, 0, 0, results)
 
@@ -194,11 +209,23 @@ def test_a_refused_collection_does_not_stop_the_others(node):
 
 
 def test_the_account_shows_the_clients_own_voucher_as_proof(node, client):
-    assert node.http.get(f"/v1/accounts/{client.address}").json() == {"owedWei": "0", "voucher": None}
+    assert account(node, client) == {"owedWei": "0", "voucher": None}
     order = signed_body(node.chain, client, cumulative=12345)
     node.http.post(CHAT, json=order)
-    shown = node.http.get(f"/v1/accounts/{client.address}").json()["voucher"]
+    shown = account(node, client)["voucher"]
     assert shown == {"cumulativeWei": "12345", "signature": order["trine"]["voucher"]["signature"]}
+
+
+def test_nobody_but_the_client_sees_its_account(node, client):
+    node.http.post(CHAT, json=signed_body(node.chain, client))
+    path = f"/v1/accounts/{client.address}"
+    assert refused(node.http.get(path)) == (401, "authorization_required")
+    assert refused(node.http.get(path, headers={"authorization": "Trine 1:00"})) == (401, "bad_authorization")
+    stranger = account_access(node.chain, EthAccount.create())
+    assert refused(node.http.get(path, headers=stranger)) == (403, "not_yours")
+    # What the client signed for another node is worthless here: the signature is over something else.
+    elsewhere = account_access(RecordingChain(), client)
+    assert refused(node.http.get(path, headers=elsewhere)) == (403, "not_yours")
 
 
 def test_the_messages_must_be_the_signed_ones(node, client):

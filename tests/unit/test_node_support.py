@@ -12,18 +12,19 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import httpx2
 import torch
 from eth_account import Account as EthAccount
-from eth_utils.crypto import keccak
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from trine.chain import Account, Batch, BatchState, Model, Seat
+from trine.chain import Account, Batch, BatchState, Header, Model, Parameters, Result, Seat
 from trine.models import load_record
+from trine.protocol.access import access_header, account_digest
+from trine.protocol.committee import Member
 from trine.protocol.inputs import chat_input, text_input
-from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Domain, Request, Voucher
+from trine.protocol.messages import ZERO_ADDRESS, Domain, Request, Voucher
 from trine_node.answering import Answering
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
@@ -31,12 +32,26 @@ from trine_node.operator import BackgroundServer
 from trine_node.orders import Order
 from trine_node.service import create_app
 from trine_node.settings import Limits
-from trine_node.store import Store
+from trine_node.store import Store, sealed_batch
 
 RECORD = load_record("smollm2-135m-instruct")
 NAME = RECORD.name
 MESSAGES = [{"role": "user", "content": "Name three primary colours."}]
 PRICE_WEI = 10
+WINDOW = 256
+REVEAL_SECONDS = 60
+APPEAL_SECONDS = 600
+FEE_PER_LEAF = 30
+# Only what the node reads of them is not zero.
+PARAMETERS = Parameters(
+    **{
+        **{field.name: 0 for field in fields(Parameters)},
+        "reveal_seconds": REVEAL_SECONDS,
+        "appeal_window_seconds": APPEAL_SECONDS,
+        "verifier_fee_per_leaf": FEE_PER_LEAF,
+        "prompts_per_challenge": 1,
+    }
+)
 
 
 @functools.cache
@@ -85,6 +100,7 @@ def model(price_per_token_wei=PRICE_WEI):
         manifest=RECORD.manifest,
         policy=RECORD.policy,
         policy_version=1,
+        policy_block=1,
         prompts=RECORD.prompts,
         prompt_count=RECORD.prompt_count,
         price_per_token_wei=price_per_token_wei,
@@ -103,6 +119,10 @@ class RecordingChain:
     batches: dict = field(default_factory=dict)
     sent: list = field(default_factory=list)
     verifiers: tuple = ("0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20)
+    next_verifiers: tuple | None = None  # of the next epoch, if others
+    credit: int = 10**18
+    tokens: int = 10**18
+    results: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)  # by name of the transaction: what it raises
     block: int = 100
     now: int = 1_000
@@ -117,23 +137,45 @@ class RecordingChain:
     def sign(self, digest):
         return bytes(self.signer.unsafe_sign_hash(digest).signature)
 
-    def account(self, _payer):
-        return Account(self.balance, self.leaving, 0)
+    def account(self, _payer, _payee):
+        return Account(self.balance, self.collected_wei, self.leaving, 0)
 
-    def collected(self, _payer, _payee):
-        return self.collected_wei
-
-    def seats(self, _batch_id):
-        return tuple(Seat(address, False, bytes(32), 0, 0) for address in self.committee)
+    def seats(self, _batch):
+        return tuple(Seat(address, 0) for address in self.committee)
 
     def batch(self, batch_id):
         return self.batches.get(batch_id) or chain_batch(batch_id)
 
-    def batch_id_of(self, node, root):
-        return bytes(keccak(node.encode() + root))
+    def result(self, batch_id):
+        return self.results.get(batch_id) or result_of(self.batch(batch_id))
 
-    def pool(self, _model_id):
-        return [(address, 1) for address in self.verifiers]
+    def pool(self, _model_id, _calibrated, epoch):
+        return [Member(address, 1, bytes(32)) for address in self._verifiers_in(epoch)]
+
+    def eligible(self, _model_id, _calibrated, epoch):
+        return len(self._verifiers_in(epoch))
+
+    def _verifiers_in(self, epoch):
+        later = epoch > self.block // WINDOW
+        return self.next_verifiers if later and self.next_verifiers is not None else self.verifiers
+
+    def epoch_blocks(self):
+        return WINDOW
+
+    def draw_window_blocks(self):
+        return WINDOW
+
+    def parameters(self, _version=None):
+        return PARAMETERS
+
+    def credit_of(self, _account):
+        return self.credit
+
+    def token_balance(self, _account):
+        return self.tokens
+
+    def allowance(self, _owner, _spender):
+        return 0
 
     def block_number(self):
         return self.block
@@ -155,11 +197,48 @@ class RecordingChain:
         return [name for name, *_ in self.sent]
 
 
-def chain_batch(batch_id=bytes(32), state=BatchState.NONE, *, seed_block=0, deadline=0, accepted=0, rejected=0):
-    return Batch(
-        batch_id, ZERO_ADDRESS, 1, 0, state, RECORD.model_id, bytes(32), ZERO_HASH, 0, 0, seed_block, deadline, 1, 0, 0,
-        accepted, rejected,
-    )  # fmt: skip
+def chain_batch(batch_id=bytes(32), state=BatchState.NONE, **changes):
+    """A batch of one leaf, for whose votes nobody has done anything."""
+    fields_ = {
+        "batch_id": batch_id,
+        "header": Header(ZERO_ADDRESS, RECORD.model_id, bytes(32), bytes(32)),
+        "state": state,
+        "is_calibration": False,
+        "marked": False,
+        "signed": False,
+        "round": 0,
+        "terms": 1,
+        "leaf_count": 1,
+        "clock": 0,
+        "ballots": 0,
+        "penalised": 0,
+        "committee": 0,
+        "accepted": 0,
+        "rejected": 0,
+    }
+    return Batch(**{**fields_, **changes})
+
+
+def ballots(*seats):
+    """The word of three seats' ballots."""
+    return sum(ballot << 2 * seat for seat, ballot in enumerate(seats))
+
+
+def result_of(batch):
+    return Result(
+        batch.leaf_count, batch.accepted, batch.rejected, batch.is_decided, batch.state == BatchState.FINAL
+    )
+
+
+def sealed(chain, answers, challenge_id=None):
+    """The batch of stored answers, as a node of that chain seals it."""
+    return sealed_batch(chain.domain, chain.address, RECORD.model_id, [a.evidence for a in answers], challenge_id)
+
+
+def account_access(chain, client):
+    """Headers with which a client asks for its account."""
+    at = int(time.time())
+    return {"authorization": access_header(at, sign(client, account_digest(chain.domain, chain.address, at)))}
 
 
 @dataclass

@@ -15,9 +15,10 @@ from typing import Any
 
 from trine.protocol import merkle
 from trine.protocol.committee import COMMITTEE_SIZES, Member, draw, seed
+from trine.protocol.header import Header, batch_id
 from trine.protocol.manifest import model_id
 from trine.protocol.messages import Domain, Receipt, Voucher, engine_class_bytes
-from trine.protocol.votes import Vote, commitment, majority
+from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, commitment, majority
 
 CASES = 8
 CHAIN_ID = 31337
@@ -51,6 +52,8 @@ def vectors() -> dict[str, Any]:
         votes.append(Vote(accepts, rng.randrange(2**256) & ~accepts))
     salts, batches, verifiers = [word() for _ in votes], [word() for _ in votes], [address() for _ in votes]
     block_hashes, names = [word() for _ in votes], [f"model-{i}" for i in range(CASES)]
+    distances = [rng.randrange(MAX_DISTANCE_PPM + 1) for _ in votes]
+    headers = [Header(address(), word(), word(), word()) for _ in range(CASES)]
     vouchers = [Voucher(address(), address(), rng.randrange(2**256)) for _ in range(CASES)]
     return {
         "chainId": CHAIN_ID,
@@ -69,10 +72,16 @@ def vectors() -> dict[str, Any]:
         "vote_salt": [_hex(s) for s in salts],
         "vote_batchId": [_hex(b) for b in batches],
         "vote_verifier": verifiers,
+        "vote_distancePpm": [_hex(d.to_bytes(32, "big")) for d in distances],
         "vote_commitment": [
-            _hex(commitment(CHAIN_ID, CONTRACT, batches[i], i % 3, verifiers[i], votes[i], salts[i]))
+            _hex(commitment(CHAIN_ID, CONTRACT, batches[i], i % 3, verifiers[i], votes[i], distances[i], salts[i]))
             for i in range(CASES)
         ],
+        "header_node": [h.node for h in headers],
+        "header_modelId": [_hex(h.model_id) for h in headers],
+        "header_root": [_hex(h.root) for h in headers],
+        "header_canary": [_hex(h.canary) for h in headers],
+        "header_batchId": [_hex(batch_id(CHAIN_ID, CONTRACT, h)) for h in headers],
         "majority": [
             _hex(majority([votes[i].accepts, votes[i - 1].accepts, votes[i - 2].accepts]).to_bytes(32, "big"))
             for i in range(CASES)
