@@ -4,9 +4,16 @@ import pytest
 
 from trine import Client
 from trine.chain import Role
-from trine_devnet.network import Devnet, Member
+from trine_devnet.network import TOKEN, Devnet, Member
 
-PARAMETERS = {"promptsPerChallenge": 1, "seedDelayBlocks": 1, "drawDelayBlocks": 1, "commitSeconds": 60}
+PARAMETERS = {
+    "promptsPerChallenge": 1,
+    "seedDelayBlocks": 1,
+    "drawDelayBlocks": 1,
+    "commitSeconds": 60,
+    "appealWindowSeconds": 10,
+}
+DEPOSIT = 100 * TOKEN
 VERIFIERS = ("verifier-1", "verifier-2", "verifier-3", "verifier-4")
 
 
@@ -42,6 +49,7 @@ def ask(net, account):
             deployment=net.deployment_file,
             account=payer,
             node=net.operators[node].endpoint,
+            deposit_wei=DEPOSIT if payer is account else 0,
         )
         clients.append(client)
         return client

@@ -9,10 +9,9 @@ import time
 import openai
 import pytest
 
-from trine import AsyncClient, NodeRefused, PaymentRequired, VerificationFailed
-from trine.audit import batch_gas, operator_report
+from trine import AsyncClient, NodeRefused, PaymentRequired, TransactionReverted, VerificationFailed
+from trine.audit import batch_gas, certificate_report, operator_report
 from trine.chain import BatchState, Role
-from trine.protocol.committee import draw, seed
 from trine.protocol.messages import Receipt, text_hash
 
 QUESTION = "Explain in two sentences why the sky is blue."
@@ -22,17 +21,23 @@ def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, as
     client = ask("honest")
     node = net.operators["honest"].account.address
     chain = client.chain
-    earned = chain.token_balance(node)
+    client.deposit(10**18)
+    before = chain.token_balance(node), chain.credit_of(node)
     answer = client.chat(QUESTION, max_tokens=40, wait=True)
     assert answer.text
     assert answer.certificate.result == "accept"
     assert answer.receipt.engine_class_name == "cpu-bf16"
     batch = chain.batch(answer.certificate.batch_id)
-    assert batch.state == BatchState.SETTLED
-    assert sum(seat.accepts & 1 for seat in chain.seats(batch.batch_id)) >= 2
-    _eventually(lambda: chain.collected(account.address, node) >= answer.receipt.fee_wei, "the node to collect")
-    fee = batch.verifier_fee
-    assert chain.token_balance(node) == earned - fee + answer.receipt.fee_wei
+    assert batch.state in (BatchState.SETTLED, BatchState.FINAL)
+    votes = [chain.vote(batch, index) for index in range(len(chain.seats(batch)))]
+    assert sum(vote.accepts & 1 for vote in votes if vote) >= 2
+    _eventually(lambda: chain.account(account.address, node).collected >= answer.receipt.fee_wei, "the node to collect")
+    terms = chain.parameters(batch.terms)
+    assert chain.token_balance(node) == before[0] + answer.receipt.fee_wei
+    assert chain.credit_of(node) == before[1] - terms.verifier_fee_per_leaf * batch.leaf_count
+    client.certify(answer, final=True)
+    assert certificate_report(chain, answer.certificate).is_final
+    _eventually(lambda: chain.stake_of(node).locked == 0, "the node's stake to be free")
     assert 0 < batch_gas(chain, batch.batch_id) < 1_500_000
 
 
@@ -43,9 +48,12 @@ def test_every_cheat_is_rejected_slashed_and_on_record(net, ask):
     answers = [client.chat(question, max_tokens=40) for question in questions]
     for answer in answers:
         assert client.certify(answer).result == "reject"
+    for answer in answers:
+        assert client.certify(answer, final=True).result == "reject"
     report = operator_report(client.chain, node)
     (standing,) = report.standings
-    assert (standing.reputation.accepted, standing.reputation.rejected) == (0, 3)
+    assert standing.counts == (0, 3, 0)
+    assert 2_999_000 < standing.reputation.rejected_micro <= 3_000_000
     assert standing.reputation.score_bps == 0
     assert sum(slash.taken_wei for slash in report.slashes) == 3 * client.chain.parameters().stake_per_leaf
     with pytest.raises(VerificationFailed, match="do not use"):
@@ -55,15 +63,10 @@ def test_every_cheat_is_rejected_slashed_and_on_record(net, ask):
 
 def test_a_committee_can_be_drawn_again_from_public_data(net, ask):
     chain = ask("honest").chain
-    settled = chain.events("Batches", "BatchSettled", node=net.operators["honest"].account.address)
-    # The node's calibration was drawn from the candidates of that moment; its answers from the calibrated pool.
-    batch = next(b for b in (chain.batch(event.args["batchId"]) for event in settled) if not b.is_calibration)
-    drawn = draw(
-        seed(chain.block_hash(batch.seed_block), batch.batch_id, batch.round),
-        chain.pool(batch.model_id),
-        batch.node,
-    )
-    assert tuple(seat.verifier for seat in chain.seats(batch.batch_id)) == drawn
+    client = ask("honest")
+    batch = chain.batch(client.certify(client.chat("Name a fruit.", max_tokens=6)).batch_id)
+    # The weights of its epoch are frozen, and still known.
+    assert tuple(seat.verifier for seat in chain.seats(batch)) == chain.draw_again(batch)
 
 
 def test_the_stock_openai_client_streams_and_gets_a_receipt(net):
@@ -122,6 +125,14 @@ def test_a_retried_request_gets_the_same_answer_and_is_charged_once(ask):
     assert first["choices"][0]["message"] == second["choices"][0]["message"]
 
 
+def test_nobody_but_the_client_learns_what_it_owes(ask):
+    client = ask("honest")
+    url = f"{client._core.choose(client._core.model(None))[1]}/v1/accounts/{client.chain.address}"
+    with pytest.raises(NodeRefused) as refused:
+        client._get(url)
+    assert refused.value.status == 401
+
+
 def test_who_does_not_pay_is_refused(net, ask):
     stranger = ask("honest", net.create_account("stranger", 1))
     with pytest.raises(PaymentRequired, match="deposit"):
@@ -146,6 +157,7 @@ def test_the_async_client_streams(net, account):
             deployment=net.deployment_file,
             account=account,
             node=net.operators["honest"].endpoint,
+            deposit_wei=10**20,
         ) as client:
             pieces = [piece async for piece in client.stream("Count to five.", max_tokens=12)]
             answer = pieces.pop()
@@ -168,15 +180,15 @@ def test_verifiers_that_crash_in_the_middle_of_a_batch_still_reveal(net, ask):
     client = ask("honest")
     answer = client.chat("Name a mountain in Asia.", max_tokens=12)
     batch_id = _batch_of(client, answer)
-    _eventually(lambda: client.chain.batch(batch_id).state >= BatchState.COMMITTING, "the committee to be drawn")
+    _eventually(lambda: client.chain.batch(batch_id).state >= BatchState.DRAWN, "the committee to be drawn")
     names = {running.account.address: name for name, running in net.operators.items()}
-    drawn = [names[seat.verifier] for seat in client.chain.seats(batch_id)]
+    drawn = [names[seat.verifier] for seat in client.chain.seats(client.chain.batch(batch_id))]
     for name in drawn[:2]:
         net.operators[name].child.kill()
     for name in drawn[:2]:
         net.restart(name)
     assert client.certify(answer).result == "accept"
-    assert all(seat.revealed for seat in client.chain.seats(batch_id))
+    assert client.chain.batch(batch_id).revealed == 3
     net.wait_ready(drawn[:2])
 
 
@@ -188,6 +200,7 @@ def test_auditing_from_the_command_line(net):
     report = json.loads(shown.stdout)
     (standing,) = report["standings"]
     assert standing["reputation"]["rejected"] == 3
+    assert standing["calibration"]["outputTokens"] > 0
     assert standing["calibration"]["valid"] is True
     assert len(report["slashes"]) == sum(1 for batch in standing["batches"] if batch["rejected"])
     people = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
@@ -203,8 +216,9 @@ def test_verifiers_earned_their_fees(net, ask):
     chain = ask("honest").chain
     for name, running in net.operators.items():
         if running.member.role is Role.VERIFIER:
-            assert chain.credit_of(running.account.address) > 0, name
-            assert chain.reputation(running.account.address, Role.VERIFIER, net.record.model_id).rejected == 0
+            assert chain.stake_of(running.account.address).active > running.member.stake, name
+            reputation = chain.reputation(running.account.address, Role.VERIFIER, net.record.model_id)
+            assert (reputation.rejected_micro, reputation.missed_micro) == (0, 0), name
 
 
 def _raise_unless_accepted(answer):
@@ -215,15 +229,12 @@ def _raise_unless_accepted(answer):
 
 def _refund(client, answer):
     """The client gets its fee back out of the cheat's stake, once."""
-    from trine import TransactionReverted
-
     certificate = answer.certificate
     before = client.chain.token_balance(client.chain.address)
-    arguments = (certificate.batch_id, certificate.index, answer.receipt.values(), list(certificate.proof))
-    client.chain.refund(*arguments)
+    client.chain.refund(certificate.batch_id, certificate.opening())
     assert client.chain.token_balance(client.chain.address) == before + answer.receipt.fee_wei
-    with pytest.raises(TransactionReverted, match="PaymentsAlreadyRefunded"):
-        client.chain.refund(*arguments)
+    with pytest.raises(TransactionReverted, match="PaymentsNothingToRefund"):
+        client.chain.refund(certificate.batch_id, certificate.opening())
 
 
 def _batch_of(client, answer):

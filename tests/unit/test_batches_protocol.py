@@ -1,5 +1,7 @@
 """Merkle trees, votes, committees and calibration prompts: the pure half of a batch's life."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 from trine.errors import InvalidInput
 from trine.protocol import merkle
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
+from trine.protocol.header import Header, batch_id
 from trine.protocol.inputs import chat_input, parse_input, text_input
-from trine.protocol.votes import Vote, commitment, contradicts, majority, settle
+from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, commitment, contradicts, distance_ppm_of, majority, settle
 
 words = st.binary(min_size=32, max_size=32)
 leaf_hashes = words.filter(any)  # 32 zero bytes stand for a missing leaf
@@ -98,20 +101,43 @@ def test_a_vote_cannot_contradict_itself():
     assert [Vote(1, 2).on(i) for i in range(3)] == ["accept", "reject", "inconclusive"]
 
 
-@given(votes, words, words, st.integers(0, 7))
-def test_a_commitment_binds_everything(vote, salt, batch, round_):
-    base = commitment(1, ADDRESS, batch, round_, ADDRESS, vote, salt)
+@given(votes, words, words, st.integers(0, 7), st.integers(0, MAX_DISTANCE_PPM - 1))
+def test_a_commitment_binds_everything(vote, salt, batch, round_, distance):
+    base = commitment(1, ADDRESS, batch, round_, ADDRESS, vote, distance, salt)
     other = "0x" + "11" * 20
     changed = [
-        commitment(2, ADDRESS, batch, round_, ADDRESS, vote, salt),
-        commitment(1, other, batch, round_, ADDRESS, vote, salt),
-        commitment(1, ADDRESS, bytes(a ^ 1 for a in batch), round_, ADDRESS, vote, salt),
-        commitment(1, ADDRESS, batch, round_ + 1, ADDRESS, vote, salt),
-        commitment(1, ADDRESS, batch, round_, other, vote, salt),
-        commitment(1, ADDRESS, batch, round_, ADDRESS, vote, bytes(a ^ 1 for a in salt)),
+        commitment(2, ADDRESS, batch, round_, ADDRESS, vote, distance, salt),
+        commitment(1, other, batch, round_, ADDRESS, vote, distance, salt),
+        commitment(1, ADDRESS, bytes(a ^ 1 for a in batch), round_, ADDRESS, vote, distance, salt),
+        commitment(1, ADDRESS, batch, round_ + 1, ADDRESS, vote, distance, salt),
+        commitment(1, ADDRESS, batch, round_, other, vote, distance, salt),
+        commitment(1, ADDRESS, batch, round_, ADDRESS, vote, distance + 1, salt),
+        commitment(1, ADDRESS, batch, round_, ADDRESS, vote, distance, bytes(a ^ 1 for a in salt)),
     ]
     assert base not in changed
     assert len(set(changed)) == len(changed)
+
+
+@pytest.mark.parametrize(
+    ("deviations", "ppm"), [([], 0), ([0.0], 0), ([0.25, 0.5, 0.0], 500_000), ([1e-9], 1), ([1e9], MAX_DISTANCE_PPM)]
+)
+def test_the_distance_of_a_batch_is_its_largest_deviation_rounded_up(deviations, ppm):
+    assert distance_ppm_of(deviations) == ppm
+
+
+@given(words, words, words, words)
+def test_a_batch_id_commits_to_the_whole_header(model, root, canary, other):
+    header = Header(ADDRESS, model, root, canary)
+    ids = {batch_id(1, ADDRESS, header), batch_id(2, ADDRESS, header), batch_id(1, "0x" + "11" * 20, header)}
+    changed = [{"node": "0x" + "11" * 20}]
+    changed += [{name: other} for name in ("model_id", "root", "canary") if getattr(header, name) != other]
+    ids |= {batch_id(1, ADDRESS, dataclasses.replace(header, **change)) for change in changed}
+    assert len(ids) == 3 + len(changed)
+
+
+def test_a_header_has_words_of_32_bytes():
+    with pytest.raises(InvalidInput, match="32 bytes"):
+        Header(ADDRESS, bytes(32), bytes(31), bytes(32))
 
 
 @given(words, words, st.integers(1, 50), st.integers(1, 200))

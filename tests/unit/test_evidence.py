@@ -1,6 +1,7 @@
 """Evidence and certificates: every way in which a node could show something else than what it anchored."""
 
 import dataclasses
+import functools
 
 import pytest
 from eth_account import Account
@@ -8,9 +9,10 @@ from eth_utils.crypto import keccak
 
 from trine.errors import BadSignature, InvalidInput, VerificationFailed
 from trine.protocol import fingerprint, merkle
-from trine.protocol.access import access_digest, access_header, caller
+from trine.protocol.access import access_header, account_digest, caller, evidence_digest
 from trine.protocol.certificate import Certificate
 from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault
+from trine.protocol.header import Header, batch_id
 from trine.protocol.inputs import chat_input
 from trine.protocol.messages import (
     ZERO_ADDRESS,
@@ -149,31 +151,53 @@ def test_malformed_evidence_is_refused(field, value):
 def test_a_certificate_holds_against_the_chain_only():
     evidence, leaf, anchor = make()
     certificate = Certificate(
-        DOMAIN.chain_id, DOMAIN.verifying_contract, bytes(32), 0, evidence.receipt, evidence.receipt_signature,
-        tuple(merkle.proof([leaf], 0)), accepted=1, rejected=0,
+        DOMAIN.chain_id, DOMAIN.verifying_contract, anchor.root, bytes([8]) * 32, 0, evidence.receipt,
+        evidence.receipt_signature, tuple(merkle.proof([leaf], 0)), accepted=1, rejected=0,
     )  # fmt: skip
     assert Certificate.from_json(certificate.to_json()) == certificate
     assert certificate.result == "accept"
-    certificate.verify(anchor.root, NODE.address, 1, 0)
-    for root, node, accepted, rejected in (
-        (bytes(32), NODE.address, 1, 0),
-        (anchor.root, STRANGER.address, 1, 0),
-        (anchor.root, NODE.address, 0, 1),
-    ):
-        with pytest.raises(VerificationFailed):
-            certificate.verify(root, node, accepted, rejected)
+    certificate.verify(1, 0)
+    certificate.verify(0b11, 0b100)  # what appeals did to other leaves does not matter
+    for accepted, rejected in ((0, 1), (0, 0), (2, 0)):
+        with pytest.raises(VerificationFailed, match="the certificate says accept"):
+            certificate.verify(accepted, rejected)
+    with pytest.raises(VerificationFailed, match="proof"):
+        dataclasses.replace(certificate, root=bytes(32)).verify(1, 0)
     forged = dataclasses.replace(certificate, receipt_signature=sign(STRANGER, evidence.receipt.digest(DOMAIN)))
     with pytest.raises(BadSignature):
-        forged.verify(anchor.root, NODE.address, 1, 0)
+        forged.verify(1, 0)
+
+
+def test_a_certificate_names_the_batch_that_its_header_makes():
+    evidence, leaf, anchor = make()
+    certificate = Certificate(
+        DOMAIN.chain_id, DOMAIN.verifying_contract, anchor.root, bytes([8]) * 32, 0, evidence.receipt,
+        evidence.receipt_signature, tuple(merkle.proof([leaf], 0)), accepted=1, rejected=0,
+    )  # fmt: skip
+    header = Header(NODE.address, MODEL, anchor.root, bytes([8]) * 32)
+    assert certificate.batch_id == batch_id(DOMAIN.chain_id, DOMAIN.verifying_contract, header)
+    shown = certificate.to_json()
+    changes = {"canary": "0x" + "09" * 32, "batchId": "0x" + "00" * 32, "root": "0x12", "index": 256, "batches": "x"}
+    for field, value in changes.items():
+        with pytest.raises(InvalidInput):
+            Certificate.from_json({**shown, field: value})
     with pytest.raises(InvalidInput):
         Certificate.from_json({"chainId": 1})
 
 
 def test_access_is_proved_for_one_batch_and_a_short_time():
     batch, now = bytes([9] * 32), 1_700_000_000
-    header = access_header(now, sign(CLIENT, access_digest(DOMAIN, batch, now)))
-    assert caller(header, DOMAIN, batch, now + 60).address == CLIENT.address
-    assert caller(header, DOMAIN, bytes(32), now).address != CLIENT.address
+    digest = functools.partial(evidence_digest, DOMAIN, batch)
+    header = access_header(now, sign(CLIENT, digest(now)))
+    assert caller(header, digest, now + 60).address == CLIENT.address
+    assert caller(header, functools.partial(evidence_digest, DOMAIN, bytes(32)), now).address != CLIENT.address
     for bad, at in ((header, now + 121), ("", now), ("Bearer x", now), ("Trine x:y", now), ("Trine 1:zz", now)):
         with pytest.raises(BadSignature):
-            caller(bad, DOMAIN, batch, at)
+            caller(bad, digest, at)
+
+
+def test_access_to_an_account_is_proved_for_one_node():
+    now = 1_700_000_000
+    header = access_header(now, sign(CLIENT, account_digest(DOMAIN, NODE.address, now)))
+    assert caller(header, functools.partial(account_digest, DOMAIN, NODE.address), now).address == CLIENT.address
+    assert caller(header, functools.partial(account_digest, DOMAIN, STRANGER.address), now).address != CLIENT.address

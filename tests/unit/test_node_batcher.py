@@ -6,44 +6,80 @@ import threading
 from dataclasses import replace
 
 import pytest
-from test_node_support import RecordingChain, answer, chain_batch, engine, in_thread, model, wait_for
+from test_node_support import (
+    APPEAL_SECONDS,
+    FEE_PER_LEAF,
+    REVEAL_SECONDS,
+    WINDOW,
+    RecordingChain,
+    answer,
+    ballots,
+    chain_batch,
+    engine,
+    in_thread,
+    model,
+    result_of,
+    wait_for,
+)
 
 from trine.chain import BatchState
 from trine.errors import ChainUnreachable, NotReady, TransactionReverted
 from trine_node.answering import Answering
 from trine_node.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, next_action
+from trine_node.credit import UNLIMITED, Credit
 from trine_node.store import Store
 
 SEED = 100
 DEADLINE = 5_000
-LATE = DEADLINE + SETTLE_GRACE_SECONDS + 1
+GRACE = SETTLE_GRACE_SECONDS
+LATE = DEADLINE + GRACE + 1
+NOTHING, COMMITTED, REVEALED = 0, 1, 2
 
 
 @pytest.mark.parametrize(
-    ("stored", "state", "block", "now", "action"),
+    ("stored", "state", "block", "action"),
     [
-        ("sealed", BatchState.NONE, 1, 1, Action.ANCHOR),
-        ("anchored", BatchState.NONE, 1, 1, Action.ANCHOR),  # the chain forgot it in a reorganisation
-        ("sealed", BatchState.ANCHORED, 1, 1, Action.NOTE_ANCHORED),  # killed after sending, before noting
-        ("anchored", BatchState.ANCHORED, SEED - 1, 1, Action.WAIT),
-        ("anchored", BatchState.ANCHORED, SEED, 1, Action.WAIT),
-        ("anchored", BatchState.ANCHORED, SEED + 1, 1, Action.DRAW),
-        ("anchored", BatchState.ANCHORED, SEED + 256, 1, Action.DRAW),
-        ("anchored", BatchState.ANCHORED, SEED + 257, 1, Action.EXPIRE),
-        ("anchored", BatchState.COMMITTING, 1, DEADLINE, Action.WAIT),
-        ("anchored", BatchState.COMMITTING, 1, DEADLINE + SETTLE_GRACE_SECONDS, Action.WAIT),
-        ("anchored", BatchState.COMMITTING, 1, LATE, Action.SETTLE),
-        ("anchored", BatchState.REVEALING, 1, DEADLINE, Action.WAIT),
-        ("anchored", BatchState.REVEALING, 1, LATE, Action.SETTLE),
-        ("sealed", BatchState.SETTLED, 1, 1, Action.FINISH),
-        ("anchored", BatchState.SETTLED, 1, 1, Action.FINISH),
-        ("anchored", BatchState.VOID, 1, 1, Action.RETRY),
-        ("sealed", BatchState.VOID, 1, 1, Action.ANCHOR),  # put back after it was void
+        ("sealed", BatchState.NONE, 1, Action.ANCHOR),
+        ("anchored", BatchState.NONE, 1, Action.ANCHOR),  # the chain forgot it in a reorganisation
+        ("sealed", BatchState.ANCHORED, 1, Action.NOTE_ANCHORED),  # killed after sending, before noting
+        ("anchored", BatchState.ANCHORED, SEED - 1, Action.WAIT),
+        ("anchored", BatchState.ANCHORED, SEED, Action.WAIT),
+        ("anchored", BatchState.ANCHORED, SEED + 1, Action.DRAW),
+        ("anchored", BatchState.ANCHORED, SEED + WINDOW, Action.DRAW),
+        ("anchored", BatchState.ANCHORED, SEED + WINDOW + 1, Action.EXPIRE),
+        ("sealed", BatchState.SETTLED, 1, Action.FINISH),
+        ("anchored", BatchState.SETTLED, 1, Action.FINISH),
+        ("anchored", BatchState.FINAL, 1, Action.FINISH),
+        ("anchored", BatchState.VOID, 1, Action.RETRY),
+        ("sealed", BatchState.VOID, 1, Action.ANCHOR),  # put back after it was void
     ],
 )
-def test_what_comes_next(stored, state, block, now, action):
-    batch = chain_batch(state=state, seed_block=SEED, deadline=DEADLINE)
-    assert next_action(stored, batch, block, now) is action
+def test_what_comes_next(stored, state, block, action):
+    assert next_(stored, chain_batch(state=state, clock=SEED), block, 1) is action
+
+
+@pytest.mark.parametrize(
+    ("seats", "now", "action"),
+    [
+        # Too few have committed: there is nothing to wait for after the deadline.
+        ((NOTHING, NOTHING, NOTHING), DEADLINE + GRACE, Action.WAIT),
+        ((NOTHING, NOTHING, COMMITTED), LATE, Action.SETTLE),
+        # Two have: they may reveal until the end.
+        ((COMMITTED, COMMITTED, NOTHING), LATE, Action.WAIT),
+        ((COMMITTED, COMMITTED, NOTHING), LATE + REVEAL_SECONDS, Action.SETTLE),
+        ((REVEALED, REVEALED, NOTHING), LATE, Action.SETTLE),
+        # All have, at the time of the clock.
+        ((COMMITTED, REVEALED, REVEALED), LATE, Action.WAIT),
+        ((COMMITTED, REVEALED, REVEALED), LATE + REVEAL_SECONDS, Action.SETTLE),
+    ],
+)
+def test_a_node_settles_what_verifiers_have_left(seats, now, action):
+    batch = chain_batch(state=BatchState.DRAWN, clock=DEADLINE, ballots=ballots(*seats))
+    assert next_("anchored", batch, 1, now) is action
+
+
+def next_(stored, batch, block, now):
+    return next_action(stored, batch, block, now, draw_window_blocks=WINDOW, reveal_seconds=REVEAL_SECONDS)
 
 
 @pytest.fixture
@@ -67,13 +103,14 @@ class Clock:
         return self.now
 
 
-def batcher(answering, *, max_leaves=2, max_wait_seconds=0.0, clock=None):
+def batcher(answering, *, max_leaves=2, max_wait_seconds=0.0, clock=None, credit_target_wei=0):
     return Batcher(
         answering.store,
         answering.chain,
         answering.model.model_id,
         max_leaves=max_leaves,
         max_wait_seconds=max_wait_seconds,
+        credit_target_wei=credit_target_wei,
         clock=clock or Clock(),
     )
 
@@ -102,20 +139,20 @@ def test_a_batch_lives_through_anchor_draw_settle_and_result(answering, chain):
     node = batcher(answering)
     node.step()
     (batch,) = answering.store.open_batches()
-    assert chain.sent == [("anchor", answering.model.model_id, batch.root, 1)]
-    on_chain = chain_batch(batch.batch_id, BatchState.ANCHORED, seed_block=chain.block + 2)
+    assert chain.sent == [("anchor", answering.model.model_id, batch.root, batch.canary, 1)]
+    on_chain = chain_batch(batch.batch_id, BatchState.ANCHORED, clock=chain.block + 2)
     for update, sent in [
         ({}, []),
-        ({"seed_block": chain.block - 1}, ["draw"]),
-        ({"state": BatchState.COMMITTING, "deadline": chain.now}, []),
-        ({"deadline": chain.now - 60}, ["settle"]),
+        ({"clock": chain.block - 1}, ["draw"]),
+        ({"state": BatchState.DRAWN, "clock": chain.now}, []),
+        ({"clock": chain.now - 60}, ["settle"]),
     ]:
         on_chain = replace(on_chain, **update)
         chain.batches[batch.batch_id] = on_chain
         chain.sent.clear()
         node.step()
         assert chain.names_sent() == sent
-    chain.batches[batch.batch_id] = replace(on_chain, state=BatchState.SETTLED, accepted=1)
+    chain.batches[batch.batch_id] = replace(on_chain, state=BatchState.SETTLED, clock=chain.now, accepted=1)
     node.step()
     assert answering.store.open_batches() == []
     assert answering.store.answers_of(batch.batch_id)[0].result == "accept"
@@ -130,7 +167,7 @@ def test_a_void_batch_is_anchored_again_as_it_is(answering, chain):
     chain.sent.clear()
     node.step()
     node.step()
-    assert chain.sent == [("anchor", answering.model.model_id, batch.root, 1)]
+    assert chain.sent == [("anchor", answering.model.model_id, batch.root, batch.canary, 1)]
 
 
 def test_a_restart_between_seal_and_anchor_anchors_the_same_batch(answering, chain):
@@ -142,7 +179,7 @@ def test_a_restart_between_seal_and_anchor_anchors_the_same_batch(answering, cha
     chain.failures.clear()
     answer(answering, max_tokens=3)  # a new answer does not change what was sealed
     batcher(answering, max_leaves=9, max_wait_seconds=1000).step()
-    assert chain.sent == [("anchor", answering.model.model_id, sealed.root, 1)]
+    assert chain.sent == [("anchor", answering.model.model_id, sealed.root, sealed.canary, 1)]
 
 
 def test_one_batch_that_is_refused_does_not_hold_up_the_next(answering, chain):
@@ -185,8 +222,98 @@ def test_nothing_is_anchored_while_no_committee_could_be_drawn(answering, chain)
     assert chain.sent == []
     assert [b.state for b in answering.store.open_batches()] == ["sealed"]
     chain.verifiers = RecordingChain().verifiers
-    batcher(answering).step()
+    node.step()
     assert chain.names_sent() == ["anchor"]
+
+
+def test_verifiers_that_count_from_the_next_epoch_on_are_waited_for(answering, chain):
+    """Also those that count now only: the draw may come in either epoch."""
+    three = chain.verifiers
+    for chain.verifiers, chain.next_verifiers in ((three[:2], three), (three, three[:2])):
+        node = batcher(answering)
+        answer(answering)
+        node.step()
+        assert chain.sent == []
+    chain.verifiers = chain.next_verifiers = three
+    node.step()
+    assert set(chain.names_sent()) == {"anchor"}
+
+
+def test_credit_is_topped_up_before_it_is_needed(answering, chain):
+    chain.credit, chain.tokens = 40, 1000
+    answer(answering)
+    batcher(answering, credit_target_wei=100).step()
+    assert chain.sent[:2] == [("approve", "Staking", UNLIMITED), ("add_credit", 60)]
+    assert chain.names_sent()[2:] == ["anchor"]
+
+
+def test_a_node_without_tokens_says_what_it_lacks(answering, chain):
+    chain.credit, chain.tokens = FEE_PER_LEAF - 10, 5
+    answer(answering)
+    node = batcher(answering)
+    node.step()
+    assert chain.sent == []
+    with pytest.raises(NotReady, match=r"1 answers are .*: send it tokens"):
+        Credit(chain, 0).ensure(1)
+    chain.tokens = 10
+    batcher(answering).step()
+    assert chain.names_sent() == ["approve", "add_credit", "anchor"]
+
+
+def settled_batch(answering, chain, **changes):
+    """A batch that the chain has settled and the node has noted."""
+    answer(answering)
+    node = batcher(answering)
+    node.step()
+    (batch,) = answering.store.open_batches()
+    settled = chain_batch(batch.batch_id, BatchState.SETTLED, clock=chain.now, accepted=1, **changes)
+    chain.batches[batch.batch_id] = settled
+    node.step()
+    chain.sent.clear()
+    return node, batch, settled
+
+
+def test_a_batch_is_finalized_once_its_time_to_appeal_is_over(answering, chain):
+    node, batch, settled = settled_batch(answering, chain)
+    chain.now += APPEAL_SECONDS
+    node.step()
+    assert chain.sent == []
+    chain.now += 1
+    node.step()
+    assert chain.sent == [("finalize", [(settled.header, ())])]
+    chain.batches[batch.batch_id] = replace(settled, state=BatchState.FINAL)
+    node.step()
+    assert answering.store.batch(batch.batch_id).state == "final"
+    assert answering.store.settled_batches() == []
+
+
+def test_an_open_appeal_keeps_a_batch_and_its_outcome_is_noted(answering, chain):
+    node, batch, settled = settled_batch(answering, chain)
+    final = replace(settled, state=BatchState.FINAL)
+    chain.batches[batch.batch_id] = final
+    chain.results[batch.batch_id] = replace(result_of(final), is_final=False)
+    chain.now += APPEAL_SECONDS + 1
+    node.step()
+    assert answering.store.batch(batch.batch_id).state == "settled"
+    chain.results[batch.batch_id] = replace(result_of(final), accepted=0, rejected=1)
+    node.step()
+    assert answering.store.batch(batch.batch_id).state == "final"
+    assert answering.store.answers_of(batch.batch_id)[0].result == "reject"
+
+
+def test_a_refused_finalization_is_tried_again_after_a_pause(answering, chain):
+    clock = Clock()
+    node, _batch, _settled = settled_batch(answering, chain)
+    node._finalizing._clock = clock
+    chain.now += APPEAL_SECONDS + 1
+    chain.failures["finalize"] = TransactionReverted("finalize: no", reason="no")
+    node.step()
+    del chain.failures["finalize"]
+    node.step()
+    assert chain.sent == []
+    clock.now += 60
+    node.step()
+    assert chain.names_sent() == ["finalize"]
 
 
 def test_answers_of_two_models_never_share_a_batch(answering, chain):

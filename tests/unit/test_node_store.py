@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from eth_account import Account as EthAccount
-from test_node_support import NAME, RecordingChain, answer, engine, model, signed_body
+from test_node_support import NAME, RecordingChain, answer, engine, model, sealed, signed_body
 
 from trine.protocol import merkle
 from trine_node.answering import Answering
 from trine_node.batcher import Batcher
 from trine_node.orders import parse_order
-from trine_node.store import Store, StoreError, leaves_of, sealed_batch
+from trine_node.store import Store, StoreError, leaves_of
 
 SERVE = """
     import sys, time
@@ -90,8 +90,8 @@ def test_a_request_is_answered_once(store, answering):
     assert len(store.unbatched(9)) == 1
 
 
-def seal(store, answers, name=1):
-    batch = sealed_batch(bytes([name]) * 32, answers[0].evidence.receipt.model_id, answers)
+def seal(store, answers):
+    batch = sealed(RecordingChain(), answers)
     store.seal(batch, [a.sequence for a in answers])
     return batch
 
@@ -106,8 +106,8 @@ def test_a_sealed_batch_keeps_its_order_and_no_answer_is_in_two(store, answering
     assert merkle.root(leaves_of([a.evidence for a in kept])) == store.batch(batch.batch_id).root == batch.root
     assert store.unbatched(9) == []
     with pytest.raises(StoreError, match="in a batch already"):
-        seal(store, reordered, name=2)
-    assert store.batch(bytes([2]) * 32) is None
+        seal(store, reordered)
+    assert [b.batch_id for b in store.open_batches()] == [batch.batch_id]
 
 
 def test_a_batchs_life_is_kept(store, answering):
@@ -121,6 +121,19 @@ def test_a_batchs_life_is_kept(store, answering):
     store.mark_settled(batch.batch_id, 1, 0, ["accept"])
     assert store.open_batches() == []
     assert (store.batch(batch.batch_id).accepted, store.answers_of(batch.batch_id)[0].result) == (1, "accept")
+    assert [b.batch_id for b in store.settled_batches()] == [batch.batch_id]
+    store.mark_final(batch.batch_id, 0, 1, ["reject"])
+    assert store.settled_batches() == []
+    assert (store.batch(batch.batch_id).state, store.answers_of(batch.batch_id)[0].result) == ("final", "reject")
+
+
+def test_a_batchs_canary_is_kept_and_no_two_are_alike(store, answering):
+    answer(answering)
+    batch = seal(store, store.unbatched(9))
+    assert store.batch(batch.batch_id).canary == batch.canary
+    other = sealed(RecordingChain(), store.answers_of(batch.batch_id))
+    assert (other.root, len(other.canary)) == (batch.root, 32)
+    assert other.canary != batch.canary
 
 
 def test_vouchers_never_go_down(store):
@@ -143,7 +156,7 @@ def test_a_store_of_another_version_is_refused_untouched(url, tmp_path):
         raw.execute("UPDATE schema SET version = 99")
         raw.execute("DROP TABLE owner")
     raw.close()
-    with pytest.raises(StoreError, match="schema 99, this version of Trine knows 1"):
+    with pytest.raises(StoreError, match="schema 99, this version of Trine knows 2"):
         Store(url)
     raw = sqlite3.connect(tmp_path / "node.sqlite")
     assert not raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'owner'").fetchall()

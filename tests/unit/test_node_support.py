@@ -225,9 +225,7 @@ def ballots(*seats):
 
 
 def result_of(batch):
-    return Result(
-        batch.leaf_count, batch.accepted, batch.rejected, batch.is_decided, batch.state == BatchState.FINAL
-    )
+    return Result(batch.leaf_count, batch.accepted, batch.rejected, batch.is_decided, batch.state == BatchState.FINAL)
 
 
 def sealed(chain, answers, challenge_id=None):

@@ -1,0 +1,92 @@
+"""What a seat does next, as a table; and how a verifier's findings become a vote."""
+
+import pytest
+from test_node_support import PARAMETERS, ballots, chain_batch
+
+from trine.chain import BatchState, Seat
+from trine.errors import InvalidInput
+from trine.protocol.verdict import Outcome, Reason, Verdict
+from trine.protocol.votes import Vote
+from trine_verifier.checking import claim_fault, vote_of
+from trine_verifier.evidence import Shown
+from trine_verifier.voting import FINALIZE_GRACE_SECONDS, Duty, next_duty
+
+ME, OTHER, THIRD = ("0x" + digit * 40 for digit in "123")
+SEATS = tuple(Seat(verifier, 1) for verifier in (OTHER, ME, THIRD))
+CLOCK = 5_000
+REVEAL, APPEAL = PARAMETERS.reveal_seconds, PARAMETERS.appeal_window_seconds
+NOTHING, COMMITTED, ASSENT, DISSENT = range(4)
+
+
+def duty(*, state=BatchState.DRAWN, seats=(0, 0, 0), now=CLOCK, voted=False, me=ME, round_=0, **changes):
+    batch = chain_batch(state=state, clock=CLOCK, ballots=ballots(*seats), **changes)
+    return next_duty(batch, SEATS, me, round_, PARAMETERS, voted=voted, now=now)
+
+
+@pytest.mark.parametrize(
+    ("seats", "after", "voted", "expected"),
+    [
+        ((NOTHING, NOTHING, NOTHING), 0, False, Duty.CHECK),
+        ((NOTHING, NOTHING, NOTHING), 0, True, Duty.COMMIT),  # killed between storing and sending
+        ((COMMITTED, NOTHING, COMMITTED), 0, True, Duty.COMMIT),
+        ((COMMITTED, NOTHING, COMMITTED), 1, True, Duty.WAIT),  # too late; the others reveal
+        ((COMMITTED, NOTHING, COMMITTED), REVEAL + 1, True, Duty.SETTLE),
+        ((ASSENT, NOTHING, DISSENT), 1, True, Duty.SETTLE),
+        ((NOTHING, COMMITTED, NOTHING), 0, True, Duty.WAIT),
+        ((NOTHING, COMMITTED, NOTHING), 1, True, Duty.SETTLE),  # nobody could reveal
+        ((COMMITTED, COMMITTED, NOTHING), 0, True, Duty.WAIT),  # a revealed vote could still be copied
+        ((COMMITTED, COMMITTED, NOTHING), 1, True, Duty.REVEAL),
+        ((COMMITTED, COMMITTED, COMMITTED), -9, True, Duty.REVEAL),
+        ((COMMITTED, COMMITTED, COMMITTED), REVEAL, True, Duty.REVEAL),
+        ((COMMITTED, COMMITTED, COMMITTED), REVEAL + 1, True, Duty.SETTLE),
+        ((COMMITTED, ASSENT, COMMITTED), 1, True, Duty.WAIT),
+        ((COMMITTED, DISSENT, COMMITTED), REVEAL + 1, True, Duty.SETTLE),
+        ((NOTHING, ASSENT, ASSENT), 1, True, Duty.SETTLE),
+    ],
+)
+def test_what_a_seat_does_next(seats, after, voted, expected):
+    assert duty(seats=seats, now=CLOCK + after, voted=voted) is expected
+
+
+@pytest.mark.parametrize("state", [BatchState.NONE, BatchState.FINAL, BatchState.VOID])
+def test_a_seat_is_over_with_its_batch(state):
+    assert duty(state=state) is Duty.OVER
+
+
+def test_a_seat_is_over_with_its_round_and_nobody_elses_is_taken():
+    assert duty(round_=1) is Duty.OVER
+    assert duty(me="0x" + "4" * 40) is Duty.OVER
+
+
+@pytest.mark.parametrize(("calibration", "window"), [(False, APPEAL), (True, 0)])
+def test_verifiers_finalize_one_after_another_what_its_node_has_not(calibration, window):
+    for index, seat in enumerate(SEATS):
+        due = CLOCK + window + FINALIZE_GRACE_SECONDS * (1 + index)
+        for now, expected in ((due, Duty.WAIT), (due + 1, Duty.FINALIZE)):
+            found = duty(state=BatchState.SETTLED, now=now, me=seat.verifier, is_calibration=calibration)
+            assert found is expected
+
+
+def test_a_vote_says_what_was_found_on_each_leaf():
+    outcomes = (Outcome.ACCEPT, Outcome.REJECT, Outcome.INCONCLUSIVE, Outcome.ACCEPT)
+    assert vote_of([Verdict(outcome, Reason.HONEST, 1) for outcome in outcomes]) == Vote(0b1001, 0b0010)
+
+
+def test_a_calibration_may_claim_no_more_tokens_than_its_answers_have(evidence_of):
+    shown = Shown([bytes(32)] * 3, [evidence_of(5), InvalidInput("unreadable"), evidence_of(7)])
+    assert claim_fault(shown, 12) is None
+    assert claim_fault(shown, 3) is None
+    assert "12 tokens, not 13" in claim_fault(shown, 13)
+
+
+@pytest.fixture
+def evidence_of():
+    from test_evidence import make
+
+    def with_tokens(count):
+        import dataclasses
+
+        evidence, _leaf, _anchor = make()
+        return dataclasses.replace(evidence, output_ids=(1,) * count)
+
+    return with_tokens
