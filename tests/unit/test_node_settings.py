@@ -87,5 +87,5 @@ SEED, BATCH = bytes([1]) * 32, bytes([2]) * 32
     ],
 )
 def test_what_a_restart_does_about_an_open_challenge(seed_block, deadline, seed, batch, stored, todo):
-    challenge = Challenge(ZERO_ADDRESS, Role.NODE, bytes(32), seed_block, deadline, seed, batch)
+    challenge = Challenge(ZERO_ADDRESS, Role.NODE, bytes(32), seed_block, deadline, 1, bytes(32), seed, batch)
     assert resume(challenge, stored, BLOCK, NOW) is todo

@@ -6,24 +6,46 @@ from trine_devnet.toolchain import project_root
 
 FUNCTION = re.compile(r"function (\w+)\([^)]*\)([^{;]*)[{;]")
 BY_THE_OWNER = {
-    # The owner of both is the timelock. None of these reaches stake, verdicts or reputation.
+    # The owner of all is the timelock. None of these reaches stake, verdicts or reputation.
     "Parameters": {"set"},
     "ModelRegistry": {"setPolicy", "setPromptSet", "setPrice", "setRegistrar"},
+    "Payments": {"setProtocolFee"},
+    # What a guardian has stopped, which is new work only, the owner lets go on. Its ownership cannot be given up.
+    "Guarded": {"unpause", "setGuardian", "renounceOwnership"},
 }
-OWNABLE = {"Parameters", "ModelRegistry"}
+BY_CONTRACTS = {
+    # Of Trine's own: those that judge.
+    "Staking": {"lockSeats", "unlock", "paySeats", "slash", "credit", "burnFees"},
+    "Reputation": {"record", "recordMany", "correct"},
+}
+OWNABLE = {"Parameters", "ModelRegistry", "Payments", "Guarded"}
 
 
 def _sources() -> dict[str, str]:
     return {file.stem: file.read_text() for file in sorted((project_root() / "contracts").rglob("*.sol"))}
 
 
-def test_only_these_functions_are_the_owners():
+def _restricted(modifier: str) -> dict[str, set[str]]:
+    """Functions with the modifier, by contract."""
     found: dict[str, set[str]] = {}
     for contract, source in _sources().items():
         for name, modifiers in FUNCTION.findall(source):
-            if re.search(r"\bonly[A-Z]\w*", modifiers):
+            if re.search(rf"\b{modifier}\b", modifiers):
                 found.setdefault(contract, set()).add(name)
-    assert found == BY_THE_OWNER
+    return found
+
+
+def test_only_these_functions_are_the_owners():
+    assert _restricted("onlyOwner") == BY_THE_OWNER
+
+
+def test_only_these_functions_are_for_contracts_that_judge():
+    assert _restricted("onlyJudges") == BY_CONTRACTS
+    assert set(_restricted(r"only[A-Z]\w*")) == set(BY_THE_OWNER) | set(BY_CONTRACTS)
+
+
+def test_a_guardian_can_stop_only_what_begins():
+    assert _restricted("whenNotPaused") == {"Batches": {"anchor"}, "Requests": {"post"}}
 
 
 def test_only_these_contracts_have_an_owner_or_roles():
