@@ -78,6 +78,13 @@ def test_strangers_and_stale_or_foreign_signatures_get_nothing(node, verifier):
     assert outcome(node.http.get(path, headers=other)) == (403, "no_seat")
 
 
+def test_a_verifier_of_an_appeal_gets_the_appealed_leaf_only(node, monkeypatch):
+    judge = EthAccount.create()
+    monkeypatch.setattr(node.chain, "appeal_committee", (judge.address,))
+    assert node.http.get(f"{node.path}/evidence/1", headers=header(node, judge)).status_code == 200
+    assert outcome(node.http.get(f"{node.path}/evidence", headers=header(node, judge))) == (403, "no_seat")
+
+
 @pytest.mark.parametrize(
     "value", ["Bearer x", "Trine", "Trine 1:zz", "Trine x:00", "Trine 99999999999999:00", "Trine :"]
 )

@@ -19,7 +19,20 @@ import torch
 from eth_account import Account as EthAccount
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from trine.chain import Account, Batch, BatchState, Header, Model, Parameters, Result, Seat
+from trine.chain import (
+    Account,
+    AppealCase,
+    AppealLevel,
+    AppealPhase,
+    Batch,
+    BatchState,
+    Header,
+    Model,
+    Parameters,
+    Result,
+    Seat,
+    Verdict,
+)
 from trine.models import load_record
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.committee import Member
@@ -116,6 +129,7 @@ class RecordingChain:
     leaving: int = 0
     collected_wei: int = 0
     committee: tuple = ()
+    appeal_committee: tuple = ()
     batches: dict = field(default_factory=dict)
     sent: list = field(default_factory=list)
     verifiers: tuple = ("0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20)
@@ -145,6 +159,15 @@ class RecordingChain:
 
     def batch(self, batch_id):
         return self.batches.get(batch_id) or chain_batch(batch_id)
+
+    def appeal_case(self, batch_id, leaf):
+        none = AppealLevel(ZERO_ADDRESS, Verdict.NONE, Verdict.NONE, 0, False, 0, 0, 0, 0, 0)
+        level = 1 if self.appeal_committee else 0
+        phase = AppealPhase.DRAWN if level else AppealPhase.NONE
+        return AppealCase(batch_id, leaf, phase, level, 1, 0, Verdict.ACCEPTED, (none, none))
+
+    def appeal_seats(self, _case, _level):
+        return tuple(Seat(address, 0) for address in self.appeal_committee)
 
     def result(self, batch_id):
         return self.results.get(batch_id) or result_of(self.batch(batch_id))

@@ -8,8 +8,9 @@ from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_verifier.checking import claim_fault, vote_of
+from trine_verifier.duties import FINALIZE_GRACE_SECONDS, Duty
 from trine_verifier.evidence import Shown
-from trine_verifier.voting import FINALIZE_GRACE_SECONDS, Duty, next_duty
+from trine_verifier.voting import next_duty
 
 ME, OTHER, THIRD = ("0x" + digit * 40 for digit in "123")
 SEATS = tuple(Seat(verifier, 1) for verifier in (OTHER, ME, THIRD))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from trine.errors import InvalidInput
-from trine.protocol import fingerprint
+from trine.protocol import fingerprint, merkle
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS
 from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault, parsed_input
 from trine.protocol.inputs import Input
@@ -18,9 +18,17 @@ from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, stru
 from trine.protocol.votes import Vote
 from trine_node.answering import render
 from trine_node.engines.base import Engine, EngineError
-from trine_verifier.evidence import Shown
+from trine_verifier.evidence import Shown, ShownLeaf
 
 log = structlog.get_logger()
+
+
+def check_shown_leaf(shown: ShownLeaf, index: int, anchor: Anchor, engine: Engine, policy: Policy) -> Verdict:
+    """The verdict on one answer of a batch, for an appeal."""
+    leaf = merkle.leaf_hash(index, shown.answer.receipt)
+    if not merkle.verify(anchor.root, leaf, shown.proof):
+        return withheld(1, "the answer shown is not the anchored leaf")[0]
+    return check_leaf(shown.answer, index, leaf, anchor, engine, policy)
 
 
 @dataclass(frozen=True, slots=True)

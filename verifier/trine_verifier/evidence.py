@@ -27,16 +27,38 @@ class Shown:
     answers: list[Evidence | InvalidInput]
 
 
+@dataclass(frozen=True, slots=True)
+class ShownLeaf:
+    """One answer with the way from its leaf to the root."""
+
+    proof: tuple[bytes, ...]
+    answer: Evidence
+
+
 def fetch(chain: Chain, batch: Batch) -> Shown:
     """Raises NodeUnreachable, NodeError or InvalidInput; any of them may pass on a later try."""
+    return _read(_ask(chain, batch))
+
+
+def fetch_leaf(chain: Chain, batch: Batch, leaf: int) -> ShownLeaf:
+    """One answer, for the committee of its appeal. Raises as `fetch`."""
+    document = _ask(chain, batch, f"/{leaf}")
+    try:
+        proof = tuple(bytes.fromhex(sibling.removeprefix("0x")) for sibling in document["proof"])
+        return ShownLeaf(proof, Evidence.from_json(document["answer"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"evidence is malformed: {error}") from None
+
+
+def _ask(chain: Chain, batch: Batch, path: str = "") -> Any:
     node = batch.known_header.node
     endpoint = chain.endpoint_of(node)
     if urlsplit(endpoint).scheme not in ("http", "https"):
         raise NodeUnreachable(f"{node} registered no endpoint that can be asked: {endpoint!r}")
     at = int(time.time())
     header = access_header(at, chain.sign(evidence_digest(chain.domain, batch.batch_id, at)))
-    url = f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence"
-    return _read(_get(url, {"authorization": header}))
+    url = f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence{path}"
+    return _get(url, {"authorization": header})
 
 
 def _get(url: str, headers: dict[str, str]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from trine.protocol.appeals import LeafVote
 from trine.protocol.verdict import Verdict
 from trine.protocol.votes import Vote, distance_ppm_of
 from trine_node.store import Base, Store
@@ -43,6 +44,43 @@ class DutyRow(Base):
     round: Mapped[int] = mapped_column(primary_key=True)
 
 
+class AppealVoteRow(Base):
+    """One seat of ours on an appealed leaf."""
+
+    __tablename__ = "appeal_votes"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    leaf: Mapped[int] = mapped_column(primary_key=True)
+    level: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    vote: Mapped[int]
+    salt: Mapped[str] = mapped_column(String(64))
+    verdict: Mapped[str] = mapped_column(Text)
+
+
+class AppealDutyRow(Base):
+    """Seats on appealed leaves that were drawn and are not over."""
+
+    __tablename__ = "appeal_duties"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    leaf: Mapped[int] = mapped_column(primary_key=True)
+    level: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AppealSeat:
+    """What names a seat on an appealed leaf."""
+
+    batch_id: bytes
+    leaf: int
+    level: int
+    round: int
+
+    @property
+    def key(self) -> tuple[str, int, int, int]:
+        return self.batch_id.hex(), self.leaf, self.level, self.round
+
+
 @dataclass(frozen=True, slots=True)
 class StoredVote:
     vote: Vote
@@ -59,9 +97,14 @@ class VerifierStore(Store):
             row = session.get(CursorRow, "draws")
             return row.block if row else default
 
-    def note_draws(self, block: int, duties: list[tuple[bytes, int]]) -> None:
+    def note_draws(self, block: int, duties: list[tuple[bytes, int]], appeals: list[AppealSeat]) -> None:
         """Duties and the cursor move together."""
         with self.writing() as session:
+            for seat in appeals:
+                if session.get(AppealDutyRow, seat.key) is None:
+                    session.add(
+                        AppealDutyRow(batch_id=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, round=seat.round)
+                    )
             for batch_id, round_ in duties:
                 if session.get(DutyRow, (batch_id.hex(), round_)) is None:
                     session.add(DutyRow(batch_id=batch_id.hex(), round=round_))
@@ -104,3 +147,35 @@ class VerifierStore(Store):
                 return None
             vote = Vote(int(row.accepts, 16), int(row.rejects, 16))
             return StoredVote(vote, row.distance_ppm, bytes.fromhex(row.salt), json.loads(row.verdicts))
+
+    def appeal_duties(self) -> list[AppealSeat]:
+        with self._sessions() as session:
+            rows = session.scalars(select(AppealDutyRow))
+            return [AppealSeat(bytes.fromhex(row.batch_id), row.leaf, row.level, row.round) for row in rows]
+
+    def end_appeal_duty(self, seat: AppealSeat) -> None:
+        with self.writing() as session:
+            row = session.get(AppealDutyRow, seat.key)
+            if row is not None:
+                session.delete(row)
+
+    def save_appeal_vote(self, seat: AppealSeat, vote: LeafVote, salt: bytes, verdict: Verdict) -> None:
+        """Durable on return: only then may the commitment be sent. A second vote on the same seat is refused."""
+        with self.writing() as session:
+            session.add(
+                AppealVoteRow(
+                    batch_id=seat.batch_id.hex(),
+                    leaf=seat.leaf,
+                    level=seat.level,
+                    round=seat.round,
+                    vote=int(vote),
+                    salt=salt.hex(),
+                    verdict=json.dumps(asdict(verdict)),
+                )
+            )
+
+    def appeal_vote(self, seat: AppealSeat) -> tuple[LeafVote, bytes] | None:
+        """The vote and its salt."""
+        with self._sessions() as session:
+            row = session.get(AppealVoteRow, seat.key)
+            return (LeafVote(row.vote), bytes.fromhex(row.salt)) if row else None

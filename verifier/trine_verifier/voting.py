@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from enum import Enum
 
 import structlog
 
@@ -16,33 +15,18 @@ from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine.protocol.votes import commitment
 from trine_node.engines.base import Engine
+from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
+from trine_verifier.duties import EVIDENCE_SHARE, FINALIZE_GRACE_SECONDS, Duty
 from trine_verifier.evidence import fetch
-from trine_verifier.store import StoredVote, VerifierStore
+from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
 
 log = structlog.get_logger()
 
 MAX_BACKOFF_SECONDS = 30.0
-EVIDENCE_SHARE = 0.5
-"""Evidence that is not shown within this share of the commit window counts as withheld."""
 DRAW_SHARE = 0.5
 """A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
 committee that it dislikes expire."""
-FINALIZE_GRACE_SECONDS = 3
-"""A node finalizes its batches, and its verifiers are paid then; they do it, one seat after another with so many
-seconds between, when it has not: it may be about to lose stake."""
-
-
-class Duty(Enum):
-    """What a seat has to do next."""
-
-    CHECK = "check"
-    COMMIT = "commit"
-    REVEAL = "reveal"
-    SETTLE = "settle"
-    FINALIZE = "finalize"
-    OVER = "over"
-    WAIT = "wait"
 
 
 def next_duty(
@@ -78,6 +62,7 @@ class Voting:
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
+        self._appealing = Appealing(chain, store, engine, model_id, stop)
         self._drawn: set[bytes] = set()  # batches that need no help to be drawn any more
 
     def run(self, poll_seconds: float) -> None:
@@ -104,6 +89,7 @@ class Voting:
             except TransactionReverted as error:
                 # Another verifier was faster, or a deadline fell: the next step sees which.
                 log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
+        self._appealing.step()
 
     def _note_draws(self) -> None:
         start = self.store.cursor(self.chain.deployment.block)
@@ -115,7 +101,12 @@ class Voting:
             for event in self.chain.events("Batches", "CommitteeDrawn", from_block=start, to_block=end)
             if self.chain.address in [seat["verifier"] for seat in event.args["seats"]]
         ]
-        self.store.note_draws(end + 1, duties)
+        appeals = [
+            AppealSeat(bytes(event.args["batchId"]), event.args["leafIndex"], event.args["level"], event.args["round"])
+            for event in self.chain.events("Appeals", "AppealDrawn", from_block=start, to_block=end)
+            if self.chain.address in [seat["verifier"] for seat in event.args["seats"]]
+        ]
+        self.store.note_draws(end + 1, duties, appeals)
 
     def _draw_late(self) -> None:
         """Draws what is about to expire undrawn, whoever is drawn."""

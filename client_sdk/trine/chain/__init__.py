@@ -9,6 +9,9 @@ from trine.chain.keystore import create_keystore, load_keystore
 from trine.chain.records import (
     Account,
     Anchoring,
+    AppealCase,
+    AppealLevel,
+    AppealPhase,
     Ballot,
     Batch,
     BatchState,
@@ -30,6 +33,9 @@ from trine.protocol.header import Header
 __all__ = [
     "Account",
     "Anchoring",
+    "AppealCase",
+    "AppealLevel",
+    "AppealPhase",
     "Ballot",
     "Batch",
     "BatchState",

@@ -184,6 +184,63 @@ class Result:
         return Vote(self.accepted, self.rejected).on(leaf)
 
 
+class AppealPhase(IntEnum):
+    """See `IAppeals.Phase`."""
+
+    NONE = 0
+    OPEN = 1
+    DRAWN = 2
+    RESOLVED = 3
+    CONCLUDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AppealLevel:
+    """One committee's work on an appealed leaf; bitmaps by seat."""
+
+    appellant: str
+    claim: Verdict
+    outcome: Verdict
+    round: int
+    unheard: bool
+    committee: int
+    committed: int
+    revealed: int
+    accepts: int
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppealCase:
+    """An appealed leaf. `clock` is the seed block, a deadline or a time, by phase: see `IAppeals.Case`."""
+
+    batch_id: bytes
+    leaf: int
+    phase: AppealPhase
+    level: int
+    terms: int
+    clock: int
+    verdict: Verdict
+    levels: tuple[AppealLevel, ...]
+
+    @property
+    def current(self) -> AppealLevel:
+        """Of the level that it has got to."""
+        return self.levels[max(self.level, 1) - 1]
+
+    def is_revealing(self, seats: int, now: int) -> bool:
+        """While drawn: whether votes are opened."""
+        return self.current.committed.bit_count() == seats or now > self.clock
+
+    def can_resolve(self, seats: int, now: int, reveal_seconds: int) -> bool:
+        """While drawn: whether `resolve` would be taken at the chain's time `now`."""
+        committed, revealed = self.current.committed.bit_count(), self.current.revealed.bit_count()
+        if committed < seats and now <= self.clock:
+            return False
+        waiting = committed >= seats // 2 + 1 and revealed < committed
+        return not waiting or now > self.clock + reveal_seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Challenge:
     operator: str

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from trine.cli import ask, audit, keys, stake
+from trine.cli import appeal, ask, audit, keys, stake
 from trine.cli.output import complain
 
 EXTRAS = {"node": "node", "verifier": "verifier", "devnet": "dev"}
@@ -28,6 +28,7 @@ def _build() -> typer.Typer:
     app.add_typer(stake.app, name="stake")
     app.add_typer(audit.app, name="audit")
     app.command("ask")(ask.ask)
+    app.command("appeal")(appeal.appeal)
     for point in sorted(entry_points(group="trine.commands"), key=lambda p: p.name):
         try:
             app.add_typer(point.load(), name=point.name)

@@ -108,10 +108,17 @@ class EvidenceEndpoints:
         )
         if leaf is not None and answers[leaf].evidence.receipt.client.lower() == address.lower():
             return answers
-        seats = self.chain.seats(self.chain.batch(batch.batch_id))
-        if address.lower() not in {seat.verifier.lower() for seat in seats}:
+        if not self._judges(address, batch.batch_id, leaf):
             raise Refusal(f"{address} has no seat on this batch's committee", status=403, code="no_seat")
         return answers
+
+    def _judges(self, address: str, batch_id: bytes, leaf: int | None) -> bool:
+        """Whether somebody has a seat on the batch's committee, or on the one that an appeal of the leaf has."""
+        seats = list(self.chain.seats(self.chain.batch(batch_id)))
+        if leaf is not None:
+            case = self.chain.appeal_case(batch_id, leaf)
+            seats += self.chain.appeal_seats(case, case.level) if case.level else ()
+        return address.lower() in {seat.verifier.lower() for seat in seats}
 
     def _caller(self, authorization: str, digest: Callable[[int], bytes], wanted: str) -> str:
         """The address that signed. Raises Refusal, saying what is wanted."""

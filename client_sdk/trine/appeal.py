@@ -1,0 +1,75 @@
+"""Disagreeing with a verdict: puts up the bond, has the larger committee drawn, sees the appeal through."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from trine.chain import AppealCase, AppealPhase, Chain, Seat, Verdict
+from trine.errors import InvalidInput, NotReady, TransactionReverted
+from trine.protocol.certificate import Certificate
+
+POLL_SECONDS = 0.5
+LEVELS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Appealed:
+    """What an appeal has come to."""
+
+    verdict: Verdict
+    is_final: bool
+    credit_wei: int  # that the account may withdraw
+
+
+def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
+    """Appeals the certified answer's verdict, or the outcome of its first appeal; returns the bond in wei.
+
+    Raises InvalidInput for a claim that is none, TransactionReverted when the chain does not take the appeal.
+    """
+    if claim not in (Verdict.ACCEPTED, Verdict.REJECTED):
+        raise InvalidInput("an appeal claims that an answer is to be accepted, or rejected")
+    batch = chain.batch(certificate.batch_id)
+    case = chain.appeal_case(certificate.batch_id, certificate.index)
+    level = case.level + 1
+    if level > LEVELS:
+        raise InvalidInput("this answer was appealed twice: there is no larger committee")
+    bond = chain.appeal_bond(level, batch.terms)
+    chain.approve("Appeals", bond)
+    if level == 1:
+        chain.appeal(certificate.header, chain.seats(batch), certificate.index, claim)
+    else:
+        chain.appeal_again(certificate.batch_id, certificate.index, claim)
+    return bond
+
+
+def see_through(chain: Chain, certificate: Certificate, *, timeout: float) -> Appealed:
+    """Draws the committee whenever one is to be drawn, until the verdict is final. Raises NotReady.
+
+    Whoever appealed should: an appeal that nobody draws in time is lost.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        verdict, is_final = chain.verdict(certificate.batch_id, certificate.index)
+        case = chain.appeal_case(certificate.batch_id, certificate.index)
+        if case.phase == AppealPhase.CONCLUDED and is_final:
+            return Appealed(verdict, is_final, chain.appeal_credit_of(chain.address))
+        if time.monotonic() > deadline:
+            raise NotReady(f"the appeal was not concluded within {timeout:.0f} s")
+        if case.phase == AppealPhase.OPEN and chain.block_number() > case.clock:
+            _draw(chain, certificate, case)
+        time.sleep(POLL_SECONDS)
+
+
+def committees(chain: Chain, case: AppealCase) -> list[tuple[Seat, ...]]:
+    """Who has judged: the batch's seats, then those of each level that was drawn."""
+    levels = [chain.appeal_seats(case, level) for level in range(1, case.level + 1)]
+    return [chain.seats(chain.batch(case.batch_id)), *levels]
+
+
+def _draw(chain: Chain, certificate: Certificate, case: AppealCase) -> None:
+    try:
+        chain.draw_appeal(certificate.header, certificate.index, committees(chain, case)[: case.level])
+    except TransactionReverted as error:
+        if "WrongPhase" not in error.reason:  # else somebody was faster
+            raise

@@ -1,0 +1,147 @@
+"""A verifier's seats on appealed leaves: check one answer, commit, reveal, resolve, conclude.
+
+Whoever appealed has the committee drawn. Everything else is as in `voting`, for one leaf.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from trine.appeal import LEVELS, committees
+from trine.chain import AppealCase, AppealPhase, Chain, Parameters, Seat
+from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.protocol.appeals import VOTES, commitment
+from trine.protocol.evidence import Anchor
+from trine.protocol.policy import Policy
+from trine.protocol.verdict import Verdict
+from trine_node.engines.base import Engine
+from trine_verifier.checking import check_shown_leaf, withheld
+from trine_verifier.duties import EVIDENCE_SHARE, FINALIZE_GRACE_SECONDS, Duty
+from trine_verifier.evidence import fetch_leaf
+from trine_verifier.store import AppealSeat, VerifierStore
+
+log = structlog.get_logger()
+
+
+def next_appeal_duty(
+    case: AppealCase, seats: Sequence[Seat], me: str, seat: AppealSeat, terms: Parameters, *, voted: bool, now: int
+) -> Duty:
+    """Pure: from the chain's view of the case, the committee of the seat's level, and whether our vote is stored."""
+    mine = next((index for index, each in enumerate(seats) if each.verifier == me), None)
+    if case.phase in (AppealPhase.NONE, AppealPhase.CONCLUDED) or mine is None or case.level < seat.level:
+        return Duty.OVER
+    if case.levels[seat.level - 1].round != seat.round:
+        return Duty.OVER
+    if case.phase == AppealPhase.RESOLVED:
+        window = terms.appeal_window_seconds if case.level < LEVELS else 0
+        due = case.clock + window + FINALIZE_GRACE_SECONDS * mine
+        return Duty.FINALIZE if now > due else Duty.WAIT
+    if case.phase != AppealPhase.DRAWN or case.level != seat.level:
+        return Duty.WAIT
+    level, bit, size = case.current, 1 << mine, len(seats)
+    late = case.can_resolve(size, now, terms.reveal_seconds)
+    if not level.committed & bit and now <= case.clock:
+        return Duty.COMMIT if voted else Duty.CHECK
+    if level.committed & bit and not level.revealed & bit and case.is_revealing(size, now) and not late:
+        return Duty.REVEAL
+    return Duty.SETTLE if late else Duty.WAIT
+
+
+class Appealing:
+    """The seats of one verifier account on appealed leaves."""
+
+    def __init__(
+        self, chain: Chain, store: VerifierStore, engine: Engine, model_id: bytes, stop: threading.Event
+    ) -> None:
+        self.chain = chain
+        self.store = store
+        self.engine = engine
+        self.model_id = model_id
+        self.stop = stop
+
+    def step(self) -> None:
+        for seat in self.store.appeal_duties():
+            try:
+                self._advance(seat)
+            except TransactionReverted as error:
+                # Another verifier was faster, or a deadline fell: the next step sees which.
+                log.info("transaction_refused", batch=seat.batch_id.hex(), leaf=seat.leaf, reason=error.reason)
+
+    def _advance(self, seat: AppealSeat) -> None:
+        chain = self.chain
+        case = chain.appeal_case(seat.batch_id, seat.leaf)
+        seats = chain.appeal_seats(case, seat.level) if case.level >= seat.level else ()
+        terms = chain.parameters(case.terms) if case.terms else chain.parameters()
+        now = chain.timestamp()
+        voted = self.store.appeal_vote(seat) is not None
+        duty = next_appeal_duty(case, seats, chain.address, seat, terms, voted=voted, now=now)
+        if duty is Duty.CHECK:
+            verdict = self._judge(case, terms, now)
+            if verdict is None:
+                return
+            self.store.save_appeal_vote(seat, VOTES[verdict.outcome], secrets.token_bytes(32), verdict)
+            duty = Duty.COMMIT
+        header = chain.batch(seat.batch_id).known_header
+        if duty in (Duty.COMMIT, Duty.REVEAL):
+            self._vote(duty, case, seats)
+        elif duty is Duty.SETTLE:
+            chain.resolve_appeal(header, seat.leaf, seats)
+        elif duty is Duty.FINALIZE:
+            chain.conclude_appeal(header, seat.leaf, committees(chain, case))
+        elif duty is Duty.OVER:
+            self.store.end_appeal_duty(seat)
+        if duty is not Duty.WAIT:
+            log.info("appeal_duty", batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, action=duty.value)
+
+    def _vote(self, duty: Duty, case: AppealCase, seats: Sequence[Seat]) -> None:
+        chain = self.chain
+        stored = self.store.appeal_vote(AppealSeat(case.batch_id, case.leaf, case.level, case.current.round))
+        if stored is None:
+            return
+        vote, salt = stored
+        index = next(i for i, each in enumerate(seats) if each.verifier == chain.address)
+        if duty is Duty.REVEAL:
+            chain.reveal_appeal(case.batch_id, case.leaf, seats, index, vote, salt)
+            return
+        committed = commitment(
+            chain.deployment.chain_id, chain.deployment.address("Appeals"), case.batch_id, case.leaf, case.level,
+            case.current.round, chain.address, vote, salt,
+        )  # fmt: skip
+        chain.commit_appeal(case.batch_id, case.leaf, seats, index, committed)
+
+    def _judge(self, case: AppealCase, terms: Parameters, now: int) -> Verdict | None:
+        """None to try again later, because the evidence is not there yet."""
+        chain = self.chain
+        batch = chain.batch(case.batch_id)
+        header = batch.known_header
+        if header.model_id != self.model_id:
+            log.warning("foreign_model", batch=batch.batch_id.hex())
+            return None
+        anchor = Anchor(chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
+        try:
+            shown = fetch_leaf(chain, batch, case.leaf)
+        except (NodeError, InvalidInput) as error:
+            if now < case.clock - terms.commit_seconds * (1 - EVIDENCE_SHARE):
+                log.info("evidence_missing", batch=batch.batch_id.hex(), leaf=case.leaf, error=str(error))
+                return None
+            return withheld(1, str(error))[0]
+        anchoring = chain.anchoring(batch.batch_id)
+        policy = Policy.from_bytes(chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
+        if self.stop.is_set():
+            raise InterruptedError
+        verdict = check_shown_leaf(shown, case.leaf, anchor, self.engine, policy)
+        log.info(
+            "appeal_verdict",
+            batch=batch.batch_id.hex(),
+            leaf=case.leaf,
+            outcome=verdict.outcome.value,
+            reason=verdict.reason.value,
+            deviation=round(verdict.deviation, 6),
+            margin=round(verdict.worst_margin, 4),
+            detail=verdict.detail,
+        )
+        return verdict
