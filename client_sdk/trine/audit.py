@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trine.chain import CalibrationResult, Chain, Event, Model, ReputationRecord, Role, Stake
+from trine.chain import CalibrationResult, Chain, Model, ReputationRecord, Role, Stake
 from trine.chain.client import checksum
 from trine.errors import InvalidInput, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
@@ -14,7 +14,7 @@ from trine.protocol.reputation import Change, Record
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One change of reputation: what a batch added, or what an appeal corrected (negative counts)."""
+    """One change of reputation: what a batch added."""
 
     batch_id: bytes
     block: int
@@ -22,7 +22,6 @@ class Work:
     rejected: int
     missed: int
     score_bps: int  # that followed
-    correction: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,31 +184,15 @@ def _replay(
     chain: Chain, operator: str, role: Role, model_id: bytes, block: int, shown: ReputationRecord
 ) -> tuple[Work, ...]:
     """Every change of a record. Raises VerificationFailed unless they lead to what the contract shows at the block."""
-    events = [
-        event
-        for name in ("ReputationChanged", "ReputationCorrected")
-        for event in chain.events("Reputation", name, to_block=block, operator=operator, modelId=model_id)
-    ]
+    events = chain.events("Reputation", "ReputationChanged", to_block=block, operator=operator, modelId=model_id)
     half_life = chain.half_life_seconds()
     record, work = Record(), []
-    for event in sorted(events, key=lambda e: (e.block, e.log_index)):
-        change = _change(event)
+    for event in events:
+        change = Change.from_word(int(event.args["change"]))
         if change.role != role:
             continue
         now = chain.block_timestamp(event.block)
-        correction = event.name == "ReputationCorrected"
-        if correction:
-            record = record.correct(
-                now,
-                half_life,
-                accepted=change.accepted,
-                rejected=change.rejected,
-                recorded_at=event.args["recordedAt"],
-            )
-        else:
-            record = record.add(
-                now, half_life, accepted=change.accepted, rejected=change.rejected, missed=change.missed
-            )
+        record = record.add(now, half_life, accepted=change.accepted, rejected=change.rejected, missed=change.missed)
         work.append(
             Work(
                 bytes(event.args["batchId"]),
@@ -218,7 +201,6 @@ def _replay(
                 change.rejected,
                 change.missed,
                 change.score_bps,
-                correction,
             )
         )
     replayed = record.micros(max(chain.block_timestamp(block), record.updated_at), half_life)
@@ -228,13 +210,6 @@ def _replay(
             f"the events lead to {replayed}, the contract says {told}: the RPC endpoint leaves events out; use another"
         )
     return tuple(work)
-
-
-def _change(event: Event) -> Change:
-    if event.name == "ReputationChanged":
-        return Change.from_word(int(event.args["change"]))
-    args = event.args
-    return Change(int(args["role"]), int(args["scoreBps"]), int(args["accepted"]), int(args["rejected"]), 0)
 
 
 def _standing_json(standing: Standing) -> dict[str, Any]:
@@ -271,7 +246,6 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
                 "rejected": w.rejected,
                 "missed": w.missed,
                 "scoreBps": w.score_bps,
-                "correction": w.correction,
             }
             for w in standing.work
         ],

@@ -28,8 +28,7 @@ def vectors() -> dict[str, Any]:
 
     record, now = Record(), START
     history: dict[str, list[Any]] = {
-        name: []
-        for name in ("now", "accepted", "rejected", "missed", "micros", "score", "later")
+        name: [] for name in ("now", "accepted", "rejected", "missed", "micros", "score", "later")
     }
     for i in range(CASES):
         # One entry fills a sum: full stays full.

@@ -106,7 +106,7 @@ def _print_standing(standing: Standing) -> None:
         for work in standing.work:
             table.add_row(
                 str(work.block),
-                "0x" + work.batch_id.hex() + (" (appeal)" if work.correction else ""),
+                "0x" + work.batch_id.hex(),
                 str(work.accepted),
                 str(work.rejected),
                 str(work.missed),

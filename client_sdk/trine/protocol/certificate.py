@@ -170,9 +170,7 @@ class HardCertificate:
 
     @property
     def batch_id(self) -> bytes:
-        return batch_id(
-            self.chain_id, self.batches, self.receipt.node, self.receipt.model_id, self.root, self.canary
-        )
+        return batch_id(self.chain_id, self.batches, self.receipt.node, self.receipt.model_id, self.root, self.canary)
 
     @property
     def result(self) -> str:
