@@ -21,6 +21,8 @@ import {BatchId, Header, Ids} from "./types/Types.sol";
 /// @dev Documented in `IBatches`.
 // The rest of the interface is in `Batches`.
 // slither-disable-next-line unimplemented-functions
+// States, ballots and hashes are compared for equality, never amounts that others could shift.
+// slither-disable-start incorrect-equality
 abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     using SafeCast for uint256;
 
@@ -142,6 +144,8 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     }
 
     /// @inheritdoc IBatches
+    // The leaves that were accepted are all but those withheld: an exclusive or, no power.
+    // slither-disable-next-line incorrect-exp
     function batchOf(BatchId batchId) external view returns (Batch memory) {
         Record memory r = _records[batchId];
         bool settled = r.state == State.Settled || r.state == State.Final;
@@ -262,3 +266,4 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         return (uint256(ballot.word), ballot.rejects);
     }
 }
+// slither-disable-end incorrect-equality

@@ -16,6 +16,8 @@ import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "./types/Types.so
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
 /// @dev Documented in `IBatches`. Calls only Trine's own contracts and moves no tokens itself: money and stake are in
 /// `Staking`. The record is one word: read into memory, changed there, written once.
+// States, ballots and hashes are compared for equality, never amounts that others could shift.
+// slither-disable-start incorrect-equality
 contract Batches is BatchRecords, ReentrancyGuardTransient {
     using SafeCast for uint256;
 
@@ -28,9 +30,9 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
     mapping(BatchId batchId => uint96) private _distances;
     mapping(BatchId batchId => ChallengeId) private _challenges;
 
-    constructor(Contracts memory contracts_, address owner, address guardian)
+    constructor(Contracts memory contracts_, address owner_, address guardian_)
         BatchRecords(contracts_)
-        Guarded(owner, guardian)
+        Guarded(owner_, guardian_)
     {
         DRAW_WINDOW_BLOCKS = contracts_.committees.drawWindowBlocks();
         EPOCH_BLOCKS = contracts_.committees.epochBlocks();
@@ -314,8 +316,11 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
             _settle(batchId, header, r, seats, mask, 0);
             return;
         }
+        // Zero: what a silent seat says.
+        // slither-disable-start uninitialized-local
         uint256[SEATS] memory accepts;
         uint256[SEATS] memory rejects;
+        // slither-disable-end uninitialized-local
         for (uint256 i = 0; i < SEATS; ++i) {
             // A silent seat accepts nothing and rejects nothing.
             if (_ballotOf(r, i) < ASSENT) continue;
@@ -448,3 +453,4 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         return _count(r, ASSENT) == SEATS ? sum - low - high : high;
     }
 }
+// slither-disable-end incorrect-equality

@@ -144,6 +144,7 @@ contract Calibration is ICalibration {
             (block.timestamp + PARAMETERS.current().calibrationValiditySeconds).toUint64();
         _results[challenge.operator][challenge.role][challenge.modelId] = result;
         emit Calibrated(challenge.operator, challenge.modelId, challenge.batchId, challenge.role, result);
+        // slither-disable-next-line incorrect-equality
         if (challenge.role == Role.Verifier) COMMITTEES.admit(challenge.modelId, challenge.operator);
     }
 

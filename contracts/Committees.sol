@@ -59,6 +59,8 @@ contract Committees is ICommittees {
     uint256 private immutable EPOCH_BLOCKS;
 
     mapping(ModelId modelId => Pool) private _candidates;
+    // Written through storage pointers.
+    // slither-disable-next-line uninitialized-state
     mapping(ModelId modelId => Pool) private _calibrated;
     mapping(bytes32 hardwareClass => uint256 classId) private _classIds;
     mapping(uint256 classId => bytes32 hardwareClass) private _classes;
@@ -247,6 +249,8 @@ contract Committees is ICommittees {
         Pool storage pool = _poolOf(modelId, calibrated);
         uint256 epoch = currentEpoch();
         (uint256 before, uint256 counts) = pool.tree.set(position, weight, epoch);
+        // Two weights that the tree tells.
+        // slither-disable-next-line incorrect-equality
         if (before == counts) return;
         bytes32 hardwareClass = _classes[pool.members[position].classId];
         emit VerifierWeightChanged(modelId, verifier, calibrated, position, hardwareClass, counts, epoch + 1);

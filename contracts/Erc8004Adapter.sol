@@ -138,10 +138,12 @@ contract Erc8004Adapter is IErc8004Adapter {
         uint8 published = _published[batchId];
         if (published & HARD != 0) return Status.PublishedFinal;
         if (published & SOFT != 0) return Status.PublishedSoft;
+        // slither-disable-next-line unused-return
         (uint256 leafCount,,, bool settled,) = BATCHES.resultOf(batchId);
         if (leafCount == 0) return Status.None;
         if (settled) return Status.SettledNotPublished;
         // Leaf 0 is in every batch; a void batch has no verdict, not even a pending one.
+        // slither-disable-next-line unused-return
         (IVerdicts.Verdict verdict,) = BATCHES.verdictOf(batchId, 0);
         return verdict == IVerdicts.Verdict.None ? Status.Void : Status.Pending;
     }
@@ -184,6 +186,8 @@ contract Erc8004Adapter is IErc8004Adapter {
     }
 
     function _accepted(BatchId batchId, uint256 index) private view returns (bool) {
+        // Soft or final, feedback may be given.
+        // slither-disable-next-line unused-return
         (IVerdicts.Verdict verdict,) = BATCHES.verdictOf(batchId, index);
         require(
             verdict == IVerdicts.Verdict.Accepted || verdict == IVerdicts.Verdict.Rejected,

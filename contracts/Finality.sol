@@ -78,6 +78,8 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     /// @inheritdoc IFinality
     function finalize(Header[] calldata headers, IStaking.Seat[][] calldata committees) external nonReentrant {
         require(committees.length == headers.length, FinalityWrongNumber(committees.length, headers.length));
+        // Empty before the first is loaded.
+        // slither-disable-next-line uninitialized-local
         File memory file;
         for (uint256 i = 0; i < headers.length; ++i) {
             _reload(file, Ids.batch(address(BATCHES), headers[i]));
@@ -319,8 +321,10 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     function _reload(File memory file, BatchId batchId) private view {
         uint8 terms = file.batch.terms;
         file.id = batchId;
+        // slither-disable-start calls-loop
         file.batch = BATCHES.batchOf(batchId);
         if (file.batch.terms != terms) file.terms = BATCHES.termsOf(file.batch.terms);
+        // slither-disable-end calls-loop
         file.marks = file.batch.marked ? _marks[batchId] : Marks(0, 0, 0, 0, 0);
     }
 

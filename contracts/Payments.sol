@@ -59,8 +59,11 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     uint128 private _fees;
     address private _treasury;
     uint16 private _feeBps;
+    // Written through storage pointers, as are the fundings.
+    // slither-disable-next-line uninitialized-state
     mapping(address payer => mapping(address payee => Account)) private _accounts;
     /// @dev Disjoint words. One entry for every change of verdicts with another amount, so 256 and a few at most.
+    // slither-disable-next-line uninitialized-state
     mapping(BatchId batchId => Funding[]) private _fundings;
 
     constructor(Contracts memory contracts_, uint256 notice, address owner) EIP712("Trine", "1") Ownable(owner) {

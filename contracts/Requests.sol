@@ -36,8 +36,8 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
     mapping(bytes32 requestId => Request) private _requests;
     mapping(address account => uint256) private _credits;
 
-    constructor(IERC20 token, IVerdicts batches, IPayments payments, address owner, address guardian)
-        Guarded(owner, guardian)
+    constructor(IERC20 token, IVerdicts batches, IPayments payments, address owner_, address guardian_)
+        Guarded(owner_, guardian_)
     {
         require(
             address(token) != address(0) && address(batches) != address(0) && address(payments) != address(0),
@@ -167,6 +167,8 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
     }
 
     /// @dev State is final and money has moved before; the call's result changes nothing.
+    // Division first, as the EVM reckons it. Solidity would copy what the callee returns: hence assembly.
+    // slither-disable-start divide-before-multiply,assembly
     function _callBack(bytes32 requestId, address requester, uint256 callbackGas, bytes memory data) private {
         // A call gets at most 63 of 64 parts of what is left: with less the bringer could starve it and be paid.
         uint256 available = gasleft();
@@ -180,6 +182,7 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
         }
         emit RequesterCalled(requestId, requester, succeeded);
     }
+    // slither-disable-end divide-before-multiply,assembly
 
     /// @dev What a receipt must say to answer the request. `trine.protocol.requests.mismatch` is its twin.
     function _requireAnswer(

@@ -354,6 +354,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
     }
 
+    // Slither does not see the call from `unbond`.
+    // slither-disable-next-line dead-code
     function _addToTicket(Operator storage theirs, address operator, uint256 amount) private returns (uint64) {
         Shares.Pool memory pool = theirs.unbonding;
         Ticket storage ticket = _tickets[operator][theirs.unbondingNonce][msg.sender];

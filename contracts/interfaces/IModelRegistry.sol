@@ -65,12 +65,12 @@ interface IModelRegistry {
     function setPrice(ModelId modelId, uint128 pricePerTokenWei) external;
 
     /// @notice Names who may register models besides the owner; zero: nobody. Only the owner.
-    function setRegistrar(address registrar) external;
+    function setRegistrar(address newRegistrar) external;
 
     /// @notice The record of a registered model; reverts `ModelRegistryUnknownModel` otherwise.
     function modelOf(ModelId modelId) external view returns (Model memory);
 
-    /// @notice Number of the policy that answers of the model are judged by now; what batches remember of it.
+    /// @notice Number of the policy that answers of the model are judged by now.
     function currentPolicyId(ModelId modelId) external view returns (uint24);
 
     /// @notice What a policy's number stands for. Policies are numbered from 1 in the order in which they were set,

@@ -40,13 +40,13 @@ interface IParameters {
     /// @notice Makes `values` the current version. Only the owner. Reverts `ParametersOutOfBounds`, naming the first
     /// value that is out of bounds, or `ParametersLifeTooLong` if stake could leave before its batch is final.
     /// @dev Warning: versions are 8 bits. After 255 changes nothing can be changed any more.
-    function set(Values calldata values) external returns (uint8 version);
+    function set(Values calldata values) external returns (uint8 newVersion);
 
     /// @notice The values in force for what begins now.
     function current() external view returns (Values memory);
 
     /// @notice The values of a version, counted from 1.
-    function valuesOf(uint8 version) external view returns (Values memory);
+    function valuesOf(uint8 number) external view returns (Values memory);
 
     /// @notice Own active stake that nodes and verifiers need now.
     function minStakes() external view returns (uint256 nodeWei, uint256 verifierWei);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// Assembly where its comment says why.
+// slither-disable-start assembly,too-many-digits
 /// @title BLS signatures on BLS12-381: keys in G2, signatures in G1
 /// @notice Aggregate signatures over one message by the ciphersuite
 /// BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_ of draft-irtf-cfrg-bls-signature, with hash_to_curve of RFC 9380, on
@@ -258,3 +260,4 @@ library Bls12381 {
         }
     }
 }
+// slither-disable-end assembly,too-many-digits

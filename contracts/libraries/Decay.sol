@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// Assembly where its comment says why.
+// slither-disable-start assembly,too-many-digits
 /// @title Exponential decay in integers
 /// @notice What is left of a value after `elapsed` seconds when half of it goes in every `halfLife` seconds.
 /// @dev `trine.protocol.reputation` is its twin, bit for bit. With x = 2 ** (64 - elapsed / halfLife), the true value,
@@ -76,3 +78,4 @@ library Decay {
         return down(value, multiplier(elapsed, halfLife));
     }
 }
+// slither-disable-end assembly,too-many-digits

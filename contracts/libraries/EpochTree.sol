@@ -4,6 +4,8 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+// Words of seven fields are written field by field; a path begins empty.
+// slither-disable-start too-many-digits,uninitialized-local
 /// @title Weights by position in a 7-ary sum tree that is frozen by epoch
 /// @notice A weight set in epoch e counts from epoch e + 1 on; until then every reader of epoch e, or of the epoch
 /// before, sees the tree as it was. So nothing done after an epoch's first block can move a draw of that epoch.
@@ -303,3 +305,4 @@ library EpochTree {
         return (level << LEVEL_SHIFT) | (index << VERSION_BITS) | version;
     }
 }
+// slither-disable-end too-many-digits,uninitialized-local

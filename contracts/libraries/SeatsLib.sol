@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {IStaking} from "../interfaces/IStaking.sol";
 
+// Assembly where its comment says why.
+// slither-disable-start assembly,too-many-digits
 /// @title What is kept of a drawn committee
 /// @notice keccak256 over the seats, 64 bytes each (verifier, locked), cut to 160 bits: the contract makes the hash,
 /// so nobody can look for two committees with the same. Events tell the seats, callers show them, contracts compare.
@@ -35,3 +37,4 @@ library SeatsLib {
         return uint160(uint256(keccak256(packed)) >> 96);
     }
 }
+// slither-disable-end assembly,too-many-digits
