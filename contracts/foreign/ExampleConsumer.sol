@@ -114,7 +114,7 @@ contract ExampleConsumer {
         return _questions[inputHash];
     }
 
-    // A payee may be a contract that takes any gas; a failure is no reason to lose the reward.
+    // A payee may be a contract, and gets all gas; when it refuses, nothing has happened.
     // slither-disable-next-line low-level-calls
     function _pay(address payee, uint256 amount) private {
         (bool paid,) = payee.call{value: amount}("");
