@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 
+import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
 import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
@@ -60,6 +61,26 @@ contract VectorsTest {
                 )
             );
             Check.eq(actual, commitments[i], "commitment");
+        }
+    }
+
+    function testCommitmentsOfAppeals() external view {
+        bytes32[] memory commitments = _words(".appeal_commitment");
+        for (uint256 i = 0; i < _cases; ++i) {
+            bytes32 actual = keccak256(
+                abi.encode(
+                    uint256(31337),
+                    vm.parseJsonAddress(_json, ".contract"),
+                    _words(".vote_batchId")[i],
+                    i,
+                    uint8(1 + (i % 2)),
+                    uint8(i % 3),
+                    _addresses(".vote_verifier")[i],
+                    IVerdicts.Verdict(2 + (i % 3)),
+                    _words(".vote_salt")[i]
+                )
+            );
+            Check.eq(actual, commitments[i], "commitment of an appeal");
         }
     }
 

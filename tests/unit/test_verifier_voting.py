@@ -3,13 +3,16 @@
 import pytest
 from test_node_support import PARAMETERS, ballots, chain_batch
 
-from trine.chain import BatchState, Seat
+from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Seat
+from trine.chain import Verdict as Verdict_
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
+from trine_verifier.appeals import next_appeal_duty
 from trine_verifier.checking import claim_fault, vote_of
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, Duty
 from trine_verifier.evidence import Shown
+from trine_verifier.store import AppealSeat
 from trine_verifier.voting import next_duty
 
 ME, OTHER, THIRD = ("0x" + digit * 40 for digit in "123")
@@ -66,6 +69,51 @@ def test_verifiers_finalize_one_after_another_what_its_node_has_not(calibration,
         for now, expected in ((due, Duty.WAIT), (due + 1, Duty.FINALIZE)):
             found = duty(state=BatchState.SETTLED, now=now, me=seat.verifier, is_calibration=calibration)
             assert found is expected
+
+
+def appeal_duty(*, phase=AppealPhase.DRAWN, committed=0, revealed=0, after=0, voted=False, level=1, round_=0, held=1):
+    """Of seat 1 of 7 at level `held`, when the case has got to `level`."""
+    seats = tuple(Seat("0x" + f"{number:040x}", 1) for number in range(7))
+    levels = tuple(
+        AppealLevel(ME, Verdict_.REJECTED, Verdict_.NONE, round_, False, 1, committed, revealed, 0, 0) for _ in range(2)
+    )
+    case = AppealCase(bytes(32), 3, phase, level, 1, CLOCK, Verdict_.ACCEPTED, levels)
+    seat = AppealSeat(bytes(32), 3, held, 0)
+    return next_appeal_duty(case, seats, seats[1].verifier, seat, PARAMETERS, voted=voted, now=CLOCK + after)
+
+
+ALL, MINE, QUORUM = 0b1111111, 0b10, 0b1111
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Duty.CHECK),
+        ({"voted": True}, Duty.COMMIT),
+        ({"committed": MINE}, Duty.WAIT),
+        ({"committed": MINE, "after": 1}, Duty.SETTLE),  # too few to reveal
+        ({"committed": QUORUM, "after": 1}, Duty.REVEAL),
+        ({"committed": QUORUM, "after": REVEAL + 1}, Duty.SETTLE),
+        ({"committed": ALL, "after": -5}, Duty.REVEAL),
+        ({"committed": ALL, "revealed": MINE, "after": -5}, Duty.WAIT),
+        ({"committed": ALL, "revealed": ALL, "after": -5}, Duty.SETTLE),
+        ({"committed": ALL & ~MINE, "after": 1}, Duty.WAIT),  # too late; the others reveal
+        ({"round_": 1}, Duty.OVER),  # redrawn without us
+        ({"phase": AppealPhase.CONCLUDED}, Duty.OVER),
+        ({"phase": AppealPhase.OPEN, "level": 2}, Duty.WAIT),  # appealed again: others judge, we are paid at the end
+        ({"level": 2, "committed": 0}, Duty.WAIT),
+    ],
+)
+def test_what_a_seat_on_an_appeal_does_next(given, expected):
+    assert appeal_duty(**given) is expected
+
+
+@pytest.mark.parametrize(("level", "window"), [(1, APPEAL), (2, 0)])
+def test_seats_conclude_an_appeal_when_it_cannot_be_appealed_again(level, window):
+    due = window + FINALIZE_GRACE_SECONDS
+    given = {"phase": AppealPhase.RESOLVED, "level": level}
+    assert appeal_duty(**given, after=due) is Duty.WAIT
+    assert appeal_duty(**given, after=due + 1) is Duty.FINALIZE
 
 
 def test_a_vote_says_what_was_found_on_each_leaf():

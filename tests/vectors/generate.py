@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from trine.protocol import merkle
+from trine.protocol.appeals import LeafVote
+from trine.protocol.appeals import commitment as appeal_commitment
 from trine.protocol.committee import COMMITTEE_SIZES, Member, draw, seed
 from trine.protocol.header import Header, batch_id
 from trine.protocol.manifest import model_id
@@ -75,6 +77,14 @@ def vectors() -> dict[str, Any]:
         "vote_distancePpm": [_hex(d.to_bytes(32, "big")) for d in distances],
         "vote_commitment": [
             _hex(commitment(CHAIN_ID, CONTRACT, batches[i], i % 3, verifiers[i], votes[i], distances[i], salts[i]))
+            for i in range(CASES)
+        ],
+        "appeal_commitment": [
+            _hex(
+                appeal_commitment(
+                    CHAIN_ID, CONTRACT, batches[i], i, 1 + i % 2, i % 3, verifiers[i], LeafVote(2 + i % 3), salts[i]
+                )
+            )
             for i in range(CASES)
         ],
         "header_node": [h.node for h in headers],
