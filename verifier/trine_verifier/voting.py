@@ -63,6 +63,7 @@ class Voting:
         self.model_id = model_id
         self.stop = stop
         self._appealing = Appealing(chain, store, engine, model_id, stop)
+        self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
         self._drawn: set[bytes] = set()  # batches that need no help to be drawn any more
 
     def run(self, poll_seconds: float) -> None:
@@ -83,7 +84,10 @@ class Voting:
     def step(self) -> None:
         self._note_draws()
         self._draw_late()
+        now = self.chain.timestamp()
         for batch_id, round_ in self.store.duties():
+            if now <= self._asleep.get((batch_id, round_), 0):
+                continue
             try:
                 self._advance(batch_id, round_)
             except TransactionReverted as error:
@@ -157,6 +161,9 @@ class Voting:
             chain.finalize([(batch.known_header, seats)])
         elif duty is Duty.OVER:
             self.store.end_duty(batch_id, round_)
+            self._asleep.pop((batch_id, round_), None)
+        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
+            self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
         if duty is not Duty.WAIT:
             log.info("duty", batch=batch_id.hex(), action=duty.value)
 

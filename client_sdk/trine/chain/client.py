@@ -57,6 +57,8 @@ from trine.protocol.votes import Vote
 RPC_TIMEOUT_SECONDS = 20.0
 POOL_PAGE = 256
 KNOWN_BLOCKHASHES = 256
+CACHED = 4096
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -72,6 +74,7 @@ class Chain:
         }
         self._models: dict[bytes, Model] = {}
         self._headers: dict[bytes, Header] = {}
+        self._seats: dict[int, tuple[Seat, ...]] = {}  # by the committee's hash
         self._parameters: dict[int, Parameters] = {}
         self._epoch_blocks: int | None = None
         self._cache_lock = threading.Lock()
@@ -290,6 +293,10 @@ class Chain:
         """
         if not batch.committee:
             return ()
+        with self._cache_lock:
+            cached = self._seats.get(batch.committee)
+        if cached:
+            return cached
         drawn = self.newest_event("Batches", "CommitteeDrawn", batchId=batch.batch_id)
         shown = tuple(Seat(seat["verifier"], seat["locked"]) for seat in drawn.args["seats"]) if drawn else ()
         if _committee_hash(shown) != batch.committee and batch.signed:
@@ -297,6 +304,7 @@ class Chain:
             shown = tuple(Seat(verifier, 0) for verifier in self.draw_again(batch))
         if _committee_hash(shown) != batch.committee:
             raise VerificationFailed(f"the RPC endpoint has no committee of batch 0x{batch.batch_id.hex()}")
+        self._remember(self._seats, batch.committee, shown)
         return shown
 
     def draw_again(self, batch: Batch) -> tuple[str, ...]:
@@ -574,10 +582,16 @@ class Chain:
             args = event.args
             header = Header(args["node"], bytes(args["modelId"]), bytes(args["root"]), bytes(args["canary"]))
             if self.batch_id_of(header) == batch_id:
-                with self._cache_lock:
-                    self._headers[batch_id] = header
+                self._remember(self._headers, batch_id, header)
                 return header
         raise VerificationFailed(f"the RPC endpoint has no header of batch 0x{batch_id.hex()}")
+
+    def _remember(self, cache: dict[K, T], key: K, value: T) -> None:
+        """What follows from its key never changes; the oldest is forgotten."""
+        with self._cache_lock:
+            cache[key] = value
+            if len(cache) > CACHED:
+                del cache[next(iter(cache))]
 
     def _document(self, event: str, model_id: bytes, block: int, field: str, expected: bytes) -> dict[str, Any]:
         for found in self.events("ModelRegistry", event, from_block=block, to_block=block, modelId=model_id):
