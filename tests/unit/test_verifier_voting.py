@@ -1,9 +1,11 @@
 """What a seat does next, as a table; and how a verifier's findings become a vote."""
 
-import pytest
-from test_node_support import PARAMETERS, ballots, chain_batch
+import threading
 
-from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Seat
+import pytest
+from test_node_support import PARAMETERS, RECORD, ballots, chain_batch
+
+from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Event, Seat
 from trine.chain import Verdict as Verdict_
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
@@ -13,7 +15,7 @@ from trine_verifier.checking import claim_fault, vote_of
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, Duty
 from trine_verifier.evidence import Shown
 from trine_verifier.store import AppealSeat
-from trine_verifier.voting import next_duty
+from trine_verifier.voting import Voting, next_duty
 
 ME, OTHER, THIRD = ("0x" + digit * 40 for digit in "123")
 SEATS = tuple(Seat(verifier, 1) for verifier in (OTHER, ME, THIRD))
@@ -114,6 +116,49 @@ def test_seats_conclude_an_appeal_when_it_cannot_be_appealed_again(level, window
     given = {"phase": AppealPhase.RESOLVED, "level": level}
     assert appeal_duty(**given, after=due) is Duty.WAIT
     assert appeal_duty(**given, after=due + 1) is Duty.FINALIZE
+
+
+class LateChain:
+    """One batch with its seed in block 100, of a window of 20 blocks."""
+
+    class deployment:  # noqa: N801
+        block = 0
+
+    def __init__(self, block, state=BatchState.ANCHORED):
+        self.block, self.state, self.drawn = block, state, []
+
+    def block_number(self):
+        return self.block
+
+    def draw_window_blocks(self):
+        return 20
+
+    def events(self, _contract, name, **_where):
+        args = {"batchId": bytes([1]) * 32, "seedBlock": 100}
+        return [Event("batches", name, args, 99, 0, bytes(32))] if name == "BatchAnchored" else []
+
+    def batch(self, batch_id):
+        return chain_batch(batch_id, self.state, clock=100)
+
+    def draw(self, header):
+        self.drawn.append(header)
+
+
+@pytest.mark.parametrize(
+    ("block", "state", "draws"),
+    [
+        (110, BatchState.ANCHORED, 0),  # its node may still
+        (111, BatchState.ANCHORED, 1),
+        (120, BatchState.ANCHORED, 1),
+        (121, BatchState.ANCHORED, 0),  # expired
+        (111, BatchState.DRAWN, 0),
+    ],
+)
+def test_verifiers_draw_what_a_node_lets_expire(block, state, draws):
+    chain = LateChain(block, state)
+    voting = Voting(chain, None, None, RECORD.model_id, threading.Event())
+    voting._draw_late()
+    assert len(chain.drawn) == draws
 
 
 def test_a_vote_says_what_was_found_on_each_leaf():
