@@ -131,8 +131,11 @@ def commission(
 ) -> None:
     """Sets what the account, an operator, keeps of rewards. A rise counts only after the unbonding delay."""
     chain = account_chain(rpc_url, deployment, keystore, password_file)
-    chain.set_commission(round(percent * 100))
-    say(f"{chain.address} keeps {chain.commission_of(chain.address) / 100:g} % now")
+    wanted = round(percent * 100)
+    chain.set_commission(wanted)
+    now = chain.commission_of(chain.address)
+    later = "" if now == wanted else f", {wanted / 100:g} % after {chain.unbonding_delay()} s"
+    say(f"{chain.address} keeps {now / 100:g} %{later}")
 
 
 @app.command()
