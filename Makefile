@@ -12,13 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CONTRACTS := $(shell find contracts -name '*.sol')
 
-.PHONY: help setup model demo test lint test-python test-contracts abi vectors audit prove constraints separation clean
+.PHONY: help setup model demo test lint test-python test-contracts invariants abi vectors audit prove constraints separation clean
 
 help:
 	@echo "make demo     run the whole protocol once, on a real model and a real chain"
 	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
 	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | abi | vectors | audit | prove | separation | clean"
+	@echo "make lint | test-python | test-contracts | invariants | abi | vectors | audit | prove | separation | clean"
 
 setup: $(VENV)/.ready node_modules/.ready build/.ready model
 
@@ -57,6 +57,10 @@ lint: $(VENV)/.ready node_modules/.ready build/.ready
 test-contracts: build/.ready
 	@echo "==> Solidity tests"
 	npm run --silent test
+
+# 200,000 random acts of all roles; the short run of the same is among the tests.
+invariants: build/.ready
+	npx hardhat test solidity --test-profile long tests/contracts/invariants/Protocol.t.sol
 
 test-python: setup
 	@echo "==> Python tests"

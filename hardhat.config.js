@@ -56,6 +56,12 @@ export default defineConfig({
           fuzz: { runs: 128 },
           invariant: { runs: 16, depth: 40, failOnRevert: true },
         },
+        // `make invariants`: longer lives, many more of them.
+        long: {
+          fsPermissions: { readDirectory: ["./tests/vectors"] },
+          fuzz: { runs: 1000 },
+          invariant: { runs: 500, depth: 400, failOnRevert: true },
+        },
       },
     },
   },

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from trine.errors import BadSignature, InvalidInput, ProtocolError, VerificationFailed
 from trine.protocol import bls
 from trine.protocol._bls_py_ecc import PyEcc
-from trine.protocol.certificate import HardCertificate, batch_id, result_digest
+from trine.protocol.certificate import HardCertificate, result_digest
+from trine.protocol.header import Header, batch_id
 from trine.protocol.key_root import KeySet
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "bls.json").read_text())
@@ -147,12 +148,12 @@ def test_digests_bind_every_field(accepted, rejected, epoch, word):
     }
     assert len(digests) == 7
     ids = {
-        batch_id(1, ADDRESS, ADDRESS, word, word, word),
-        batch_id(2, ADDRESS, ADDRESS, word, word, word),
-        batch_id(1, "0x" + "12" * 20, ADDRESS, word, word, word),
-        batch_id(1, ADDRESS, "0x" + "12" * 20, word, word, word),
-        batch_id(1, ADDRESS, ADDRESS, word, bytes([word[0] ^ 1]) + word[1:], word),
-        batch_id(1, ADDRESS, ADDRESS, word, word, bytes([word[0] ^ 1]) + word[1:]),
-        batch_id(1, ADDRESS, ADDRESS, bytes([word[0] ^ 1]) + word[1:], word, word),
+        batch_id(1, ADDRESS, Header(ADDRESS, word, word, word)),
+        batch_id(2, ADDRESS, Header(ADDRESS, word, word, word)),
+        batch_id(1, "0x" + "12" * 20, Header(ADDRESS, word, word, word)),
+        batch_id(1, ADDRESS, Header("0x" + "12" * 20, word, word, word)),
+        batch_id(1, ADDRESS, Header(ADDRESS, word, bytes([word[0] ^ 1]) + word[1:], word)),
+        batch_id(1, ADDRESS, Header(ADDRESS, word, word, bytes([word[0] ^ 1]) + word[1:])),
+        batch_id(1, ADDRESS, Header(ADDRESS, bytes([word[0] ^ 1]) + word[1:], word, word)),
     }
     assert len(ids) == 7

@@ -18,5 +18,7 @@ No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` p
 - `manifest`     what a model is, byte for byte
 - `requests`     requests posted on the chain, and what answers one
 - `reputation`   what settled work counts, how it fades, the score
+- `bls`          keys, signatures and proofs of possession on BLS12-381
+- `key_root`     which keys are eligible in an epoch, and how one set hands over to the next
 - `certificate`  one answer, its batch and its result: what a client keeps
 """

@@ -15,8 +15,7 @@ from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput, VerificationFailed
 from trine.protocol import bls, merkle
-from trine.protocol.header import Header
-from trine.protocol.header import batch_id as header_id
+from trine.protocol.header import Header, batch_id
 from trine.protocol.key_root import KeySet, Member, signed_by
 from trine.protocol.messages import Domain, Receipt, require_signer
 from trine.protocol.votes import Vote
@@ -62,7 +61,7 @@ class Certificate:
 
     @property
     def batch_id(self) -> bytes:
-        return header_id(self.chain_id, self.batches, self.header)
+        return batch_id(self.chain_id, self.batches, self.header)
 
     @property
     def result(self) -> str:
@@ -122,12 +121,6 @@ class Certificate:
         return certificate
 
 
-def batch_id(chain_id: int, batches: str, node: str, model_id: bytes, root: bytes, canary: bytes) -> bytes:
-    """keccak256(abi.encode(chain id, Batches, node, model id, root, canary)). `Ids.batch` is its twin."""
-    types = ["uint256", "address", "address", "bytes32", "bytes32", "bytes32"]
-    return bytes(keccak(encode(types, [chain_id, batches, node, model_id, root, canary])))
-
-
 def result_digest(chain_id: int, batches: str, epoch: int, batch_id_: bytes, accepted: int, rejected: int) -> bytes:
     """What a committee signs: a batch's result. `CertificateLib.resultDigest` is its twin."""
     types = ["bytes32", "uint256", "address", "uint256", "bytes32", "uint256", "uint256"]
@@ -170,7 +163,8 @@ class HardCertificate:
 
     @property
     def batch_id(self) -> bytes:
-        return batch_id(self.chain_id, self.batches, self.receipt.node, self.receipt.model_id, self.root, self.canary)
+        header = Header(self.receipt.node, self.receipt.model_id, self.root, self.canary)
+        return batch_id(self.chain_id, self.batches, header)
 
     @property
     def result(self) -> str:

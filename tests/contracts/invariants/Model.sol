@@ -1,0 +1,677 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IAppeals} from "../../../contracts/interfaces/IAppeals.sol";
+import {IBatches} from "../../../contracts/interfaces/IBatches.sol";
+import {IParameters} from "../../../contracts/interfaces/IParameters.sol";
+import {IStaking} from "../../../contracts/interfaces/IStaking.sol";
+import {IVerdicts} from "../../../contracts/interfaces/IVerdicts.sol";
+import {BatchId, Role} from "../../../contracts/types/Types.sol";
+import {AppealWorld} from "../AppealWorld.sol";
+import {Check, vm} from "../Vm.sol";
+
+/// @notice What the protocol should have done, reckoned from who did what: the naive way, leaf by leaf, without the
+/// contracts' words. And what must hold.
+abstract contract Model is AppealWorld {
+    uint256 internal constant VERIFIERS = 27;
+    uint256 internal constant DELEGATORS = 3;
+    uint256 internal constant PAYER_KEY = 0x9A7E4;
+    uint256 private constant WORD_BITS = 256;
+
+    struct Batch {
+        BatchId id;
+        bytes32 root;
+        bytes32 canary;
+        bytes32 nonce; // of its receipts
+        bytes32 request; // that its leaf 0 answers
+        uint256 leaves;
+        uint256 canaries; // as committed
+        uint256 opened;
+        IParameters.Values values;
+        IBatches.State state;
+        uint256 round;
+        uint256 deadline; // to commit
+        bool allCommitted;
+        uint256[3] ballot; // 0 nothing, 1 committed, 2 revealed
+        uint256[3] accepts;
+        uint256[3] rejects;
+        uint256 settledAt;
+        uint256 settledAccepted; // never changes again
+        uint256 settledRejected;
+        uint256 accepted; // with appeals
+        uint256 rejected;
+        uint256 appealed;
+        uint256 concluded;
+        bool[3] penalised;
+        bool feeHeld;
+        uint256 closedLeaves;
+        bytes32 closedAs; // hash of the record when it was closed
+    }
+
+    struct Case {
+        BatchId id;
+        uint256 leaf;
+        IAppeals.Phase phase;
+        uint256 level;
+        IVerdicts.Verdict verdict;
+        uint256 deadline;
+        uint256 resolvedAt;
+        uint256 round;
+        address[2] appellants;
+        IVerdicts.Verdict[2] claims;
+        IVerdicts.Verdict[2] outcomes;
+        bool[2] heard;
+        bool[2] unheard;
+        // By level and seat: 0 silent, 1 committed only, 2 and 3 accept, 4 and 5 reject, 6 and 7 cannot tell.
+        uint256[15][2] votes;
+    }
+
+    mapping(BatchId id => Batch) internal _batches;
+    BatchId[] internal _open; // anchored to settled
+    BatchId[] internal _void;
+    BatchId[] internal _closed; // final
+    Case[] internal _cases;
+    uint256 internal _nonce;
+    bytes32 internal _requestId;
+    mapping(bytes32 request => BatchId) internal _answeredBy;
+    address[2] internal _payers;
+
+    mapping(address operator => uint256) internal _stake; // active and unbonding
+    mapping(address operator => uint256) internal _credit;
+    mapping(address operator => uint256) internal _locked;
+    mapping(address operator => bool) internal _cut; // slashed below what was locked
+    mapping(address account => uint256) internal _bounties; // credit with Appeals
+    mapping(address payer => uint256) internal _deposits;
+    mapping(address account => uint256) internal _given;
+
+    uint256 private _supply;
+    uint256 private _leastSupply;
+    uint256 private _epoch;
+    bytes32 private _weights;
+    uint256 private _calls;
+
+    /// Of every act: notes what the checks compare with.
+    modifier counted() {
+        ++_calls;
+        _;
+        if (token.totalSupply() > _leastSupply) revert Check.IsMore("supply", token.totalSupply(), _leastSupply);
+        _leastSupply = token.totalSupply();
+        uint256 epoch = committees.currentEpoch();
+        if (epoch != _epoch) (_epoch, _weights) = (epoch, _weightsNow());
+    }
+
+    constructor() {
+        _calibratedWorld(VERIFIERS);
+        for (uint256 i = 0; i <= verifiers; ++i) {
+            address operator = _operator(i);
+            IStaking.Stake memory s = staking.stakeOf(operator);
+            _stake[operator] = s.active + s.unbonding;
+            _locked[operator] = s.locked;
+            _credit[operator] = staking.creditOf(operator);
+        }
+        for (uint256 i = 0; i < 2; ++i) {
+            _payers[i] = vm.addr(PAYER_KEY + i);
+            _approve(_payers[i]);
+        }
+        for (uint256 i = 0; i < DELEGATORS; ++i) {
+            _approve(_delegator(i));
+        }
+        _supply = token.totalSupply();
+        _leastSupply = _supply;
+        _epoch = committees.currentEpoch();
+        _weights = _weightsNow();
+    }
+
+    function _values() internal pure override returns (IParameters.Values memory values) {
+        values = super._values();
+        values.calibrationValiditySeconds = 365 days;
+    }
+
+    // Checks
+
+    function stakingHoldsWhatItOwesToTheWei() external view {
+        uint256 owed = 0;
+        for (uint256 i = 0; i <= verifiers; ++i) {
+            owed += _owedTo(_operator(i));
+        }
+        for (uint256 i = 0; i < _open.length; ++i) {
+            owed += _feeHeld(_batches[_open[i]]);
+        }
+        for (uint256 i = 0; i < _cases.length; ++i) {
+            Batch storage b = _batches[_cases[i].id];
+            // Once a batch, for its first case.
+            bool counted_ = b.state != IBatches.State.Final;
+            for (uint256 k = 0; k < i && !counted_; ++k) {
+                counted_ = BatchId.unwrap(_cases[k].id) == BatchId.unwrap(b.id);
+            }
+            if (!counted_) owed += _feeHeld(b);
+        }
+        Check.eq(token.balanceOf(address(staking)), owed, "Staking's tokens");
+    }
+
+    function stakeCreditAndLocksAreAsTheModelSays() external view {
+        for (uint256 i = 0; i <= verifiers; ++i) {
+            address operator = _operator(i);
+            IStaking.Stake memory s = staking.stakeOf(operator);
+            Check.eq(s.active + s.unbonding, _stake[operator], "stake");
+            Check.eq(s.locked, _locked[operator], "locked");
+            Check.eq(staking.creditOf(operator), _credit[operator], "credit");
+        }
+    }
+
+    function lockedStakeIsThere() external view {
+        for (uint256 i = 0; i <= verifiers; ++i) {
+            IStaking.Stake memory s = staking.stakeOf(_operator(i));
+            Check.atMost(s.locked, s.active + s.unbonding, "locked");
+        }
+    }
+
+    function lockedStakeCoversOpenLeaves() external view {
+        if (_cut[NODE]) return;
+        uint256 needed = 0;
+        for (uint256 i = 0; i < _open.length; ++i) {
+            Batch storage b = _batches[_open[i]];
+            needed += b.values.stakePerLeafWei * _popcount(_mask(b.leaves) & ~b.closedLeaves);
+        }
+        for (uint256 i = 0; i < _cases.length; ++i) {
+            Batch storage b = _batches[_cases[i].id];
+            if (b.state == IBatches.State.Final) needed += b.values.stakePerLeafWei;
+        }
+        Check.atMost(needed, staking.stakeOf(NODE).locked, "stake of leaves that are not closed");
+    }
+
+    function sharesAreWorthNoMoreThanTheirPools() external view {
+        for (uint256 i = 0; i <= verifiers; ++i) {
+            address operator = _operator(i);
+            (uint256 active,) = staking.delegationOf(operator, operator);
+            (, uint256 unbonding) = staking.ticketOf(operator, operator);
+            for (uint256 k = 0; k < DELEGATORS; ++k) {
+                (uint256 amount,) = staking.delegationOf(operator, _delegator(k));
+                active += amount;
+                (, amount) = staking.ticketOf(operator, _delegator(k));
+                unbonding += amount;
+            }
+            IStaking.Stake memory s = staking.stakeOf(operator);
+            Check.atMost(active, s.active, "active");
+            Check.atMost(unbonding, s.unbonding, "unbonding");
+            Check.atMost(s.own, s.active, "own");
+        }
+    }
+
+    function paymentsHoldAtLeastWhatTheyOwe() external view {
+        Check.atMost(payments.totalOwed(), token.balanceOf(address(payments)), "owed by Payments");
+    }
+
+    function depositsAreAsTheModelSays() external view {
+        for (uint256 i = 0; i < 2; ++i) {
+            Check.eq(payments.accountOf(_payers[i], NODE).balance, _deposits[_payers[i]], "deposit");
+        }
+    }
+
+    function appealsHoldBondsAndCreditsToTheWei() external view {
+        uint256 owed = _bounties[NODE];
+        for (uint256 i = 0; i < DELEGATORS; ++i) {
+            owed += _bounties[_delegator(i)];
+            Check.eq(appeals.creditOf(_delegator(i)), _bounties[_delegator(i)], "credit");
+        }
+        for (uint256 i = 0; i < _cases.length; ++i) {
+            uint256 seats = _cases[i].level == 1 ? 7 : 7 + 15;
+            owed += seats * _batches[_cases[i].id].values.appealBondPerSeatWei;
+        }
+        Check.eq(token.balanceOf(address(appeals)), owed, "bonds and credits");
+    }
+
+    function requestsHoldWhatTheyOweToTheWei() external view {
+        uint256 owed = requests.creditOf(_payers[0]) + requests.creditOf(_payers[1]);
+        if (_requestId != 0) owed += requests.requestOf(_requestId).escrow;
+        Check.eq(requests.totalOwed(), owed, "escrows and credits");
+        Check.eq(token.balanceOf(address(requests)), owed, "Requests' tokens");
+    }
+
+    /// All accounts together: what they hold, and what is held for them, is what they were given less what was burned.
+    function nobodyHasMoreThanCameIn() external view {
+        for (uint256 i = 0; i < 2; ++i) {
+            // Payers earn nothing: they get back what they paid in, or less.
+            uint256 has = token.balanceOf(_payers[i]) + _deposits[_payers[i]] + requests.creditOf(_payers[i]);
+            Check.atMost(has, _given[_payers[i]] + _refundable(), "a payer's");
+        }
+        Check.atMost(token.totalSupply(), _supply, "all");
+    }
+
+    function votesAreThoseThatWereCast() external view {
+        Batch storage b = _any();
+        if (b.state != IBatches.State.Settled && b.state != IBatches.State.Final) return;
+        for (uint256 i = 0; i < 3; ++i) {
+            (bool revealed, uint256 accepts, uint256 rejects) = batches.voteOf(b.id, b.round, i);
+            Check.yes(revealed == (b.ballot[i] == 2), "revealed");
+            if (!revealed) continue;
+            Check.eq(accepts, b.accepts[i], "accepts");
+            Check.eq(rejects, b.rejects[i], "rejects");
+            Check.eq((batches.batchOf(b.id).penalised >> i) & 1, b.penalised[i] ? 1 : 0, "penalised");
+        }
+    }
+
+    function verdictsChangeByAppealsOnly() external view {
+        Batch storage b = _any();
+        IBatches.Batch memory batch = batches.batchOf(b.id);
+        Check.eq(uint256(batch.state), uint256(b.state), "state");
+        (, uint256 accepted, uint256 rejected, bool settled, bool isFinal) = finality.resultOf(b.id);
+        Check.yes(settled == (b.state == IBatches.State.Settled || b.state == IBatches.State.Final), "settled");
+        Check.eq(accepted, b.accepted, "accepted");
+        Check.eq(rejected, b.rejected, "rejected");
+        Check.eq(accepted & rejected, 0, "never both");
+        Check.eq((accepted | rejected) & ~_mask(b.leaves), 0, "leaves of the batch");
+        Check.yes(isFinal == (b.state == IBatches.State.Final && b.appealed == b.concluded), "final");
+        if (!settled) return;
+        Check.eq(batch.accepted, b.settledAccepted, "as settled");
+        Check.eq(batch.rejected, b.settledRejected, "as settled");
+    }
+
+    function closedBatchesDoNotChange() external view {
+        if (_closed.length > 0) _unchanged(_batches[_closed[_calls % _closed.length]]);
+        if (_void.length > 0) _unchanged(_batches[_void[_calls % _void.length]]);
+    }
+
+    function scoresAreWithinBounds() external view {
+        Check.atMost(reputation.scoreBps(NODE, Role.Node, model), 10_000, "score");
+        address verifier = _verifier(_calls % verifiers);
+        Check.atMost(reputation.scoreBps(verifier, Role.Verifier, model), 10_000, "score");
+    }
+
+    function weightsOfAnEpochAreFrozen() external view {
+        Check.eq(committees.currentEpoch(), _epoch, "epoch");
+        Check.eq(_weightsNow(), _weights, "weights within an epoch");
+    }
+
+    function supplyOnlyFalls() external view {
+        Check.eq(token.totalSupply(), _leastSupply, "supply");
+    }
+
+    // What the acts do
+
+    function _stakeAdded(address operator, uint256 amount) internal {
+        _stake[operator] += amount;
+    }
+
+    function _stakeTaken(address operator, uint256 amount) internal {
+        _stake[operator] -= amount;
+    }
+
+    function _anchored(Batch storage b, IParameters.Values memory values) internal {
+        b.values = values;
+        b.state = IBatches.State.Anchored;
+        b.round = 0;
+        (b.opened, b.closedAs) = (0, 0);
+        b.feeHeld = true;
+        _locked[NODE] += values.stakePerLeafWei * b.leaves;
+        _credit[NODE] -= values.verifierFeePerLeafWei * b.leaves;
+    }
+
+    function _modelDrawn(Batch storage b) internal {
+        b.state = IBatches.State.Drawn;
+        b.deadline = timestamp + b.values.commitSeconds;
+        b.allCommitted = false;
+        for (uint256 i = 0; i < 3; ++i) {
+            (b.ballot[i], b.accepts[i], b.rejects[i]) = (0, 0, 0);
+        }
+        _modelSeatsLocked(_seatsOf(b.id));
+    }
+
+    /// Seats lock what is free of their stake: told by the event, and compared with what is locked then.
+    function _modelSeatsLocked(IStaking.Seat[] memory seats) internal {
+        for (uint256 i = 0; i < seats.length; ++i) {
+            _locked[seats[i].verifier] += seats[i].locked;
+        }
+    }
+
+    /// Not drawn in time: the fee is burned, and a leaf's stake.
+    function _modelExpired(Batch storage b) internal {
+        b.state = IBatches.State.Void;
+        b.feeHeld = false;
+        _unlock(NODE, b.values.stakePerLeafWei * b.leaves);
+        _slash(NODE, b.values.stakePerLeafWei);
+    }
+
+    function _modelSettled(Batch storage b) internal {
+        _modelSilence(b, true);
+        b.state = IBatches.State.Settled;
+        b.settledAt = timestamp;
+        (b.appealed, b.concluded, b.closedLeaves) = (0, 0, 0);
+        delete b.penalised;
+        for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
+            uint256 accepts = 0;
+            uint256 rejects = 0;
+            for (uint256 i = 0; i < 3; ++i) {
+                if (b.ballot[i] < 2) continue;
+                accepts += (b.accepts[i] >> leaf) & 1;
+                rejects += (b.rejects[i] >> leaf) & 1;
+            }
+            if (accepts >= 2) b.accepted |= 1 << leaf;
+            if (rejects >= 2) b.rejected |= 1 << leaf;
+        }
+        (b.settledAccepted, b.settledRejected) = (b.accepted, b.rejected);
+    }
+
+    function _modelRedrawn(Batch storage b, bool couldReveal) internal {
+        _modelSilence(b, couldReveal);
+        IStaking.Seat[] memory seats = _seatsOf(b.id);
+        for (uint256 i = 0; i < 3; ++i) {
+            if (b.ballot[i] >= (couldReveal ? 2 : 1)) _unlock(seats[i].verifier, seats[i].locked);
+        }
+        b.state = IBatches.State.Anchored;
+        if (++b.round < b.values.maxRounds) return;
+        b.state = IBatches.State.Void;
+        b.feeHeld = false;
+        _unlock(NODE, b.values.stakePerLeafWei * b.leaves);
+        _credit[NODE] += b.values.verifierFeePerLeafWei * b.leaves;
+    }
+
+    /// The time to appeal is over: leaves that are not under appeal are closed, seats judged by them, and paid if none
+    /// is left.
+    function _modelFinal(Batch storage b) internal {
+        b.state = IBatches.State.Final;
+        uint256 leaves = _mask(b.leaves) & ~b.appealed;
+        _modelClosed(b, leaves);
+        _modelJudged(b, leaves, 1);
+        if (b.appealed == b.concluded) _modelPaid(b);
+    }
+
+    function _modelAppealed(Batch storage b, uint256 leaf, address who, IVerdicts.Verdict claim) internal {
+        b.appealed |= 1 << leaf;
+        Case storage c = _cases.push();
+        (c.id, c.leaf, c.verdict) = (b.id, leaf, _wordOf(b.accepted, b.rejected, leaf));
+        _modelLevel(c, who, claim);
+    }
+
+    function _modelLevel(Case storage c, address who, IVerdicts.Verdict claim) internal {
+        c.phase = IAppeals.Phase.Open;
+        (c.appellants[c.level], c.claims[c.level]) = (who, claim);
+        ++c.level;
+        c.round = 0;
+    }
+
+    function _modelResolved(Case storage c, IVerdicts.Verdict verdict) internal {
+        c.phase = IAppeals.Phase.Resolved;
+        c.resolvedAt = timestamp;
+        c.verdict = verdict;
+        c.outcomes[c.level - 1] = verdict;
+    }
+
+    /// Counts a committee's votes; the silent pay at once.
+    function _modelHeard(Case storage c, IStaking.Seat[] memory seats) internal {
+        IParameters.Values memory values = _batches[c.id].values;
+        uint256[15] storage votes = c.votes[c.level - 1];
+        uint256[8] memory count;
+        for (uint256 i = 0; i < seats.length; ++i) {
+            ++count[votes[i]];
+        }
+        uint256 revealed = seats.length - count[0] - count[1];
+        bool couldReveal = 2 * (seats.length - count[0]) > seats.length;
+        bool heard = 2 * revealed > seats.length;
+        for (uint256 i = 0; i < seats.length; ++i) {
+            bool silent = votes[i] == 0 || (votes[i] == 1 && couldReveal);
+            if (silent || !heard) _unlock(seats[i].verifier, seats[i].locked);
+            if (silent) _slash(seats[i].verifier, votes[i] == 0 ? values.noCommitPenaltyWei : values.noRevealPenaltyWei);
+        }
+        if (!heard) {
+            c.phase = IAppeals.Phase.Open;
+            if (++c.round < values.maxRounds) return;
+            c.unheard[c.level - 1] = true;
+            _modelResolved(c, c.verdict);
+            return;
+        }
+        c.heard[c.level - 1] = true;
+        if (2 * (count[2] + count[3]) > seats.length) _modelResolved(c, ACCEPTED);
+        else if (2 * (count[4] + count[5]) > seats.length) _modelResolved(c, REJECTED);
+        else _modelResolved(c, c.verdict);
+    }
+
+    function _modelConcluded(Batch storage b, Case storage c) internal {
+        uint256 bit = 1 << c.leaf;
+        b.concluded |= bit;
+        (b.accepted, b.rejected) = (b.accepted & ~bit, b.rejected & ~bit);
+        if (c.verdict == ACCEPTED) b.accepted |= bit;
+        if (c.verdict == REJECTED) b.rejected |= bit;
+        _modelClosed(b, bit);
+        uint256 prize = _modelJudged(b, bit, 2);
+        if (b.state == IBatches.State.Final && b.appealed == b.concluded) _modelPaid(b);
+        address winner = address(0);
+        for (uint256 i = 0; i < c.level; ++i) {
+            uint256 left = (i == 0 ? 7 : 15) * uint256(b.values.appealBondPerSeatWei);
+            if (c.heard[i]) left -= _modelJury(b, c, i);
+            bool right = c.claims[i] == c.verdict;
+            if (c.heard[i] && right && c.outcomes[i] == c.verdict) winner = c.appellants[i];
+            if (c.unheard[i] || (c.heard[i] && right && c.outcomes[i] != c.verdict)) _bounties[c.appellants[i]] += left;
+            else prize += left;
+        }
+        if (winner != address(0)) _bounties[winner] += prize;
+        else if (c.verdict == ACCEPTED) _credit[NODE] += prize;
+    }
+
+    /// A payment's way: to the node's wallet, to its pool, to the protocol.
+    function _paidToNode(uint256 wallet, uint256 pool, uint256 paid) internal {
+        uint256 toPool = staking.stakeOf(NODE).active - pool;
+        uint256 gained = token.balanceOf(NODE) - wallet + toPool;
+        (uint256 feeBps,,) = payments.protocolFee();
+        Check.eq(gained, paid - (paid * feeBps) / 10_000, "paid, less the protocol's fee");
+        _stake[NODE] += toPool;
+    }
+
+    // Helpers
+
+    function _drop(Batch storage b) internal {
+        b.closedAs = _recordOf(b.id);
+        for (uint256 i = 0; i < _open.length; ++i) {
+            if (BatchId.unwrap(_open[i]) != BatchId.unwrap(b.id)) continue;
+            _open[i] = _open[_open.length - 1];
+            _open.pop();
+            break;
+        }
+        if (b.state == IBatches.State.Void) _void.push(b.id);
+        else _closed.push(b.id);
+    }
+
+    function _dropCase(Case storage c) internal {
+        Batch storage b = _batches[c.id];
+        // What an appeal changes of the record is who was penalised.
+        if (b.state == IBatches.State.Final) b.closedAs = _recordOf(b.id);
+        for (uint256 i = 0; i < _cases.length; ++i) {
+            if (BatchId.unwrap(_cases[i].id) != BatchId.unwrap(c.id) || _cases[i].leaf != c.leaf) continue;
+            _cases[i] = _cases[_cases.length - 1];
+            _cases.pop();
+            return;
+        }
+    }
+
+    function _pick(uint256 seed, IBatches.State state) internal view returns (bool found, Batch storage b) {
+        for (uint256 i = 0; i < _open.length; ++i) {
+            b = _batches[_open[addmod(seed, i, _open.length)]];
+            if (b.state == state) return (true, b);
+        }
+        b = _batches[BatchId.wrap(0)];
+    }
+
+    function _pickCase(uint256 seed, IAppeals.Phase phase) internal view returns (bool found, Case storage c) {
+        for (uint256 i = 0; i < _cases.length; ++i) {
+            c = _cases[addmod(seed, i, _cases.length)];
+            if (c.phase == phase) return (true, c);
+        }
+        assembly ("memory-safe") {
+            c.slot := 0
+        }
+    }
+
+    function _operator(uint256 who) internal view returns (address) {
+        uint256 index = who % (verifiers + 1);
+        return index == verifiers ? NODE : _verifier(index);
+    }
+
+    function _delegator(uint256 who) internal pure returns (address) {
+        return address(uint160(0xDE00 + who % DELEGATORS));
+    }
+
+    function _payer(uint256 who) internal view returns (address) {
+        return _payers[who % 2];
+    }
+
+    function _give(address account, uint256 amount) internal {
+        require(token.transfer(account, amount));
+        _given[account] += amount;
+    }
+
+    function _claimAgainst(IVerdicts.Verdict verdict, bool accept) internal pure returns (IVerdicts.Verdict) {
+        if (verdict == ACCEPTED) return REJECTED;
+        return verdict == REJECTED || accept ? ACCEPTED : REJECTED;
+    }
+
+    function _wordOf(uint256 accepted, uint256 rejected, uint256 leaf) internal pure returns (IVerdicts.Verdict) {
+        if ((accepted >> leaf) & 1 == 1) return ACCEPTED;
+        return (rejected >> leaf) & 1 == 1 ? REJECTED : INCONCLUSIVE;
+    }
+
+    function _meaning(uint256 vote) internal pure returns (IVerdicts.Verdict) {
+        return vote < 4 ? ACCEPTED : vote < 6 ? REJECTED : INCONCLUSIVE;
+    }
+
+    function _mask(uint256 leaves) internal pure returns (uint256) {
+        return leaves == WORD_BITS ? type(uint256).max : (1 << leaves) - 1;
+    }
+
+    function _popcount(uint256 word) internal pure returns (uint256 count) {
+        for (; word != 0; word &= word - 1) {
+            ++count;
+        }
+    }
+
+    function _modelSilence(Batch storage b, bool couldReveal) private {
+        IStaking.Seat[] memory seats = _seatsOf(b.id);
+        for (uint256 i = 0; i < 3; ++i) {
+            if (b.ballot[i] == 2 || (b.ballot[i] == 1 && !couldReveal)) continue;
+            _unlock(seats[i].verifier, seats[i].locked);
+            _slash(seats[i].verifier, b.ballot[i] == 1 ? b.values.noRevealPenaltyWei : b.values.noCommitPenaltyWei);
+        }
+    }
+
+    function _modelClosed(Batch storage b, uint256 leaves) private {
+        _unlock(NODE, b.values.stakePerLeafWei * _popcount(leaves));
+        _slash(NODE, b.values.stakePerLeafWei * _popcount(leaves & b.rejected & ~b.opened));
+    }
+
+    /// Every seat that contradicts what is final on `leaves` pays, once; returns what goes to who appealed.
+    function _modelJudged(Batch storage b, uint256 leaves, uint256 divisor) private returns (uint256 bounty) {
+        IStaking.Seat[] memory seats = _seatsOf(b.id);
+        for (uint256 i = 0; i < 3; ++i) {
+            if (b.ballot[i] != 2 || b.penalised[i]) continue;
+            bool wrong = false;
+            bool canary = false;
+            for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
+                if ((leaves >> leaf) & 1 == 0) continue;
+                IVerdicts.Verdict verdict = _wordOf(b.accepted, b.rejected, leaf);
+                IVerdicts.Verdict vote = _wordOf(b.accepts[i], b.rejects[i], leaf);
+                if (verdict == vote || verdict == INCONCLUSIVE || vote == INCONCLUSIVE) continue;
+                wrong = true;
+                if (vote == ACCEPTED && (b.opened >> leaf) & 1 == 1) canary = true;
+            }
+            if (!wrong) continue;
+            b.penalised[i] = true;
+            uint256 penalty = canary ? b.values.canaryPenaltyWei : b.values.wrongVotePenaltyWei;
+            uint256 taken = _slash(seats[i].verifier, penalty);
+            if (divisor > 1) bounty += taken < penalty / divisor ? taken : penalty / divisor;
+        }
+    }
+
+    function _modelPaid(Batch storage b) private {
+        b.feeHeld = false;
+        IStaking.Seat[] memory seats = _seatsOf(b.id);
+        uint256 share = (b.values.verifierFeePerLeafWei * b.leaves) / 3;
+        for (uint256 i = 0; i < 3; ++i) {
+            if (b.ballot[i] != 2) continue;
+            _unlock(seats[i].verifier, seats[i].locked);
+            if (!b.penalised[i]) _reward(seats[i].verifier, share);
+        }
+    }
+
+    function _modelJury(Batch storage b, Case storage c, uint256 index) private returns (uint256 spent) {
+        IStaking.Seat[] memory seats = _judges(c.id, c.leaf, index + 2)[index + 1];
+        for (uint256 i = 0; i < seats.length; ++i) {
+            uint256 vote = c.votes[index][i];
+            if (vote < 2) continue;
+            _unlock(seats[i].verifier, seats[i].locked);
+            if (_isWrong(_meaning(vote), c.verdict)) continue;
+            _reward(seats[i].verifier, b.values.appealFeePerSeatWei);
+            spent += b.values.appealFeePerSeatWei;
+        }
+        for (uint256 i = 0; i < seats.length; ++i) {
+            uint256 vote = c.votes[index][i];
+            if (vote > 1 && _isWrong(_meaning(vote), c.verdict)) {
+                _slash(seats[i].verifier, b.values.wrongVotePenaltyWei);
+            }
+        }
+    }
+
+    function _isWrong(IVerdicts.Verdict vote, IVerdicts.Verdict verdict) private pure returns (bool) {
+        return vote != verdict && vote != INCONCLUSIVE && verdict != INCONCLUSIVE;
+    }
+
+    /// Where commission is kept, or nobody has shares, part or all of a reward is credit.
+    function _reward(address operator, uint256 amount) private {
+        uint256 kept = staking.creditOf(operator) - _credit[operator];
+        // Several rewards at once cannot be told apart: at most this one.
+        if (kept > amount) kept = amount;
+        _credit[operator] += kept;
+        _stake[operator] += amount - kept;
+    }
+
+    function _slash(address operator, uint256 amount) private returns (uint256 taken) {
+        taken = amount < _stake[operator] ? amount : _stake[operator];
+        _stake[operator] -= taken;
+        if (_locked[operator] <= _stake[operator]) return taken;
+        _locked[operator] = _stake[operator];
+        _cut[operator] = true;
+    }
+
+    function _unlock(address operator, uint256 amount) private {
+        _locked[operator] -= amount < _locked[operator] ? amount : _locked[operator];
+    }
+
+    function _approve(address account) private {
+        vm.startPrank(account);
+        token.approve(address(staking), type(uint256).max);
+        token.approve(address(payments), type(uint256).max);
+        token.approve(address(appeals), type(uint256).max);
+        token.approve(address(requests), type(uint256).max);
+        vm.stopPrank();
+    }
+
+    function _any() private view returns (Batch storage) {
+        uint256 all = _open.length + _closed.length;
+        if (all == 0) return _batches[BatchId.wrap(0)];
+        uint256 index = _calls % all;
+        return _batches[index < _open.length ? _open[index] : _closed[index - _open.length]];
+    }
+
+    function _unchanged(Batch storage b) private view {
+        Check.eq(_recordOf(b.id), b.closedAs, "a closed batch");
+    }
+
+    function _recordOf(BatchId id) private view returns (bytes32) {
+        return keccak256(abi.encode(batches.batchOf(id)));
+    }
+
+    function _feeHeld(Batch storage b) private view returns (uint256) {
+        return b.feeHeld ? b.values.verifierFeePerLeafWei * b.leaves : 0;
+    }
+
+    /// All that clients could ever be refunded, fees of tests are less than one token.
+    function _refundable() private view returns (uint256) {
+        return (_nonce + 1) * 5 ether;
+    }
+
+    function _weightsNow() private view returns (bytes32 hash) {
+        (address[] memory members, uint256[] memory weights,) =
+            committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
+        for (uint256 i = 0; i < members.length; ++i) {
+            if (weights[i] > 0) hash = keccak256(abi.encode(hash, i, members[i], weights[i]));
+        }
+    }
+}
