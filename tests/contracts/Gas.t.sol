@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {CertificateLib} from "../../contracts/libraries/CertificateLib.sol";
 import {BatchId, Header} from "../../contracts/types/Types.sol";
@@ -9,7 +10,7 @@ import {Check, vm} from "./Vm.sol";
 import {World} from "./World.sol";
 
 /// @notice What a batch costs, transaction by transaction, for operators that have worked before.
-/// `make gas` writes the numbers to snapshots/ and docs/gas.md.
+/// `make gas` writes the numbers to snapshots/, adds them up and explains them in docs/gas.md.
 contract GasTest is World {
     uint256 private constant GROUP = 16; // batches that one `finalize` takes
 
@@ -45,69 +46,86 @@ contract GasTest is World {
     }
 
     function _life(string memory group, uint256 leaves) private {
-        uint256 all = leaves == 256 ? type(uint256).max : (1 << leaves) - 1;
+        uint256 all = _all(leaves);
         BatchId id = _anchor(keccak256("root"), keccak256("canary"), leaves);
-        uint256 sum = vm.snapshotGasLastCall(group, "anchor");
+        vm.snapshotGasLastCall(group, "anchor");
         _draw(id);
-        sum += vm.snapshotGasLastCall(group, "draw");
+        vm.snapshotGasLastCall(group, "draw");
         string[3] memory names = ["1", "2", "3"];
         for (uint256 i = 0; i < 3; ++i) {
             _commit(id, i, all, 0);
-            sum += vm.snapshotGasLastCall(group, string.concat("commit ", names[i]));
+            vm.snapshotGasLastCall(group, string.concat("commit ", names[i]));
         }
         for (uint256 i = 0; i < 3; ++i) {
             _reveal(id, i, all, 0);
-            sum += vm.snapshotGasLastCall(group, string.concat("reveal ", names[i]));
+            vm.snapshotGasLastCall(group, string.concat("reveal ", names[i]));
         }
         Check.eq(batches.batchOf(id).accepted, all, "settled");
-        sum += _finalizeGroup(group, leaves);
-        vm.snapshotValue(group, "all", sum);
-        vm.snapshotValue(group, "an answer", sum / leaves);
+        _payout(group, id, _seatsOf(id), false);
     }
 
     function _signedLife(string memory group, uint256 leaves) private {
-        uint256 all = leaves == 256 ? type(uint256).max : (1 << leaves) - 1;
         BatchId id = _anchor(keccak256("root"), keccak256("canary"), leaves);
-        uint256 sum = vm.snapshotGasLastCall(group, "anchor");
+        vm.snapshotGasLastCall(group, "anchor");
+        IStaking.Seat[] memory seats = _settleSigned(id, leaves);
+        vm.snapshotGasLastCall(group, "settle signed");
+        Check.eq(batches.batchOf(id).accepted, _all(leaves), "settled");
+        _payout(group, id, seats, true);
+    }
+
+    /// What `finalize` costs for this batch alone, and for sixteen in one call.
+    function _payout(string memory group, BatchId id, IStaking.Seat[] memory seats, bool signed) private {
+        vm.prank(NODE);
+        staking.stake(STAKE);
+        Header[] memory headers = new Header[](GROUP);
+        IStaking.Seat[][] memory drawn = new IStaking.Seat[][](GROUP);
+        for (uint256 i = 0; i < GROUP; ++i) {
+            // Stake for full batches would have to be locked for all of them at once; their number of leaves does not
+            // change the cost.
+            BatchId other = _anchor(keccak256(abi.encode(group, i)), 4);
+            if (signed) {
+                drawn[i] = _settleSigned(other, 4);
+            } else {
+                _draw(other);
+                _vote(other, 15, 0, 15, 0, 15, 0);
+                drawn[i] = _seatsOf(other);
+            }
+            headers[i] = _headerOf(other);
+        }
+        _wait(_values().appealWindowSeconds + 1);
+        finality.finalize(headers, drawn);
+        vm.snapshotGasLastCall(group, "finalize sixteen batches");
+        Check.eq(uint256(batches.batchOf(id).state), uint256(IBatches.State.Settled), "not among them");
+        (headers, drawn) = (new Header[](1), new IStaking.Seat[][](1));
+        (headers[0], drawn[0]) = (_headerOf(id), seats);
+        finality.finalize(headers, drawn);
+        vm.snapshotGasLastCall(group, "finalize one batch");
+        Check.eq(uint256(batches.batchOf(id).state), uint256(IBatches.State.Final), "final");
+    }
+
+    /// All three accept all, by one signature; the seats are those that a draw would have named.
+    function _settleSigned(BatchId id, uint256 leaves) private returns (IStaking.Seat[] memory seats) {
         uint256 seedBlock = batches.batchOf(id).clock;
         _reach(seedBlock + 1);
         uint256 epoch = committees.epochAt(seedBlock);
         bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), id, 0));
         address[] memory drawn = committees.draw(model, seed, epoch, NODE, 3, false);
+        seats = new IStaking.Seat[](3);
         uint256[] memory secrets = new uint256[](3);
         for (uint256 i = 0; i < 3; ++i) {
+            seats[i].verifier = drawn[i];
             secrets[i] = _secret(drawn[i]);
         }
         bytes32 digest = CertificateLib.resultDigest(
-            block.chainid, address(batches), epoch, BatchId.unwrap(id), all, 0
+            block.chainid, address(batches), epoch, BatchId.unwrap(id), _all(leaves), 0
         );
         (bytes memory publicKeys, bytes memory signature) = BlsSigner.signAll(secrets, digest);
         IStaking.Seat[] memory none = new IStaking.Seat[](0);
-        batches.settleSigned(_headerOf(id), none, epoch, all, 0, publicKeys, signature);
-        sum += vm.snapshotGasLastCall(group, "settle signed");
-        Check.eq(batches.batchOf(id).accepted, all, "settled");
-        sum += _finalizeGroup(group, leaves);
-        vm.snapshotValue(group, "all", sum);
-        vm.snapshotValue(group, "an answer", sum / leaves);
+        batches.settleSigned(_headerOf(id), none, epoch, _all(leaves), 0, publicKeys, signature);
     }
 
-    /// Gas of `finalize` for one batch of a group of sixteen.
-    function _finalizeGroup(string memory group, uint256 leaves) private returns (uint256 share) {
-        Header[] memory headers = new Header[](GROUP);
-        IStaking.Seat[][] memory drawn = new IStaking.Seat[][](GROUP);
-        vm.startPrank(NODE);
-        staking.stake(STAKE);
-        vm.stopPrank();
-        for (uint256 i = 0; i < GROUP; ++i) {
-            // Stake for full batches would have to be locked for all of them at once; their number of leaves does not
-            // change the cost.
-            BatchId id = _settled(keccak256(abi.encode(group, leaves, i)), 4);
-            (headers[i], drawn[i]) = (_headerOf(id), _seatsOf(id));
-        }
-        vm.warp(block.timestamp + _values().appealWindowSeconds + 1);
-        finality.finalize(headers, drawn);
-        share = vm.snapshotGasLastCall(group, "finalize sixteen batches") / GROUP;
-        vm.snapshotValue(group, "finalize, a batch", share);
+    function _all(uint256 leaves) private pure returns (uint256) {
+        return leaves == 256 ? type(uint256).max : (1 << leaves) - 1;
     }
 
     function _secret(address verifier) private pure returns (uint256) {
