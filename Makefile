@@ -11,14 +11,16 @@ export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CONTRACTS := $(shell find contracts -name '*.sol')
+# The tests that measure gas; what they measure is in snapshots/.
+GAS_TESTS := $(addprefix tests/contracts/,EntryPoints.t.sol Gas.t.sol SortitionGas.t.sol CertificateVerifier.t.sol)
 
-.PHONY: help setup model demo test lint test-python test-contracts invariants abi vectors audit prove constraints separation clean
+.PHONY: help setup model demo test lint test-python test-contracts invariants gas abi vectors audit prove constraints separation clean
 
 help:
 	@echo "make demo     run the whole protocol once, on a real model and a real chain"
 	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
 	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | invariants | abi | vectors | audit | prove | separation | clean"
+	@echo "make lint | test-python | test-contracts | invariants | gas | abi | vectors | audit | prove | separation | clean"
 
 setup: $(VENV)/.ready node_modules/.ready build/.ready model
 
@@ -57,6 +59,9 @@ lint: $(VENV)/.ready node_modules/.ready build/.ready
 test-contracts: build/.ready
 	@echo "==> Solidity tests"
 	npm run --silent test
+	@echo "==> gas is what snapshots/ says"
+	@: > .gas-snapshot
+	npm run --silent test -- --snapshot-check $(GAS_TESTS)
 
 # 200,000 random acts of all roles; the short run of the same is among the tests.
 invariants: build/.ready
@@ -65,6 +70,13 @@ invariants: build/.ready
 test-python: setup
 	@echo "==> Python tests"
 	pytest
+
+# Hardhat also keeps and compares the gas of whole tests, in .gas-snapshot: that tells nothing here, so it is not in git
+# and is emptied before a check, which fails without the file.
+gas: build/.ready
+	npm run --silent test -- --snapshot $(GAS_TESTS)
+	@rm -f .gas-snapshot
+	python benchmarks/gas.py
 
 abi: build/.ready
 	npm run --silent abi
