@@ -83,6 +83,8 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         File memory file;
         for (uint256 i = 0; i < headers.length; ++i) {
             _reload(file, Ids.batch(address(BATCHES), headers[i]));
+            // Somebody was faster with this one: no reason to fail the others.
+            if (file.batch.state == IBatches.State.Final) continue;
             _finalize(file, headers[i], committees[i]);
         }
     }

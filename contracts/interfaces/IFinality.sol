@@ -48,7 +48,8 @@ interface IFinality is IVerdicts {
     error FinalityLeafNotUnderAppeal(BatchId batchId, uint256 leafIndex);
 
     /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, pays or
-    /// slashes the verifiers, and records everybody's reputation. Anyone may call. Many batches at once are cheaper.
+    /// slashes the verifiers, and records everybody's reputation. Anyone may call. Many batches at once are cheaper;
+    /// those that are final already are skipped.
     /// @param committees Each batch's seats: as `CommitteeDrawn` told, or, of a batch that was settled by signatures
     /// without a draw, the verifiers drawn with nothing locked.
     function finalize(Header[] calldata headers, IStaking.Seat[][] calldata committees) external;
