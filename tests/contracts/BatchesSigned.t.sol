@@ -120,9 +120,8 @@ contract BatchesSignedTest is World {
         IStaking.Seat[] memory committee = _committee(id);
         Call memory c = _signed(id, committee, 1, 0);
         bytes32 digest = _digest(id, c.epoch, 1, 0);
-        c.signature = BlsSigner.add(
-            BlsSigner.sign(_secret(committee[0].verifier), digest), BlsSigner.sign(_secret(committee[1].verifier), digest)
-        );
+        bytes memory first = BlsSigner.sign(_secret(committee[0].verifier), digest);
+        c.signature = BlsSigner.add(first, BlsSigner.sign(_secret(committee[1].verifier), digest));
         _refused(abi.encodeWithSelector(IVerifierKeys.VerifierKeysNotSigned.selector, digest), c);
         // Nor do their keys alone do.
         uint256[] memory secrets = new uint256[](2);
