@@ -123,6 +123,7 @@ abstract contract Handler is Model {
         if (staking.creditOf(NODE) < b.leaves * values.verifierFeePerLeafWei) return;
         _anchor(b.root, b.canary, b.leaves);
         _anchored(b, values);
+        ++reached[Corner.AnchoredAgain];
         _open.push(b.id);
         _void[index] = _void[_void.length - 1];
         _void.pop();
@@ -355,6 +356,7 @@ abstract contract Handler is Model {
         uint256 before = token.balanceOf(opening.receipt.client);
         payments.refund(b.id, opening);
         uint256 gained = token.balanceOf(opening.receipt.client) - before;
+        ++reached[Corner.Refunded];
         Check.atMost(gained, perLeaf, "at most what the slash brought");
         Check.atMost(gained, opening.receipt.feeWei, "at most the fee");
     }
@@ -389,10 +391,14 @@ abstract contract Handler is Model {
             _requestId = 0;
         } else if (BatchId.unwrap(id) != 0) {
             (IVerdicts.Verdict verdict, bool isFinal) = finality.verdictOf(id, 0);
-            if (verdict != ACCEPTED || (request.waitForFinal && !isFinal)) return;
+            if (verdict != ACCEPTED || (request.waitForFinal && !isFinal)) {
+                if (seed % 8 == 0) _wait(request.deadline + 1 - timestamp);
+                return;
+            }
             Opening memory opening = Trees.open(_receipts(_batches[id]), 0, _batches[id].canary);
             (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), staking.stakeOf(NODE).active);
             requests.fulfil(_requestId, id, opening, "answer");
+            ++reached[Corner.Answered];
             uint256 fee = opening.receipt.feeWei;
             _paidToNode(wallet, pool, fee < request.escrow ? fee : request.escrow);
             _requestId = 0;

@@ -66,6 +66,26 @@ abstract contract Model is AppealWorld {
         uint256[15][2] votes;
     }
 
+    /// What random acts must come to for their checks to be worth something.
+    enum Corner {
+        Expired,
+        Redrawn,
+        NoQuorum,
+        Settled,
+        Penalised,
+        CanaryAccepted,
+        Final,
+        FinalUnderAppeal,
+        AppealUnheard,
+        Turned,
+        HeardTwice,
+        Concluded,
+        Refunded,
+        Answered,
+        AnchoredAgain
+    }
+
+    mapping(Corner corner => uint256) public reached;
     mapping(BatchId id => Batch) internal _batches;
     BatchId[] internal _open; // anchored to settled
     BatchId[] internal _void;
@@ -326,6 +346,7 @@ abstract contract Model is AppealWorld {
 
     /// Not drawn in time: the fee is burned, and a leaf's stake.
     function _modelExpired(Batch storage b) internal {
+        ++reached[Corner.Expired];
         b.state = IBatches.State.Void;
         b.feeHeld = false;
         _unlock(NODE, b.values.stakePerLeafWei * b.leaves);
@@ -333,6 +354,7 @@ abstract contract Model is AppealWorld {
     }
 
     function _modelSettled(Batch storage b) internal {
+        ++reached[Corner.Settled];
         _modelSilence(b, true);
         b.state = IBatches.State.Settled;
         b.settledAt = timestamp;
@@ -353,6 +375,7 @@ abstract contract Model is AppealWorld {
     }
 
     function _modelRedrawn(Batch storage b, bool couldReveal) internal {
+        ++reached[Corner.Redrawn];
         _modelSilence(b, couldReveal);
         IStaking.Seat[] memory seats = _seatsOf(b.id);
         for (uint256 i = 0; i < 3; ++i) {
@@ -360,6 +383,7 @@ abstract contract Model is AppealWorld {
         }
         b.state = IBatches.State.Anchored;
         if (++b.round < b.values.maxRounds) return;
+        ++reached[Corner.NoQuorum];
         b.state = IBatches.State.Void;
         b.feeHeld = false;
         _unlock(NODE, b.values.stakePerLeafWei * b.leaves);
@@ -369,6 +393,7 @@ abstract contract Model is AppealWorld {
     /// The time to appeal is over: leaves that are not under appeal are closed, seats judged by them, and paid if none
     /// is left.
     function _modelFinal(Batch storage b) internal {
+        ++reached[b.appealed == b.concluded ? Corner.Final : Corner.FinalUnderAppeal];
         b.state = IBatches.State.Final;
         uint256 leaves = _mask(b.leaves) & ~b.appealed;
         _modelClosed(b, leaves);
@@ -411,16 +436,19 @@ abstract contract Model is AppealWorld {
         for (uint256 i = 0; i < seats.length; ++i) {
             bool silent = votes[i] == 0 || (votes[i] == 1 && couldReveal);
             if (silent || !heard) _unlock(seats[i].verifier, seats[i].locked);
-            if (silent) _slash(seats[i].verifier, votes[i] == 0 ? values.noCommitPenaltyWei : values.noRevealPenaltyWei);
+            uint256 penalty = votes[i] == 0 ? values.noCommitPenaltyWei : values.noRevealPenaltyWei;
+            if (silent) _slash(seats[i].verifier, penalty);
         }
         if (!heard) {
             c.phase = IAppeals.Phase.Open;
             if (++c.round < values.maxRounds) return;
             c.unheard[c.level - 1] = true;
+            ++reached[Corner.AppealUnheard];
             _modelResolved(c, c.verdict);
             return;
         }
         c.heard[c.level - 1] = true;
+        if (c.level == 2) ++reached[Corner.HeardTwice];
         if (2 * (count[2] + count[3]) > seats.length) _modelResolved(c, ACCEPTED);
         else if (2 * (count[4] + count[5]) > seats.length) _modelResolved(c, REJECTED);
         else _modelResolved(c, c.verdict);
@@ -429,6 +457,7 @@ abstract contract Model is AppealWorld {
     function _modelConcluded(Batch storage b, Case storage c) internal {
         uint256 bit = 1 << c.leaf;
         b.concluded |= bit;
+        ++reached[Corner.Concluded];
         (b.accepted, b.rejected) = (b.accepted & ~bit, b.rejected & ~bit);
         if (c.verdict == ACCEPTED) b.accepted |= bit;
         if (c.verdict == REJECTED) b.rejected |= bit;
@@ -444,6 +473,7 @@ abstract contract Model is AppealWorld {
             if (c.unheard[i] || (c.heard[i] && right && c.outcomes[i] != c.verdict)) _bounties[c.appellants[i]] += left;
             else prize += left;
         }
+        if (winner != address(0)) ++reached[Corner.Turned];
         if (winner != address(0)) _bounties[winner] += prize;
         else if (c.verdict == ACCEPTED) _credit[NODE] += prize;
     }
@@ -574,6 +604,7 @@ abstract contract Model is AppealWorld {
             }
             if (!wrong) continue;
             b.penalised[i] = true;
+            ++reached[canary ? Corner.CanaryAccepted : Corner.Penalised];
             uint256 penalty = canary ? b.values.canaryPenaltyWei : b.values.wrongVotePenaltyWei;
             uint256 taken = _slash(seats[i].verifier, penalty);
             if (divisor > 1) bounty += taken < penalty / divisor ? taken : penalty / divisor;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Check} from "../Vm.sol";
 import {Handler} from "./Handler.sol";
+import {Model} from "./Model.sol";
 
 /// @dev The runner knows contracts of this file only.
 contract Roles is Handler {}
@@ -20,6 +22,55 @@ contract ProtocolInvariants {
     }
 
     function invariantEverythingHolds() external view {
+        _check();
+    }
+
+    /// Checks of states that are never reached would be worth nothing.
+    function testRandomActsComeToEveryCorner() external {
+        bytes4[14] memory acts = [
+            Handler.anchor.selector,
+            Handler.anchorAgain.selector,
+            Handler.draw.selector,
+            Handler.expire.selector,
+            Handler.live.selector,
+            Handler.live.selector,
+            Handler.finalize.selector,
+            Handler.openCanaries.selector,
+            Handler.voteOnAppeal.selector,
+            Handler.drawAppeal.selector,
+            Handler.conclude.selector,
+            Handler.refund.selector,
+            Handler.post.selector,
+            Handler.answer.selector
+        ];
+        for (uint256 i = 0; i < 1500; ++i) {
+            uint256 a = uint256(keccak256(abi.encode(i, "a")));
+            uint256 b = uint256(keccak256(abi.encode(i, "b")));
+            if (i % 8 == 0) _handler.appeal(a, b, b % 2 == 0);
+            else if (i % 8 == 1) _handler.appealAgain(a, b % 2 == 0);
+            else _act(abi.encodeWithSelector(acts[a % 14], b, a));
+            if (i % 50 == 0) {
+                _handler.stake(27, a);
+                _handler.addCredit(0, a);
+                _check();
+            }
+        }
+        for (uint256 i = 0; i <= uint256(type(Model.Corner).max); ++i) {
+            // Named by a letter, A for the first.
+            string memory corner = string(abi.encodePacked("corner ", bytes1(uint8(65 + i))));
+            Check.yes(_handler.reached(Model.Corner(i)) > 0, corner);
+        }
+    }
+
+    function _act(bytes memory data) private {
+        (bool done, bytes memory reason) = address(_handler).call(data);
+        if (done) return;
+        assembly ("memory-safe") {
+            revert(add(reason, 32), mload(reason))
+        }
+    }
+
+    function _check() private view {
         _handler.stakingHoldsWhatItOwesToTheWei();
         _handler.stakeCreditAndLocksAreAsTheModelSays();
         _handler.lockedStakeIsThere();

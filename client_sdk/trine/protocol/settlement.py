@@ -1,0 +1,122 @@
+"""What three ballots lead to: words, fees, penalties and the node's loss. The twin of `Batches` and `Finality`.
+
+For batches that two seats at least have voted on, without opened canaries, and where everybody has the stake that is
+taken. `tests/contracts/Differential.t.sol` holds the contracts to it, to the wei.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from trine.errors import InvalidInput
+from trine.protocol.merkle import MAX_LEAVES
+from trine.protocol.votes import Vote, contradicts, settle
+
+SEATS = 3
+QUORUM = 2
+
+
+class Silence(Enum):
+    """How a seat can fail to vote."""
+
+    NO_COMMIT = "no commit"
+    NO_REVEAL = "no reveal"
+
+
+Ballot = Vote | Silence
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Those of the parameters that a settlement follows, in wei."""
+
+    stake_per_leaf: int
+    refund_per_leaf: int
+    fee_per_leaf: int
+    wrong_vote_penalty: int
+    no_reveal_penalty: int
+    no_commit_penalty: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What goes into a record of reputation."""
+
+    accepted: int = 0
+    rejected: int = 0
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a verifier gets and loses: never both."""
+
+    paid: int
+    penalty: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Everything that a batch leads to, when nothing can change it any more."""
+
+    settled: tuple[int, int]
+    """(accepted, rejected) as voted."""
+    final: tuple[int, int]
+    """The same after appeals."""
+    seats: tuple[Seat, ...]
+    fee: int
+    """Taken from the node when it anchored."""
+    fee_burned: int
+    """The part of it that nobody earned."""
+    node_lost: int
+    """Of the node's stake."""
+    refunds: int
+    """The part of that which is kept for the clients of rejected leaves; the rest is burned."""
+    node_counts: Counts
+
+
+def conclude(
+    ballots: Sequence[Ballot], leaf_count: int, terms: Terms, final: tuple[int, int] | None = None
+) -> Settlement:
+    """`final` is (accepted, rejected) after appeals; None if there were none. Raises InvalidInput where the contracts
+    refuse a vote, and where fewer than two seats voted: then another committee is drawn."""
+    if not 1 <= leaf_count <= MAX_LEAVES:
+        raise InvalidInput(f"a batch has 1 to {MAX_LEAVES} leaves, not {leaf_count}")
+    if len(ballots) != SEATS:
+        raise InvalidInput(f"{SEATS} seats judge a batch, not {len(ballots)}")
+    votes = [ballot if isinstance(ballot, Vote) else None for ballot in ballots]
+    if sum(vote is not None for vote in votes) < QUORUM:
+        raise InvalidInput(f"fewer than {QUORUM} seats voted")
+    if any(vote and (vote.accepts | vote.rejects) >> leaf_count for vote in votes):
+        raise InvalidInput(f"a vote is on more than {leaf_count} leaves")
+    settled = settle(votes)
+    accepted, rejected = final = settled if final is None else final
+    if accepted & rejected or (accepted | rejected) >> leaf_count:
+        raise InvalidInput("no batch can have that result")
+
+    fee = terms.fee_per_leaf * leaf_count
+    seats = tuple(_seat(ballot, final, fee // SEATS, terms) for ballot in ballots)
+    rejections = rejected.bit_count()
+    return Settlement(
+        settled=settled,
+        final=final,
+        seats=seats,
+        fee=fee,
+        fee_burned=fee - sum(seat.paid for seat in seats),
+        node_lost=terms.stake_per_leaf * rejections,
+        refunds=terms.refund_per_leaf * rejections,
+        node_counts=Counts(accepted=accepted.bit_count(), rejected=rejections),
+    )
+
+
+def _seat(ballot: Ballot, final: tuple[int, int], share: int, terms: Terms) -> Seat:
+    if ballot is Silence.NO_COMMIT:
+        return Seat(0, terms.no_commit_penalty, Counts(missed=1))
+    if ballot is Silence.NO_REVEAL:
+        return Seat(0, terms.no_reveal_penalty, Counts(missed=1))
+    if contradicts(ballot, *final):
+        return Seat(0, terms.wrong_vote_penalty, Counts(rejected=1))
+    return Seat(share, 0, Counts(accepted=1))

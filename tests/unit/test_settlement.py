@@ -1,0 +1,133 @@
+"""What a batch leads to: the model's own properties; the contracts are held to it in Differential.t.sol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trine.errors import InvalidInput
+from trine.protocol.settlement import Ballot, Counts, Silence, Terms, conclude
+from trine.protocol.votes import Vote, contradicts
+
+amounts = st.integers(0, 2**80)
+TERMS = Terms(
+    stake_per_leaf=100,
+    refund_per_leaf=40,
+    fee_per_leaf=10,
+    wrong_vote_penalty=20,
+    no_reveal_penalty=25,
+    no_commit_penalty=5,
+)
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> Terms:
+    stake = draw(amounts)
+    return Terms(stake, draw(st.integers(0, stake // 2)), *(draw(amounts) for _ in range(4)))
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[list[Ballot], int]:
+    leaves = draw(st.integers(1, 256))
+    words = st.integers(0, (1 << leaves) - 1)
+    ballots: list[Ballot] = []
+    for _ in range(3):
+        accepts, rejects = draw(words), draw(words)
+        ballots.append(Vote(accepts, rejects & ~accepts))
+    if draw(st.booleans()):
+        ballots[draw(st.integers(0, 2))] = draw(st.sampled_from(Silence))
+    return ballots, leaves
+
+
+@given(runs(), terms())
+def test_no_money_comes_or_goes(run: tuple[list[Ballot], int], terms: Terms):
+    ballots, leaves = run
+    result = conclude(ballots, leaves, terms)
+    assert result.fee == terms.fee_per_leaf * leaves
+    assert result.fee == sum(seat.paid for seat in result.seats) + result.fee_burned
+    assert result.fee_burned >= 0
+    assert 0 <= 2 * result.refunds <= result.node_lost <= terms.stake_per_leaf * leaves
+
+
+@given(runs(), terms())
+def test_nobody_is_paid_who_was_silent_or_contradicts(run: tuple[list[Ballot], int], terms: Terms):
+    ballots, leaves = run
+    result = conclude(ballots, leaves, terms)
+    for ballot, seat in zip(ballots, result.seats, strict=True):
+        wrong = not isinstance(ballot, Vote) or contradicts(ballot, *result.final)
+        assert seat.paid == (0 if wrong else result.fee // 3)
+        assert wrong or seat.penalty == 0
+        assert sum((seat.counts.accepted, seat.counts.rejected, seat.counts.missed)) == 1
+
+
+@given(runs(), terms())
+def test_a_result_needs_two_of_three_and_contradicts_no_majority(run: tuple[list[Ballot], int], terms: Terms):
+    ballots, leaves = run
+    result = conclude(ballots, leaves, terms)
+    accepted, rejected = result.settled
+    assert accepted & rejected == 0
+    for leaf in range(leaves):
+        said = [ballot.on(leaf) for ballot in ballots if isinstance(ballot, Vote)]
+        assert (accepted >> leaf & 1 == 1) == (said.count("accept") >= 2)
+        assert (rejected >> leaf & 1 == 1) == (said.count("reject") >= 2)
+
+
+@given(runs(), terms(), st.permutations(range(3)))
+def test_the_order_of_seats_changes_nothing(run: tuple[list[Ballot], int], terms: Terms, order: list[int]):
+    ballots, leaves = run
+    result = conclude(ballots, leaves, terms)
+    shuffled = conclude([ballots[i] for i in order], leaves, terms)
+    assert shuffled == replace(result, seats=tuple(result.seats[i] for i in order))
+
+
+def test_all_accept():
+    result = conclude([Vote(7, 0)] * 3, 3, TERMS)
+    assert result.settled == result.final == (7, 0)
+    assert [(seat.paid, seat.penalty) for seat in result.seats] == [(10, 0)] * 3
+    assert (result.fee, result.fee_burned, result.node_lost, result.refunds) == (30, 0, 0, 0)
+    assert result.node_counts == Counts(accepted=3)
+
+
+def test_a_rejection_a_wrong_vote_and_an_odd_fee():
+    result = conclude([Vote(1, 2), Vote(3, 0), Vote(1, 2)], 2, TERMS)
+    assert result.final == (1, 2)
+    assert [(seat.paid, seat.penalty) for seat in result.seats] == [(6, 0), (0, 20), (6, 0)]
+    assert (result.fee, result.fee_burned, result.node_lost, result.refunds) == (20, 8, 100, 40)
+    assert result.node_counts == Counts(accepted=1, rejected=1)
+
+
+def test_silence_has_two_prices():
+    for silence, penalty in ((Silence.NO_COMMIT, 5), (Silence.NO_REVEAL, 25)):
+        result = conclude([Vote(1, 0), silence, Vote(1, 0)], 1, TERMS)
+        assert [(seat.paid, seat.penalty) for seat in result.seats] == [(3, 0), (0, penalty), (3, 0)]
+        assert result.seats[1].counts == Counts(missed=1)
+
+
+def test_an_appeal_turns_right_and_wrong_round():
+    ballots = [Vote(1, 0), Vote(0, 1), Vote(1, 0)]
+    before, after = conclude(ballots, 1, TERMS), conclude(ballots, 1, TERMS, (0, 1))
+    assert before.settled == after.settled == (1, 0)
+    assert [seat.paid for seat in before.seats] == [3, 0, 3]
+    assert [(seat.paid, seat.penalty) for seat in after.seats] == [(0, 20), (3, 0), (0, 20)]
+    assert (before.node_lost, after.node_lost) == (0, 100)
+
+
+@pytest.mark.parametrize(
+    ("ballots", "leaves", "final"),
+    [
+        ([Vote(1, 0)] * 2, 1, None),
+        ([Vote(1, 0), Silence.NO_COMMIT, Silence.NO_REVEAL], 1, None),
+        ([Vote(1, 0)] * 3, 0, None),
+        ([Vote(1, 0)] * 3, 257, None),
+        ([Vote(2, 0), Vote(1, 0), Vote(1, 0)], 1, None),
+        ([Vote(0, 2), Vote(1, 0), Vote(1, 0)], 1, None),
+        ([Vote(1, 0)] * 3, 1, (1, 1)),
+        ([Vote(1, 0)] * 3, 1, (2, 0)),
+    ],
+)
+def test_what_the_contracts_refuse_is_refused(ballots: list[Ballot], leaves: int, final: tuple[int, int] | None):
+    with pytest.raises(InvalidInput):
+        conclude(ballots, leaves, TERMS, final)
