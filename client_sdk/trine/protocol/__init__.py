@@ -11,13 +11,9 @@ No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` p
 - `evidence`     what a node must show, and the checks that need no model
 - `policy`       thresholds, as the chain's model registry holds them
 - `verdict`      (claim, recomputation, policy) -> accept, reject or inconclusive
-<<<<<<< HEAD
 - `votes`        a verifier's two words, their commitment, the majority
-- `appeals`      the vote on one appealed leaf
-=======
-- `votes`        a verifier's two words, their commitment, the majority of three
 - `settlement`   what three ballots lead to: words, fees, penalties
->>>>>>> 093e96b (Hold the contracts to a model of a settlement in Python, to the wei)
+- `appeals`      the vote on one appealed leaf
 - `committee`    the draw of a committee from a block's hash
 - `calibration`  which prompts a challenge asks
 - `manifest`     what a model is, byte for byte

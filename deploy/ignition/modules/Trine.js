@@ -87,11 +87,11 @@ export const CONTRACTS = {
   Calibration: () => ({}),
   VerifierKeys: () => ({}),
   // The guardian stops new work at once, and only that.
-  Requests: ({ at, p, deployer }) => ({ owner: at.Timelock, guardian: p("guardian", deployer) }),
+  Requests: ({ at, p, deployer }) => ({ owner_: at.Timelock, guardian_: p("guardian", deployer) }),
   Appeals: () => ({}),
   Canaries: () => ({}),
   Finality: () => ({}),
-  Batches: ({ at, p, deployer }) => ({ owner: at.Timelock, guardian: p("guardian", deployer) }),
+  Batches: ({ at, p, deployer }) => ({ owner_: at.Timelock, guardian_: p("guardian", deployer) }),
   Parameters: ({ at, p, v }) => ({
     owner: at.Timelock, unbondingSeconds_: p("unbondingSeconds", DAY), values: v,
   }),
