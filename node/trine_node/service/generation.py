@@ -35,11 +35,27 @@ class Generations:
 
     def start(self, accepted: Accepted) -> Generation:
         """Queues the order. The generation owns the caller's place from here."""
-        generation = Generation(self._answering, accepted, self._timeout_seconds)
+        place = _Place(self._places)
+        generation = Generation(self._answering, accepted, self._timeout_seconds, place)
         future = self._thread.submit(generation.work)
-        future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(lambda _: place.give_back())
         generation.future = future
         return generation
+
+
+class _Place:
+    """One of the places for whoever waits, given back once however often it is said."""
+
+    def __init__(self, places: threading.BoundedSemaphore) -> None:
+        self._places = places
+        self._lock = threading.Lock()
+        self._taken = True
+
+    def give_back(self) -> None:
+        with self._lock:
+            taken, self._taken = self._taken, False
+        if taken:
+            self._places.release()
 
 
 class Generation:
@@ -47,8 +63,9 @@ class Generation:
 
     future: Future[None]
 
-    def __init__(self, answering: Answering, accepted: Accepted, timeout_seconds: float) -> None:
+    def __init__(self, answering: Answering, accepted: Accepted, timeout_seconds: float, place: _Place) -> None:
         self._answering = answering
+        self._place = place
         self._accepted = accepted
         self._deadline = time.monotonic() + timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -62,6 +79,9 @@ class Generation:
                 self._answering.release(self._accepted)
             else:
                 for piece in self._answering.answer(self._accepted, self._is_over):
+                    if isinstance(piece, Finished):
+                        # Before the client can know: its next request must find the place free.
+                        self._place.give_back()
                     self._put(piece)
             self._put(None)
         except Exception as error:  # noqa: BLE001  (handed to the reader, which raises it)
