@@ -44,7 +44,9 @@ model: $(VENV)/.ready
 demo: setup
 	@trine devnet demo $(DEMO_ARGS)
 
-test: setup lint test-contracts test-python
+# Side by side: compiling Solidity keeps one core busy, the Python tests mostly another.
+test: setup lint
+	@$(MAKE) --no-print-directory -j2 test-contracts test-python
 
 lint: $(VENV)/.ready node_modules/.ready build/.ready
 	@echo "==> linters"
