@@ -16,7 +16,7 @@ BY_THE_OWNER = {
 BY_CONTRACTS = {
     # Of Trine's own: those that judge.
     "Staking": {"lockSeats", "unlock", "paySeats", "slash", "credit", "burnFees"},
-    "Reputation": {"record", "recordMany", "correct"},
+    "Reputation": {"record", "recordMany"},
 }
 OWNABLE = {"Parameters", "ModelRegistry", "Payments", "Guarded"}
 
