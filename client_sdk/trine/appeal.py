@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trine.chain import AppealCase, AppealPhase, Chain, Seat, Verdict
 from trine.errors import InvalidInput, NotReady, TransactionReverted
 from trine.protocol.certificate import Certificate
+from trine.protocol.committee import Member
 
 POLL_SECONDS = 0.5
-LEVELS = 2
+SEATS = {1: 7, 2: 15}
+"""Of each level's committee."""
+LEVELS = len(SEATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Appealed:
 def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     """Appeals the certified answer's verdict, or the outcome of its first appeal; returns the bond in wei.
 
-    Raises InvalidInput for a claim that is none, TransactionReverted when the chain does not take the appeal.
+    Raises InvalidInput for a claim that is none, NotReady when too few verifiers are left to judge, because an appeal
+    that cannot be drawn loses its bond, and TransactionReverted when the chain does not take the appeal.
     """
     if claim not in (Verdict.ACCEPTED, Verdict.REJECTED):
         raise InvalidInput("an appeal claims that an answer is to be accepted, or rejected")
@@ -34,6 +39,16 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     level = case.level + 1
     if level > LEVELS:
         raise InvalidInput("this answer was appealed twice: there is no larger committee")
+    judged = [seat.verifier for seats in committees(chain, case) for seat in seats]
+    epoch = chain.block_number() // chain.epoch_blocks()
+    for drawn_from in (epoch, epoch + 1):  # the seed block may be in either
+        left = could_judge(
+            chain.pool(certificate.header.model_id, True, drawn_from), [certificate.header.node, *judged]
+        )
+        if left < SEATS[level]:
+            raise NotReady(
+                f"{left} verifiers could judge this appeal, {SEATS[level]} are needed: the bond would be lost"
+            )
     bond = chain.appeal_bond(level, batch.terms)
     chain.approve("Appeals", bond)
     if level == 1:
@@ -41,6 +56,12 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     else:
         chain.appeal_again(certificate.batch_id, certificate.index, claim)
     return bond
+
+
+def could_judge(pool: Iterable[Member], excluded: Iterable[str]) -> int:
+    """How many verifiers with weight are neither the node nor among those who judged before."""
+    barred = {address.lower() for address in excluded}
+    return len({member.address.lower() for member in pool if member.weight} - barred)
 
 
 def see_through(chain: Chain, certificate: Certificate, *, timeout: float) -> Appealed:

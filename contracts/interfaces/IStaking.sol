@@ -75,7 +75,8 @@ interface IStaking is IRewards {
 
     /// @notice Adds `amount` of the token to an operator's stake, for the caller: rewards and slashes are shared.
     /// The operator must have stake of its own.
-    /// @dev Warning: the operator's commission may rise, but not sooner than the unbonding delay.
+    /// @dev Warning: once somebody has delegated, the operator's commission rises only after the unbonding delay.
+    /// Before the first delegation it may rise at once: look at it in the same transaction.
     function delegate(address operator, uint256 amount) external returns (uint256 shares);
 
     /// @notice Moves the caller's stake with the operator worth `amount` to unbonding; at most all of it. A second
