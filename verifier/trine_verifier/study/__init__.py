@@ -1,0 +1,1 @@
+"""Studies: what the verdicts' thresholds rest on, measured. `trine-study` is their command."""
