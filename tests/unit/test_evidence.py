@@ -39,7 +39,7 @@ def make(*, signed=True, request_changes=None, **changes):
     request = Request(CLIENT.address, MODEL, ASKED.hash(), 8, 1000, 5, 2_000_000_000)
     request = dataclasses.replace(request, **(request_changes or {}))
     prompt, output = (1, 2, 3), (4, 5)
-    encoded = fingerprint.encode([bytes(32), bytes(32)])
+    encoded = fingerprint.encode([bytes(8), bytes(8)])
     receipt = Receipt(
         request_hash=request.digest(DOMAIN) if signed else ZERO_HASH,
         client=CLIENT.address if signed else ZERO_ADDRESS,
@@ -87,7 +87,7 @@ def test_honest_evidence_holds_and_survives_json(signed):
         ({"input": chat_input([{"role": "user", "content": "Bye"}]).canonical()}, "input"),
         ({"prompt_ids": (1, 2, 4)}, "prompt token ids"),
         ({"output_ids": (4, 6)}, "output token ids"),
-        ({"fingerprint": fingerprint.encode([bytes(32), b"\1" * 32])}, "fingerprint"),
+        ({"fingerprint": fingerprint.encode([bytes(8), b"\1" * 8])}, "fingerprint"),
         ({"receipt_signature": sign(STRANGER, bytes(32))}, "receipt is signed by"),
         ({"request": None}, "not shown"),
         ({"request_signature": sign(STRANGER, bytes(32))}, "request is signed by"),

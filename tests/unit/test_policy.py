@@ -14,8 +14,8 @@ from trine.protocol.policy import Bounds, Policy
 
 CLASSES = ("cpu-bf16", "cpu-fp16", "cpu-fp32")
 whole = st.integers(0, 2**40)
-bounds = st.tuples(whole, whole, whole, whole, whole).map(
-    lambda v: Bounds(min(v[0], v[1]), max(v[0], v[1]), v[2], min(v[3], v[4]), max(v[3], v[4]))
+bounds = st.tuples(whole, whole, whole, whole, whole, whole, whole).map(
+    lambda v: Bounds(v[0], v[1], v[2], min(v[3], v[4]), max(v[3], v[4]), v[5], v[6])
 )
 names = st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True)
 policies = st.dictionaries(st.tuples(names, names), bounds, max_size=6).map(
@@ -37,10 +37,11 @@ def test_any_other_bytes_are_refused(document: bytes) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"deviationAccept": 1.5},
-        {"deviationAccept": True},
-        {"deviationAccept": -1},
-        {"deviationAccept": 2**60},
+        {"deviationTypical": 1.5},
+        {"deviationTypical": True},
+        {"deviationFloor": -1},
+        {"deviationScatter": 2**60},
+        {"marginRms": None},
         {"marginAccept": "1"},
         {"marginAccept": 801},
         {"prover": None},
@@ -48,30 +49,37 @@ def test_any_other_bytes_are_refused(document: bytes) -> None:
     ],
 )
 def test_a_malformed_entry_is_refused(change: dict[str, object]) -> None:
-    document = json.loads(Policy((("a", "b", Bounds(1, 2, 3, 600, 800)),)).to_bytes())
+    document = json.loads(Policy((("a", "b", Bounds(1, 2, 3, 600, 800, 5, 6)),)).to_bytes())
     document["pairs"][0].update(change)
     with pytest.raises(InvalidInput):
         Policy.from_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
 
 
-@pytest.mark.parametrize("document", [b"[" * 5_000, b'{"pairs":[],"version":2}', b" " * (1 << 21)])
+@pytest.mark.parametrize("document", [b"[" * 5_000, b'{"pairs":[],"version":1}', b" " * (1 << 21)])
 def test_hostile_documents_are_refused(document: bytes) -> None:
     with pytest.raises(InvalidInput):
         Policy.from_bytes(document)
 
 
-@given(bounds, st.integers(1, 10**6))
-def test_bounds_shrink_with_length_and_stay_in_order(bound: Bounds, tokens: int) -> None:
-    accept, reject = bound.deviation_bounds(tokens)
-    assert accept <= reject
-    longer_accept, longer_reject = bound.deviation_bounds(tokens + 1)
-    assert longer_accept <= accept
-    assert longer_reject <= reject
+@given(bounds, st.integers(1, 10**6), st.floats(0, 10), st.floats(0, 10))
+def test_bounds_tighten_with_length_and_widen_with_sigmas(bound: Bounds, tokens: int, a: float, b: float) -> None:
+    less, more = sorted((a, b))
+    assert bound.deviation_bound(tokens, less) <= bound.deviation_bound(tokens, more)
+    assert bound.deviation_bound(tokens + 1, more) <= bound.deviation_bound(tokens, more)
+    assert bound.deviation_bound(tokens, 0) == bound.deviation_typical / 1e3
+    totals = [bound.total_margin_bound(tokens, s, bound.margin_accept) for s in (less, more)]
+    assert totals[0] <= totals[1] <= bound.total_margin_bound(tokens, more, bound.margin_reject)
+
+
+@pytest.mark.parametrize("sigmas", [(-1, 5000), (5001, 5000), (4000, 20_001), (True, 5000), (4.5, 5000)])
+def test_sigmas_are_bounded_and_in_order(sigmas: tuple[int, int]) -> None:
+    with pytest.raises(InvalidInput):
+        Policy((), *sigmas)
 
 
 def test_an_uncalibrated_pair_has_no_bounds() -> None:
-    policy = Policy((("a", "b", Bounds(1, 2, 3, 4, 5)),))
-    assert policy.bounds("a", "b") == Bounds(1, 2, 3, 4, 5)
+    policy = Policy((("a", "b", Bounds(1, 2, 3, 4, 5, 6, 7)),))
+    assert policy.bounds("a", "b") == Bounds(1, 2, 3, 4, 5, 6, 7)
     assert policy.bounds("b", "a") is None
 
 

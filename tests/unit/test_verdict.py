@@ -9,25 +9,29 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trine.errors import InvalidInput
+from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Bounds, Policy
 from trine.protocol.verdict import Claim, Outcome, Reason, Recomputation, Verdict, decide
 
 EOS = frozenset({2})
 BOUNDS = Bounds(
-    deviation_accept=100_000,
-    deviation_reject=150_000,
-    deviation_width=1_000_000,
+    deviation_typical=1000,
+    deviation_floor=50,
+    deviation_scatter=600,
     margin_accept=400,
     margin_reject=600,
+    margin_mean=2000,
+    margin_rms=10_000,
 )
+NOISE = 0.025  # 0.08 of the bits, five of 64
 POLICY = Policy((("prover", "verifier", BOUNDS),))
-words = st.binary(min_size=32, max_size=32)
+words = st.binary(min_size=8, max_size=8)
 
 
 def word(flips: int) -> bytes:
     """A word that differs from zeros in so many bits."""
-    return ((1 << flips) - 1).to_bytes(32, "big")
+    return ((1 << flips) - 1).to_bytes(8, "big")
 
 
 def claim(tokens: int = 32, flips: int = 0) -> Claim:
@@ -35,7 +39,7 @@ def claim(tokens: int = 32, flips: int = 0) -> Claim:
 
 
 def own(tokens: int = 32, margin: float = 0.0) -> Recomputation:
-    return Recomputation((bytes(32),) * tokens, (0.0,) * (tokens - 1) + (margin,))
+    return Recomputation((bytes(8),) * tokens, (0.0,) * (tokens - 1) + (margin,), (NOISE,) * tokens)
 
 
 def judge(made: Claim, recomputed: Recomputation | None = None, verifier: str = "verifier") -> Verdict:
@@ -51,12 +55,12 @@ def test_an_equal_recomputation_accepts() -> None:
 
 @pytest.mark.parametrize(
     ("flips", "outcome"),
-    [(26, Outcome.ACCEPT), (36, Outcome.INCONCLUSIVE), (42, Outcome.REJECT), (128, Outcome.REJECT)],
+    [(7, Outcome.ACCEPT), (8, Outcome.INCONCLUSIVE), (9, Outcome.REJECT), (32, Outcome.REJECT)],
 )
 def test_the_deviation_decides(flips: int, outcome: Outcome) -> None:
     verdict = judge(claim(64, flips), own(64))
     assert verdict.outcome is outcome
-    assert verdict.deviation == pytest.approx(flips / 256)
+    assert verdict.deviation == pytest.approx(flips / 64 / fingerprint.expected_share(NOISE))
 
 
 @pytest.mark.parametrize(
@@ -73,16 +77,31 @@ def test_the_worst_margin_decides(margin: float, outcome: Outcome, reason: Reaso
 
 
 def test_short_answers_have_wider_bounds() -> None:
-    assert judge(claim(64, 60), own(64)).outcome is Outcome.REJECT
-    assert judge(claim(4, 60), own(4)).outcome is Outcome.INCONCLUSIVE
-    assert judge(claim(2, 60), own(2)).outcome is Outcome.ACCEPT
+    assert judge(claim(64, 17), own(64)).outcome is Outcome.REJECT
+    assert judge(claim(6, 17), own(6)).outcome is Outcome.INCONCLUSIVE
+    assert judge(claim(3, 17), own(3)).outcome is Outcome.ACCEPT
+
+
+def test_a_noisier_answer_may_deviate_more() -> None:
+    made = claim(64, 12)
+    assert judge(made, own(64)).outcome is Outcome.REJECT
+    assert judge(made, replace(own(64), noise=(0.06,) * 64)).outcome is Outcome.ACCEPT
+
+
+def test_many_small_margins_are_too_many() -> None:
+    def with_margins(each: float) -> Outcome:
+        return judge(claim(200), replace(own(200), margins=(each,) * 200)).outcome
+
+    assert with_margins(0.002) is Outcome.ACCEPT
+    assert with_margins(0.0075) is Outcome.INCONCLUSIVE
+    assert with_margins(0.02) is Outcome.REJECT
 
 
 @pytest.mark.parametrize(
     ("made", "detail"),
     [
         (replace(claim(), output_ids=(), words=()), "no tokens"),
-        (replace(claim(), words=(bytes(32),) * 31), "31 fingerprint words for 32 tokens"),
+        (replace(claim(), words=(bytes(8),) * 31), "31 fingerprint words for 32 tokens"),
         (replace(claim(), max_tokens=31), "at most 31"),
         (replace(claim(), max_tokens=33), "length after 32 of 33"),
         (replace(claim(), finish_reason=FinishReason.STOP), "does not end the sequence"),
@@ -107,13 +126,13 @@ def test_stopping_at_the_end_of_sequence_is_whole() -> None:
 def test_an_uncalibrated_pair_is_never_rejected_on_statistics(tokens: list[tuple[bytes, bytes, float]]) -> None:
     claimed, recomputed, margins = zip(*tokens, strict=True)
     made = Claim((7,) * len(tokens), claimed, FinishReason.LENGTH, len(tokens), "prover")
-    verdict = judge(made, Recomputation(recomputed, margins), verifier="another")
+    verdict = judge(made, Recomputation(recomputed, margins, (NOISE,) * len(tokens)), verifier="another")
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNCALIBRATED)
 
 
-@given(st.integers(1, 80), st.integers(0, 255), st.floats(0, 2), st.floats(0, 1))
+@given(st.integers(1, 80), st.integers(0, 63), st.floats(0, 2), st.floats(0, 1))
 def test_more_deviation_or_margin_never_helps(tokens: int, flips: int, margin: float, more: float) -> None:
-    assume(flips < 255)
+    assume(flips < 63)
     order = [Outcome.ACCEPT, Outcome.INCONCLUSIVE, Outcome.REJECT]
     before = order.index(judge(claim(tokens, flips), own(tokens, margin)).outcome)
     assert order.index(judge(claim(tokens, flips + 1), own(tokens, margin)).outcome) >= before
@@ -126,12 +145,13 @@ def test_a_recomputation_of_another_length_is_the_callers_fault() -> None:
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1])
-def test_a_verifiers_own_fault_is_never_held_against_the_node(broken: float) -> None:
-    recomputed = Recomputation((bytes(32),) * 3, (broken, 9.0, 0.0))
+@pytest.mark.parametrize("part", ["margins", "noise"])
+def test_a_verifiers_own_fault_is_never_held_against_the_node(part: str, broken: float) -> None:
+    recomputed = replace(own(3, margin=9.0), **{part: (broken, 9.0, 0.0)})
     verdict = judge(claim(3), recomputed)
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.FAULT)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3])
 def test_an_unrelated_fingerprint_is_never_accepted_however_short_the_answer(tokens: int) -> None:
-    assert judge(claim(tokens, flips=128), own(tokens)).outcome is Outcome.REJECT
+    assert judge(claim(tokens, flips=32), own(tokens)).outcome is Outcome.REJECT

@@ -1,20 +1,25 @@
 """Fingerprints: was the right model run?
 
-The word of an output token, 32 bytes, is made from the final hidden state h (after the last norm: what the output
+The word of an output token, 8 bytes, is made from the final hidden state h (after the last norm: what the output
 head sees) at the position that predicts the token:
 
 1. Every component of h is clipped to the mean of |h| over the position. A few components are far larger than the
    rest in every language model; unclipped they decide the directions of all states, and hide how much the rest of
    the state has moved.
-2. The clipped state is projected onto 256 directions of +1 and -1, which come from the model id: nobody chooses them.
-3. Each projection is divided by the position's root mean square over the 256, and by the cell width, 1/4. The bit is
-   the parity of the floor: on the line of real numbers, cells of 1/4 root mean square are marked 0 and 1 in turn.
+2. The clipped state is projected onto 64 directions of +1 and -1, which come from the model id: nobody chooses them.
+3. Each projection is divided by the clipped state's norm, which makes it a standard normal variable over random
+   directions, and by the cell width, 1/4. The bit is the parity of the floor: on the line of real numbers, cells of
+   1/4 are marked 0 and 1 in turn.
 
-If two engines' states differ by noise of standard deviation s cells, a bit differs with a probability near
-0.8 s (sqrt(2 / pi), the mean absolute value of a normal variable) while s is small, and 1/2 when nothing is alike.
-Bits of the sign alone would differ only where a projection is near zero, once or twice in a token: too seldom to
-tell noise of one size from noise of twice the size. Cells marked in turn are the quantiser of Boufounos (2012,
-"Universal rate-efficient scalar quantization"). `docs/statistics.md` has the measurements.
+If two engines' clipped, normalised states differ by a vector of norm v, a bit differs with a probability near
+sqrt(2 / pi) * 4 v while v is small, and 1/2 when nothing is alike (`expected_share`). Bits of the sign alone would
+differ only where a projection is near zero: too seldom to tell noise of one size from noise of twice the size. Cells
+marked in turn are the quantiser of Boufounos (2012, "Universal rate-efficient scalar quantization").
+
+How much honest engines differ depends on the text: rounding to bf16 moves some answers' states three times as far as
+others'. So a verifier also measures how far rounding moves its own states of this very answer, and judges the
+relative deviation: the claim's deviation in units of what rounding alone would cause. `docs/statistics.md` has the
+measurements.
 
 The product of hidden states and directions is an engine's work; everything else about fingerprints is here.
 """
@@ -27,18 +32,20 @@ from collections.abc import Sequence
 
 from trine.errors import InvalidInput
 
-BITS = 256
+BITS = 64
 WORD_BYTES = BITS // 8
-VERSION = 1
-CELLS_PER_RMS = 4
-"""The inverse of the cell width, in units of a position's root mean square."""
+VERSION = 2
+CELLS = 4
+"""The inverse of the cell width, in standard deviations of a projection."""
+MIN_NOISE = 1 / 1024
+"""No answer's own deviation is taken for less: engines that round nothing must not be divided by nothing."""
 MAX_WORDS = 1 << 17
 _HEADER_BYTES = 1 + 2 + 4
-_SEED_TAG = b"trine/fingerprint/v1"
+_SEED_TAG = b"trine/fingerprint/v2"
 
 
 def directions(model_id: bytes, hidden_size: int) -> bytes:
-    """The projection's signs: hidden_size rows of 256 bits, row-major, most significant bit first; 1 is +1, 0 is -1.
+    """The projection's signs: hidden_size rows of 64 bits, row-major, most significant bit first; 1 is +1, 0 is -1.
 
     SHAKE-256 of the tag and the model id, so every implementation gets the same bits.
     """
@@ -61,12 +68,12 @@ def word(state: Sequence[float], projection: bytes) -> bytes:
         math.fsum(c if row >> (BITS - 1 - bit) & 1 else -c for c, row in zip(clipped, rows, strict=True))
         for bit in range(BITS)
     ]
-    rms = math.sqrt(math.fsum(p * p for p in projected) / BITS)
-    if rms == 0:
+    norm = math.sqrt(math.fsum(c * c for c in clipped))
+    if norm == 0:
         return bytes(WORD_BYTES)
     bits = 0
     for value in projected:
-        bits = bits << 1 | math.floor(value / rms * CELLS_PER_RMS) & 1
+        bits = bits << 1 | math.floor(value / norm * CELLS) & 1
     return bits.to_bytes(WORD_BYTES, "big")
 
 
@@ -88,7 +95,7 @@ def decode(encoded: bytes) -> list[bytes]:
 
 
 def flipped(a: bytes, b: bytes) -> int:
-    """How many of two words' 256 bits differ."""
+    """How many of two words' 64 bits differ."""
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
 
 
@@ -102,3 +109,27 @@ def deviation(claimed: Sequence[bytes], own: Sequence[bytes]) -> float:
         raise InvalidInput("a deviation needs two fingerprints of the same number of tokens, at least one")
     roots = [math.sqrt(flipped(a, b) / BITS) for a, b in zip(claimed, own, strict=True)]
     return (math.fsum(roots) / len(roots)) ** 2
+
+
+def expected_share(noise: float) -> float:
+    """The share of bits that differ if a normal vector of relative norm `noise` is added to the normalised state.
+
+    A bit differs if the two values lie in cells of different marks. Over a projection's uniform position in its cell
+    that chance is a triangular wave of the difference; its mean under a normal difference of s = CELLS * noise cells
+    is 1/2 - 4/pi^2 * sum over odd k of exp(-(k pi s)^2 / 2) / k^2, and sqrt(2/pi) s while s is small.
+    """
+    if not (math.isfinite(noise) and noise >= 0):
+        raise InvalidInput(f"noise {noise} must be a number of at least 0")
+    cells = CELLS * noise
+    if cells < 0.25:
+        return math.sqrt(2 / math.pi) * cells
+    terms = (math.exp(-((k * math.pi * cells) ** 2) / 2) / k**2 for k in range(1, 20, 2))
+    return 0.5 - 4 / math.pi**2 * math.fsum(terms)
+
+
+def expected_deviation(noise: Sequence[float]) -> float:
+    """The deviation that relative noise of these sizes, one a token, would cause; at least MIN_NOISE."""
+    if not noise:
+        raise InvalidInput("an expected deviation needs at least one token")
+    roots = [math.sqrt(expected_share(value)) for value in noise]
+    return max((math.fsum(roots) / len(roots)) ** 2, MIN_NOISE)

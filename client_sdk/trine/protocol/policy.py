@@ -8,68 +8,74 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import rfc8785
 
 from trine.errors import InvalidInput
 
-VERSION = 1
-SCALE = 10**6
-"""Deviations, shares of bits, are stored in millionths."""
-MAX_DEVIATION = 0.45
-"""No bound is laxer: fingerprints that have nothing to do with each other deviate by 0.5."""
+VERSION = 2
+MAX_ACCEPT = 0.35
+MAX_REJECT = 0.45
+"""Shares of bits; no bound is laxer: fingerprints that have nothing to do with each other differ in half of them."""
 MAX_PAIRS = 1024
 MAX_BYTES = 1 << 20
+MAX_SIGMAS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What an honest prover of one class looks like to a verifier of another.
 
-    The deviation (see `fingerprint`) of an honest answer of n tokens stays below accept + width / n^1.5; beyond
-    reject + width / n^1.5 it is no honest engine's. The width is what a few noisy tokens add to a short answer's mean;
-    the exponent is empirical (`docs/statistics.md`). Margins likewise, for the worst position of an answer.
+    Of an honest answer of n tokens, the logarithm of the relative deviation (see `fingerprint`) is close to normal,
+    with the logarithm of `deviation_typical` as its mean and sqrt(floor^2 + scatter^2 / n) as its standard deviation:
+    `deviation_floor` is how much answers differ from each other, `deviation_scatter` what one token adds.
+
+    Margins are in logits below the verifier's best token. The worst one of an answer stays below `margin_accept`
+    or `margin_reject`; their sum below n * mean + k * sqrt(n) * rms + the bound of the worst, at k sigmas.
     """
 
-    deviation_accept: int  # millionths
-    deviation_reject: int
-    deviation_width: int  # millionths, times tokens^1.5
-    margin_accept: int  # thousandths of a logit
+    deviation_typical: int  # thousandths
+    deviation_floor: int  # thousandths, of the natural logarithm
+    deviation_scatter: int  # thousandths, of the natural logarithm, for one token
+    margin_accept: int  # thousandths of a logit, the worst position
     margin_reject: int
+    margin_mean: int  # millionths of a logit, a token
+    margin_rms: int  # millionths of a logit, a token
 
     def __post_init__(self) -> None:
-        values = (
-            self.deviation_accept,
-            self.deviation_reject,
-            self.deviation_width,
-            self.margin_accept,
-            self.margin_reject,
-        )
-        if any(type(v) is not int or not 0 <= v < 1 << 53 for v in values):
+        if any(type(v) is not int or not 0 <= v < 1 << 53 for v in asdict(self).values()):
             raise InvalidInput("policy: bounds must be whole numbers in [0, 2^53)")
-        if self.deviation_accept > self.deviation_reject or self.margin_accept > self.margin_reject:
+        if self.margin_accept > self.margin_reject:
             raise InvalidInput("policy: an accept bound lies above its reject bound")
 
-    def deviation_bounds(self, tokens: int) -> tuple[float, float]:
-        """(accept, reject) for an answer of so many tokens."""
-        scatter = self.deviation_width / (tokens * math.sqrt(tokens))
-        accept, reject = ((bound + scatter) / SCALE for bound in (self.deviation_accept, self.deviation_reject))
-        return min(accept, MAX_DEVIATION), min(reject, MAX_DEVIATION)
+    def deviation_bound(self, tokens: int, sigmas: float) -> float:
+        """The relative deviation that an honest answer of so many tokens exceeds at `sigmas` standard deviations."""
+        spread = math.sqrt((self.deviation_floor / 1e3) ** 2 + (self.deviation_scatter / 1e3) ** 2 / tokens)
+        return self.deviation_typical / 1e3 * math.exp(min(sigmas * spread, 50.0))
 
-    def margin_bounds(self) -> tuple[float, float]:
-        """(accept, reject) in logits."""
-        return self.margin_accept / 1000, self.margin_reject / 1000
+    def total_margin_bound(self, tokens: int, sigmas: float, worst: int) -> float:
+        """Bound on the sum of an answer's margins, in logits; `worst` is the bound of one, in thousandths."""
+        return tokens * self.margin_mean / 1e6 + sigmas * math.sqrt(tokens) * self.margin_rms / 1e6 + worst / 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Bounds by (prover's engine class, verifier's engine class)."""
+    """Bounds by (prover's engine class, verifier's engine class), and how many sigmas an honest answer may be off.
+
+    The one-sided tail of a normal variable beyond `reject_sigmas` is the rate at which honest answers are rejected,
+    as far as the fit goes: 5 sigmas are 3 in ten million.
+    """
 
     pairs: tuple[tuple[str, str, Bounds], ...]
+    accept_sigmas: int = 4000  # thousandths
+    reject_sigmas: int = 5000  # thousandths
 
     def __post_init__(self) -> None:
+        sigmas = (self.accept_sigmas, self.reject_sigmas)
+        if any(type(s) is not int or not 0 <= s <= MAX_SIGMAS * 1000 for s in sigmas) or sigmas[0] > sigmas[1]:
+            raise InvalidInput(f"policy: sigmas must be 0 to {MAX_SIGMAS}, accept at most reject")
         keys = [(prover, verifier) for prover, verifier, _ in self.pairs]
         if keys != sorted(set(keys)) or not len(keys) <= MAX_PAIRS:
             raise InvalidInput(f"policy: pairs must be sorted, each once, at most {MAX_PAIRS}")
@@ -87,15 +93,17 @@ class Policy:
             {
                 "prover": prover,
                 "verifier": verifier,
-                "deviationAccept": b.deviation_accept,
-                "deviationReject": b.deviation_reject,
-                "deviationWidth": b.deviation_width,
-                "marginAccept": b.margin_accept,
-                "marginReject": b.margin_reject,
+                **{_camel(name): value for name, value in asdict(bounds).items()},
             }
-            for prover, verifier, b in self.pairs
+            for prover, verifier, bounds in self.pairs
         ]
-        return rfc8785.dumps({"pairs": pairs, "version": VERSION})
+        document: Any = {
+            "pairs": pairs,
+            "acceptSigmas": self.accept_sigmas,
+            "rejectSigmas": self.reject_sigmas,
+            "version": VERSION,
+        }
+        return rfc8785.dumps(document)
 
     @classmethod
     def from_bytes(cls, document: bytes) -> Self:
@@ -103,7 +111,12 @@ class Policy:
         if len(document) > MAX_BYTES:
             raise InvalidInput(f"policy: {len(document)} bytes, at most {MAX_BYTES} are read")
         try:
-            policy = cls(tuple(_parse_pair(entry) for entry in json.loads(document)["pairs"]))
+            parsed = json.loads(document)
+            policy = cls(
+                tuple(_parse_pair(entry) for entry in parsed["pairs"]),
+                parsed["acceptSigmas"],
+                parsed["rejectSigmas"],
+            )
             canonical = policy.to_bytes()
         except InvalidInput:
             raise
@@ -115,11 +128,10 @@ class Policy:
 
 
 def _parse_pair(entry: Any) -> tuple[str, str, Bounds]:
-    bounds = Bounds(
-        deviation_accept=entry["deviationAccept"],
-        deviation_reject=entry["deviationReject"],
-        deviation_width=entry["deviationWidth"],
-        margin_accept=entry["marginAccept"],
-        margin_reject=entry["marginReject"],
-    )
+    bounds = Bounds(**{field.name: entry[_camel(field.name)] for field in fields(Bounds)})
     return str(entry["prover"]), str(entry["verifier"]), bounds
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

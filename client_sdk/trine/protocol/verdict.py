@@ -14,7 +14,7 @@ from enum import StrEnum
 from trine.errors import InvalidInput
 from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
-from trine.protocol.policy import Policy
+from trine.protocol.policy import MAX_ACCEPT, MAX_REJECT, Policy
 
 
 class Outcome(StrEnum):
@@ -44,8 +44,9 @@ class Reason(StrEnum):
 class Recomputation:
     """A verifier's own pass over prompt and claimed answer; one entry a token."""
 
-    words: tuple[bytes, ...]  # 32 bytes each
+    words: tuple[bytes, ...]  # 8 bytes each
     margins: tuple[float, ...]  # best logit minus the claimed token's, >= 0
+    noise: tuple[float, ...]  # how far rounding to bf16 moves the clipped, normalised state: see `fingerprint`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,9 @@ class Verdict:
     outcome: Outcome
     reason: Reason
     tokens: int
-    deviation: float = 0.0  # see `fingerprint.deviation`
+    deviation: float = 0.0  # relative: 1 is what rounding to bf16 causes. See `fingerprint`
     worst_margin: float = 0.0  # logits
+    total_margin: float = 0.0  # logits, over all tokens
     detail: str = ""
 
 
@@ -78,31 +80,41 @@ def decide(
     if fault := structural_fault(claim, eos_ids):
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, len(claim.output_ids), detail=fault)
     tokens = len(claim.output_ids)
-    if not len(recomputation.words) == len(recomputation.margins) == tokens:
+    own = recomputation
+    if not len(own.words) == len(own.margins) == len(own.noise) == tokens:
         raise InvalidInput("the recomputation has another number of tokens than the claim")
-    if not all(math.isfinite(margin) and margin >= 0 for margin in recomputation.margins):
-        return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail="the verifier's own margins are no numbers")
-    deviation = fingerprint.deviation(claim.words, recomputation.words)
-    margin = max(recomputation.margins)
+    if not all(math.isfinite(value) and value >= 0 for value in (*own.margins, *own.noise)):
+        return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail="the verifier's own numbers are no numbers")
+    raw = fingerprint.deviation(claim.words, own.words)
+    deviation = raw / fingerprint.expected_deviation(own.noise)
+    worst, total = max(own.margins), math.fsum(own.margins)
 
     def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
-        return Verdict(outcome, reason, tokens, deviation, margin, detail)
+        return Verdict(outcome, reason, tokens, deviation, worst, total, detail)
 
     bounds = policy.bounds(claim.engine_class, verifier_class)
     if bounds is None:
         pair = f"{claim.engine_class} against {verifier_class}"
         return verdict(Outcome.INCONCLUSIVE, Reason.UNCALIBRATED, f"the policy has no bounds for {pair}")
-    accept, reject = bounds.deviation_bounds(tokens)
-    margin_accept, margin_reject = bounds.margin_bounds()
-    if margin > margin_reject:
-        where = recomputation.margins.index(margin)
-        detail = f"token {where} lies {margin:.3f} logits below the model's choice, over {margin_reject:.3f}"
+    accept, reject = (s / 1e3 for s in (policy.accept_sigmas, policy.reject_sigmas))
+    if worst > bounds.margin_reject / 1e3:
+        where = own.margins.index(worst)
+        detail = f"token {where} lies {worst:.3f} logits below the model's choice, over {bounds.margin_reject / 1e3:.3f}"
         return verdict(Outcome.REJECT, Reason.MARGIN, detail)
-    if deviation > reject:
-        detail = f"deviation {deviation:.5f} is over {reject:.5f} for {tokens} tokens"
+    if total > (limit := bounds.total_margin_bound(tokens, reject, bounds.margin_reject)):
+        detail = f"{tokens} tokens lie {total:.3f} logits below the model's choices, over {limit:.3f}"
+        return verdict(Outcome.REJECT, Reason.MARGIN, detail)
+    if deviation > (limit := bounds.deviation_bound(tokens, reject)) or raw > MAX_REJECT:
+        detail = f"relative deviation {deviation:.3f} is over {limit:.3f} for {tokens} tokens, or {raw:.3f} of the bits"
         return verdict(Outcome.REJECT, Reason.DEVIATION, detail)
-    if margin > margin_accept or deviation > accept:
-        detail = f"margin {margin:.3f} (honest to {margin_accept}), deviation {deviation:.5f} (honest to {accept:.5f})"
+    honest = bounds.deviation_bound(tokens, accept)
+    if (
+        worst > bounds.margin_accept / 1e3
+        or total > bounds.total_margin_bound(tokens, accept, bounds.margin_accept)
+        or deviation > honest
+        or raw > MAX_ACCEPT
+    ):
+        detail = f"margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, {raw:.3f} of bits"
         return verdict(Outcome.INCONCLUSIVE, Reason.BETWEEN, detail)
     return verdict(Outcome.ACCEPT, Reason.HONEST, "")
 
