@@ -13,7 +13,7 @@ from trine.protocol import fingerprint
 from trine.protocol.verdict import Outcome, Verdict
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange
 from trine_node.engines.detokenizer import Detokenizer
-from trine_node.engines.transformers_engine import TransformersEngine
+from trine_node.engines.transformers_engine import TransformersEngine, packed
 
 QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in two sentences."}]
 Judge = Callable[..., Verdict]
@@ -162,3 +162,48 @@ def test_half_a_character_comes_out_at_the_end(engine: TransformersEngine) -> No
 def test_an_unknown_precision_is_refused(engine: TransformersEngine, tmp_path: object) -> None:
     with pytest.raises(InvalidInput, match="fp32, bf16, fp16"):
         TransformersEngine.load(tmp_path, model_name="m", model_id=bytes(32), dtype="int8")  # type: ignore[arg-type]
+
+
+PROMPTS = ["Name a colour.", "Why is the sky blue? Answer in detail.", "Count from one to ten.", "Say hi."]
+
+
+def test_answers_made_together_are_those_made_alone(engine: TransformersEngine) -> None:
+    prompts = [engine.encode_chat([{"role": "user", "content": text}]) for text in PROMPTS]
+    together = engine.generate_batch(prompts, 12, rows=3)
+    for prompt, answer in zip(prompts, together, strict=True):
+        alone = list(engine.generate(prompt, 12))
+        assert [step.token_id for step in answer] == [step.token_id for step in alone]
+        assert fingerprint.deviation([s.word for s in answer], [s.word for s in alone]) < 0.005
+
+
+def test_answers_checked_together_are_those_checked_alone(engine: TransformersEngine) -> None:
+    prompts = [engine.encode_chat([{"role": "user", "content": text}]) for text in PROMPTS]
+    cases = [(p, [s.token_id for s in a]) for p, a in zip(prompts, engine.generate_batch(prompts, 10), strict=True)]
+    for case, checked in zip(cases, engine.check_batch(cases), strict=True):
+        alone = engine.check(*case)
+        assert len(checked.words) == len(checked.noise) == len(case[1])
+        assert fingerprint.deviation(checked.words, alone.words) < 0.005
+        assert checked.margins == pytest.approx(alone.margins, abs=1e-3)
+        assert checked.noise == pytest.approx(alone.noise, rel=0.5)
+
+
+def test_the_noise_is_that_of_an_honest_engine_in_bf16(engines: dict[str, TransformersEngine]) -> None:
+    ids = engines["bf16"].encode_chat(QUESTION)
+    steps = list(engines["bf16"].generate(ids, 24))
+    own = engines["fp32"].check(ids, [step.token_id for step in steps])
+    deviation = fingerprint.deviation([step.word for step in steps], own.words)
+    assert 0.6 < deviation / fingerprint.expected_deviation(own.noise) < 1.6
+
+
+def test_a_prompt_that_does_not_fit_is_refused_in_a_batch_too(engine: TransformersEngine) -> None:
+    with pytest.raises(ContextOverflow):
+        engine.generate_batch([[1], [1] * engine.context_tokens], 4)
+    with pytest.raises(TokenOutOfRange):
+        engine.check_batch([([1], [2]), ([1], [engine.vocab_size])])
+
+
+def test_packing_keeps_every_answer_and_the_limit() -> None:
+    lengths = [900, 3, 5000, 300, 300, 40, 1]
+    groups = packed(lengths)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    assert all(len(group) == 1 or len(group) * max(lengths[r] for r in group) <= 1024 for group in groups)

@@ -41,6 +41,8 @@ MIN_NOISE = 1 / 1024
 """No answer's own deviation is taken for less: engines that round nothing must not be divided by nothing."""
 MAX_WORDS = 1 << 17
 _HEADER_BYTES = 1 + 2 + 4
+_ROOTS = [math.sqrt(count / BITS) for count in range(BITS + 1)]
+_LINEAR = math.sqrt(2 / math.pi)
 _SEED_TAG = b"trine/fingerprint/v2"
 
 
@@ -107,7 +109,8 @@ def deviation(claimed: Sequence[bytes], own: Sequence[bytes]) -> float:
     """
     if not claimed or len(claimed) != len(own):
         raise InvalidInput("a deviation needs two fingerprints of the same number of tokens, at least one")
-    roots = [math.sqrt(flipped(a, b) / BITS) for a, b in zip(claimed, own, strict=True)]
+    to_int = int.from_bytes
+    roots = [_ROOTS[(to_int(a, "big") ^ to_int(b, "big")).bit_count()] for a, b in zip(claimed, own, strict=True)]
     return (math.fsum(roots) / len(roots)) ** 2
 
 
@@ -122,7 +125,7 @@ def expected_share(noise: float) -> float:
         raise InvalidInput(f"noise {noise} must be a number of at least 0")
     cells = CELLS * noise
     if cells < 0.25:
-        return math.sqrt(2 / math.pi) * cells
+        return _LINEAR * cells
     terms = (math.exp(-((k * math.pi * cells) ** 2) / 2) / k**2 for k in range(1, 20, 2))
     return 0.5 - 4 / math.pi**2 * math.fsum(terms)
 

@@ -83,7 +83,7 @@ def decide(
     own = recomputation
     if not len(own.words) == len(own.margins) == len(own.noise) == tokens:
         raise InvalidInput("the recomputation has another number of tokens than the claim")
-    if not all(math.isfinite(value) and value >= 0 for value in (*own.margins, *own.noise)):
+    if not all(math.isfinite(sum(values)) and min(values) >= 0 for values in (own.margins, own.noise)):
         return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail="the verifier's own numbers are no numbers")
     raw = fingerprint.deviation(claim.words, own.words)
     deviation = raw / fingerprint.expected_deviation(own.noise)
@@ -99,7 +99,9 @@ def decide(
     accept, reject = (s / 1e3 for s in (policy.accept_sigmas, policy.reject_sigmas))
     if worst > bounds.margin_reject / 1e3:
         where = own.margins.index(worst)
-        detail = f"token {where} lies {worst:.3f} logits below the model's choice, over {bounds.margin_reject / 1e3:.3f}"
+        detail = (
+            f"token {where} lies {worst:.3f} logits below the model's choice, over {bounds.margin_reject / 1e3:.3f}"
+        )
         return verdict(Outcome.REJECT, Reason.MARGIN, detail)
     if total > (limit := bounds.total_margin_bound(tokens, reject, bounds.margin_reject)):
         detail = f"{tokens} tokens lie {total:.3f} logits below the model's choices, over {limit:.3f}"
@@ -114,7 +116,9 @@ def decide(
         or deviation > honest
         or raw > MAX_ACCEPT
     ):
-        detail = f"margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, {raw:.3f} of bits"
+        detail = (
+            f"margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, {raw:.3f} of bits"
+        )
         return verdict(Outcome.INCONCLUSIVE, Reason.BETWEEN, detail)
     return verdict(Outcome.ACCEPT, Reason.HONEST, "")
 

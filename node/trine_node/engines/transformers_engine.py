@@ -59,7 +59,11 @@ class TransformersEngine:
         threads: int | None = None,
         attention: str = "sdpa",
     ) -> Self:
-        """Loads a prepared folder. `attention` is transformers' name of the implementation; `threads` sets torch's intra-op threads for the whole process."""
+        """Loads a prepared folder.
+
+        `attention` is transformers' name of the implementation; `threads` sets torch's intra-op threads for the
+        whole process.
+        """
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
@@ -158,7 +162,7 @@ class TransformersEngine:
         return [row[: len(s)] for row, s in zip(hidden, sequences, strict=True)]
 
     def _companion(self) -> Any:
-        """The model in bf16, or in fp32 if it is in bf16 itself: what tells how far rounding moves an answer's states."""
+        """The model in bf16, or in fp32 if it is in bf16 itself: tells how far rounding moves an answer's states."""
         if self._other is None:
             dtype = torch.float32 if self.model.dtype == torch.bfloat16 else torch.bfloat16
             self._other = in_precision(copy.deepcopy(self.model), dtype)
@@ -279,7 +283,7 @@ def in_precision(model: Any, dtype: torch.dtype) -> Any:
     if dtype != torch.float32 and next(model.parameters()).device.type == "cpu" and not _has_half_precision():
         for module in model.base_model.modules():
             if isinstance(module, torch.nn.Linear):
-                module.forward = functools.partial(_widened, module)
+                setattr(module, "forward", functools.partial(_widened, module))  # noqa: B010 - mypy: a method
     return model
 
 

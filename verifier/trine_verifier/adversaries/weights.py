@@ -142,7 +142,7 @@ def _with_layers(engine: TransformersEngine, kept: list[int]) -> TransformersEng
     for index, layer in enumerate(chosen):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = index
+                setattr(module, "layer_idx", index)  # noqa: B010 - mypy: a module
     model.config.num_hidden_layers = len(kept)
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[i] for i in kept]

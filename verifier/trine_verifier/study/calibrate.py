@@ -101,7 +101,8 @@ def conditions(options: Options) -> dict[str, Any]:
         "precisions": f"{', '.join(options.dtypes)}; cheats in {options.cheat_dtype or 'the noisiest'}",
         "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(options.device),
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "software": f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}",
+        "software": f"torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"Python {platform.python_version()}",
     }
 
 

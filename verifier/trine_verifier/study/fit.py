@@ -68,7 +68,9 @@ def fit_pairs(leaves: Sequence[Leaf]) -> list[PairFit]:
 
 def _fit_pair(prover: str, verifier: str, leaves: list[Leaf]) -> PairFit:
     if len(leaves) < MIN_LEAVES:
-        raise InvalidInput(f"{prover} against {verifier}: {len(leaves)} honest leaves, at least {MIN_LEAVES} are needed")
+        raise InvalidInput(
+            f"{prover} against {verifier}: {len(leaves)} honest leaves, at least {MIN_LEAVES} are needed"
+        )
     logs = {n: _log_deviations(leaves, n) for n in WINDOWS}
     logs = {n: values for n, values in logs.items() if len(values) >= MIN_LEAVES}
     if not logs:
@@ -107,7 +109,7 @@ def _spread(logs: dict[int, Floats]) -> tuple[float, float]:
 
 
 def _excess(sigmas: Floats) -> float:
-    """How far the largest values lie beyond a normal sample's, as a ratio: over the upper 1 % of at least ten values."""
+    """How far the largest values lie beyond a normal sample's, as a ratio: over the upper 1 %, or ten values."""
     ordered = np.sort(sigmas)[::-1]
     top = max(10, len(ordered) // 100)
     ranks = (np.arange(1, top + 1) - 0.375) / (len(ordered) + 0.25)  # Blom (1958)
@@ -147,7 +149,7 @@ def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[f
 
 
 def auc(honest: Sequence[float], cheating: Sequence[float]) -> float:
-    """The chance that a cheating leaf's statistic is above an honest one's, ties counted half (Mann and Whitney 1947)."""
+    """The chance that a cheat's statistic is above an honest one's, ties counted half (Mann and Whitney 1947)."""
     ranks = stats.rankdata(np.concatenate([honest, cheating]))
     high = float(ranks[len(honest) :].sum()) - len(cheating) * (len(cheating) + 1) / 2
     return high / (len(honest) * len(cheating))

@@ -124,9 +124,9 @@ def _markdown(document: dict[str, Any], table: list[Rates], fits: list[PairFit])
     for fit in fits:
         b = fit.bounds
         lines.append(
-            f"| {fit.prover} against {fit.verifier} | {b.deviation_typical / 1e3:.3f} | {b.deviation_floor / 1e3:.3f} | "
-            f"{b.deviation_scatter / 1e3:.3f} | {b.margin_accept / 1e3:.2f}, {b.margin_reject / 1e3:.2f} | {fit.leaves} | "
-            f"{fit.widened:.2f} | {fit.worst_sigmas:.1f} |"
+            f"| {fit.prover} against {fit.verifier} | {b.deviation_typical / 1e3:.3f} | {b.deviation_floor / 1e3:.3f} "
+            f"| {b.deviation_scatter / 1e3:.3f} | {b.margin_accept / 1e3:.2f}, {b.margin_reject / 1e3:.2f} "
+            f"| {fit.leaves} | {fit.widened:.2f} | {fit.worst_sigmas:.1f} |"
         )
     lines += [
         "",
@@ -141,7 +141,10 @@ def _markdown(document: dict[str, Any], table: list[Rates], fits: list[PairFit])
             f"{row.largest:.2f} | {row.accepted} | {row.rejected / row.leaves:.2%} | {row.rejected_low:.2%} to "
             f"{row.rejected_high:.2%} | {row.by_margin} |"
         )
-    return "\n".join([*lines, "", "![deviations](deviations.png)", "", "![ROC](roc.png)", "", "![margins](margins.png)"]) + "\n"
+    return (
+        "\n".join([*lines, "", "![deviations](deviations.png)", "", "![ROC](roc.png)", "", "![margins](margins.png)"])
+        + "\n"
+    )
 
 
 def _windows(leaves: Sequence[Leaf], tokens: int) -> dict[tuple[bool, str], list[Leaf]]:
@@ -156,7 +159,7 @@ def plot_deviations(leaves: Sequence[Leaf], policy: Policy, file: Path, tokens: 
     plt = _pyplot()
     grouped = _windows(leaves, tokens)
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.28 * len(grouped)), layout="constrained")
-    for height, ((cheats, prover), windows) in enumerate(reversed(grouped.items())):
+    for height, ((cheats, _), windows) in enumerate(reversed(grouped.items())):
         values = np.maximum([w.relative_deviation() for w in windows], 0.02)
         jitter = np.random.default_rng(height).uniform(-0.3, 0.3, len(values))
         axes.plot(values, height + jitter, ".", ms=3, alpha=0.5, color="tab:red" if cheats else "tab:blue")
@@ -182,7 +185,9 @@ def plot_roc(leaves: Sequence[Leaf], file: Path, tokens: int = 32) -> None:
             hits = [(values > t).mean() for t in thresholds]
             rates_ = (np.arange(len(thresholds)) + 0.5) / len(thresholds)
             axes.plot(rates_, hits, lw=1, label=f"{prover} ({auc(honest, list(values)):.4f})")
-    axes.set(xscale="log", xlabel="honest windows over the threshold", ylabel="cheating windows over it", ylim=(0, 1.02))
+    axes.set(
+        xscale="log", xlabel="honest windows over the threshold", ylabel="cheating windows over it", ylim=(0, 1.02)
+    )
     axes.set_title(f"Deviation alone, windows of {tokens} tokens (area under the curve)")
     axes.legend(fontsize=7, loc="lower right")
     figure.savefig(file, dpi=110)

@@ -81,13 +81,11 @@ class Subject:
         """The registered prompts in a random order, then as many made of a task and a topic as are missing."""
         if not 1 <= count <= MAX_PROMPTS:
             raise InvalidInput(f"{count} prompts: choose 1 to {MAX_PROMPTS}")
-        shuffled = random.Random(seed)  # noqa: S311: reproducible, not secret
+        shuffled = random.Random(seed)  # noqa: S311 - reproducible, not secret
         chosen = list(self.registered_prompts)
         shuffled.shuffle(chosen)
         made = [task.format(topic) for task in TASKS for topic in TOPICS]
-        made += [
-            f"{task.format(a)} Then the same for {b}." for task in TASKS for a in TOPICS for b in TOPICS if a != b
-        ]
+        made += [f"{task.format(a)} Then the same for {b}." for task in TASKS for a in TOPICS for b in TOPICS if a != b]
         tail = made[len(TASKS) * len(TOPICS) :]
         head = made[: len(TASKS) * len(TOPICS)]
         shuffled.shuffle(head)

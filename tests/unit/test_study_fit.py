@@ -1,0 +1,124 @@
+"""Fitted bounds promise no more than honest leaves keep; intervals and areas are the textbook's."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from trine.errors import InvalidInput
+from trine.protocol import fingerprint
+from trine.protocol.messages import FinishReason
+from trine.protocol.verdict import Claim, Outcome, Recomputation
+from trine_verifier.study.fit import auc, clopper_pearson, false_reject_rate, fit_pairs, fit_policy, split
+from trine_verifier.study.observe import Leaf
+
+TOKENS = 64
+NOISE = 0.03
+
+
+def leaf(random: np.random.Generator, scale: float, prompt: int = 0, honest: bool = True, tail: float = 0.0) -> Leaf:
+    """A leaf whose states differ by `scale` times the verifier's own noise, with some margins near zero."""
+    share = fingerprint.expected_share(NOISE * scale)
+    flips = random.random((TOKENS, fingerprint.BITS)) < share
+    words = tuple(bytes(row) for row in np.packbits(flips, axis=1))
+    margins = np.where(random.random(TOKENS) < 0.02, random.exponential(0.03, TOKENS), 0.0)
+    margins[0] += tail
+    return Leaf(
+        prover="p",
+        honest=honest,
+        verifier="v",
+        prompt=prompt,
+        claim=Claim(tuple(range(10, 10 + TOKENS)), words, FinishReason.LENGTH, TOKENS, "p"),
+        own=Recomputation((bytes(8),) * TOKENS, tuple(margins.tolist()), (NOISE,) * TOKENS),
+        eos_ids=frozenset({2}),
+    )
+
+
+def honest_leaves(seed: int, count: int = 300, spread: float = 0.05) -> list[Leaf]:
+    random = np.random.default_rng(seed)
+    return [leaf(random, math.exp(random.normal(0, spread)), prompt) for prompt in range(count)]
+
+
+def test_bounds_accept_honest_leaves_they_were_not_fitted_to_and_reject_twice_the_noise() -> None:
+    policy = fit_policy(honest_leaves(1))
+    assert all(leaf.judge(policy).outcome is Outcome.ACCEPT for leaf in honest_leaves(2))
+    random = np.random.default_rng(3)
+    assert all(leaf(random, 2.2).judge(policy).outcome is Outcome.REJECT for _ in range(200))
+
+
+def test_the_fit_finds_the_noise_that_was_put_in() -> None:
+    [fit] = fit_pairs(honest_leaves(4, spread=0.2))
+    assert fit.bounds.deviation_typical == pytest.approx(1000, rel=0.1)
+    assert 150 <= fit.bounds.deviation_floor <= 280
+    assert fit.leaves == 300
+    assert fit.worst_sigmas < 5
+
+
+def test_outliers_widen_the_bounds() -> None:
+    leaves = honest_leaves(5)
+    random = np.random.default_rng(6)
+    [plain] = fit_pairs(leaves)
+    [wide] = fit_pairs(leaves + [leaf(random, 1.7, 900 + i) for i in range(4)])
+    assert wide.widened > plain.widened
+    assert wide.bounds.deviation_bound(TOKENS, 5) > plain.bounds.deviation_bound(TOKENS, 5)
+
+
+def test_the_worst_honest_margin_is_accepted() -> None:
+    random = np.random.default_rng(7)
+    leaves = [*honest_leaves(8), leaf(random, 1.0, tail=0.4)]
+    policy = fit_policy(leaves)
+    assert all(leaf.judge(policy).outcome is Outcome.ACCEPT for leaf in leaves)
+    assert leaf(random, 1.0, tail=5.0).judge(policy).outcome is Outcome.REJECT
+
+
+def test_cheats_are_never_fitted_to() -> None:
+    random = np.random.default_rng(9)
+    leaves = honest_leaves(10)
+    cheats = [leaf(random, 3.0, honest=False) for _ in range(100)]
+    assert fit_policy(leaves) == fit_policy(leaves + cheats)
+
+
+def test_too_little_to_fit_is_said() -> None:
+    with pytest.raises(InvalidInput, match="no honest leaves"):
+        fit_pairs([])
+    with pytest.raises(InvalidInput, match="at least 20"):
+        fit_pairs(honest_leaves(11, count=5))
+
+
+def test_windows_are_leaves_of_their_own() -> None:
+    [whole] = honest_leaves(12, count=1)
+    parts = list(whole.windows(24))
+    assert [len(part) for part in parts] == [24, 24]
+    assert parts[1].claim.output_ids == whole.claim.output_ids[24:48]
+    assert parts[1].own.noise == whole.own.noise[24:48]
+    policy = fit_policy(honest_leaves(13))
+    assert all(part.judge(policy).outcome is Outcome.ACCEPT for part in parts)
+
+
+def test_an_exact_interval_is_the_one_of_the_tables() -> None:
+    low, high = clopper_pearson(0, 100)
+    assert (low, high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 100)))
+    assert clopper_pearson(7, 20) == pytest.approx((0.1539, 0.5922), abs=1e-4)
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+
+
+def test_the_area_is_the_share_of_pairs_in_order() -> None:
+    random = np.random.default_rng(14)
+    honest, cheats = random.integers(0, 9, 40).tolist(), random.integers(3, 12, 30).tolist()
+    pairs = [1.0 if c > h else 0.5 if c == h else 0.0 for c, h in product(cheats, honest)]
+    assert auc(honest, cheats) == pytest.approx(sum(pairs) / len(pairs))
+    assert auc([0.0, 1.0], [2.0]) == 1.0
+
+
+def test_the_rate_of_a_policy_is_its_normal_tail() -> None:
+    assert false_reject_rate(fit_policy(honest_leaves(15))) == pytest.approx(2.87e-7, rel=0.01)
+
+
+def test_a_split_keeps_prompts_apart() -> None:
+    leaves = honest_leaves(16, count=40)
+    fitted, tested = split(leaves, lambda prompt: prompt % 2 == 0)
+    assert len(fitted) == len(tested) == 20
+    assert not {leaf.prompt for leaf in fitted} & {leaf.prompt for leaf in tested}
