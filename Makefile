@@ -14,13 +14,13 @@ CONTRACTS := $(shell find contracts -name '*.sol')
 # The tests that measure gas; what they measure is in snapshots/.
 GAS_TESTS := $(addprefix tests/contracts/,EntryPoints.t.sol Gas.t.sol SortitionGas.t.sol CertificateVerifier.t.sol)
 
-.PHONY: help setup model demo test lint test-python test-contracts invariants gas abi vectors audit prove constraints separation clean
+.PHONY: help setup model demo test lint test-python test-contracts invariants gas abi vectors audit prove constraints consensus clean
 
 help:
 	@echo "make demo     run the whole protocol once, on a real model and a real chain"
 	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
 	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | invariants | gas | abi | vectors | audit | prove | separation | clean"
+	@echo "make lint | test-python | test-contracts | invariants | gas | abi | vectors | audit | prove | consensus | clean"
 
 setup: $(VENV)/.ready node_modules/.ready build/.ready model
 
@@ -102,8 +102,10 @@ prove: node_modules/.ready
 	PATH="$(CURDIR)/.halmos-venv/node_modules/.bin:$$PATH" FOUNDRY_CONFIG="$(CURDIR)/tests/contracts/proofs/foundry.toml" \
 		.halmos-venv/bin/halmos --root . --forge-build-out build/proofs/out --loop 20 --solver-timeout-assertion 300000
 
-separation: setup
-	python benchmarks/separation.py
+# TOPLOC's wheel was built for an older torch, so it is built here from its source package (a few minutes).
+consensus: setup
+	@python -c "import toploc" 2>/dev/null || pip install --quiet --no-deps --no-binary toploc --no-build-isolation toploc==0.1.6
+	python benchmarks/consensus.py --json build/consensus.json
 
 constraints: $(VENV)/.ready
 	@bash deploy/scripts/freeze-constraints.sh

@@ -18,14 +18,23 @@ TOKENS = 26
 CAUGHT_BY = {
     "int8-weights": Reason.DEVIATION,
     "int8-tensor-weights": None,
+    "int8-group-weights": Reason.DEVIATION,
     "int6-weights": None,
     "int4-weights": None,
+    "perturbed-weights": None,
+    "fine-tuned-model": None,
+    "random-model": None,
+    "pruned-layers": None,
+    "early-exit": None,
     "swapped-token": Reason.MARGIN,
-    "other-prompt": None,
+    "inserted-token": Reason.MARGIN,
+    "dropped-token": Reason.MARGIN,
     "truncated": Reason.MARGIN,
+    "sampled": Reason.MARGIN,
+    "other-prompt": None,
+    "other-system-prompt": None,
     "copied-fingerprint": None,
     "cheap-tokens": Reason.MARGIN,
-    "pruned-layers": None,
 }
 
 
@@ -48,7 +57,7 @@ def test_a_verifier_of_another_precision_rejects_them_too(engines: dict[str, Tra
 
 
 def test_a_cheat_of_ones_own_is_loaded_by_name(engine: TransformersEngine) -> None:
-    made = make_adversary("trine_verifier.adversaries:Adversary", engine)
+    made = make_adversary("trine_verifier.adversaries.base:Adversary", engine)
     assert isinstance(made, Adversary)
     assert made.engine_class == engine.engine_class
     assert made.decode(made.encode_text("unchanged")) == "unchanged"
@@ -61,4 +70,6 @@ def test_an_unknown_cheat_is_refused(name: str, engine: TransformersEngine) -> N
 
 
 def test_all_named_cheats_are_covered() -> None:
-    assert set(ADVERSARIES) - set(CAUGHT_BY) == {"runner-up-token"}  # a near-tie may be honest
+    # The runner-up may be a near-tie, and int8's tokens are often the model's own: neither is always caught.
+    assert set(ADVERSARIES) - set(CAUGHT_BY) == {"runner-up-token", "cheap-int8-tokens"}
+    assert set(CAUGHT_BY) <= set(ADVERSARIES)

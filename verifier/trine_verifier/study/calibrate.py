@@ -14,6 +14,8 @@ import torch
 import transformers
 
 from trine.errors import InvalidInput
+from trine.protocol.calibration import parse_prompt_set
+from trine.protocol.inputs import Input
 from trine.protocol.policy import Policy
 from trine_verifier.adversaries import ADVERSARIES
 from trine_verifier.study import report
@@ -22,6 +24,7 @@ from trine_verifier.study.observe import Leaf, Plan, Progress, observe_cheats, o
 from trine_verifier.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all, use_threads
 
 MAX_TOKENS = 4096
+MAX_PROMPT_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Options:
     """What is run; the report repeats it."""
 
     model: str
+    prompt_file: Path | None = None  # a prompt set instead of the model's own
     prompts: int = 120
     cheat_prompts: int = 40
     tokens: int = 96
@@ -57,7 +61,7 @@ def observe(options: Options, subject: Subject, progress: Progress) -> list[Leaf
     use_threads(options.threads)
     verifiers = {dtype: subject.engine(dtype, device=options.device) for dtype in options.dtypes}
     first = verifiers[options.dtypes[0]]
-    prompts = render_all(first, subject.prompts(options.prompts, options.seed))
+    prompts = render_all(first, subject.prompts(options.prompts, options.seed, prompt_set(options.prompt_file)))
     room = first.context_tokens - options.tokens
     if any(len(prompt) > room for prompt in prompts):
         raise InvalidInput(f"a prompt does not fit the context with {options.tokens} tokens to answer: choose fewer")
@@ -91,6 +95,15 @@ def calibrate(options: Options, out: Path, progress: Progress) -> Policy:
         document["held_out"] = report.honest_summary(tested, fit_policy(fitted, *sigmas))
     report.write(out, document, leaves, policy, fit_pairs(honest))
     return policy
+
+
+def prompt_set(file: Path | None) -> tuple[Input, ...] | None:
+    """A file's prompts: a JSON list of strings and chats. Raises InvalidInput for a file that is none or too large."""
+    if file is None:
+        return None
+    if file.stat().st_size > MAX_PROMPT_BYTES:
+        raise InvalidInput(f"{file}: over {MAX_PROMPT_BYTES} bytes")
+    return tuple(parse_prompt_set(file.read_bytes()))
 
 
 def conditions(options: Options) -> dict[str, Any]:

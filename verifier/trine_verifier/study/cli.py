@@ -22,6 +22,9 @@ def _group() -> None:
 def calibrate(
     model: Annotated[str, typer.Argument(help="Name of a shipped record, or hf:…, pypi:… or file:…")],
     out: Annotated[Path, typer.Option(help="Folder for the policy and the report.", file_okay=False)] = Path("study"),
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="Prompts to use first: a JSON list of strings and chats.", exists=True)
+    ] = None,
     prompts: Annotated[int, typer.Option(help="Prompts that honest variants answer.")] = 120,
     cheat_prompts: Annotated[int, typer.Option(help="How many of them every cheat answers.")] = 40,
     tokens: Annotated[int, typer.Option(help="Longest answer.")] = 96,
@@ -42,6 +45,7 @@ def calibrate(
 
     options = study.Options(
         model=model,
+        prompt_file=prompt_file,
         prompts=prompts,
         cheat_prompts=cheat_prompts,
         tokens=tokens,

@@ -31,7 +31,9 @@ MIN_MARGIN = (0.05, 0.10)
 MARGIN_RATES = (1e-4, 1e-6)
 """Chances, accept and reject, that the worst margin of an honest answer of MARGIN_TOKENS lies beyond its bound."""
 MARGIN_TOKENS = 256
-MARGIN_HEADROOM = 1.15
+MARGIN_HEADROOM = ((1.5, 2.0), (2.25, 3.0))
+"""Accept and reject bounds are at least and at most so many times the largest honest margin found: prompts never seen
+have larger ones, but a tail fitted to few points reaches too far."""
 MIN_LEAVES = 20
 
 Floats = NDArray[np.float64]
@@ -95,7 +97,8 @@ def _fit_pair(prover: str, verifier: str, leaves: list[Leaf]) -> PairFit:
 
 
 def _log_deviations(leaves: Sequence[Leaf], tokens: int) -> Floats:
-    return np.log([max(w.relative_deviation(), QUIET) for leaf in leaves for w in leaf.windows(tokens)] or [0.0])
+    values = [max(window.relative_deviation(), QUIET) for leaf in leaves for window in leaf.windows(tokens)]
+    return np.log(np.asarray(values, dtype=np.float64))
 
 
 def _spread(logs: dict[int, Floats]) -> tuple[float, float]:
@@ -120,20 +123,23 @@ def _fit_margins(leaves: Sequence[Leaf]) -> tuple[float, float, float, float]:
     """(accept, reject, mean, rms) in logits.
 
     Positive margins over their median are taken as exponential (peaks over threshold, Pickands 1975, shape 0), whose
-    tail gives the bounds of the worst position at MARGIN_RATES; MARGIN_HEADROOM is for prompts never seen.
+    tail gives the bounds of the worst position at MARGIN_RATES.
     """
     margins = np.concatenate([leaf.own.margins for leaf in leaves])
     mean, rms = float(margins.mean()), float(np.sqrt(np.mean(margins**2)))
     positive = margins[margins > 0]
-    if len(positive) < MIN_LEAVES:
-        accept, reject = (float(positive.max()) if len(positive) else 0.0,) * 2
-    else:
+    largest = float(positive.max()) if len(positive) else 0.0
+    accept = reject = largest
+    if len(positive) >= MIN_LEAVES:
         threshold = float(np.quantile(positive, 0.5))
         excess = positive[positive > threshold] - threshold
         scale, rate = float(excess.mean()), len(excess) / len(margins)
         accept, reject = (threshold + scale * math.log(rate * MARGIN_TOKENS / chance) for chance in MARGIN_RATES)
-        accept = max(accept, float(positive.max()))
-    accept, reject = accept * MARGIN_HEADROOM, max(reject, accept) * MARGIN_HEADROOM
+    accept, reject = (
+        float(np.clip(bound, low * largest, high * largest))
+        for bound, (low, high) in zip((accept, reject), MARGIN_HEADROOM, strict=True)
+    )
+    reject = max(accept, reject)
     totals = np.array([math.fsum(leaf.own.margins) - len(leaf) * mean for leaf in leaves])
     roots = np.array([math.sqrt(len(leaf)) * max(rms, 1e-9) for leaf in leaves])
     rms *= max(1.0, float(np.max(totals / roots)) / 4)

@@ -100,8 +100,9 @@ def write(folder: Path, document: dict[str, Any], leaves: Sequence[Leaf], policy
     (folder / "policy.json").write_bytes(policy.to_bytes() + b"\n")
     (folder / "report.json").write_text(json.dumps(document, indent=1, default=str) + "\n", "utf-8")
     (folder / "report.md").write_text(_markdown(document, table, fits), "utf-8")
-    plot_deviations(leaves, policy, folder / "deviations.png")
-    plot_roc(leaves, folder / "roc.png")
+    tokens = max((n for n in (1, 8, 16, 32) if any(len(leaf) >= n for leaf in leaves)), default=1)
+    plot_deviations(leaves, policy, folder / "deviations.png", tokens)
+    plot_roc(leaves, folder / "roc.png", tokens)
     plot_margins(leaves, folder / "margins.png")
 
 
@@ -154,7 +155,7 @@ def _windows(leaves: Sequence[Leaf], tokens: int) -> dict[tuple[bool, str], list
     return {key: windows for key, windows in sorted(grouped.items()) if windows}
 
 
-def plot_deviations(leaves: Sequence[Leaf], policy: Policy, file: Path, tokens: int = 32) -> None:
+def plot_deviations(leaves: Sequence[Leaf], policy: Policy, file: Path, tokens: int) -> None:
     """Relative deviations of every prover, with the bounds of the noisiest pair."""
     plt = _pyplot()
     grouped = _windows(leaves, tokens)
@@ -172,7 +173,7 @@ def plot_deviations(leaves: Sequence[Leaf], policy: Policy, file: Path, tokens: 
     plt.close(figure)
 
 
-def plot_roc(leaves: Sequence[Leaf], file: Path, tokens: int = 32) -> None:
+def plot_roc(leaves: Sequence[Leaf], file: Path, tokens: int) -> None:
     """Cheats against all honest windows together."""
     plt = _pyplot()
     grouped = _windows(leaves, tokens)
@@ -180,7 +181,7 @@ def plot_roc(leaves: Sequence[Leaf], file: Path, tokens: int = 32) -> None:
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     thresholds = np.sort(honest)[::-1]
     for (cheats, prover), windows in grouped.items():
-        if cheats and honest:
+        if cheats:
             values = np.array([w.relative_deviation() for w in windows])
             hits = [(values > t).mean() for t in thresholds]
             rates_ = (np.arange(len(thresholds)) + 0.5) / len(thresholds)
@@ -189,7 +190,8 @@ def plot_roc(leaves: Sequence[Leaf], file: Path, tokens: int = 32) -> None:
         xscale="log", xlabel="honest windows over the threshold", ylabel="cheating windows over it", ylim=(0, 1.02)
     )
     axes.set_title(f"Deviation alone, windows of {tokens} tokens (area under the curve)")
-    axes.legend(fontsize=7, loc="lower right")
+    if axes.lines:
+        axes.legend(fontsize=7, loc="lower right")
     figure.savefig(file, dpi=110)
     plt.close(figure)
 

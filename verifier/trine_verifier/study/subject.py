@@ -77,12 +77,12 @@ class Subject:
             threads=threads,
         )
 
-    def prompts(self, count: int, seed: int) -> list[Input]:
-        """The registered prompts in a random order, then as many made of a task and a topic as are missing."""
+    def prompts(self, count: int, seed: int, given: tuple[Input, ...] | None = None) -> list[Input]:
+        """`given` or the registered prompts in a random order, then as many made of task and topic as are missing."""
         if not 1 <= count <= MAX_PROMPTS:
             raise InvalidInput(f"{count} prompts: choose 1 to {MAX_PROMPTS}")
         shuffled = random.Random(seed)  # noqa: S311 - reproducible, not secret
-        chosen = list(self.registered_prompts)
+        chosen = list(self.registered_prompts if given is None else given)
         shuffled.shuffle(chosen)
         made = [task.format(topic) for task in TASKS for topic in TOPICS]
         made += [f"{task.format(a)} Then the same for {b}." for task in TASKS for a in TOPICS for b in TOPICS if a != b]

@@ -1,0 +1,60 @@
+"""`trine-study calibrate` as a person runs it: the real model, a policy the protocol reads, a report to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trine.protocol.policy import Policy
+from trine_verifier.study.cli import app
+from trine_verifier.study.subject import Subject
+
+MODEL = "smollm2-135m-instruct"
+
+
+def test_a_calibration_writes_a_policy_and_a_report(tmp_path: Path) -> None:
+    command = ["calibrate", MODEL, "--out", str(tmp_path), "--prompts", "20", "--cheat-prompts", "4", "--tokens", "10"]
+    command += ["--dtypes", "fp32", "--adversaries", "int4-weights", "--threads", "1"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    policy = Policy.from_bytes((tmp_path / "policy.json").read_bytes().rstrip())
+    assert [(prover, verifier) for prover, verifier, _ in policy.pairs] == [("cpu-fp32", "cpu-fp32")]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["honest"]["leaves"] == 40  # twenty answers by each of two honest variants
+    assert report["honest"]["rejected"] == 0
+    whole = {row["prover"]: row for row in report["rates"] if row["tokens"] == 0}
+    assert whole["int4-weights"]["rejected"] == whole["int4-weights"]["leaves"] == 4
+    assert report["policy"] == json.loads(policy.to_bytes())
+    for name in ("deviations.png", "roc.png", "margins.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert "int4-weights" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["no-such-model"], "no record of a model"),
+        ([MODEL, "--dtypes", "fp64"], "expected some of"),
+        ([MODEL, "--prompts", "0"], "prompts must be"),
+        ([MODEL, "--tokens", "1000000"], "choose 8 to"),
+        ([MODEL, "--accept-sigmas", "6"], "sigmas"),
+        ([MODEL, "--cheat-dtype", "fp8"], "choose one of"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_a_sentence(options: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["calibrate", *options, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 3, result.output
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompts_follow_from_the_seed() -> None:
+    subject = Subject.find(MODEL)
+    assert subject.prompts(200, 1) == subject.prompts(200, 1)
+    assert subject.prompts(200, 1) != subject.prompts(200, 2)
+    many = subject.prompts(5000, 1)
+    assert len({str(prompt) for prompt in many}) == 5000
+    assert set(map(str, subject.registered_prompts)) <= set(map(str, many))
