@@ -11,6 +11,9 @@ from trine.cli.output import err, fail_cleanly, say
 
 app = typer.Typer(help="Measure what verdicts rest on: thresholds, majorities, collisions.", no_args_is_help=True)
 
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.", dir_okay=False)]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw them into this .png file.", dir_okay=False)]
+
 
 @app.callback()
 def _group() -> None:
