@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from trine.errors import InvalidInput
@@ -124,8 +123,7 @@ def threads_runner(prints: Fingerprints, threads: int) -> Runner:
         raise InvalidInput(f"1 to {MAX_THREADS} threads, not {threads}")
 
     def run(todo: Sequence[Block]) -> Iterator[Histogram]:
-        # OpenMP's setting belongs to a thread: blocks are parallel already.
-        with ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads) as pool:
 
             def submit(block: Block) -> Future[Histogram]:
                 return pool.submit(histogram, prints.claimed[slice(*block)], prints.reference)

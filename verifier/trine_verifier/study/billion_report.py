@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trine.cli.output import err, out, say
-from trine.errors import InvalidInput
+from trine_verifier.study.writing import write
 
 
 @contextmanager
@@ -70,17 +69,6 @@ def plot(report: dict[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3)
     write(path, lambda: fig.savefig(path, dpi=120))
     plt.close(fig)
-
-
-def write_json(report: dict[str, Any], path: Path) -> None:
-    write(path, lambda: path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8"))
-
-
-def write(path: Path, action: Callable[[], object]) -> None:
-    try:
-        action()
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be written: {error}") from None
 
 
 def _figures(row: dict[str, Any], counted: str) -> tuple[str, str, str, str]:

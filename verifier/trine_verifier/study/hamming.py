@@ -36,6 +36,8 @@ def histogram(claimed: Words, reference: Words) -> Histogram:
     for words in (claimed, reference):
         if words.dtype != np.uint8 or words.ndim != 2 or words.shape[1] != WORD_BYTES or not words.flags.c_contiguous:
             raise InvalidInput("words are a contiguous array of uint8 with 32 columns")
+    # OpenMP's setting belongs to the calling thread: callers run blocks side by side, so each takes one.
+    faiss.omp_set_num_threads(1)
     counts = torch.zeros(BINS, dtype=torch.int64)
     distances = np.empty(TILE_ROWS * min(TILE_COLUMNS, len(reference)), np.int32)
     counted = torch.from_numpy(distances)
