@@ -1,7 +1,7 @@
 """Hamming distances of 256-bit words, counted: many pairs in little memory. Knows nothing of what the words mean.
 
-faiss computes distances, torch counts them; both let go of Python's lock, so calls run side by side in threads. The
-distances of one tile are all that is ever held.
+faiss computes distances and lets go of Python's lock meanwhile, so blocks run side by side in threads; numpy counts
+them. The distances of one tile are all that is ever held.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from trine.errors import InvalidInput
@@ -38,9 +37,8 @@ def histogram(claimed: Words, reference: Words) -> Histogram:
             raise InvalidInput("words are a contiguous array of uint8 with 32 columns")
     # OpenMP's setting belongs to the calling thread: callers run blocks side by side, so each takes one.
     faiss.omp_set_num_threads(1)
-    counts = torch.zeros(BINS, dtype=torch.int64)
+    counts = np.zeros(BINS, np.int64)
     distances = np.empty(TILE_ROWS * min(TILE_COLUMNS, len(reference)), np.int32)
-    counted = torch.from_numpy(distances)
     for left in range(0, len(reference), TILE_COLUMNS):
         columns = reference[left : left + TILE_COLUMNS]
         for top in range(0, len(claimed), TILE_ROWS):
@@ -53,9 +51,8 @@ def histogram(claimed: Words, reference: Words) -> Histogram:
                 WORD_BYTES,
                 faiss.swig_ptr(distances),
             )
-            counts += torch.bincount(counted[: len(rows) * len(columns)], minlength=BINS)
-    result: Histogram = counts.numpy()
-    return result
+            counts += np.bincount(distances[: len(rows) * len(columns)], minlength=BINS)
+    return counts
 
 
 def distances_of_rows(a: Words, b: Words) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +180,10 @@ def _walk(model: Model, sizes: tuple[int, ...], wrong: float, right: float, both
             if level > 0 and (case.verdict is Verdict.VOID or (case.verdict is Verdict.RIGHT and not both_appeal)):
                 settled[case] += chance
                 continue
-            seated = _seated(model, seats, case)
+            if model.verifiers is None:
+                seated = _among_many(seats, model.share)
+            else:
+                seated = _among(model.verifiers - case.drawn, model.colluders - case.colluders_drawn, seats)
             redraw = float(seated @ outcomes[:, 3])
             rounds = float(sum(redraw**i for i in range(model.rounds)))
             after[case] += chance * redraw**model.rounds
@@ -195,14 +199,21 @@ def _walk(model: Model, sizes: tuple[int, ...], wrong: float, right: float, both
     return settled
 
 
-def _seated(model: Model, seats: int, case: _Case) -> Floats:
+@lru_cache(maxsize=4096)
+def _among_many(seats: int, share: float) -> Floats:
     """[seats + 1]: chance that so many seats are colluders'."""
-    k = np.arange(seats + 1)
-    if model.verifiers is None:
-        return np.asarray(binom.pmf(k, seats, model.share), np.float64)
-    left = model.verifiers - case.drawn
-    colluders = model.colluders - case.colluders_drawn
-    return np.asarray(hypergeom.pmf(k, left, colluders, seats), np.float64)
+    return np.asarray(binom.pmf(np.arange(seats + 1), seats, _chance(share)), np.float64)
+
+
+@lru_cache(maxsize=4096)
+def _among(verifiers: int, colluders: int, seats: int) -> Floats:
+    """The same among so many equal verifiers, each of whom has one seat at most."""
+    return np.asarray(hypergeom.pmf(np.arange(seats + 1), verifiers, colluders, seats), np.float64)
+
+
+def _chance(value: float) -> float:
+    """scipy's binomial overflows for chances that are hardly numbers any more."""
+    return value if value > 1e-100 else 0.0
 
 
 def _outcomes(model: Model, seats: int, wrong: float, right: float) -> Floats:
@@ -214,8 +225,8 @@ def _outcomes(model: Model, seats: int, wrong: float, right: float) -> Floats:
     for_wrong, for_right = k, np.zeros_like(k)
     if model.careful:
         for_wrong, for_right = np.where(k < quorum, 0, k), np.where(k < quorum, k, 0)
-    is_wrong = binom.sf(quorum - 1 - for_wrong, honest, speaks * wrong)
-    is_right = binom.sf(quorum - 1 - for_right, honest, speaks * right)
-    unheard = binom.cdf(quorum - 1 - k, honest, speaks)
+    is_wrong = binom.sf(quorum - 1 - for_wrong, honest, _chance(speaks * wrong))
+    is_right = binom.sf(quorum - 1 - for_right, honest, _chance(speaks * right))
+    unheard = binom.cdf(quorum - 1 - k, honest, _chance(speaks))
     neither = np.maximum(0.0, 1 - is_wrong - is_right - unheard)
     return np.stack([is_wrong, is_right, neither, unheard], axis=1)
