@@ -29,14 +29,14 @@ def count_thres(claimed: Any, reference: Any) -> int:
     count = np.zeros(1, np.uint64)
     pointers = [faiss.swig_ptr(words) for words in (claimed, reference)]
     sizes = (len(claimed), len(reference), THRESHOLD, 32)
-    faiss.hamming_count_thres(*pointers, *sizes, faiss.swig_ptr(count))  # type: ignore[attr-defined]
+    faiss.hamming_count_thres(*pointers, *sizes, faiss.swig_ptr(count))
     return int(count[0])
 
 
 def range_search(claimed: Any, reference: Any) -> int:
     index = faiss.IndexBinaryFlat(256)
-    index.add(reference)  # type: ignore[call-arg, arg-type]
-    return int(index.range_search(claimed, THRESHOLD + 1)[0][-1])  # type: ignore[call-arg, arg-type, index]
+    index.add(reference)
+    return int(index.range_search(claimed, THRESHOLD + 1)[0][-1])
 
 
 def distances_only(claimed: Any, reference: Any) -> None:
@@ -45,7 +45,7 @@ def distances_only(claimed: Any, reference: Any) -> None:
     for top in range(0, len(claimed), TILE_ROWS):
         rows = claimed[top : top + TILE_ROWS]
         pointers = [faiss.swig_ptr(words) for words in (rows, reference)]
-        faiss.hammings(*pointers, len(rows), len(reference), 32, faiss.swig_ptr(tile))  # type: ignore[attr-defined]
+        faiss.hammings(*pointers, len(rows), len(reference), 32, faiss.swig_ptr(tile))
 
 
 def gemm(claimed: Any, reference: Any) -> None:
