@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,9 @@ from web3.types import RPCEndpoint
 
 from trine.chain import Chain, Deployment, Role, create_keystore
 from trine.chain.deployment import CONTRACTS
-from trine.errors import NotReady, TrineError
+from trine.errors import InvalidInput, NotReady, TrineError
 from trine.models import ModelRecord, load_record
+from trine_devnet.cheating_verifier import Orders
 from trine_devnet.epochs import Epochs
 from trine_devnet.launcher import Launcher
 from trine_devnet.processes import Child, free_port, start, wait_until
@@ -41,7 +42,10 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An operator to start. `cheats` names adversaries that answer its first requests in turn."""
+    """An operator to start. `cheats` names adversaries that answer a node's first requests in turn.
+
+    A verifier has one cheat, or `honest`, and may be told another: see `Devnet.tell`.
+    """
 
     name: str
     role: Role
@@ -184,6 +188,14 @@ class Devnet:
             self._admin = self.chain(Account.from_key(DEPLOYER_KEY))
         return self._admin
 
+    def pass_time(self, seconds: int) -> None:
+        """Moves the chain's clock on. Raises NotReady."""
+        provider = Web3(HTTPProvider(self.rpc_url)).provider
+        for method, arguments in (("evm_increaseTime", [hex(seconds)]), ("evm_mine", [])):
+            answer = provider.make_request(RPCEndpoint(method), arguments)
+            if "error" in answer:
+                raise NotReady(f"{method}: {answer['error']}")
+
     def chain(self, account: LocalAccount | None = None) -> Chain:
         return Chain.connect(Deployment.load(self.deployment_file), self.rpc_url, account)
 
@@ -229,6 +241,16 @@ class Devnet:
             self._start(member, account, threads)
         self.report(f"operators: {', '.join(m.name for m in members)} funded, staked and started")
 
+    def tell(self, name: str, cheat: str, league: Iterable[str] = ()) -> None:
+        """Which cheat a cheating verifier tries on the batches that it meets from now on, in league with which nodes.
+
+        Raises InvalidInput for a verifier that was started honest, and for an unknown cheat.
+        """
+        orders = self._orders(name)
+        if not orders.exists():
+            raise InvalidInput(f"{name} is no cheating verifier: start it with a cheat, which may be 'honest'")
+        Orders(cheat, frozenset(str(self.operators[node].account.address) for node in league)).write(orders)
+
     def restart(self, name: str) -> None:
         """Starts an operator's process again with the same key and store."""
         running = self.operators[name]
@@ -268,12 +290,21 @@ class Devnet:
         settings |= member.options
         config = self.home / f"{member.name}.toml"
         config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+        if member.cheats and member.role is Role.VERIFIER:
+            (cheat,) = member.cheats
+            Orders(cheat).write(self._orders(member.name))
         child = self._spawn(member, config)
         self.operators[member.name] = Running(member, account, f"http://127.0.0.1:{port}", config, child)
+
+    def _orders(self, name: str) -> Path:
+        return self.home / f"{name}.orders"
 
     def _spawn(self, member: Member, config: Path) -> Child:
         log = self.home / "logs" / f"{member.name}.log"
         arguments = ["--config", str(config)]
+        if member.cheats and member.role is Role.VERIFIER:
+            arguments += ["--orders", str(self._orders(member.name))]
+            return self._started_launcher().start(member.name, "trine_devnet.cheating_verifier", arguments, log)
         if member.cheats:
             arguments += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_node", arguments, log)

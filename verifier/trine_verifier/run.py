@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import structlog
 
-from trine.chain import Role
+from trine.chain import Chain, Role
 from trine_node.answering import Answering
 from trine_node.batcher import Batcher
 from trine_node.calibrate import calibrate
+from trine_node.engines.base import Engine
 from trine_node.operator import BackgroundServer, Worker, open_operator
 from trine_node.run import stop_on_signals
 from trine_node.service import create_evidence_app
@@ -18,8 +22,15 @@ from trine_verifier.voting import Voting
 log = structlog.get_logger()
 
 
-def run_verifier(settings: VerifierSettings) -> None:
-    """Votes until SIGTERM or SIGINT. Calibrates itself first, voting meanwhile on others who do."""
+MakeVoting = Callable[[Chain, VerifierStore, Engine, bytes, threading.Event], Voting]
+"""From the chain, the store of votes, the engine, the model's id, and what is set when the process is to end."""
+
+
+def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -> None:
+    """Votes until SIGTERM or SIGINT. Calibrates itself first, voting meanwhile on others who do.
+
+    `make_voting` is how adversaries take the honest voting's place.
+    """
     stop = stop_on_signals()
     operator = open_operator(settings, Role.VERIFIER)
     chain, model = operator.chain, operator.model
@@ -28,7 +39,7 @@ def run_verifier(settings: VerifierSettings) -> None:
     reason: list[str | None] = ["starting"]
     server = BackgroundServer(create_evidence_app(store, chain, lambda: reason[0]), settings.host, settings.port)
     server.start()
-    voting = Voting(chain, store, operator.engine, model.model_id, stop)
+    voting = make_voting(chain, store, operator.engine, model.model_id, stop)
     batcher = Batcher(
         store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
     )

@@ -52,7 +52,7 @@ def next_duty(
 
 
 class Voting:
-    """The seats of one verifier account."""
+    """The seats of one verifier account. Dishonest ones replace `advance`, `judge` or `vote`."""
 
     def __init__(
         self, chain: Chain, store: VerifierStore, engine: Engine, model_id: bytes, stop: threading.Event
@@ -89,7 +89,7 @@ class Voting:
             if now <= self._asleep.get((batch_id, round_), 0):
                 continue
             try:
-                self._advance(batch_id, round_)
+                self.advance(batch_id, round_)
             except TransactionReverted as error:
                 # Another verifier was faster, or a deadline fell: the next step sees which.
                 log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
@@ -138,7 +138,8 @@ class Voting:
                 except TransactionReverted as error:
                     log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
 
-    def _advance(self, batch_id: bytes, round_: int) -> None:
+    def advance(self, batch_id: bytes, round_: int) -> None:
+        """Does what the seat in this round has to do now, if anything. Raises TransactionReverted."""
         chain = self.chain
         batch = chain.batch(batch_id)
         seats = chain.seats(batch)
@@ -147,14 +148,14 @@ class Voting:
         now = chain.timestamp()
         duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
         if duty is Duty.CHECK:
-            verdicts = self._judge(batch, terms, now)
+            verdicts = self.judge(batch, terms, now)
             if verdicts is None:
                 return
             self.store.save_vote(batch_id, round_, vote_of(verdicts), secrets.token_bytes(32), verdicts)
             stored = self.store.vote(batch_id, round_)
             duty = Duty.COMMIT
         if duty in (Duty.COMMIT, Duty.REVEAL) and stored:
-            self._vote(duty, batch, seats, stored)
+            self.vote(duty, batch, seats, stored)
         elif duty is Duty.SETTLE:
             chain.settle(batch.known_header, seats)
         elif duty is Duty.FINALIZE:
@@ -167,7 +168,8 @@ class Voting:
         if duty is not Duty.WAIT:
             log.info("duty", batch=batch_id.hex(), action=duty.value)
 
-    def _vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
+    def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
+        """Commits or reveals what is stored."""
         chain = self.chain
         seat = next(index for index, each in enumerate(seats) if each.verifier == chain.address)
         if duty is Duty.REVEAL:
@@ -179,7 +181,7 @@ class Voting:
         )  # fmt: skip
         chain.commit(batch.batch_id, seats, seat, committed)
 
-    def _judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
         """Verdicts by leaf; None to try again later, because the evidence is not there yet."""
         header = batch.known_header
         if header.model_id != self.model_id:

@@ -1,0 +1,217 @@
+"""A verifier that is calibrated honestly and then cheats as it is told: `python -m trine_devnet.cheating_verifier`.
+
+Everything but what `Voting` decides is the real verifier. On appeals it is honest: these cheats are about the three.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from web3 import HTTPProvider, Web3
+
+from trine.chain import Ballot, Batch, BatchState, Chain, Event, Parameters, Seat
+from trine.chain.client import checksum
+from trine.chain.deployment import abi
+from trine.cli.output import fail_cleanly
+from trine.errors import InvalidInput
+from trine.protocol.verdict import Outcome, Reason, Verdict
+from trine.protocol.votes import Vote
+from trine_node.engines.base import Engine
+from trine_node.logs import configure_logs
+from trine_verifier.duties import Duty
+from trine_verifier.settings import VerifierSettings
+from trine_verifier.store import StoredVote, VerifierStore
+from trine_verifier.voting import Voting
+
+MAX_ORDERS_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Which cheat, and for which nodes (addresses) if it favours some."""
+
+    cheat: str = "honest"
+    nodes: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, file: Path) -> Orders:
+        """A cheat's name and addresses, parted by blanks. Raises InvalidInput for anything else."""
+        with file.open("rb") as opened:
+            words = opened.read(MAX_ORDERS_BYTES + 1)
+        if len(words) > MAX_ORDERS_BYTES:
+            raise InvalidInput(f"orders have at most {MAX_ORDERS_BYTES} bytes: name fewer nodes")
+        name, *nodes = words.decode("ascii", "replace").split() or [""]
+        return cls(known_cheat(name), frozenset(map(checksum, nodes)))
+
+    def write(self, file: Path) -> None:
+        """At once: whoever reads meanwhile finds the old orders or the new ones."""
+        known_cheat(self.cheat)
+        draft = file.with_suffix(".new")
+        draft.write_text(" ".join([self.cheat, *sorted(self.nodes)]), "ascii")
+        draft.replace(file)
+
+
+class Seated(Voting):
+    """Has the account, the store and the engine of an honest verifier, and as it stands its conduct."""
+
+    def __init__(self, honest: Voting, orders: Orders, rpc_url: str) -> None:
+        super().__init__(honest.chain, honest.store, honest.engine, honest.model_id, honest.stop)
+        self._asleep = honest._asleep
+        self.orders = orders
+        self.rpc_url = rpc_url
+
+    def others(self, event: str, batch: Batch) -> list[Event]:
+        """What colleagues have committed or revealed in the batch's round, oldest first."""
+        found = self.chain.events("Batches", event, batchId=batch.batch_id)
+        return [e for e in found if e.args["verifier"] != self.chain.address and e.args["round"] == batch.round]
+
+
+class AlwaysAccept(Seated):
+    """Says yes to everything and computes nothing."""
+
+    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+        return _unchecked(Outcome.ACCEPT, batch)
+
+
+class Colluding(Seated):
+    """Accepts whatever the nodes of its league anchor, and judges everybody else honestly, so as not to be seen."""
+
+    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+        if batch.known_header.node in self.orders.nodes:
+            return _unchecked(Outcome.ACCEPT, batch)
+        return super().judge(batch, terms, now)
+
+
+class Slandering(Seated):
+    """Accepts whatever the nodes of its league anchor and rejects everybody else's answers, calibrations included."""
+
+    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+        ours = batch.known_header.node in self.orders.nodes
+        return _unchecked(Outcome.ACCEPT if ours else Outcome.REJECT, batch)
+
+
+class NeverReveal(Seated):
+    """Checks and commits like everybody, and keeps its vote to itself."""
+
+    def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
+        if duty is Duty.COMMIT:
+            super().vote(duty, batch, seats, stored)
+
+
+class Copying(Seated):
+    """Commits what a colleague has committed, and tries to open it with what the colleague reveals."""
+
+    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+        return _unchecked(Outcome.INCONCLUSIVE, batch) if self.others("VoteCommitted", batch) else None
+
+    def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
+        seat = _seat_of(self.chain, seats)
+        copied = self.others("VoteCommitted", batch)[0]
+        if duty is Duty.COMMIT:
+            self.chain.commit(batch.batch_id, seats, seat, bytes(copied.args["commitment"]))
+            return
+        for revealed in self.others("VoteRevealed", batch):
+            if revealed.args["verifier"] == copied.args["verifier"]:
+                call = self._arguments(revealed)
+                vote = Vote(call["accepts"], call["rejects"])
+                self.chain.reveal(batch.known_header, seats, seat, vote, call["distancePpm"], call["salt"])
+
+    def _arguments(self, event: Event) -> dict[str, Any]:
+        """Of the call that emitted the event: whoever reveals publishes its salt."""
+        web3 = Web3(HTTPProvider(self.rpc_url))
+        sent = web3.eth.get_transaction(event.transaction)  # type: ignore[arg-type]
+        return dict(web3.eth.contract(abi=abi("Batches")).decode_function_input(sent["input"])[1])
+
+
+class Waiting(Seated):
+    """Commits nothing until a colleague has revealed, then tries to commit the same vote under a salt of its own."""
+
+    def advance(self, batch_id: bytes, round_: int) -> None:
+        batch = self.chain.batch(batch_id)
+        seats = self.chain.seats(batch)
+        if batch.state != BatchState.DRAWN or batch.round != round_:
+            super().advance(batch_id, round_)
+            return
+        revealed = self.others("VoteRevealed", batch)
+        seat = _seat_of(self.chain, seats)
+        if not revealed or batch.ballot(seat) != Ballot.NOTHING:
+            return
+        seen = revealed[0].args
+        stored = StoredVote(Vote(seen["accepts"], seen["rejects"]), seen["distancePpm"], bytes(32), [])
+        self.vote(Duty.COMMIT, batch, seats, stored)
+
+
+CHEATS: dict[str, type[Seated]] = {
+    "honest": Seated,
+    "always-accept": AlwaysAccept,
+    "colluding": Colluding,
+    "slandering": Slandering,
+    "never-reveal": NeverReveal,
+    "copying": Copying,
+    "waiting": Waiting,
+}
+
+
+def known_cheat(name: str) -> str:
+    """The name. Raises InvalidInput, naming the cheats that there are, if it is none of them."""
+    if name not in CHEATS:
+        raise InvalidInput(f"no cheating verifier {name!r}: choose from {', '.join(CHEATS)}")
+    return name
+
+
+class Told(Voting):
+    """Reads its orders when it first meets a batch, and keeps to them until the batch is over."""
+
+    def __init__(
+        self,
+        orders: Path,
+        rpc_url: str,
+        chain: Chain,
+        store: VerifierStore,
+        engine: Engine,
+        model_id: bytes,
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(chain, store, engine, model_id, stop)
+        self._orders = orders
+        self._rpc_url = rpc_url
+        self._seats: dict[tuple[bytes, int], Seated] = {}
+
+    def advance(self, batch_id: bytes, round_: int) -> None:
+        seat = self._seats.get((batch_id, round_))
+        if seat is None:
+            orders = Orders.read(self._orders)
+            seat = self._seats[batch_id, round_] = CHEATS[orders.cheat](self, orders, self._rpc_url)
+        seat.advance(batch_id, round_)
+        if (batch_id, round_) not in self.store.duties():
+            del self._seats[batch_id, round_]
+
+
+def _unchecked(outcome: Outcome, batch: Batch) -> list[Verdict]:
+    return [Verdict(outcome, Reason.FAULT, 0, detail="not checked")] * batch.leaf_count
+
+
+def _seat_of(chain: Chain, seats: tuple[Seat, ...]) -> int:
+    return next(index for index, seat in enumerate(seats) if seat.verifier == chain.address)
+
+
+@fail_cleanly
+def run(
+    config: Annotated[Path, typer.Option(exists=True, dir_okay=False)],
+    orders: Annotated[Path, typer.Option(help="File: a cheat's name, then addresses.", exists=True, dir_okay=False)],
+) -> None:
+    """Votes like `trine verifier run`, but as its orders say."""
+    from trine_verifier.run import run_verifier
+
+    configure_logs()
+    settings = VerifierSettings.load(config)
+    run_verifier(settings, partial(Told, orders, settings.rpc_url))
+
+
+if __name__ == "__main__":
+    typer.run(run)

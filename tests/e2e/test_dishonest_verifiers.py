@@ -1,0 +1,275 @@
+"""Dishonest verifiers in a committee of three: what they bring about, what it costs, and what an appeal does about it.
+
+How many seats collude decides the verdict, without any chance; what a seat gains and loses follows from the ballots.
+The specification (`trine.protocol.settlement`) computes both, and real processes on a real chain are compared with it,
+to the wei. So whoever reckons how likely it is that so many seats collude may rely on this table:
+
+    colluding seats of three     0       1       2       3
+    verdict on a cheat           reject  reject  accept  accept
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from trine import Answer, Client
+from trine.appeal import could_judge, open_appeal, see_through
+from trine.chain import AppealPhase, Role, Verdict
+from trine.protocol.certificate import Certificate
+from trine.protocol.messages import engine_class_bytes
+from trine.protocol.reputation import Change
+from trine.protocol.settlement import Counts, Silence, Terms, conclude
+from trine.protocol.votes import Vote, settle
+from trine_devnet.network import TOKEN, Devnet, Member
+
+THREE = ("verifier-1", "verifier-2", "verifier-3")
+FOURTH = "verifier-4"
+SEVEN = tuple(f"verifier-{number}" for number in range(5, 12))
+PARAMETERS = {
+    "promptsPerChallenge": 1,
+    "seedDelayBlocks": 1,
+    "drawDelayBlocks": 1,
+    "appealWindowSeconds": 900,
+    "answerSeconds": 1200,
+}
+ACCEPT, REJECT = Vote(1, 0), Vote(0, 1)
+VERDICTS_ON_A_CHEAT = {0: "reject", 1: "reject", 2: "accept", 3: "accept"}
+"""By the number of colluding seats."""
+CONSPIRACIES = {0: (), 1: ("always-accept",), 2: ("colluding", "always-accept"), 3: ("colluding",) * 3}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer whose verdict is settled."""
+
+    answer: Answer
+    certificate: Certificate
+    stakes: dict[str, int]
+    """Of all operators, before the answer was given."""
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    """All seats on nodes' answers are `THREE`'s. Nobody could calibrate these without a fourth, who is a candidate and
+    never takes the test, so it may judge calibrations and nothing else."""
+    with Devnet(tmp_path_factory.mktemp("devnet") / "home", print) as network:
+        network.start_chain(PARAMETERS)
+        network.add([Member(name, Role.VERIFIER, cheats=("honest",)) for name in THREE])
+        network.add([Member(FOURTH, Role.VERIFIER, options={"calibrate": False})])
+        fourth = network.chain(network.operators[FOURTH].account)
+        fourth.request_calibration(network.record.model_id, Role.VERIFIER, engine_class_bytes("cpu-fp32"))
+        at_once = {"batch_max_wait_seconds": 0.0}
+        network.add(
+            [
+                Member("honest", Role.NODE, "bf16", options=at_once),
+                Member("cheater", Role.NODE, "bf16", ("other-prompt",) * 12, options=at_once),
+            ]
+        )
+        network.wait_ready()
+        yield network
+
+
+@pytest.fixture(scope="module")
+def clients(net):
+    account = net.create_client()
+    opened = {
+        name: Client(
+            rpc_url=net.rpc_url,
+            deployment=net.deployment_file,
+            account=account,
+            node=net.operators[name].endpoint,
+            deposit_wei=10 * TOKEN,
+        )
+        for name in ("honest", "cheater")
+    }
+    yield opened
+    for client in opened.values():
+        client.close()
+
+
+@pytest.mark.parametrize("colluding", VERDICTS_ON_A_CHEAT)
+def test_the_number_of_colluding_seats_decides_the_verdict_on_a_cheat(net, clients, colluding):
+    client, verdict = clients["cheater"], VERDICTS_ON_A_CHEAT[colluding]
+    votes = [ACCEPT] * colluding + [REJECT] * (3 - colluding)
+    assert settle(votes) == ((1, 0) if verdict == "accept" else (0, 1))
+
+    judged = _judge(net, client, dict(zip(THREE, CONSPIRACIES[colluding], strict=False)))
+
+    assert judged.certificate.result == verdict
+    seats = _concluded(net, client, judged, dict(zip(THREE, votes, strict=True)))
+    # Whoever is outvoted pays: one who lies among three, but also one who is honest among three.
+    majority = ACCEPT if verdict == "accept" else REJECT
+    assert [seats[name].penalty > 0 for name in THREE] == [vote != majority for vote in votes]
+
+
+def test_a_slanderer_does_not_harm_an_honest_node_and_pays(net, clients):
+    client = clients["honest"]
+    judged = _judge(net, client, {"verifier-1": "slandering", "verifier-2": "colluding"})
+    assert judged.certificate.result == "accept"
+    seats = _concluded(net, client, judged, {"verifier-1": REJECT, "verifier-2": ACCEPT, "verifier-3": ACCEPT})
+    assert seats["verifier-1"].paid == 0 < seats["verifier-1"].penalty
+
+
+@pytest.mark.parametrize(
+    ("cheat", "silence", "refusals"),
+    [
+        ("copying", Silence.NO_REVEAL, ("BatchesCommitmentMismatch",)),
+        # Too late by the clock, or because the others have settled meanwhile.
+        ("waiting", Silence.NO_COMMIT, ("BatchesDeadlinePassed", "BatchesWrongState")),
+        ("never-reveal", Silence.NO_REVEAL, ()),
+    ],
+)
+def test_who_copies_or_keeps_silent_earns_nothing_and_pays(net, clients, cheat, silence, refusals):
+    """What a colleague has committed nobody else can open, and what it reveals comes too late to be committed."""
+    client, log = clients["cheater"], net.operators["verifier-2"].child.log
+
+    def is_refused(batch):
+        lines = [line for line in log.read_text().splitlines() if batch.batch_id.hex() in line]
+        return not refusals or any(refusal in line for line in lines for refusal in refusals)
+
+    def only_time_is_missing(batch):
+        if silence is Silence.NO_COMMIT:
+            return batch.committed == 2
+        return batch.revealed == 2 and is_refused(batch)
+
+    judged = _judge(net, client, {"verifier-2": cheat}, only_time_is_missing)
+
+    assert judged.certificate.result == "reject"
+    batch = client.chain.batch(judged.certificate.batch_id)
+    _eventually(lambda: is_refused(batch), f"{cheat} to be refused")
+    seats = _concluded(net, client, judged, {"verifier-1": REJECT, "verifier-2": silence, "verifier-3": REJECT})
+    cheater = seats["verifier-2"]
+    assert cheater.paid == 0 < seats["verifier-1"].paid
+    assert cheater.penalty > 0
+    if silence is Silence.NO_REVEAL:
+        assert cheater.penalty >= client.chain.parameters().wrong_vote_penalty
+
+
+def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_slashes_them(net, clients):
+    client = clients["cheater"]
+    chain = client.chain
+    judged = _judge(net, client, {"verifier-1": "colluding", "verifier-2": "colluding"})
+    certificate = judged.certificate
+    assert certificate.result == "accept"
+
+    net.add([Member(name, Role.VERIFIER) for name in SEVEN])
+    net.wait_ready(list(SEVEN), timeout=600)
+    _eventually(lambda: _left_to_judge(chain, certificate) >= len(SEVEN), "the seven to have weight")
+    bond = open_appeal(chain, certificate, Verdict.REJECTED)
+    with ThreadPoolExecutor(1) as pool:
+        appealing = pool.submit(see_through, chain, certificate, timeout=300)
+        _eventually(lambda: appealing.done() or _case(chain, certificate).phase == AppealPhase.RESOLVED, "the seven")
+        net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
+        appealed = appealing.result()
+
+    assert appealed.verdict == Verdict.REJECTED
+    case = _case(chain, certificate)
+    assert {seat.verifier for seat in chain.appeal_seats(case, 1)} == {net.operators[n].account.address for n in SEVEN}
+    assert case.current.rejects.bit_count() == 7
+    ballots = {"verifier-1": ACCEPT, "verifier-2": ACCEPT, "verifier-3": REJECT}
+    seats = _concluded(net, client, judged, ballots, final=(0, 1))
+    terms = chain.parameters(case.terms)
+    assert seats["verifier-1"].penalty == seats["verifier-2"].penalty == terms.wrong_vote_penalty
+    assert seats["verifier-3"].paid > 0
+    # What the seven's fees leave of the bond, and half of what each of the two has lost.
+    assert appealed.credit_wei == bond - 7 * terms.appeal_fee_per_seat + 2 * (terms.wrong_vote_penalty // 2)
+
+
+def _judge(net, client, told, only_time_is_missing=None):
+    """Has an answer judged by three who are told how; the rest is honest.
+
+    `only_time_is_missing`: of the batch, when nothing but a deadline is waited for, which then passes at once.
+    """
+    for name in THREE:
+        net.tell(name, told.get(name, "honest"), ["cheater"])
+    chain = client.chain
+    accounts = {name: running.account.address for name, running in net.operators.items()}
+    _eventually(lambda: not any(chain.stake_of(each).locked for each in accounts.values()), "earlier batches to end")
+    stakes = {name: chain.stake_of(account).active for name, account in accounts.items()}
+    before = chain.block_number()
+    answer = client.chat("Name a metal.", max_tokens=8)
+    with ThreadPoolExecutor(1) as pool:
+        settling = pool.submit(client.certify, answer, timeout=300)
+        if only_time_is_missing:
+            (anchored,) = _eventually(
+                lambda: list(chain.events("Batches", "BatchAnchored", from_block=before, node=answer.receipt.node)),
+                "the answer to be anchored",
+            )
+            batch_id = bytes(anchored.args["batchId"])
+            _eventually(lambda: settling.done() or only_time_is_missing(chain.batch(batch_id)), "the votes")
+            assert not settling.done()
+            terms = chain.parameters()
+            net.pass_time(max(terms.commit_seconds, terms.reveal_seconds) + 1)
+        return Judged(answer, settling.result(), stakes)
+
+
+def _concluded(net, client, judged, ballots, final=None):
+    """What every seat has gained and lost, by name, when nothing can change the verdict any more.
+
+    Asserts that the chain did what the specification says of these ballots, and of the words after appeals.
+    """
+    chain, batch_id = client.chain, judged.certificate.batch_id
+    drawn = chain.seats(chain.batch(batch_id))
+    names = {running.account.address: name for name, running in net.operators.items()}
+    assert sorted(names[seat.verifier] for seat in drawn) == sorted(THREE)
+    p = chain.parameters(chain.batch(batch_id).terms)
+    terms = Terms(
+        stake_per_leaf=p.stake_per_leaf,
+        refund_per_leaf=p.refund_per_leaf,
+        fee_per_leaf=p.verifier_fee_per_leaf,
+        wrong_vote_penalty=p.wrong_vote_penalty,
+        no_reveal_penalty=p.no_reveal_penalty,
+        no_commit_penalty=p.no_commit_penalty,
+    )
+    modelled = conclude([ballots[names[seat.verifier]] for seat in drawn], 1, terms, final)
+    if final is None:
+        net.pass_time(p.appeal_window_seconds + 1)
+    client.certify(judged.answer, final=True, timeout=300)
+    _eventually(lambda: not any(chain.stake_of(seat.verifier).locked for seat in drawn), "the seats to be free")
+
+    batch, result = chain.batch(batch_id), chain.result(batch_id)
+    assert (batch.accepted, batch.rejected) == modelled.settled
+    assert (result.accepted, result.rejected) == modelled.final
+    outcomes = {names[seat.verifier]: outcome for seat, outcome in zip(drawn, modelled.seats, strict=True)}
+    for index, (name, outcome) in enumerate(outcomes.items()):
+        said = ballots[name]
+        assert chain.vote(batch, index) == (None if isinstance(said, Silence) else said), name
+        gained = chain.stake_of(net.operators[name].account.address).active - judged.stakes[name]
+        assert gained == outcome.paid - outcome.penalty, name
+        assert _counts(chain, batch_id, name, net) == outcome.counts, name
+    node = batch.known_header.node
+    assert judged.stakes[names[node]] - chain.stake_of(node).active == modelled.node_lost
+    return outcomes
+
+
+def _counts(chain, batch_id, name, net):
+    """What the batch has put on a verifier's record."""
+    verifier = net.operators[name].account.address
+    changes = [
+        Change.from_word(event.args["change"])
+        for event in chain.events("Reputation", "ReputationChanged", operator=verifier, batchId=batch_id)
+    ]
+    return Counts(*(sum(getattr(c, part) for c in changes) for part in ("accepted", "rejected", "missed")))
+
+
+def _case(chain, certificate):
+    return chain.appeal_case(certificate.batch_id, certificate.index)
+
+
+def _left_to_judge(chain, certificate):
+    """Verifiers with weight, now and in the next epoch, who have not judged."""
+    epoch = chain.block_number() // chain.epoch_blocks()
+    barred = [seat.verifier for seat in chain.seats(chain.batch(certificate.batch_id))]
+    pools = [chain.pool(certificate.header.model_id, True, each) for each in (epoch, epoch + 1)]
+    return min(could_judge(pool, [certificate.header.node, *barred]) for pool in pools)
+
+
+def _eventually(done, what, timeout=300.0):
+    """What `done` returns, as soon as it is something."""
+    deadline = time.monotonic() + timeout
+    while not (found := done()):
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.2)
+    return found
