@@ -12,6 +12,9 @@ from typing import Annotated
 import typer
 
 from trine.cli.output import err, fail_cleanly, out, say
+from trine.errors import InvalidInput
+from trine_devnet.cheating_verifier import CHEATS as VERIFIER_CHEATS
+from trine_devnet.cheating_verifier import known_cheat
 from trine_devnet.demo import CHEATS, PARAMETERS, Demo, Options
 from trine_devnet.network import Devnet
 from trine_devnet.tables import show
@@ -25,6 +28,13 @@ Cheats = Annotated[
     list[str] | None,
     typer.Option("--cheat", help="Adversary's name or module:attribute, in turn; 'none' for no cheating node."),
 ]
+CheatingVerifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cheating-verifier",
+        help=f"The first verifier cheats like this, if repeated the second, …: {', '.join(VERIFIER_CHEATS)}.",
+    ),
+]
 MaxTokens = Annotated[int, typer.Option(help="Longest answer.", min=1, max=1024)]
 DEFAULT_HOME = Path(".trine/devnet")
 
@@ -37,13 +47,14 @@ def demo(
     node_dtype: NodeDtypes = None,
     verifier_dtype: VerifierDtypes = None,
     cheat: Cheats = None,
+    cheating_verifier: CheatingVerifiers = None,
     max_tokens: MaxTokens = 48,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
     started = time.monotonic()
     report = _reporter(started)
-    options = _options(node_dtype, verifier_dtype, cheat, tuple(prompt or ()), max_tokens)
+    options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     _end_on_sigterm()
     with Devnet(home, report) as net:
         net.start_chain(PARAMETERS)
@@ -66,17 +77,20 @@ def up(
     node_dtype: NodeDtypes = None,
     verifier_dtype: VerifierDtypes = None,
     cheat: Cheats = None,
+    cheating_verifier: CheatingVerifiers = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
     report = _reporter(time.monotonic())
-    options = _options(node_dtype, verifier_dtype, cheat or ["none"], (), 1)
+    options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _end_on_sigterm()
     with Devnet(home, report) as net:
         net.start_chain(PARAMETERS)
-        net.add(Demo(net, options, report, 0.0).members(), options.threads)
+        demo = Demo(net, options, report, 0.0)
+        net.add(demo.members(), options.threads)
         net.create_client()
         net.wait_ready()
+        demo.tell_verifiers()
         _stay(net)
 
 
@@ -84,15 +98,21 @@ def _options(
     node_dtypes: list[str] | None,
     verifier_dtypes: list[str] | None,
     cheats: list[str] | None,
+    cheating_verifiers: list[str] | None,
     prompts: tuple[str, ...],
     max_tokens: int,
 ) -> Options:
     defaults = Options()
     chosen = tuple(cheats) if cheats else CHEATS
+    dtypes = tuple(verifier_dtypes or defaults.verifier_dtypes)
+    dishonest = tuple(known_cheat(name) for name in cheating_verifiers or ())
+    if len(dishonest) > len(dtypes):
+        raise InvalidInput(f"{len(dishonest)} cheating verifiers of {len(dtypes)}: add some with --verifier-dtype")
     return Options(
         node_dtypes=tuple(node_dtypes or defaults.node_dtypes),
-        verifier_dtypes=tuple(verifier_dtypes or defaults.verifier_dtypes),
+        verifier_dtypes=dtypes,
         cheats=() if chosen == ("none",) else chosen,
+        cheating_verifiers=dishonest,
         prompts=prompts,
         max_tokens=max_tokens,
         threads=max(1, (os.cpu_count() or 2) // 4),

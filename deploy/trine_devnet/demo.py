@@ -58,6 +58,7 @@ class Options:
     node_dtypes: tuple[str, ...] = ("fp32", "bf16")
     verifier_dtypes: tuple[str, ...] = ("fp32",) * VERIFIERS
     cheats: tuple[str, ...] = CHEATS
+    cheating_verifiers: tuple[str, ...] = ()  # what the first verifiers try as soon as everybody is calibrated
     prompts: tuple[str, ...] = ()
     max_tokens: int = 48
     threads: int = 1
@@ -124,7 +125,12 @@ class Demo:
             for index, dtype in enumerate(self.options.node_dtypes)
         ]  # fmt: skip
         verifiers = [
-            Member(f"verifier-{index + 1}", Role.VERIFIER, dtype)
+            Member(
+                f"verifier-{index + 1}",
+                Role.VERIFIER,
+                dtype,
+                ("honest",) if index < len(self.options.cheating_verifiers) else (),
+            )
             for index, dtype in enumerate(self.options.verifier_dtypes)
         ]
         cheater = [Member("cheater", Role.NODE, "fp32", self.options.cheats)] if self.options.cheats else []
@@ -133,8 +139,8 @@ class Demo:
     def run(self) -> Outcome:
         """Starts the operators, asks, waits for every verdict, checks what the chain holds."""
         members = self.members()
-        honest = [member for member in members if not member.cheats]
-        cheaters = [member for member in members if member.cheats]
+        cheaters = [member for member in members if member.cheats and member.role is Role.NODE]
+        honest = [member for member in members if member not in cheaters]
         self.net.add(honest, self.options.threads)
         client = self.net.create_client()
         chain = self.net.chain(client)
@@ -151,6 +157,7 @@ class Demo:
             self.net.wait_ready()
             # Two cores calibrate six operators sooner than seven: who cheats comes last.
             self.net.add(cheaters, self.options.threads)
+            self.tell_verifiers()
             before |= {name: now for name, now in self._standings(chain, client).items() if name not in before}
             futures += [pool.submit(self._ask_all, m.name, jobs[m.name], client) for m in cheaters]
             for future in futures:
@@ -162,6 +169,16 @@ class Demo:
             self._judge(question, chain)
         after = self._standings(chain, client)
         return Outcome(seen, before, after, self._first, self._failures(seen, chain))
+
+    def tell_verifiers(self) -> None:
+        """Those who cheat begin to, in league with the node that does."""
+        if not self.options.cheating_verifiers:
+            return
+        self.net.wait_ready()
+        league = ["cheater"] if "cheater" in self.net.operators else []
+        for index, cheat in enumerate(self.options.cheating_verifiers):
+            self.net.tell(f"verifier-{index + 1}", cheat, league)
+            self.report(f"verifier-{index + 1} from now on: {cheat}")
 
     def _jobs(self, nodes: list[Member]) -> dict[str, list[Seen]]:
         jobs: dict[str, list[Seen]] = {node.name: [] for node in nodes}

@@ -46,8 +46,6 @@ class Judged:
 
     answer: Answer
     certificate: Certificate
-    stakes: dict[str, int]
-    """Of all operators, before the answer was given."""
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +183,6 @@ def _judge(net, client, told, only_time_is_missing=None):
     for name in THREE:
         net.tell(name, told.get(name, "honest"), ["cheater"])
     chain = client.chain
-    accounts = {name: running.account.address for name, running in net.operators.items()}
-    _eventually(lambda: not any(chain.stake_of(each).locked for each in accounts.values()), "earlier batches to end")
-    stakes = {name: chain.stake_of(account).active for name, account in accounts.items()}
     before = chain.block_number()
     answer = client.chat("Name a metal.", max_tokens=8)
     with ThreadPoolExecutor(1) as pool:
@@ -202,7 +197,7 @@ def _judge(net, client, told, only_time_is_missing=None):
             assert not settling.done()
             terms = chain.parameters()
             net.pass_time(max(terms.commit_seconds, terms.reveal_seconds) + 1)
-        return Judged(answer, settling.result(), stakes)
+        return Judged(answer, settling.result())
 
 
 def _concluded(net, client, judged, ballots, final=None):
@@ -234,19 +229,34 @@ def _concluded(net, client, judged, ballots, final=None):
     assert (result.accepted, result.rejected) == modelled.final
     outcomes = {names[seat.verifier]: outcome for seat, outcome in zip(drawn, modelled.seats, strict=True)}
     for index, (name, outcome) in enumerate(outcomes.items()):
-        said = ballots[name]
+        verifier, said = drawn[index].verifier, ballots[name]
         assert chain.vote(batch, index) == (None if isinstance(said, Silence) else said), name
-        gained = chain.stake_of(net.operators[name].account.address).active - judged.stakes[name]
-        assert gained == outcome.paid - outcome.penalty, name
-        assert _counts(chain, batch_id, name, net) == outcome.counts, name
-    node = batch.known_header.node
-    assert judged.stakes[names[node]] - chain.stake_of(node).active == modelled.node_lost
+        assert (_paid(chain, batch_id, verifier), _slashed(chain, batch_id, verifier)) == (
+            outcome.paid,
+            outcome.penalty,
+        ), name
+        assert _counts(chain, batch_id, verifier) == outcome.counts, name
+    assert _slashed(chain, batch_id, batch.known_header.node) == modelled.node_lost
     return outcomes
 
 
-def _counts(chain, batch_id, name, net):
+def _paid(chain, batch_id, verifier):
+    """In wei, for the batch. Nobody here has delegators: all of it is added to the verifier's stake."""
+    return sum(
+        reward
+        for event in chain.events("Staking", "SeatsPaid", cause=batch_id)
+        for seat, reward in zip(event.args["seats"], event.args["rewards"], strict=True)
+        if seat["verifier"] == verifier
+    )
+
+
+def _slashed(chain, batch_id, operator):
+    """In wei, because of the batch."""
+    return sum(e.args["taken"] for e in chain.events("Staking", "Slashed", operator=operator, cause=batch_id))
+
+
+def _counts(chain, batch_id, verifier):
     """What the batch has put on a verifier's record."""
-    verifier = net.operators[name].account.address
     changes = [
         Change.from_word(event.args["change"])
         for event in chain.events("Reputation", "ReputationChanged", operator=verifier, batchId=batch_id)
