@@ -1,4 +1,4 @@
-"""Dishonest verifiers in a committee of three: what they bring about, what it costs, and what an appeal does about it.
+"""Dishonest verifiers in a committee of three: what they bring about, what it costs, and what appeals do about it.
 
 How many seats collude decides the verdict, without any chance; what a seat gains and loses follows from the ballots.
 The specification (`trine.protocol.settlement`) computes both, and real processes on a real chain are compared with it,
@@ -8,6 +8,9 @@ to the wei. So whoever reckons how likely it is that so many seats collude may r
     verdict on a cheat           reject  reject  accept  accept
 """
 
+import json
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,6 +90,14 @@ def clients(net):
         client.close()
 
 
+@pytest.fixture(scope="module")
+def seven(net):
+    """Enough more for an appeal of what three have judged. With them in the pool nobody knows who sits."""
+    net.add([Member(name, Role.VERIFIER) for name in SEVEN])
+    net.wait_ready(list(SEVEN), timeout=600)
+    return SEVEN
+
+
 @pytest.mark.parametrize("colluding", VERDICTS_ON_A_CHEAT)
 def test_the_number_of_colluding_seats_decides_the_verdict_on_a_cheat(net, clients, colluding):
     client, verdict = clients["cheater"], VERDICTS_ON_A_CHEAT[colluding]
@@ -145,16 +156,15 @@ def test_who_copies_or_keeps_silent_earns_nothing_and_pays(net, clients, cheat, 
         assert cheater.penalty >= client.chain.parameters().wrong_vote_penalty
 
 
-def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_slashes_them(net, clients):
+def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_slashes_them(net, clients, request):
     client = clients["cheater"]
     chain = client.chain
     judged = _judge(net, client, {"verifier-1": "colluding", "verifier-2": "colluding"})
     certificate = judged.certificate
     assert certificate.result == "accept"
 
-    net.add([Member(name, Role.VERIFIER) for name in SEVEN])
-    net.wait_ready(list(SEVEN), timeout=600)
-    _eventually(lambda: _left_to_judge(chain, certificate) >= len(SEVEN), "the seven to have weight")
+    seven = request.getfixturevalue("seven")  # only now, so that the three were the only ones to draw
+    _eventually(lambda: _left_to_judge(chain, certificate) >= len(seven), "the seven to have weight")
     bond = open_appeal(chain, certificate, Verdict.REJECTED)
     with ThreadPoolExecutor(1) as pool:
         appealing = pool.submit(see_through, chain, certificate, timeout=300)
@@ -164,7 +174,7 @@ def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_s
 
     assert appealed.verdict == Verdict.REJECTED
     case = _case(chain, certificate)
-    assert {seat.verifier for seat in chain.appeal_seats(case, 1)} == {net.operators[n].account.address for n in SEVEN}
+    assert {seat.verifier for seat in chain.appeal_seats(case, 1)} == {net.operators[n].account.address for n in seven}
     assert case.current.rejects.bit_count() == 7
     ballots = {"verifier-1": ACCEPT, "verifier-2": ACCEPT, "verifier-3": REJECT}
     seats = _concluded(net, client, judged, ballots, final=(0, 1))
@@ -173,6 +183,53 @@ def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_s
     assert seats["verifier-3"].paid > 0
     # What the seven's fees leave of the bond, and half of what each of the two has lost.
     assert appealed.credit_wei == bond - 7 * terms.appeal_fee_per_seat + 2 * (terms.wrong_vote_penalty // 2)
+    before = chain.token_balance(chain.address)
+    chain.withdraw_appeal_credit()
+    assert chain.token_balance(chain.address) == before + appealed.credit_wei
+
+
+def test_who_appeals_a_right_verdict_is_judged_by_seven_others_and_loses_the_bond(net, clients, seven, tmp_path):
+    client = clients["honest"]
+    chain = client.chain
+    certificate = _judge(net, client, {}).certificate
+    _eventually(lambda: _left_to_judge(chain, certificate) >= len(seven), "the seven to have weight")
+    held = tmp_path / "certificate.json"
+    held.write_text(json.dumps(certificate.to_json()))
+    before = chain.token_balance(chain.address)
+    stakes = {name: chain.stake_of(r.account.address).active for name, r in net.operators.items()}
+
+    secrets = ("--keystore", str(net.keystore("client")), "--password-file", str(net.password_file))
+    with _trine(net, "appeal", str(held), "reject", *secrets, "--timeout", "400", "--json") as appealing:
+        _eventually(
+            lambda: appealing.poll() is not None or _case(chain, certificate).phase == AppealPhase.RESOLVED, "the seven"
+        )
+        net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
+        appealed, _ = appealing.communicate(timeout=400)
+    assert appealing.returncode == 0
+    assert json.loads(appealed) == {"verdict": "accepted", "withdrawnWei": "0"}
+
+    case = _case(chain, certificate)
+    assert (case.phase, case.level, case.verdict) == (AppealPhase.CONCLUDED, 1, Verdict.ACCEPTED)
+    judges = {seat.verifier for seat in chain.seats(chain.batch(certificate.batch_id))}
+    others = {seat.verifier for seat in chain.appeal_seats(case, 1)}
+    assert len(others) == 7
+    assert not judges & others
+    assert case.current.accepts.bit_count() >= 4
+    terms = chain.parameters(case.terms)
+    assert chain.token_balance(chain.address) == before - 7 * terms.appeal_bond_per_seat
+    for name, running in net.operators.items():
+        if running.account.address in others:
+            gained = chain.stake_of(running.account.address).active - stakes[name]
+            assert gained >= terms.appeal_fee_per_seat
+    with _trine(net, "audit", "certificate", str(held)) as auditing:
+        assert "result accept (final)" in auditing.communicate(timeout=120)[0]
+    assert chain.verdict(certificate.batch_id, certificate.index) == (Verdict.ACCEPTED, True)
+
+
+def _trine(net, *arguments):
+    command = [sys.executable, "-m", "trine", *arguments]
+    command += ["--rpc-url", net.rpc_url, "--deployment", str(net.deployment_file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def _judge(net, client, told, only_time_is_missing=None):
