@@ -5,6 +5,7 @@ Everything but what `Voting` decides is the real verifier. On appeals it is hone
 
 from __future__ import annotations
 
+import secrets
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from web3 import HTTPProvider, Web3
 
-from trine.chain import Ballot, Batch, BatchState, Chain, Event, Parameters, Seat
+from trine.chain import Batch, BatchState, Chain, Event, Parameters, Seat
 from trine.chain.client import checksum
 from trine.chain.deployment import abi
 from trine.cli.output import fail_cleanly
@@ -133,17 +134,21 @@ class Waiting(Seated):
 
     def advance(self, batch_id: bytes, round_: int) -> None:
         batch = self.chain.batch(batch_id)
-        seats = self.chain.seats(batch)
-        if batch.state != BatchState.DRAWN or batch.round != round_:
+        is_over = batch.state != BatchState.DRAWN or batch.round != round_
+        has_tried = self.store.vote(batch_id, round_) is not None
+        seen = self.others("VoteRevealed", batch) if batch.round == round_ and not has_tried else []
+        if seen:
+            self._commit_late(batch, Vote(seen[0].args["accepts"], seen[0].args["rejects"]))
+        elif is_over or has_tried:
             super().advance(batch_id, round_)
-            return
-        revealed = self.others("VoteRevealed", batch)
-        seat = _seat_of(self.chain, seats)
-        if not revealed or batch.ballot(seat) != Ballot.NOTHING:
-            return
-        seen = revealed[0].args
-        stored = StoredVote(Vote(seen["accepts"], seen["rejects"]), seen["distancePpm"], bytes(32), [])
-        self.vote(Duty.COMMIT, batch, seats, stored)
+
+    def _commit_late(self, batch: Batch, copied: Vote) -> None:
+        self.store.save_vote(
+            batch.batch_id, batch.round, copied, secrets.token_bytes(32), _unchecked(Outcome.INCONCLUSIVE, batch)
+        )
+        stored = self.store.vote(batch.batch_id, batch.round)
+        assert stored
+        self.vote(Duty.COMMIT, batch, self.chain.seats(batch), stored)
 
 
 CHEATS: dict[str, type[Seated]] = {
