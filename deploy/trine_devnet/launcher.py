@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trine_devnet.processes import Child, die_with_parent
+from trine_devnet.processes import STOP_SECONDS, Child, die_with_parent
 
 
 class Launcher:
@@ -53,7 +53,11 @@ class Launcher:
         """The launcher ends when its input does; children that still run die with it."""
         if self._process.stdin:
             self._process.stdin.close()
-        self._process.wait(10)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
 
