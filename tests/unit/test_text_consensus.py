@@ -14,8 +14,8 @@ from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome
 from trine_node.engines.base import ContextOverflow, EmptyPrompt
 from trine_node.engines.transformers_engine import TransformersEngine
-from trine_verifier.study.text import FALSE_REJECTS
-from trine_verifier.study.text_provers import WideLinear
+from trine_verifier.study.text import FALSE_REJECTS, HONEST, Compared, _bounds
+from trine_verifier.study.text_provers import Prover, WideLinear, edited
 from trine_verifier.study.text_report import auc, interval
 from trine_verifier.text.decision import (
     SCALE,
@@ -394,4 +394,32 @@ def test_intervals_and_ranks() -> None:
     assert interval(10, 20) == pytest.approx((0.2720, 0.7280), abs=1e-4)
     assert auc([0.9, 1.0], [0.1, 0.2]) == 1
     assert auc([0.5], [0.5]) == 0.5
-    assert 0 < FALSE_REJECTS < 0.05
+
+
+def test_bounds_reject_no_more_calibrating_answers_than_stated() -> None:
+    rows = [
+        Compared(name, True, True, n, decoding, jaccard=((n * 37) % 250) / 250)
+        for name in HONEST
+        for decoding in Decoding
+        for n in range(250)
+    ]
+    judged = Compared("int8 weights", False, True, 0, Decoding.GREEDY, 0.0)
+    for (relation, _), (bound, count) in _bounds([*rows, judged]).items():
+        assert count == (250 if relation == "same" else 500)
+        below = sum(HONEST[r.prover] == relation and r.decoding is Decoding.GREEDY and r.jaccard < bound for r in rows)
+        assert 0 < below <= FALSE_REJECTS * count
+
+
+def test_edits_change_what_they_say(engine: TransformersEngine) -> None:
+    own = Prover("verifier", True, [4, 9], [tuple(range(100, 132)), tuple(range(200, 232))])
+    made = {prover.name: prover.greedy for prover in edited(own, [4, 9], engine, 1)}
+    assert made.pop("answer to another prompt") == own.greedy[::-1]
+    assert [len(text) for text in made["1 token dropped"]] == [31, 31]
+    assert all(set(text) < set(right) for text, right in zip(made["1 token dropped"], own.greedy, strict=True))
+    for text, right in zip(made["1 token swapped"], own.greedy, strict=True):
+        assert sum(a != b for a, b in zip(text, right, strict=True)) == 1
+    for text, right in zip(made["1 token inserted"], own.greedy, strict=True):
+        assert len(text) == 32
+        assert len(set(right) - set(text)) == 1
+    assert [text[:16] == right[:16] for text, right in zip(made["cut to half"], own.greedy, strict=True)] == [True] * 2
+    assert all(len(text) == 17 and text[-1] in engine.eos_ids for text in made["cut to half"])

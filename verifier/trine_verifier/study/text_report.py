@@ -9,7 +9,7 @@ from pathlib import Path
 from scipy.stats import binomtest, mannwhitneyu  # type: ignore[import-untyped]
 
 from trine.protocol.verdict import Outcome
-from trine_verifier.study.text import CLAIMED, HONEST, Study
+from trine_verifier.study.text import CLAIMED, FALSE_REJECTS, HONEST, Study
 from trine_verifier.text.decision import Decoding
 
 CONFIDENCE = 0.95
@@ -82,10 +82,12 @@ def _jaccards(study: Study) -> Iterator[str]:
 
 def _bounds(study: Study) -> Iterator[str]:
     yield "\n### Bounds from the calibrating half\n"
-    yield from _header("pair", "decoding", "reject below", "honest answers", "false rejects possible, upper limit 95 %")
+    yield from _header(
+        "pair", "decoding", "reject below", "honest answers", "honest answers below it, upper limit 95 %"
+    )
     for (relation, decoding), (bound, count) in study.bounds.items():
-        # The bound lies on the index of an answer: those below it are hit, at most 1 % of them.
-        upper = binomtest(int(0.01 * count), count).proportion_ci(0.90, method="exact").high
+        # One-sided: the two-sided interval of 90 % leaves 5 % above it.
+        upper = binomtest(int(FALSE_REJECTS * count), count).proportion_ci(0.90, method="exact").high
         yield _row(f"{relation} class", METHODS[decoding], f"{bound:.3f}", str(count), f"{upper:.1%}")
 
 
