@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from trine.cli.output import err, fail_cleanly, say
+from trine_verifier.study.commands import image
+from trine_verifier.study.commands.billion import billion
+from trine_verifier.study.commands.calibrate import calibrate
+from trine_verifier.study.commands.fingerprints import fingerprints
+from trine_verifier.study.commands.majority import majority
+from trine_verifier.study.commands.text import text
 
 app = typer.Typer(help="Measure what verdicts rest on: thresholds, majorities, collisions.", no_args_is_help=True)
-
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.", dir_okay=False)]
-PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw them into this .png file.", dir_okay=False)]
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps single commands subcommands."""
-
-
-@app.command()
-@fail_cleanly
-def calibrate(
-    model: Annotated[str, typer.Argument(help="Name of a shipped record, or hf:…, pypi:… or file:…")],
-    out: Annotated[Path, typer.Option(help="Folder for the policy and the report.", file_okay=False)] = Path("study"),
-    prompt_file: Annotated[
-        Path | None, typer.Option(help="Prompts to use first: a JSON list of strings and chats.", exists=True)
-    ] = None,
-    prompts: Annotated[int, typer.Option(help="Prompts that honest variants answer.")] = 120,
-    cheat_prompts: Annotated[int, typer.Option(help="How many of them every cheat answers.")] = 40,
-    tokens: Annotated[int, typer.Option(help="Longest answer.")] = 96,
-    seed: Annotated[int, typer.Option(help="Chooses the prompts.")] = 0,
-    dtypes: Annotated[str, typer.Option(help="Precisions of honest machines, with commas.")] = "fp32,bf16,fp16",
-    adversaries: Annotated[str, typer.Option(help="Names with commas, or module:attribute; all if empty.")] = "",
-    cheat_dtype: Annotated[str, typer.Option(help="Precision that cheats run in and claim; bf16 if empty.")] = "",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(help="Torch's threads; one a core by default.", min=1, max=1024)
-    ] = None,
-    accept_sigmas: Annotated[float, typer.Option(help="Standard deviations to the accept bound.")] = 4.0,
-    reject_sigmas: Annotated[float, typer.Option(help="Standard deviations to the reject bound.")] = 5.0,
-) -> None:
-    """Runs honest variants and cheats, fits thresholds, writes the policy and a report with plots."""
-    from trine_verifier.adversaries import ADVERSARIES
-    from trine_verifier.study import calibrate as study
-
-    options = study.Options(
-        model=model,
-        prompt_file=prompt_file,
-        prompts=prompts,
-        cheat_prompts=cheat_prompts,
-        tokens=tokens,
-        seed=seed,
-        dtypes=study.parse_list(dtypes),
-        adversaries=study.parse_list(adversaries) if adversaries else tuple(ADVERSARIES),
-        cheat_dtype=cheat_dtype,
-        device=device,
-        threads=threads,
-        accept_sigmas=accept_sigmas,
-        reject_sigmas=reject_sigmas,
-    )
-    study.calibrate(options, out, lambda message: err.print(message, markup=False))
-    say(f"policy and report: {out}/policy.json, {out}/report.md")
+for command in (calibrate, fingerprints, billion, majority, text):
+    app.command()(command)
+app.add_typer(image.app, name="image")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The commands of `trine-study`, one a module: options and output. What they do is in the studies themselves."""
