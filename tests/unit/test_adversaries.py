@@ -18,7 +18,7 @@ TOKENS = 26
 CAUGHT_BY = {
     "int8-weights": Reason.DEVIATION,
     "int8-tensor-weights": None,
-    "int8-group-weights": Reason.DEVIATION,
+    "int8-group-weights": None,
     "int6-weights": None,
     "int4-weights": None,
     "perturbed-weights": None,

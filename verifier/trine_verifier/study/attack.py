@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scipy.optimize import brentq  # type: ignore[import-untyped]
-from scipy.stats import binom  # type: ignore[import-untyped]
+from scipy.optimize import brentq
+from scipy.stats import binom
 
 from trine.errors import InvalidInput
 from trine.protocol.committee import SEATS

@@ -240,6 +240,6 @@ def evaluate(prints: Fingerprints, counts: Histogram, wanted: Sequence[int]) -> 
 
 def expected_rate(threshold: int) -> float:
     """P(distance <= threshold) of two words of 256 independent fair bits: the binomial distribution's."""
-    from scipy.stats import binom  # type: ignore[import-untyped]
+    from scipy.stats import binom
 
     return float(binom.cdf(threshold, BINS - 1, 0.5))

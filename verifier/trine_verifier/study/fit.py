@@ -18,6 +18,7 @@ from scipy import stats
 
 from trine.errors import InvalidInput
 from trine.protocol.policy import Bounds, Policy
+from trine_verifier.study.intervals import Proportion
 from trine_verifier.study.observe import Leaf
 
 WINDOWS = (8, 16, 32, 64)
@@ -148,10 +149,8 @@ def _fit_margins(leaves: Sequence[Leaf]) -> tuple[float, float, float, float]:
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Two-sided exact interval of a rate (Clopper and Pearson 1934); (0, 1) of no trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    interval = stats.binomtest(hits, trials).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    found = Proportion.estimate(hits, trials, confidence)
+    return found.low, found.high
 
 
 def auc(honest: Sequence[float], cheating: Sequence[float]) -> float:

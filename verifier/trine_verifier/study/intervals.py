@@ -22,7 +22,7 @@ class Proportion:
     @classmethod
     def estimate(cls, count: int, of: int, confidence: float = CONFIDENCE) -> Proportion:
         """Raises InvalidInput unless 0 <= count <= of and 0 < confidence < 1. Of nothing, the interval is [0, 1]."""
-        from scipy.stats import beta  # type: ignore[import-untyped]
+        from scipy.stats import beta
 
         if not 0 <= count <= of or not 0 < confidence < 1:
             raise InvalidInput(f"{count} of {of} at confidence {confidence} is no proportion")

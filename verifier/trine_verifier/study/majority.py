@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, hypergeom, multinomial  # type: ignore[import-untyped]
+from scipy.stats import binom, hypergeom, multinomial
 
 from trine.errors import InvalidInput
 from trine.protocol.committee import COMMITTEE_SIZES

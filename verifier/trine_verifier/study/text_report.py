@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from scipy.stats import binomtest, mannwhitneyu  # type: ignore[import-untyped]
+from scipy.stats import binomtest, mannwhitneyu
 
 from trine.protocol.verdict import Outcome
 from trine_verifier.study.text import CLAIMED, FALSE_REJECTS, HONEST, Study
