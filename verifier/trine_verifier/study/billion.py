@@ -147,7 +147,7 @@ def ray_runner(prints: Fingerprints, address: str, threads: int) -> Runner:
     options: dict[str, Any] = {"num_cpus": threads, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (Ray raises bare ones, also where it starts too slowly)
         raise InvalidInput(f"no Ray cluster at {address}: {error}") from None
 
     def run(todo: Sequence[Block]) -> Iterator[Histogram]:
