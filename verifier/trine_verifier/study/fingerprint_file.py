@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trine.errors import InvalidInput
 
 WORD_BYTES = 32
-"""A fingerprint of one token is 256 bits."""
+"""A row is 256 bits: the words of four tokens in a row."""
 MAX_ROWS = 1 << 22
 MAX_ENGINES = 64
 MAX_NAME = 64
@@ -28,7 +28,7 @@ Words = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Words of several engines, and which of them stand for the same token of the same text."""
+    """Rows of several engines, and which of them stand for the same tokens of the same text."""
 
     reference: Words
     """[n, 32]: an honest engine's words."""
