@@ -46,6 +46,7 @@ class Options:
     reject_sigmas: float = 5.0
 
     def __post_init__(self) -> None:
+        honest_variants(self.dtypes)  # refuses precisions that no engine has
         if not 1 <= self.cheat_prompts <= self.prompts <= MAX_PROMPTS:
             raise InvalidInput(f"prompts must be 1 to {MAX_PROMPTS}, those for cheats at most as many")
         if not 8 <= self.tokens <= MAX_TOKENS:
