@@ -49,7 +49,9 @@ class PinnedPipeline(DiffusionPipeline):  # type: ignore[misc]
     `classes` gives every class's number: diffusers takes a list, or what has no default, for a component.
     """
 
-    def __init__(self, unet: UNet2DModel, scheduler: Any, classes: dict[str, int] | None = None, steps: int = STEPS) -> None:
+    def __init__(
+        self, unet: UNet2DModel, scheduler: Any, classes: dict[str, int] | None = None, steps: int = STEPS
+    ) -> None:
         super().__init__()
         if not classes or len(classes) > MAX_CLASSES or not 0 < steps <= MAX_STEPS:
             raise InvalidInput(f"a pipeline has 1 to {MAX_CLASSES} classes and 1 to {MAX_STEPS} steps")

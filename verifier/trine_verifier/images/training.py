@@ -36,7 +36,7 @@ class Recipe:
     """Everything that decides which weights come out."""
 
     seed: int = 1
-    steps: int = 1200
+    steps: int = 400
     batch: int = 32
     side: int = 32
     channels: tuple[int, ...] = (64, 96)

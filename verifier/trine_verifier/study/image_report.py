@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -32,6 +33,7 @@ DETECTS, BLIND = 0.99, 0.05
 def trained(seed: int, steps: int | None, threads: int) -> Path:
     """The folder of the recipe's model, trained now where it is missing."""
     torch.set_num_threads(threads)
+    disable_progress_bar()
     recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
     with _bar(f"training, seed {seed}", recipe.steps) as (progress, task):
         return train_once(recipe, lambda step, loss: progress.update(task, completed=step))

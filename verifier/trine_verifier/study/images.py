@@ -161,6 +161,8 @@ class Statistic:
     """scipy's name."""
     scale: float
     """Times scipy's distance: bits, or grey levels."""
+    unit: float
+    """What noise may add that the sample was too small to show."""
     whole: bool
     """Distances are whole numbers."""
 
@@ -181,14 +183,14 @@ def _hash_statistic(kind: HashKind) -> Statistic:
         packed = [np.frombuffer(hash_of(picture, kind).bits, np.uint8) for picture in pictures]
         return np.unpackbits(np.stack(packed), axis=1).astype(bool)
 
-    return Statistic(kind.label, features, "hamming", kind.bits, True)
+    return Statistic(kind.label, features, "hamming", kind.bits, 1.0, True)
 
 
 def _pixel_statistic() -> Statistic:
     def features(pictures: Pictures) -> NDArray[Any]:
         return pictures.reshape(len(pictures), -1) / math.sqrt(math.prod(pictures.shape[1:]))
 
-    return Statistic("pixels", features, "euclidean", 1.0, False)
+    return Statistic("pixels", features, "euclidean", 1.0, 0.1, False)
 
 
 STATISTICS = (_hash_statistic(HashKind.PHASH), _hash_statistic(HashKind.PDQ), _pixel_statistic())
@@ -277,7 +279,7 @@ def _fit(statistic: Statistic, honest: NDArray[np.float64]) -> tuple[float, floa
     A quarter and a half above the worst, and one unit and two for noise that the sample was too small to show.
     """
     worst = float(honest[..., ::2].max())
-    accept, reject = 1.25 * worst + 1, 1.5 * worst + 2
+    accept, reject = 1.25 * worst + statistic.unit, 1.5 * worst + 2 * statistic.unit
     return (math.ceil(accept), math.ceil(reject)) if statistic.whole else (accept, reject)
 
 
