@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason
-from trine_verifier.images import adversaries, photographs
+from trine_verifier.images import adversaries, latents, photographs
 from trine_verifier.images.files import MAX_BYTES, from_file, to_jpeg, to_png
 from trine_verifier.images.hashes import HashKind, ImageHash, distances, hash_of
 from trine_verifier.images.noise import GRID, initial_noise
@@ -108,6 +109,18 @@ def test_a_changed_photograph_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(photographs, "FILES", {"cat": ("chelsea.png", "00" * 32)})
     with pytest.raises(InvalidInput, match="SHA-256"):
         photographs.load()
+
+
+def test_latents_keep_what_matters_of_a_photograph() -> None:
+    generator, pictures = random.Random(1), photographs.load()
+    crops = np.stack([photographs.crop(each, generator, 32) for each in pictures.values() for _ in range(20)])
+    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
+    encoded = latents.encode(pixels)
+    assert encoded.shape == (len(crops), latents.CHANNELS, 8, 8)
+    assert torch.allclose(encoded.square().mean((0, 2, 3)).sqrt(), torch.ones(latents.CHANNELS), atol=0.2)
+    assert torch.allclose(latents.encode(latents.decode(encoded)), encoded, atol=1e-4)
+    lost = (latents.decode(encoded) - pixels).square().mean() / pixels.square().mean()
+    assert lost < 0.02
 
 
 def test_training_is_deterministic(pipeline: PinnedPipeline) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
 
-from trine_verifier.images import photographs
+from trine_verifier.images import latents, photographs
 from trine_verifier.images.files import from_file, to_jpeg
 from trine_verifier.images.pipeline import ImageRequest, Pictures, PinnedPipeline
 
@@ -185,7 +185,7 @@ def low_resolution(pipeline: PinnedPipeline, requests: Sequence[ImageRequest]) -
 def photograph(pipeline: PinnedPipeline, requests: Sequence[ImageRequest]) -> Pictures:
     """No model at all: a crop of the training data."""
     pictures = photographs.load()
-    side = 2 * pipeline.noise_shape[1]
+    side = latents.PATCH * pipeline.noise_shape[1]
     generator = random.Random(requests[0].seed)  # noqa: S311 - a cheat, not a secret
     return np.stack([photographs.crop(pictures[request.label], generator, side) for request in requests])
 

@@ -18,14 +18,15 @@ import torch
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from PIL import Image
-from torch.nn.functional import mse_loss, pixel_unshuffle
+from torch.nn.functional import mse_loss
 
 from trine.errors import InvalidInput
-from trine_verifier.images import photographs
-from trine_verifier.images.pipeline import CHANNELS, PATCH, PinnedPipeline, pinned_scheduler
+from trine_verifier.images import latents, photographs
+from trine_verifier.images.latents import CHANNELS, PATCH
+from trine_verifier.images.pipeline import PinnedPipeline, pinned_scheduler
 
 WARM_UP_STEPS = 50
-EMA_DECAY = 0.995
+EMA_DECAY = 0.99
 MAX_GRADIENT_NORM = 1.0
 LAYOUT = 1
 """Part of the folder's name: a change of recipe trains anew."""
@@ -36,7 +37,7 @@ class Recipe:
     """Everything that decides which weights come out."""
 
     seed: int = 1
-    steps: int = 400
+    steps: int = 1500
     batch: int = 32
     side: int = 32
     channels: tuple[int, ...] = (64, 96)
@@ -91,11 +92,11 @@ def train(recipe: Recipe, progress: Callable[[int, float], None] = lambda step, 
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
-        pictures, labels = batches.draw()
-        noise = torch.randn_like(pictures)
+        clean, labels = batches.draw()
+        noise = torch.randn_like(clean)
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (recipe.batch,))
-        noisy = scheduler.add_noise(pictures, noise, timesteps)
-        target = scheduler.get_velocity(pictures, noise, timesteps)
+        noisy = scheduler.add_noise(clean, noise, timesteps)
+        target = scheduler.get_velocity(clean, noise, timesteps)
         loss = mse_loss(unet(noisy, timesteps, class_labels=labels).sample, target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), MAX_GRADIENT_NORM)
@@ -128,11 +129,11 @@ class _Batches:
         self._recipe = recipe
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, 12, side / 2, side / 2) in [-1, 1] and (batch)."""
+        """Latents (batch, 16, side / 4, side / 4) and class numbers (batch)."""
         labels = [self._generator.randrange(len(self._pictures)) for _ in range(self._recipe.batch)]
         crops = [photographs.crop(self._pictures[label], self._generator, self._recipe.side) for label in labels]
         pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return pixel_unshuffle(pixels, PATCH), torch.tensor(labels)
+        return latents.encode(pixels), torch.tensor(labels)
 
 
 def _schedule(step: int, steps: int) -> float:
