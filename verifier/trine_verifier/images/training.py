@@ -98,7 +98,7 @@ def train(recipe: Recipe, progress: Callable[[int, float], None] = lambda step, 
         noisy = scheduler.add_noise(clean, noise, timesteps)
         target = scheduler.get_velocity(clean, noise, timesteps)
         loss = mse_loss(unet(noisy, timesteps, class_labels=labels).sample, target)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(unet.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()

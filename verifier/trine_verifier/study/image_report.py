@@ -58,7 +58,7 @@ def run(
     if pictures and pictures.exists():
         collected = images.load(pictures, model_id)
     else:
-        other = PinnedPipeline.load(trained(seed + 1, max(1, (steps or Recipe.steps) // OTHER_MODELS_SHARE), threads))
+        other = PinnedPipeline.load(trained(seed + 1, max(1, (steps or Recipe().steps) // OTHER_MODELS_SHARE), threads))
         with _bar("pictures", None) as (progress, task):
             collected = images.collect(
                 PinnedPipeline.load(folder),

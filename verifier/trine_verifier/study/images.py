@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -157,7 +157,7 @@ class Statistic:
     name: str
     features: Callable[[Pictures], NDArray[Any]]
     """(n, side, side, 3) to (n, features)."""
-    metric: str
+    metric: Literal["hamming", "euclidean"]
     """scipy's name."""
     scale: float
     """Times scipy's distance: bits, or grey levels."""
@@ -169,7 +169,7 @@ class Statistic:
     def paired(self, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.float64]:
         """Distance of each of `ours` from the one of `theirs` in its place."""
         if self.whole:
-            return (ours != theirs).sum(-1).astype(np.float64)
+            return np.asarray((ours != theirs).sum(-1), dtype=np.float64)
         return np.asarray(self.scale * np.sqrt(((ours - theirs) ** 2).sum(-1)), dtype=np.float64)
 
     def all_pairs(self, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.float64]:
