@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import json
 import random
 import struct
 import zlib
@@ -29,6 +31,7 @@ from trine_verifier.images.noise import GRID, initial_noise
 from trine_verifier.images.pipeline import ImageRequest, PinnedPipeline, id_of
 from trine_verifier.images.training import Recipe, folder_of, train, train_once
 from trine_verifier.images.verdict import BINDING_SLACK_BITS, ImageBounds, decide, majority
+from trine_verifier.study import image_report
 from trine_verifier.study import images as study
 from trine_verifier.study.cli import app
 
@@ -443,3 +446,27 @@ def test_the_command_refuses_in_a_sentence(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["image", *arguments])
     assert result.exit_code == 3
     assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_the_command_trains_makes_judges_and_judges_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(image_report, "Recipe", functools.partial(Recipe, batch=2, side=16, channels=(16, 16)))
+    monkeypatch.setattr(study, "CHEATS", {"other class": adversaries.other_class})
+    monkeypatch.setattr(study, "SAME_PRECISION", {"fp32, one by one": adversaries.one_by_one})
+    monkeypatch.setattr(study, "SLOW", {"fp32, plain attention": adversaries.plain_attention})
+    monkeypatch.setattr(study, "DRAWN", (study.OTHER_MODEL,))
+    pictures, sheet, plot = (tmp_path / name for name in ("pictures.npz", "sheet.png", "plot.png"))
+    common = ["image", "--steps", "3", "--checked", "4", "--seeds", "8", "--slow", "1", "--pictures", str(pictures)]
+
+    made = CliRunner().invoke(app, [*common, "--json"])
+    assert made.exit_code == 0, made.output
+    report = json.loads(made.stdout)
+    assert report["statistics"]["pdq"]["cheats"][study.OTHER_SEED]["majority"]["rejected"]["share"] == 1
+    assert report["statistics"]["pdq"]["collisions"]["intra_class"]["mixed precision"]["of"] == 10 * 8 * 7 // 2
+
+    judged = CliRunner().invoke(app, [*common, "--sheet", str(sheet), "--plot", str(plot)])
+    assert judged.exit_code == 0, judged.output
+    assert "published 99.89%" in judged.stdout
+    with Image.open(sheet) as drawn, Image.open(plot) as plotted:
+        assert drawn.size == (2 * 16 * 8, 2 * 16 * 10)
+        assert min(plotted.size) > 100

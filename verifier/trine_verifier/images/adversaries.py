@@ -145,9 +145,8 @@ def quantized(bits: int) -> Maker:
         if weight.ndim < 2:
             return weight
         rows = weight.flatten(1)
-        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / most
-        whole: torch.Tensor = (rows / scale).round().clamp(-most, most)
-        return (whole * scale).reshape(weight.shape)
+        scale: torch.Tensor = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / most
+        return ((rows / scale).round().clamp(-most, most) * scale).reshape(weight.shape)
 
     return _reweighted(rounded)
 
