@@ -27,7 +27,7 @@ from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Recomputation, decide
-from trine_node.engines.transformers_engine import TransformersEngine, packed
+from trine_node.engines.transformers_engine import TransformersEngine, noise_between, packed
 from trine_verifier.adversaries.weights import OtherModel, PerturbedWeights, RoundedWeights
 from trine_verifier.study.calibrate import Options, conditions
 from trine_verifier.study.fit import auc, clopper_pearson
@@ -48,7 +48,6 @@ class Window:
     claimed: torch.Tensor  # [tokens, hidden], the prover's
     own: torch.Tensor  # the verifier's
     noise: torch.Tensor  # the verifier's in bf16
-    margins: Sequence[float]  # the verifier's, of the tokens
 
 
 Statistic = Callable[[Window], float]
@@ -61,19 +60,15 @@ class Ours:
         self.engine = engine
 
     def __call__(self, window: Window) -> float:
-        ids = [0] * len(window.own)
-        claimed = self.engine.recompute(window.claimed, window.claimed, ids).words
-        own = self.engine.recompute(window.own, window.noise, ids)
-        return fingerprint.deviation(claimed, own.words) / fingerprint.expected_deviation(own.noise)
+        raw = fingerprint.deviation(self.engine.words(window.claimed), self.engine.words(window.own))
+        return raw / fingerprint.expected_deviation(noise_between(window.own, window.noise))
 
 
 class OursUnscaled(Ours):
     """The same fingerprints without the verifier's own noise as the unit."""
 
     def __call__(self, window: Window) -> float:
-        ids = [0] * len(window.own)
-        claimed, own = (self.engine.recompute(s, s, ids).words for s in (window.claimed, window.own))
-        return fingerprint.deviation(claimed, own)
+        return fingerprint.deviation(self.engine.words(window.claimed), self.engine.words(window.own))
 
 
 def toploc(window: Window) -> tuple[int, float, float]:
@@ -102,16 +97,13 @@ def collect(subject: Subject, prompts: int, tokens: int, seed: int, extra: Seque
     outputs = [[step.token_id for step in answer] for answer in answers]
     cases = list(zip(rendered, outputs, strict=True))
     own, noise = states_of(verifier, cases), states_of(verifier, cases, companion=True)
-    margins = [r.margins for r in (verifier.recompute(s, s, o) for s, o in zip(own, outputs, strict=True))]
     windows: list[Window] = []
 
     def add(name: str, engine: TransformersEngine) -> None:
         for number, states in enumerate(states_of(engine, cases)):
             for start in range(0, len(states) - WINDOW + 1, WINDOW):
                 part = slice(start, start + WINDOW)
-                windows.append(
-                    Window(name, states[part], own[number][part], noise[number][part], margins[number][part])
-                )
+                windows.append(Window(name, states[part], own[number][part], noise[number][part]))
         print(f"  {name}: {len(windows)} windows so far", file=sys.stderr, flush=True)
 
     add("honest fp32, eager", subject.engine("fp32", "eager"))

@@ -64,7 +64,7 @@ def test_words_are_those_of_the_specification(engine: TransformersEngine) -> Non
     state = torch.randn(2, 576, generator=torch.Generator().manual_seed(3)) * torch.tensor([[1.0], [20.0]])
     state[:, 5] *= 40
     projection = fingerprint.directions(engine.model_id, 576)
-    for row, word in zip(state, engine._words(state), strict=True):
+    for row, word in zip(state, engine.words(state), strict=True):
         # A projection may lie on a cell's very border, where the order of additions decides.
         assert fingerprint.flipped(word, fingerprint.word(row.tolist(), projection)) <= 1
 

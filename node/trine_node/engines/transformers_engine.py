@@ -148,8 +148,8 @@ class TransformersEngine:
             logits = self._logits(piece)
             taken = logits.gather(1, claimed[start : start + CHUNK_TOKENS, None])[:, 0]
             margins += (logits.amax(dim=-1) - taken).tolist()
-            words += self._words(piece)
-            noise += (_clipped(piece) - _clipped(other[start : start + CHUNK_TOKENS])).norm(dim=-1).tolist()
+            words += self.words(piece)
+            noise += noise_between(piece, other[start : start + CHUNK_TOKENS])
         return Recomputation(words=tuple(words), margins=tuple(margins), noise=tuple(noise))
 
     def _states(self, model: Any, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
@@ -211,7 +211,7 @@ class TransformersEngine:
             ).last_hidden_state[:, -1]
             logits = self._logits(hidden)
             ids = (choose(logits) if choose else logits.argmax(dim=-1))[:, None]
-            words = self._words(hidden)
+            words = self.words(hidden)
             for row, (token, word) in enumerate(zip(ids[:, 0].tolist(), words, strict=True)):
                 if not done[row]:
                     answers[row].append(Step(token, word))
@@ -237,7 +237,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def _step(self, hidden: torch.Tensor) -> Step:
         """The greedy token that a state [1, hidden] predicts."""
-        return Step(int(self._logits(hidden).argmax(dim=-1)), self._words(hidden)[0])
+        return Step(int(self._logits(hidden).argmax(dim=-1)), self.words(hidden)[0])
 
     # The mode is entered call by call: a generator that holds it would leave it switched on in its consumer's thread.
     @torch.inference_mode()
@@ -256,7 +256,7 @@ class TransformersEngine:
             raise NumericalFault("logits hold NaN or infinity: the weights or the machine are broken")
         return torch.as_tensor(logits)
 
-    def _words(self, hidden: torch.Tensor) -> list[bytes]:
+    def words(self, hidden: torch.Tensor) -> list[bytes]:
         """A word for each row of [positions, hidden]: `trine.protocol.fingerprint.word` with tensors."""
         projected = _clipped(hidden) @ self._directions
         cells = (projected * fingerprint.CELLS).floor().to(torch.int64)
@@ -271,6 +271,12 @@ def _clipped(hidden: torch.Tensor) -> torch.Tensor:
     bound = state.abs().mean(dim=-1, keepdim=True)
     clipped = state.clamp(-bound, bound)
     return torch.as_tensor(clipped / clipped.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+
+
+def noise_between(hidden: torch.Tensor, other: torch.Tensor) -> list[float]:
+    """For each row of two [positions, hidden], the norm of the difference of the clipped, normalised states."""
+    distances: list[float] = (_clipped(hidden) - _clipped(other)).norm(dim=-1).tolist()
+    return distances
 
 
 def in_precision(model: Any, dtype: torch.dtype) -> Any:

@@ -70,11 +70,11 @@ def make(
 
 def rows_of(engine: TransformersEngine, cases: Sequence[Case]) -> NDArray[np.uint8]:
     """[rows, 32]: the words of every four tokens in a row, sliding by one, answer after answer."""
-    words: dict[int, tuple[bytes, ...]] = {}
+    words: dict[int, list[bytes]] = {}
     for group in packed([len(prompt) + len(answer) for prompt, answer in cases]):
         states = engine.output_states([cases[number] for number in group])
         for number, state in zip(group, states, strict=True):
-            words[number] = engine.recompute(state, state, cases[number][1]).words
+            words[number] = engine.words(state)
     rows = [
         b"".join(words[number][start : start + TOKENS_A_ROW])
         for number in range(len(cases))
