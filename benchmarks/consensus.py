@@ -254,9 +254,17 @@ def main() -> None:
     use_threads(arguments.threads)
     subject = Subject.find(arguments.model)
     windows = collect(subject, arguments.prompts, arguments.tokens, arguments.seed, arguments.adversary)
-    options = Options(arguments.model, prompts=arguments.prompts, cheat_prompts=arguments.prompts, seed=arguments.seed)
+    options = Options(
+        arguments.model,
+        prompts=arguments.prompts,
+        cheat_prompts=arguments.prompts,
+        tokens=arguments.tokens,
+        seed=arguments.seed,
+        cheat_dtype="fp32",
+    )
     document: dict[str, Any] = {
-        "conditions": conditions(options) | {"windows": f"{WINDOW} tokens, verifier fp32, text by fp32"},
+        "conditions": conditions(options)
+        | {"precisions": "named with each prover", "windows": f"{WINDOW} tokens, verifier fp32, text by fp32"},
         "statistics": compare(windows, subject.engine("fp32")),
         "decision_ms": decision_speed(subject.policy or Policy(())) if subject.policy else float("nan"),
     }
