@@ -413,6 +413,8 @@ def test_the_study_counts_what_happened() -> None:
         assert found["cheats"]["other model"]["auc_mixed"] == 1
         assert found["headline"]["whole_picture_detection"]["of"] == 4 * 2 * 4
         assert found["headline"]["whole_picture_detection"]["share"] == 1
+        assert found["headline"]["any_other_picture_detection"]["of"] == 2 * 4 * (2 * 16 - 1)
+        assert found["headline"]["any_other_picture_detection"]["share"] == 1
         assert found["headline"]["all_cheats_detection"]["events"] < found["headline"]["all_cheats_detection"]["of"]
         intra = found["collisions"]["intra_class"]["mixed precision"]
         assert (intra["events"], intra["of"]) == (0, 2 * 16 * 15 // 2)
@@ -424,6 +426,8 @@ def test_collisions_are_found_where_they_are() -> None:
     collected[study.POOL][0, 12] = collected[study.POOL][0, 3]
     collected[study.POOL][1, 15] = collected[study.POOL][0, 14]
     for found in study.analyse(collected)["statistics"].values():
+        missed = found["headline"]["any_other_picture_detection"]
+        assert missed["of"] - missed["events"] == 1
         assert found["collisions"]["intra_class"]["mixed precision"]["events"] == 1
         assert found["collisions"]["inter_class"]["mixed precision"]["events"] == 1
 

@@ -102,6 +102,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{name}: another picture rejected by two of three {_share(headline['whole_picture_detection'])}; "
             f"published {published['detection']:.2%}"
         )
+        say(f"{name}: any other picture of the reference {_share(headline['any_other_picture_detection'])}")
         say(f"{name}: every cheat of the table together {_share(headline['all_cheats_detection'])}")
         say(
             f"{name}: pairs of one class taken for the same {_share(collision)}; published "

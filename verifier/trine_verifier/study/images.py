@@ -267,6 +267,7 @@ def _judge(statistic: Statistic, collected: Collected) -> dict[str, Any]:
         "cheats": cheats,
         "headline": {
             "whole_picture_detection": _headline(features, whole, against, lax),
+            "any_other_picture_detection": _substituted(statistic, features, lax[1]),
             "all_cheats_detection": _headline(features, judged, against, lax),
         },
         "collisions": _collisions(statistic, features[POOL], lax[0], strict[0]),
@@ -317,6 +318,24 @@ def _headline(
     """Share that a majority of three rejects, over all pictures of all these cheats together."""
     settled = [o for name in provers for o in _majorities({v: against(name, v) for v in COMMITTEE}, bounds)]
     return {"cheats": list(provers), **_rate([outcome is Outcome.REJECT for outcome in settled])}
+
+
+def _substituted(statistic: Statistic, features: Mapping[str, NDArray[Any]], reject: float) -> dict[str, Any]:
+    """Share that two of three reject when any other picture of the reference is handed out, of every class and seed.
+
+    Every tested request with every other picture: many trials, but of few pictures, so not independent.
+    """
+    pool = features[POOL].reshape(-1, features[POOL].shape[-1])
+    classes, seeds = features[POOL].shape[:2]
+    tested = range(1, features["bf16"].shape[1], 2)
+    places = [label * seeds + seed for label in range(classes) for seed in tested]
+    against_each = np.zeros((len(places), len(pool)), dtype=np.int64)
+    for verifier in COMMITTEE:
+        own = features[verifier][:, tested].reshape(len(places), -1)
+        against_each += statistic.all_pairs(own, pool) > reject
+    others = np.ones_like(against_each, dtype=bool)
+    others[np.arange(len(places)), places] = False
+    return _rate(against_each[others] > len(COMMITTEE) // 2)
 
 
 def _honest_rates(distances: NDArray[np.float64], bounds: tuple[float, float]) -> dict[str, Any]:
