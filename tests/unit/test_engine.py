@@ -13,7 +13,7 @@ from trine.protocol import fingerprint
 from trine.protocol.verdict import Outcome, Verdict
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange
 from trine_node.engines.detokenizer import Detokenizer
-from trine_node.engines.transformers_engine import TransformersEngine, packed
+from trine_node.engines.transformers_engine import TransformersEngine, packed, widened
 
 QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in two sentences."}]
 Judge = Callable[..., Verdict]
@@ -207,3 +207,14 @@ def test_packing_keeps_every_answer_and_the_limit() -> None:
     groups = packed(lengths)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
     assert all(len(group) == 1 or len(group) * max(lengths[r] for r in group) <= 1024 for group in groups)
+
+
+def test_widened_layers_compute_what_the_processor_does_in_16_bits() -> None:
+    draw = torch.Generator().manual_seed(3)
+    linear = torch.nn.Linear(576, 64, bias=False, dtype=torch.bfloat16)
+    linear.weight.data = torch.randn(64, 576, generator=draw).bfloat16()
+    x = torch.randn(5, 576, generator=draw).bfloat16()
+    exactly = x.double() @ linear.weight.double().T
+    rounding = torch.finfo(torch.bfloat16).eps
+    assert torch.all((widened(linear, x).double() - exactly).abs() <= exactly.abs() * rounding + 1e-3)
+    assert torch.all((linear(x).double() - exactly).abs() <= exactly.abs() * rounding + 1e-3)

@@ -6,7 +6,6 @@ import math
 import random
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +14,8 @@ from trine.protocol.verdict import Outcome
 from trine_node.engines.base import ContextOverflow, EmptyPrompt
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_verifier.study.text import FALSE_REJECTS, HONEST, Compared, _bounds
-from trine_verifier.study.text_provers import Prover, WideLinear, edited
-from trine_verifier.study.text_report import auc, interval
+from trine_verifier.study.text_provers import Prover, edited
+from trine_verifier.study.text_report import auc
 from trine_verifier.text.decision import (
     SCALE,
     Decoding,
@@ -378,20 +377,7 @@ def test_text_is_tokenised_again_as_the_model_writes_it(engine: TransformersEngi
 # --- the study's own arithmetic
 
 
-def test_wide_layers_compute_what_the_processor_does_in_16_bits() -> None:
-    draw = torch.Generator().manual_seed(3)
-    linear = torch.nn.Linear(576, 64, bias=False, dtype=torch.bfloat16)
-    linear.weight.data = torch.randn(64, 576, generator=draw).bfloat16()
-    x = torch.randn(5, 576, generator=draw).bfloat16()
-    exactly = x.double() @ linear.weight.double().T
-    rounding = torch.finfo(torch.bfloat16).eps
-    assert torch.all((WideLinear(linear)(x).double() - exactly).abs() <= exactly.abs() * rounding + 1e-3)
-    assert torch.all((linear(x).double() - exactly).abs() <= exactly.abs() * rounding + 1e-3)
-
-
-def test_intervals_and_ranks() -> None:
-    assert interval(0, 20) == pytest.approx((0, 0.1684), abs=1e-4)
-    assert interval(10, 20) == pytest.approx((0.2720, 0.7280), abs=1e-4)
+def test_an_area_of_one_half_tells_nothing() -> None:
     assert auc([0.9, 1.0], [0.1, 0.2]) == 1
     assert auc([0.5], [0.5]) == 0.5
 

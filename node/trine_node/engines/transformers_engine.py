@@ -289,11 +289,12 @@ def in_precision(model: Any, dtype: torch.dtype) -> Any:
     if dtype != torch.float32 and next(model.parameters()).device.type == "cpu" and not _has_half_precision():
         for module in model.base_model.modules():
             if isinstance(module, torch.nn.Linear):
-                setattr(module, "forward", functools.partial(_widened, module))  # noqa: B010 - mypy: a method
+                setattr(module, "forward", functools.partial(widened, module))  # noqa: B010 - mypy: a method
     return model
 
 
-def _widened(module: torch.nn.Linear, rows: torch.Tensor) -> torch.Tensor:
+def widened(module: torch.nn.Linear, rows: torch.Tensor) -> torch.Tensor:
+    """`module` of rows [..., inputs]: many are multiplied in fp32 and rounded to the module's precision."""
     if rows.numel() // rows.shape[-1] < WIDENED_ROWS:
         return torch.nn.functional.linear(rows, module.weight, module.bias)
     bias = None if module.bias is None else module.bias.float()

@@ -17,7 +17,7 @@ import torch
 from trine.models import ModelRecord
 from trine.protocol.inputs import Input
 from trine_node.engines.base import Engine
-from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
+from trine_node.engines.transformers_engine import TransformersEngine
 from trine_verifier.adversaries import PrunedLayers, RoundedWeights
 from trine_verifier.text.regeneration import Answer, decode, regenerate
 
@@ -39,35 +39,11 @@ class Prover:
     words: list[tuple[bytes, ...]] = field(default_factory=list)
 
 
-class WideLinear(torch.nn.Module):
-    """A linear layer of a 16-bit model: products of 16-bit numbers, summed in fp32, rounded to 16 bits.
-
-    What processors with 16-bit products do. Others are no quicker on a batch in their own bf16 kernels than on one
-    row: without this, beams of 24 prompts would take hours on them.
-    """
-
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        super().__init__()
-        self.dtype = linear.weight.dtype
-        self.weight = torch.nn.Parameter(linear.weight.float(), requires_grad=False)
-        if linear.bias is not None:
-            raise NotImplementedError("layers with a bias are not covered")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(x.float(), self.weight).to(self.dtype)
-
-
 def load_engine(record: ModelRecord, folder: Path, dtype: str, threads: int) -> TransformersEngine:
-    """An honest engine; of 16 bits, with its linear layers widened."""
-    engine = TransformersEngine.load(
+    """An honest engine."""
+    return TransformersEngine.load(
         folder, model_name=record.name, model_id=record.model_id, dtype=dtype, threads=threads
     )
-    if DTYPES[dtype] is not torch.float32:
-        linear = [(name, m) for name, m in engine.model.named_modules() if isinstance(m, torch.nn.Linear)]
-        for name, module in linear:
-            parent, _, child = name.rpartition(".")
-            setattr(engine.model.get_submodule(parent), child, WideLinear(module))
-    return engine
 
 
 def answer(

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import mannwhitneyu
 
 from trine.protocol.verdict import Outcome
+from trine_verifier.study.fit import clopper_pearson
 from trine_verifier.study.text import CLAIMED, FALSE_REJECTS, HONEST, Study
 from trine_verifier.text.decision import Decoding
 
-CONFIDENCE = 0.95
 RELATIONS = {"same": "claims the verifier's class", "cross": "claims another class"}
 METHODS: dict[Decoding | None, str] = {
     Decoding.GREEDY: "text, greedy",
@@ -20,12 +20,6 @@ METHODS: dict[Decoding | None, str] = {
     Decoding.BEAM: "text, beam on both sides",
     None: "fingerprint and margin",
 }
-
-
-def interval(hits: int, trials: int) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval of a share, 95 %."""
-    found = binomtest(hits, trials).proportion_ci(CONFIDENCE, method="exact")
-    return float(found.low), float(found.high)
 
 
 def auc(honest: list[float], cheating: list[float]) -> float:
@@ -87,7 +81,7 @@ def _bounds(study: Study) -> Iterator[str]:
     )
     for (relation, decoding), (bound, count) in study.bounds.items():
         # One-sided: the two-sided interval of 90 % leaves 5 % above it.
-        upper = binomtest(int(FALSE_REJECTS * count), count).proportion_ci(0.90, method="exact").high
+        _, upper = clopper_pearson(int(FALSE_REJECTS * count), count, 0.90)
         yield _row(f"{relation} class", METHODS[decoding], f"{bound:.3f}", str(count), f"{upper:.1%}")
 
 
@@ -109,7 +103,7 @@ def _verdicts(study: Study, relation: str) -> Iterator[str]:
 
 def _shares(found: list[Outcome]) -> str:
     rejected, inconclusive = found.count(Outcome.REJECT), found.count(Outcome.INCONCLUSIVE)
-    low, high = interval(rejected, len(found))
+    low, high = clopper_pearson(rejected, len(found))
     accepted = len(found) - rejected - inconclusive
     return (
         f"{rejected / len(found):.0%} [{low:.0%}, {high:.0%}], "
