@@ -31,7 +31,7 @@ from trine_node.engines.transformers_engine import TransformersEngine, noise_bet
 from trine_verifier.adversaries.weights import OtherModel, PerturbedWeights, RoundedWeights
 from trine_verifier.study.calibrate import Options, conditions
 from trine_verifier.study.fit import auc, clopper_pearson
-from trine_verifier.study.subject import Subject, render_all, use_threads
+from trine_verifier.study.subject import Subject, render_all
 
 WINDOW = 32
 TOPLOC_TOP_K = 128
@@ -251,8 +251,7 @@ def main() -> None:
         import toploc  # noqa: F401
     except ImportError:
         sys.exit("error: TOPLOC is not installed: run `make consensus`, which builds it from its source package")
-    use_threads(arguments.threads)
-    subject = Subject.find(arguments.model)
+    subject = Subject.find(arguments.model, arguments.threads)
     windows = collect(subject, arguments.prompts, arguments.tokens, arguments.seed, arguments.adversary)
     options = Options(
         arguments.model,

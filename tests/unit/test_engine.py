@@ -13,7 +13,8 @@ from trine.protocol import fingerprint
 from trine.protocol.verdict import Outcome, Verdict
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange
 from trine_node.engines.detokenizer import Detokenizer
-from trine_node.engines.transformers_engine import TransformersEngine, packed, widened
+from trine_node.engines.passes import widened
+from trine_node.engines.transformers_engine import TransformersEngine, packed
 
 QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in two sentences."}]
 Judge = Callable[..., Verdict]
@@ -69,14 +70,13 @@ def test_words_are_those_of_the_specification(engine: TransformersEngine) -> Non
         assert fingerprint.flipped(word, fingerprint.word(row.tolist(), projection)) <= 1
 
 
-def test_checking_in_chunks_changes_nothing(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checking_in_pieces_changes_nothing(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = engine.encode_chat(QUESTION)
     output = [step.token_id for step in engine.generate(ids, 8)]
     whole = engine.check(ids, output)
-    monkeypatch.setattr("trine_node.engines.transformers_engine.CHUNK_TOKENS", 5)
-    pieces = engine.check(ids, output)
-    assert fingerprint.deviation(whole.words, pieces.words) < 0.005
-    assert max(abs(a - b) for a, b in zip(whole.margins, pieces.margins, strict=True)) < 1e-3
+    monkeypatch.setattr("trine_node.engines.transformers_engine.PACKED_TOKENS", 5)
+    monkeypatch.setattr("trine_node.engines.transformers_engine.LOGIT_ROWS", 3)
+    assert engine.check(ids, output) == whole
 
 
 def test_an_answer_ends_when_it_is_cancelled(engine: TransformersEngine) -> None:
@@ -171,20 +171,15 @@ def test_answers_made_together_are_those_made_alone(engine: TransformersEngine) 
     prompts = [engine.encode_chat([{"role": "user", "content": text}]) for text in PROMPTS]
     together = engine.generate_batch(prompts, 12, rows=3)
     for prompt, answer in zip(prompts, together, strict=True):
-        alone = list(engine.generate(prompt, 12))
-        assert [step.token_id for step in answer] == [step.token_id for step in alone]
-        assert fingerprint.deviation([s.word for s in answer], [s.word for s in alone]) < 0.005
+        assert list(engine.generate(prompt, 12)) == answer
 
 
 def test_answers_checked_together_are_those_checked_alone(engine: TransformersEngine) -> None:
     prompts = [engine.encode_chat([{"role": "user", "content": text}]) for text in PROMPTS]
     cases = [(p, [s.token_id for s in a]) for p, a in zip(prompts, engine.generate_batch(prompts, 10), strict=True)]
     for case, checked in zip(cases, engine.check_batch(cases), strict=True):
-        alone = engine.check(*case)
+        assert engine.check(*case) == checked
         assert len(checked.words) == len(checked.noise) == len(case[1])
-        assert fingerprint.deviation(checked.words, alone.words) < 0.005
-        assert checked.margins == pytest.approx(alone.margins, abs=1e-3)
-        assert checked.noise == pytest.approx(alone.noise, rel=0.5)
 
 
 def test_the_noise_is_that_of_an_honest_engine_in_bf16(engines: dict[str, TransformersEngine]) -> None:
@@ -203,10 +198,10 @@ def test_a_prompt_that_does_not_fit_is_refused_in_a_batch_too(engine: Transforme
 
 
 def test_packing_keeps_every_answer_and_the_limit() -> None:
-    lengths = [900, 3, 5000, 300, 300, 40, 1]
+    lengths = [900, 3, 5000, 300, 300, 40, 1, 1000, 24]
     groups = packed(lengths)
-    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
-    assert all(len(group) == 1 or len(group) * max(lengths[r] for r in group) <= 1024 for group in groups)
+    assert [index for group in groups for index in group] == list(range(len(lengths)))
+    assert all(len(group) == 1 or sum(lengths[index] for index in group) <= 1024 for group in groups)
 
 
 def test_widened_layers_compute_what_the_processor_does_in_16_bits() -> None:

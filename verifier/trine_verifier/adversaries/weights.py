@@ -121,7 +121,13 @@ def sibling(engine: TransformersEngine, model: Any) -> TransformersEngine:
     """An engine that runs `model` in the name and class of `engine`."""
     dtype = engine.engine_class.rsplit("-", 1)[1]
     return TransformersEngine(
-        model, engine.tokenizer, model_name=engine.model_name, model_id=engine.model_id, dtype=dtype
+        model,
+        engine.tokenizer,
+        model_name=engine.model_name,
+        model_id=engine.model_id,
+        dtype=dtype,
+        arithmetic=engine.arithmetic,
+        threads=engine.threads,
     )
 
 

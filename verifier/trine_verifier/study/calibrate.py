@@ -21,7 +21,7 @@ from trine_verifier.adversaries import ADVERSARIES
 from trine_verifier.study import report
 from trine_verifier.study.fit import fit_pairs, fit_policy, split
 from trine_verifier.study.observe import Leaf, Plan, Progress, observe_cheats, observe_honest
-from trine_verifier.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all, use_threads
+from trine_verifier.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all
 
 MAX_TOKENS = 4096
 MAX_PROMPT_BYTES = 1 << 24
@@ -59,14 +59,13 @@ class Options:
 
 def observe(options: Options, subject: Subject, progress: Progress) -> list[Leaf]:
     """Everything that is measured."""
-    use_threads(options.threads)
     verifiers = {dtype: subject.engine(dtype, device=options.device) for dtype in options.dtypes}
     first = verifiers[options.dtypes[0]]
     prompts = render_all(first, subject.prompts(options.prompts, options.seed, prompt_set(options.prompt_file)))
     room = first.context_tokens - options.tokens
     if any(len(prompt) > room for prompt in prompts):
         raise InvalidInput(f"a prompt does not fit the context with {options.tokens} tokens to answer: choose fewer")
-    plan = Plan(subject, prompts, options.tokens, verifiers, options.threads)
+    plan = Plan(subject, prompts, options.tokens, verifiers)
     leaves = observe_honest(plan, honest_variants(options.dtypes), progress)
     chosen = range(options.cheat_prompts)
     dtype = options.cheat_dtype or ("bf16" if "bf16" in options.dtypes else options.dtypes[0])
@@ -80,7 +79,7 @@ def calibrate(options: Options, out: Path, progress: Progress) -> Policy:
     The policy is fitted to all honest leaves. The report also tells how one fitted to half of the prompts fares on
     the other half: what to expect of prompts that nobody has calibrated on.
     """
-    subject = Subject.find(options.model)
+    subject = Subject.find(options.model, options.threads)
     leaves = observe(options, subject, progress)
     honest = [leaf for leaf in leaves if leaf.honest]
     sigmas = (options.accept_sigmas, options.reject_sigmas)

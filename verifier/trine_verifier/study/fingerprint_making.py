@@ -16,7 +16,7 @@ from trine.errors import InvalidInput
 from trine_node.engines.transformers_engine import TransformersEngine, packed
 from trine_verifier.adversaries.weights import PerturbedWeights, RoundedWeights
 from trine_verifier.study.observe import Progress
-from trine_verifier.study.subject import Subject, render_all, use_threads
+from trine_verifier.study.subject import Subject, render_all
 
 TOKENS_A_ROW = 4
 MAX_TOKENS = 4096
@@ -30,8 +30,7 @@ def make(
     """Writes the file whole or not at all; returns the numbers of reference and claimed rows."""
     if not TOKENS_A_ROW <= tokens <= MAX_TOKENS:
         raise InvalidInput(f"answers of {tokens} tokens: choose {TOKENS_A_ROW} to {MAX_TOKENS}")
-    use_threads(threads)
-    subject = Subject.find(model)
+    subject = Subject.find(model, threads)
     fp32, bf16, fp16 = (subject.engine(dtype) for dtype in ("fp32", "bf16", "fp16"))
     rendered = render_all(fp32, subject.prompts(prompts, seed))
     answers = [[step.token_id for step in answer] for answer in fp32.generate_batch(rendered, tokens)]

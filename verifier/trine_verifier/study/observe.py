@@ -16,7 +16,7 @@ from trine.protocol.verdict import Claim, Recomputation, Verdict, decide
 from trine_node.engines.base import Engine, Step
 from trine_node.engines.transformers_engine import TransformersEngine, packed
 from trine_verifier.adversaries import Adversary, make_adversary
-from trine_verifier.study.subject import Subject, Variant, use_threads
+from trine_verifier.study.subject import Subject, Variant
 
 Progress = Callable[[str], None]
 
@@ -73,18 +73,15 @@ class Plan:
     prompts: list[list[int]]
     tokens: int
     verifiers: dict[str, TransformersEngine]  # by dtype
-    threads: int | None = None  # torch's; None is one a core
 
 
 def observe_honest(plan: Plan, variants: Sequence[Variant], progress: Progress) -> list[Leaf]:
     """Every variant answers every prompt, every verifier checks every answer."""
     leaves = []
     for variant in variants:
-        use_threads(variant.threads or plan.threads)
-        shared = plan.verifiers.get(variant.dtype) if variant.attention == "sdpa" else None
-        engine = shared or plan.subject.engine(variant.dtype, variant.attention)
+        shared = None if variant.arithmetic else plan.verifiers.get(variant.dtype)
+        engine = shared or plan.subject.engine(variant.dtype, variant.arithmetic, threads=variant.threads)
         answers = engine.generate_batch(plan.prompts, plan.tokens, rows=variant.rows)
-        use_threads(plan.threads)
         leaves += check(plan, variant.name, True, engine, plan.prompts, answers)
         progress(f"{variant.name}: {sum(map(len, answers))} tokens")
         del engine

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import torch
-
 from trine.errors import InvalidInput
 from trine.models import load_record
 from trine.protocol.calibration import parse_prompt_set
@@ -51,30 +49,31 @@ class Subject:
     model_id: bytes
     registered_prompts: tuple[Input, ...]
     policy: Policy | None
+    threads: int | None = None  # of its engines; None is one a core
 
     @classmethod
-    def find(cls, model: str) -> Subject:
+    def find(cls, model: str, threads: int | None = None) -> Subject:
         """By a shipped record's name, or a source such as `file:…`. Raises InvalidInput or FetchFailed."""
         if ":" not in model:
             record = load_record(model)
             prompts = tuple(parse_prompt_set(record.prompts))
             policy = Policy.from_bytes(record.policy)
-            return cls(record.name, prepare(record.source), record.model_id, prompts, policy)
+            return cls(record.name, prepare(record.source), record.model_id, prompts, policy, threads)
         folder = prepare(model)
         name = Path(model.partition(":")[2]).name or "model"
-        return cls(name, folder, model_id(name, describe(folder).content_hash()), _default_prompts(), None)
+        return cls(name, folder, model_id(name, describe(folder).content_hash()), _default_prompts(), None, threads)
 
     def engine(
-        self, dtype: str, attention: str = "sdpa", device: str = "cpu", threads: int | None = None
+        self, dtype: str, arithmetic: str | None = None, device: str = "cpu", threads: int | None = None
     ) -> TransformersEngine:
         return TransformersEngine.load(
             self.folder,
             model_name=self.name,
             model_id=self.model_id,
             dtype=dtype,
-            attention=attention,
+            arithmetic=arithmetic,
             device=device,
-            threads=threads,
+            threads=threads or self.threads,
         )
 
     def prompts(self, count: int, seed: int, given: tuple[Input, ...] | None = None) -> list[Input]:
@@ -100,19 +99,22 @@ class Variant:
 
     name: str
     dtype: str
-    attention: str = "sdpa"
+    arithmetic: str | None = None  # the engine's own, or one of `passes.ARITHMETICS`
     rows: int = 32  # answers decoded together
     threads: int | None = None
 
 
 def honest_variants(dtypes: tuple[str, ...]) -> list[Variant]:
-    """Every precision; the first two with another attention too; the second also in small batches on one thread."""
+    """Every precision in the engine's arithmetic; the first two also in torch's, of which one in small batches."""
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise InvalidInput(f"dtype {dtype!r}: expected some of {', '.join(DTYPES)}")
     variants = [Variant(dtype, dtype) for dtype in dtypes]
-    variants += [Variant(f"{dtype}, eager attention", dtype, attention="eager") for dtype in dtypes[:2]]
-    variants += [Variant(f"{dtype}, 6 rows, one thread", dtype, rows=6, threads=1) for dtype in dtypes[1:2]]
+    variants += [Variant(f"{dtype}, torch, eager attention", dtype, arithmetic="eager") for dtype in dtypes[:2]]
+    variants += [
+        Variant(f"{dtype}, torch, 6 rows, one thread", dtype, arithmetic="sdpa", rows=6, threads=1)
+        for dtype in dtypes[1:2]
+    ]
     return variants
 
 
@@ -127,13 +129,6 @@ def render_all(engine: Engine, prompts: list[Input]) -> list[list[int]]:
         else:
             rendered.append(engine.encode_text("\n".join(m["content"] for m in asked.as_messages()) + "\n"))
     return rendered
-
-
-def use_threads(threads: int | None) -> None:
-    """Sets torch's intra-op threads; None is as many as the machine has cores."""
-    import os
-
-    torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 def _default_prompts() -> tuple[Input, ...]:

@@ -26,7 +26,7 @@ def calibrate(
     cheat_dtype: Annotated[str, typer.Option(help="Precision that cheats run in and claim; bf16 if empty.")] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[
-        int | None, typer.Option(help="Torch's threads; one a core by default.", min=1, max=1024)
+        int | None, typer.Option(help="Threads of a pass; one a core by default.", min=1, max=1024)
     ] = None,
     accept_sigmas: Annotated[float, typer.Option(help="Standard deviations to the accept bound.")] = 4.0,
     reject_sigmas: Annotated[float, typer.Option(help="Standard deviations to the reject bound.")] = 5.0,

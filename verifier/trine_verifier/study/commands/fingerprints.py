@@ -19,7 +19,9 @@ def fingerprints(
     prompts: Annotated[int, typer.Option(help="How many are answered.")] = 120,
     tokens: Annotated[int, typer.Option(help="Longest answer.")] = 96,
     seed: Annotated[int, typer.Option(help="Chooses the prompts.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Torch's; one a core by default.", min=1, max=1024)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of a pass; one a core by default.", min=1, max=1024)
+    ] = None,
 ) -> None:
     """Makes the file that `billion` compares: one text, fingerprinted by honest engines and by cheats."""
     from trine_verifier.study import fingerprint_making as study

@@ -1,0 +1,215 @@
+"""Continuous batching: sequences join and leave between passes. What to compute next, not how.
+
+A pass takes one token of every sequence that is being answered and, up to a limit, pieces of prompts that are not yet
+read. A sequence is admitted when there is room for its longest possible answer, so that none is ever put back.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from trine_node.engines.base import NumericalFault, Step
+from trine_node.engines.computing import compute_soon, on_compute_thread
+from trine_node.engines.paging import BLOCK, BlockPool, Room
+from trine_node.engines.passes import Segment
+
+Choose = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Model(Protocol):
+    """What a batch computes with."""
+
+    eos_ids: frozenset[int]
+
+    def states_of(self, segments: Sequence[Segment]) -> torch.Tensor:
+        """Final hidden states of all rows of a pass."""
+
+    def steps_of(self, states: torch.Tensor, choose: Choose | None = None) -> Sequence[Step | NumericalFault]:
+        """The token that each state [rows, hidden] predicts, with its word."""
+
+
+@dataclass(eq=False, slots=True)
+class Answer:
+    """A prompt and what follows it so far."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    tokens: list[int] = field(default_factory=list)  # of prompt and answer
+    computed: int = 0  # leading tokens whose keys and values are there
+    room: Room | None = None
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt)
+
+    @property
+    def answered(self) -> int:
+        return len(self.tokens) - len(self.prompt)
+
+
+class Batch:
+    """The answers on their way. Not thread-safe."""
+
+    def __init__(self, model: Model, pool: BlockPool, *, prompt_tokens: int, rows: int, reuse: bool = True) -> None:
+        """`prompt_tokens`: tokens of prompts in a pass, at most; `rows`: answers at once; `reuse`: of beginnings."""
+        self.model = model
+        self.pool = pool
+        self.prompt_tokens = prompt_tokens
+        self.rows = rows
+        self.reuse = reuse
+        self.waiting: deque[Answer] = deque()
+        self.running: list[Answer] = []
+
+    def add(self, answer: Answer) -> None:
+        self.waiting.append(answer)
+
+    def drop(self, answer: Answer) -> None:
+        """Takes an answer out, wherever it is."""
+        if answer in self.waiting:
+            self.waiting.remove(answer)
+        if answer in self.running:
+            self.running.remove(answer)
+        if answer.room is not None:
+            self.pool.give_back(answer.room)
+            answer.room = None
+
+    @on_compute_thread
+    def step(self, choose: Choose | None = None) -> list[tuple[Answer, Step | NumericalFault]]:
+        """One pass: the answers that went on by a token. A finished one, or one that failed, has left the batch."""
+        self._admit()
+        parts = self._parts()
+        if not parts:
+            return []
+        segments = []
+        for answer, count in parts:
+            table = answer.room.table if answer.room else ()
+            segments.append(Segment(answer.tokens[answer.computed : answer.computed + count], answer.computed, table))
+        states = self.model.states_of(segments)
+        ends: list[tuple[Answer, int]] = []
+        row = 0
+        for answer, count in parts:
+            row += count
+            answer.computed += count
+            if self.reuse and answer.room:
+                self.pool.note(answer.room, answer.tokens[: answer.computed])
+            if answer.computed == len(answer.tokens):
+                ends.append((answer, row - 1))
+        if not ends:
+            return []
+        steps = self.model.steps_of(states[[row for _, row in ends]], choose)
+        stepped = [(answer, step) for (answer, _), step in zip(ends, steps, strict=True)]
+        for answer, step in stepped:
+            if isinstance(step, NumericalFault):
+                self.drop(answer)
+                continue
+            answer.tokens.append(step.token_id)
+            if step.token_id in self.model.eos_ids or answer.answered == answer.max_tokens:
+                self.drop(answer)
+        return stepped
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self.rows:
+            answer = self.waiting[0]
+            known = answer.prompt if self.reuse else answer.prompt[:1]
+            room = self.pool.take(known, len(answer.prompt) + answer.max_tokens)
+            if room is None:
+                return
+            self.waiting.popleft()
+            answer.room, answer.computed = room, room.known
+            self.running.append(answer)
+
+    def _parts(self) -> list[tuple[Answer, int]]:
+        """Whose tokens come next, and how many of each."""
+        left = self.prompt_tokens
+        parts = []
+        for answer in self.running:
+            missing = len(answer.tokens) - answer.computed
+            if answer.answered:
+                parts.append((answer, missing))
+            elif count := min(missing, left):
+                left -= count
+                parts.append((answer, count))
+        return parts
+
+
+class Ticket:
+    """One answer of a `Server`, for the thread that asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.gone = threading.Event()
+        self.steps: queue.SimpleQueue[Step | BaseException | None] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Step]:
+        """Steps as they come. Raises what the pass raised."""
+        while (step := self.steps.get()) is not None:
+            if isinstance(step, BaseException):
+                raise step
+            yield step
+
+
+class Server:
+    """Runs a batch for many threads, in the computing thread, for as long as there is something to do."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._lock = threading.Lock()
+        self._fresh: list[Ticket] = []
+        self._tickets: dict[Answer, Ticket] = {}
+        self._alive = False
+
+    def submit(self, answer: Answer) -> Ticket:
+        ticket = Ticket(answer)
+        with self._lock:
+            self._fresh.append(ticket)
+            if not self._alive:
+                self._alive = True
+                compute_soon(self._turn)
+        return ticket
+
+    def _turn(self) -> None:
+        """One pass. Others who wait to compute have theirs before the next one."""
+        if not self._take_in():
+            return
+        try:
+            stepped = self._batch.step()
+        except BaseException as error:  # noqa: BLE001 - handed to everybody who waits
+            self._fail(error)
+        else:
+            for answer, step in stepped:
+                ticket = self._tickets[answer]
+                ticket.steps.put(step)
+                if answer.room is None:
+                    ticket.steps.put(None)
+                    del self._tickets[answer]
+        compute_soon(self._turn)
+
+    def _take_in(self) -> bool:
+        """Takes in who came, lets out who went. False when nobody is left."""
+        with self._lock:
+            for ticket in self._fresh:
+                self._tickets[ticket.answer] = ticket
+                self._batch.add(ticket.answer)
+            self._fresh.clear()
+            for answer in [answer for answer, ticket in self._tickets.items() if ticket.gone.is_set()]:
+                self._batch.drop(answer)
+                self._tickets.pop(answer).steps.put(None)
+            self._alive = bool(self._tickets)
+            return self._alive
+
+    def _fail(self, error: BaseException) -> None:
+        """A pass that failed takes all of its answers with it: nothing computed in it can be trusted."""
+        for answer, ticket in self._tickets.items():
+            self._batch.drop(answer)
+            ticket.steps.put(error)
+        self._tickets.clear()
+
+
+def blocks_for(tokens: int) -> int:
+    return -(-tokens // BLOCK)

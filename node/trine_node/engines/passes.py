@@ -1,0 +1,296 @@
+"""One pass of a transformers model over rows of many sequences at once, without padding.
+
+Every row is a token at its place in a sequence; keys and values live in blocks (`paging`). The arithmetic is one of
+
+- `invariant` (CPU): our kernels, where a row's result does not depend on what else is in the pass;
+- `sdpa` or `eager` (any device): torch's own, which promise nothing of the kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, Cache
+from transformers.activations import ACT2CLS
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from trine_node.engines.base import EngineError
+from trine_node.engines.paging import BLOCK
+
+if TYPE_CHECKING:
+    from trine_node.engines.decoder import Decoder
+
+ATTENTION = "trine"
+ARITHMETICS = ("invariant", "sdpa", "eager")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive tokens of one sequence, and where the sequence's blocks are."""
+
+    ids: Sequence[int]
+    start: int  # position of the first of them
+    table: Sequence[int]
+
+
+class Storage:
+    """Keys and values of every layer, [blocks * BLOCK, heads, width]; memory is touched as blocks are used."""
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def layer(
+        self, number: int, key: Sequence[int], value: Sequence[int], dtype: torch.dtype, device: Any = "cpu"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The layer's tensors, made at first use for keys and values of these shapes, [_, heads, width]."""
+        if number not in self.layers:
+            slots = self.blocks * BLOCK
+            self.layers[number] = (
+                torch.empty(slots, *key[1:], dtype=dtype, device=device),
+                torch.empty(slots, *value[1:], dtype=dtype, device=device),
+            )
+        return self.layers[number]
+
+    @property
+    def token_bytes(self) -> int:
+        """Of a token over all layers, once they are known."""
+        return sum(k[0].nbytes + v[0].nbytes for k, v in self.layers.values())
+
+
+class Pass(Cache):
+    """What attention needs to know during one pass; transformers hands it through as the cache."""
+
+    def __init__(self, storage: Storage, segments: Sequence[Segment], arithmetic: str, threads: int) -> None:
+        super().__init__(layers=[])
+        self.storage = storage
+        self.segments = segments
+        self.arithmetic = arithmetic
+        self.threads = threads
+        self.block = BLOCK
+        longest = max(-(-(s.start + len(s.ids)) // BLOCK) for s in segments)
+        self.tables = np.zeros((len(segments), longest), dtype=np.int32)
+        for number, segment in enumerate(segments):
+            used = segment.table[:longest]
+            self.tables[number, : len(used)] = used
+        lengths = [len(s.ids) for s in segments]
+        sequence = np.repeat(np.arange(len(segments), dtype=np.int32), lengths)
+        position = np.concatenate([np.arange(s.start, s.start + len(s.ids), dtype=np.int32) for s in segments])
+        self.rows = np.stack([sequence, position], axis=1)
+        slots = self.tables[sequence, position // BLOCK].astype(np.int64) * BLOCK + position % BLOCK
+        self.slots = torch.from_numpy(slots)
+        self.positions = torch.from_numpy(position.astype(np.int64))
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores the rows' keys and values, [1, heads, rows, width]; hands them back as they came."""
+        key, value = (_by_row(states, self.arithmetic) for states in (key_states, value_states))
+        keys, values = self.storage.layer(layer_idx, key.shape, value.shape, key.dtype, key.device)
+        slots = self.slots.to(key.device)
+        keys.index_copy_(0, slots, key)
+        values.index_copy_(0, slots, value)
+        return key_states, value_states
+
+
+def _by_row(states: torch.Tensor, arithmetic: str) -> torch.Tensor:
+    """[rows, heads, width] from [1, heads, rows, width]; the kernels want widths in multiples of 8."""
+    rows = states[0].transpose(0, 1)
+    missing = -rows.shape[-1] % 8 if arithmetic == "invariant" else 0
+    return torch.nn.functional.pad(rows, (0, missing)) if missing else rows
+
+
+_running = threading.local()
+
+
+class Runner:
+    """A model made fit for passes, in place. Raises EngineError for architectures that cannot be driven so."""
+
+    def __init__(self, model: Any, arithmetic: str, threads: int) -> None:
+        self.model = _adapted(model, arithmetic, threads)
+        self.arithmetic = arithmetic
+        self.threads = threads
+        self.device = next(model.parameters()).device
+        self._decoder: Decoder | None = None
+        if arithmetic == "invariant":
+            from trine_node.engines.decoder import Decoder
+
+            self._decoder = Decoder.of(model)
+
+    @torch.inference_mode()
+    def states(self, storage: Storage, segments: Sequence[Segment]) -> torch.Tensor:
+        """Final hidden states of all rows, [rows, hidden], after the last norm."""
+        # torch splits work by its number of threads, and with it the order of some sums.
+        torch.set_num_threads(1 if self.arithmetic == "invariant" else self.threads)
+        current = Pass(storage, segments, self.arithmetic, self.threads)
+        ids = torch.tensor([[i for segment in segments for i in segment.ids]], device=self.device)
+        if self._decoder:
+            return self._decoder.run(ids[0], current)
+        _running.current = current
+        try:
+            output = self.model.base_model(
+                input_ids=ids,
+                position_ids=current.positions[None].to(self.device),
+                past_key_values=current,
+                use_cache=True,
+            )
+        finally:
+            _running.current = None
+        return torch.as_tensor(output.last_hidden_state[0])
+
+
+def _adapted(model: Any, arithmetic: str, threads: int) -> Any:
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if not getattr(model, "_supports_attention_backend", False) or not kinds <= {"full_attention", "sliding_attention"}:
+        raise EngineError(
+            f"{type(model).__name__}: only models whose attention transformers lets others compute can be served"
+        )
+    model.config._attn_implementation = ATTENTION
+    if arithmetic == "invariant":
+        from transformers.pytorch_utils import Conv1D
+
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                setattr(module, "forward", functools.partial(_linear, module, threads))  # noqa: B010 - mypy: a method
+            elif isinstance(module, Conv1D):
+                setattr(module, "forward", functools.partial(_conv1d, module, threads))  # noqa: B010
+            elif isinstance(module, _ACTIVATIONS) and not list(module.children()):
+                setattr(module, "forward", functools.partial(_activation, type(module).forward, module))  # noqa: B010
+    elif next(model.parameters()).device.type == "cpu" and model.dtype != torch.float32 and not _has_half_precision():
+        for module in model.base_model.modules():
+            if isinstance(module, torch.nn.Linear):
+                setattr(module, "forward", functools.partial(widened, module))  # noqa: B010
+    return model
+
+
+def widened(module: torch.nn.Linear, rows: torch.Tensor) -> torch.Tensor:
+    """`module` of rows [..., inputs]: many are multiplied in fp32 and rounded to the module's precision.
+
+    The same rounding in fp32's time, where a CPU without instructions for half precision would emulate them.
+    """
+    if rows.numel() // rows.shape[-1] < WIDENED_ROWS:
+        return torch.nn.functional.linear(rows, module.weight, module.bias)
+    bias = None if module.bias is None else module.bias.float()
+    return torch.nn.functional.linear(rows.float(), module.weight.float(), bias).to(rows.dtype)
+
+
+def _has_half_precision() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+WIDENED_ROWS = 4
+"""From so many rows on, multiplying in fp32 pays for widening the weights."""
+_VECTOR = 64
+_ACTIVATIONS = tuple({torch.nn.GELU, *(entry[0] if isinstance(entry, tuple) else entry for entry in ACT2CLS.values())})
+
+
+def _activation(function: Any, module: Any, x: torch.Tensor) -> torch.Tensor:
+    """torch computes the last elements of a tensor one by one, which may differ from its vectors: there are none."""
+    if torch.is_grad_enabled() or x.numel() % _VECTOR == 0:
+        return torch.as_tensor(function(module, x))
+    flat = torch.nn.functional.pad(x.reshape(-1), (0, -x.numel() % _VECTOR))
+    return torch.as_tensor(function(module, flat))[: x.numel()].reshape(x.shape)
+
+
+def _linear(module: Any, threads: int, x: torch.Tensor) -> torch.Tensor:
+    from trine_node.engines.kernels.linear import linear
+
+    if torch.is_grad_enabled():
+        return torch.nn.functional.linear(x, module.weight, module.bias)
+    return linear(x, module.weight, module.bias, threads)
+
+
+def _conv1d(module: Any, threads: int, x: torch.Tensor) -> torch.Tensor:
+    """GPT-2's linear layer, whose weight is [inputs, outputs]; the transpose is kept until the weight changes."""
+    from trine_node.engines.kernels.linear import linear
+
+    if torch.is_grad_enabled():
+        return torch.nn.functional.linear(x, module.weight.T, module.bias)
+    weight = module.weight
+    source = (weight.data_ptr(), None if weight.is_inference() else weight._version)
+    if getattr(module, "transposed_from", None) != source:
+        module.transposed, module.transposed_from = weight.T.contiguous(), source
+    return linear(x, module.transposed, module.bias, threads)
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **rest: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' interface of attention: [1, heads, rows, width] to [1, rows, heads, width]."""
+    current: Pass | None = getattr(_running, "current", None)
+    if current is None:  # the model is used by itself, not through `forward`
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **rest)
+        return output, None
+    if rest.get("s_aux") is not None or not getattr(module, "is_causal", True):
+        raise EngineError(f"{type(module).__name__}: attention with sinks, or not causal, cannot be served")
+    keys, values = current.storage.layers[module.layer_idx]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if current.arithmetic == "invariant":
+        from trine_node.engines.kernels.attention import attention
+
+        result = attention(
+            _by_row(query, "invariant"),
+            keys,
+            values,
+            current.tables,
+            current.rows,
+            scale=scale,
+            window=sliding_window or 0,
+            cap=softcap or 0.0,
+            threads=current.threads,
+        )
+        return result[None, :, :, : value.shape[-1]].to(query.dtype), None
+    return _by_sequence(current, query, keys, values, scale, sliding_window or 0, softcap), None
+
+
+def _by_sequence(
+    current: Pass,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scale: float,
+    window: int,
+    cap: float | None,
+) -> torch.Tensor:
+    """torch's attention, one sequence after the other."""
+    results = []
+    row = 0
+    for segment, table in zip(current.segments, current.tables, strict=True):
+        end = segment.start + len(segment.ids)
+        places = torch.arange(end, device=query.device)
+        slots = torch.from_numpy(table).to(query.device)[places // BLOCK].long() * BLOCK + places % BLOCK
+        own = query[:, :, row : row + len(segment.ids)]
+        row += len(segment.ids)
+        group = query.shape[1] // keys.shape[1]
+        key, value = (of[slots].transpose(0, 1)[None].repeat_interleave(group, dim=1) for of in (keys, values))
+        ahead = places[None, :] - places[segment.start :, None]
+        seen = (ahead <= 0) & ((ahead > -window) if window else True)
+        if current.arithmetic == "eager" or cap:
+            scores = own @ key.transpose(2, 3) * scale
+            scores = cap * torch.tanh(scores / cap) if cap else scores
+            shares = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1, dtype=torch.float32).to(own.dtype)
+            results.append(shares @ value)
+        else:
+            results.append(torch.nn.functional.scaled_dot_product_attention(own, key, value, seen, scale=scale))
+    return torch.cat(results, dim=2).transpose(1, 2)
+
+
+AttentionInterface.register(ATTENTION, _attention)
