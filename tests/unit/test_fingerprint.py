@@ -37,10 +37,21 @@ def test_more_words_than_allowed_are_refused_before_they_are_read() -> None:
         fingerprint.decode(b"\x02\x00\x40" + count.to_bytes(4, "big") + bytes(8 * count))
 
 
-@pytest.mark.parametrize("word", [b"", bytes(7), bytes(9)])
+@pytest.mark.parametrize("word", [bytes(7), bytes(9)])
 def test_a_word_has_8_bytes(word: bytes) -> None:
     with pytest.raises(InvalidInput):
         fingerprint.encode([word])
+
+
+@given(st.integers(0, 20))
+def test_an_answer_of_an_engine_without_states_has_no_words(tokens: int) -> None:
+    assert fingerprint.decode(fingerprint.encode([b""] * tokens)) == []
+
+
+@given(st.lists(words, min_size=1, max_size=5), st.integers(0, 5))
+def test_either_all_tokens_have_words_or_none(answer: list[bytes], place: int) -> None:
+    with pytest.raises(InvalidInput):
+        fingerprint.encode([*answer[:place], b"", *answer[place:]])
 
 
 def test_directions_are_those_of_the_specification() -> None:

@@ -24,8 +24,18 @@ BOUNDS = Bounds(
     margin_mean=2000,
     margin_rms=10_000,
 )
+# The deviation's bounds are as tight as can be: a verdict without fingerprints may not depend on them.
+MARGINS_ONLY = replace(BOUNDS, deviation_typical=0, deviation_floor=0, deviation_scatter=0)
 NOISE = 0.025  # 0.08 of the bits, five of 64
-POLICY = Policy((("prover", "verifier", BOUNDS),))
+POLICY = Policy(
+    (
+        ("logprobs-prover", "logprobs-verifier", MARGINS_ONLY),
+        ("logprobs-prover", "verifier", MARGINS_ONLY),
+        ("prover", "logprobs-verifier", MARGINS_ONLY),
+        ("prover", "verifier", BOUNDS),
+    )
+)
+PAIRS_WITHOUT_STATES = [pair[:2] for pair in POLICY.pairs[:3]]
 words = st.binary(min_size=8, max_size=8)
 
 
@@ -40,6 +50,20 @@ def claim(tokens: int = 32, flips: int = 0) -> Claim:
 
 def own(tokens: int = 32, margin: float = 0.0) -> Recomputation:
     return Recomputation((bytes(8),) * tokens, (0.0,) * (tokens - 1) + (margin,), (NOISE,) * tokens)
+
+
+def wordless(tokens: int = 32) -> Claim:
+    return replace(claim(tokens), words=(), engine_class="logprobs-prover")
+
+
+def meeting(prover: str, verifier: str, margins: tuple[float, ...]) -> Verdict:
+    """The verdict of a pair of classes on an answer whose margins are these."""
+    tokens = len(margins)
+    made = wordless(tokens) if prover.startswith("logprobs-") else claim(tokens)
+    recomputed = Recomputation((word(32),) * tokens, margins, (NOISE,) * tokens)
+    if verifier.startswith("logprobs-"):
+        recomputed = Recomputation((), margins, ())
+    return judge(made, recomputed, verifier)
 
 
 def judge(made: Claim, recomputed: Recomputation | None = None, verifier: str = "verifier") -> Verdict:
@@ -155,3 +179,69 @@ def test_a_verifiers_own_fault_is_never_held_against_the_node(part: str, broken:
 @pytest.mark.parametrize("tokens", [1, 2, 3])
 def test_an_unrelated_fingerprint_is_never_accepted_however_short_the_answer(tokens: int) -> None:
     assert judge(claim(tokens, flips=32), own(tokens)).outcome is Outcome.REJECT
+
+
+@pytest.mark.parametrize("pair", PAIRS_WITHOUT_STATES, ids="-".join)
+@pytest.mark.parametrize(
+    ("margin", "outcome", "reason"),
+    [
+        (0.4, Outcome.ACCEPT, Reason.HONEST),
+        (0.5, Outcome.INCONCLUSIVE, Reason.BETWEEN),
+        (0.61, Outcome.REJECT, Reason.MARGIN),
+    ],
+)
+def test_without_hidden_states_margins_decide_alone(
+    pair: tuple[str, str], margin: float, outcome: Outcome, reason: Reason
+) -> None:
+    verdict = meeting(*pair, (0.0,) * 31 + (margin,))
+    assert (verdict.outcome, verdict.reason, verdict.worst_margin, verdict.deviation) == (outcome, reason, margin, 0.0)
+
+
+@given(st.sampled_from(PAIRS_WITHOUT_STATES), st.lists(st.floats(0, 2), min_size=1, max_size=40))
+def test_without_hidden_states_the_verdict_is_that_of_the_same_margins_with_equal_ones(
+    pair: tuple[str, str], margins: list[float]
+) -> None:
+    alike = replace(own(len(margins)), margins=tuple(margins))
+    expected = judge(claim(len(margins)), alike)
+    found = meeting(*pair, tuple(margins))
+    assert (found.outcome, found.reason, found.total_margin) == (
+        expected.outcome,
+        expected.reason,
+        expected.total_margin,
+    )
+
+
+@given(
+    st.sampled_from([("logprobs-prover", "another"), ("logprobs-another", "verifier"), ("prover", "logprobs-other")]),
+    st.lists(st.floats(0, 100), min_size=1, max_size=12),
+)
+def test_an_uncalibrated_pair_without_hidden_states_is_never_rejected_on_statistics(
+    pair: tuple[str, str], margins: list[float]
+) -> None:
+    prover, verifier = pair
+    made = replace(wordless(len(margins)), engine_class=prover)
+    made = made if prover.startswith("logprobs-") else replace(claim(len(margins)), engine_class=prover)
+    recomputed = Recomputation((), tuple(margins), ())
+    verdict = judge(made, recomputed, verifier)
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNCALIBRATED)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.text(max_size=20))
+def test_only_a_class_without_hidden_states_may_leave_the_words_out(tokens: int, count: int, name: str) -> None:
+    assume(not name.startswith("logprobs-"))
+    left_out = judge(replace(claim(tokens), words=(), engine_class=name))
+    invented = judge(replace(wordless(tokens), words=(bytes(8),) * count), own(tokens))
+    for verdict in (left_out, invented):
+        assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, Reason.STRUCTURE)
+
+
+@pytest.mark.parametrize("part", ["words", "noise"])
+def test_a_recomputation_has_words_and_noise_or_neither(part: str) -> None:
+    with pytest.raises(InvalidInput):
+        judge(wordless(), replace(own(), **{part: ()}))
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -0.1])
+def test_a_verifiers_own_fault_without_hidden_states_is_not_held_against_the_node(broken: float) -> None:
+    verdict = judge(wordless(3), Recomputation((), (broken, 9.0, 0.0), ()))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.FAULT)

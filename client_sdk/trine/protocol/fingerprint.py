@@ -80,7 +80,12 @@ def word(state: Sequence[float], projection: bytes) -> bytes:
 
 
 def encode(words: Sequence[bytes]) -> bytes:
-    """An answer's fingerprint: version (1 byte), bits a word (2), number of words (4), then the words, big-endian."""
+    """An answer's fingerprint: version (1 byte), bits a word (2), number of words (4), then the words, big-endian.
+
+    An engine that sees no hidden states gives an empty word for every token; its fingerprint has none.
+    """
+    if not any(words):
+        words = ()
     if len(words) > MAX_WORDS or any(len(word) != WORD_BYTES for word in words):
         raise InvalidInput(f"a fingerprint has at most {MAX_WORDS} words of {WORD_BYTES} bytes")
     return VERSION.to_bytes(1, "big") + BITS.to_bytes(2, "big") + len(words).to_bytes(4, "big") + b"".join(words)

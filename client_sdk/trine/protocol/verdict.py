@@ -3,6 +3,10 @@
 Three outcomes. REJECT means that the statistics, or the answer's own structure, are beyond what any honest engine of
 the claimed class produces; INCONCLUSIVE that they fell between the honest and the cheating bound, or that the pair of
 classes was never calibrated; ACCEPT everything else.
+
+Engines whose class begins with `logprobs-` see probabilities of tokens and no hidden states, so they make no
+fingerprint: claims of theirs have no words, recomputations of theirs neither words nor noise. Where either side has
+none, margins decide alone: they tell whether the tokens are the model's, not which of two models that agree on them.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from trine.errors import InvalidInput
 from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import MAX_ACCEPT, MAX_REJECT, Policy
+
+LOGPROBS = "logprobs-"
+"""How the name of a class without hidden states begins."""
 
 
 class Outcome(StrEnum):
@@ -42,7 +49,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recomputation:
-    """A verifier's own pass over prompt and claimed answer; one entry a token."""
+    """A verifier's own pass over prompt and claimed answer; one entry a token.
+
+    An engine that sees no hidden states has neither words nor noise.
+    """
 
     words: tuple[bytes, ...]  # 8 bytes each
     margins: tuple[float, ...]  # best logit minus the claimed token's, >= 0
@@ -81,12 +91,13 @@ def decide(
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, len(claim.output_ids), detail=fault)
     tokens = len(claim.output_ids)
     own = recomputation
-    if not len(own.words) == len(own.margins) == len(own.noise) == tokens:
+    if len(own.margins) != tokens or not len(own.words) == len(own.noise) in (0, tokens):
         raise InvalidInput("the recomputation has another number of tokens than the claim")
-    if not all(math.isfinite(sum(values)) and min(values) >= 0 for values in (own.margins, own.noise)):
+    if not all(math.isfinite(sum(values)) and min(values, default=0) >= 0 for values in (own.margins, own.noise)):
         return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail="the verifier's own numbers are no numbers")
-    raw = fingerprint.deviation(claim.words, own.words)
-    deviation = raw / fingerprint.expected_deviation(own.noise)
+    comparable = bool(claim.words and own.words)
+    raw = fingerprint.deviation(claim.words, own.words) if comparable else 0.0
+    deviation = raw / fingerprint.expected_deviation(own.noise) if comparable else 0.0
     worst, total = max(own.margins), math.fsum(own.margins)
 
     def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
@@ -128,8 +139,9 @@ def structural_fault(claim: Claim, eos_ids: frozenset[int]) -> str | None:
     tokens = claim.output_ids
     if not tokens:
         return "the answer has no tokens"
-    if len(claim.words) != len(tokens):
-        return f"{len(claim.words)} fingerprint words for {len(tokens)} tokens"
+    expected = 0 if claim.engine_class.startswith(LOGPROBS) else len(tokens)
+    if len(claim.words) != expected:
+        return f"{len(claim.words)} fingerprint words for {len(tokens)} tokens of {claim.engine_class}"
     if len(tokens) > claim.max_tokens:
         return f"{len(tokens)} tokens where at most {claim.max_tokens} were asked for"
     if any(token in eos_ids for token in tokens[:-1]):

@@ -35,7 +35,7 @@ class ContextOverflow(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One generated token and the fingerprint word of the state that predicted it."""
+    """One generated token and the fingerprint word of the state that predicted it; empty where no state is seen."""
 
     token_id: int
     word: bytes
