@@ -12,6 +12,7 @@ import typer
 from trine.chain import Role
 from trine.cli.output import fail_cleanly, say, tokens
 from trine.errors import NotReady, TrineError
+from trine_node.engines.base import EngineError
 from trine_node.logs import configure_logs
 from trine_node.settings import NodeSettings
 
@@ -80,9 +81,13 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     yield Finding("credit", f"{tokens(credit)} tokens, {tokens(balance)} more in the account", todo)
     model = find_model(chain, settings.model)
     yield Finding("model", f"{model.name}, 0x{model.model_id.hex()}")
-    engine = load_engine(settings, model)
-    yield Finding("files", "every one as registered")
-    yield Finding("engine", engine.engine_class)
+    where = f" at {settings.engine_url}" if settings.engine_url else ""
+    try:
+        engine = load_engine(settings, model)
+        yield Finding("files", "every one as registered")
+        yield Finding("engine", engine.engine_class + where)
+    except EngineError as error:
+        yield Finding("engine", str(error), f"see to the {settings.engine} server{where}")
     try:
         Store(settings.store_url).close()
         yield Finding("store", "opens")

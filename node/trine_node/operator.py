@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -72,13 +73,37 @@ def open_operator(settings: OperatorSettings, role: Role) -> Operator:
 
 
 def load_engine(settings: OperatorSettings, model: Model) -> Engine:
-    """Prepares the model, checks every file against the registry, loads it."""
+    """Prepares the model, checks every file against the registry, loads it or finds the server that has.
+
+    Raises EngineError when that server is down or serves something else.
+    """
     started = time.monotonic()
     folder = prepare(model.source, progress=lambda message: log.info("model_preparation", step=message))
     verify(folder, Manifest.from_bytes(model.manifest))
+    engine = _engine(settings, model, folder)
+    log.info("model_loaded", model=model.name, seconds=round(time.monotonic() - started, 2))
+    return engine
+
+
+def _engine(settings: OperatorSettings, model: Model, folder: Path) -> Engine:
+    if settings.engine_url is not None:
+        from trine_node.engines.openai_engine import OpenAiEngine
+
+        return OpenAiEngine.load(
+            folder,
+            model_name=model.name,
+            model_id=model.model_id,
+            server=settings.engine,
+            url=settings.engine_url,
+            dtype=settings.dtype,
+            served_model=settings.engine_model,
+            api_key=settings.engine_api_key,
+            timeout_seconds=settings.engine_timeout_seconds,
+            start_seconds=settings.engine_start_seconds,
+        )
     from trine_node.engines.transformers_engine import TransformersEngine
 
-    engine = TransformersEngine.load(
+    return TransformersEngine.load(
         folder,
         model_name=model.name,
         model_id=model.model_id,
@@ -86,8 +111,6 @@ def load_engine(settings: OperatorSettings, model: Model) -> Engine:
         device=settings.device,
         threads=settings.threads,
     )
-    log.info("model_loaded", model=model.name, seconds=round(time.monotonic() - started, 2))
-    return engine
 
 
 class BackgroundServer:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from trine.errors import InvalidInput
@@ -34,7 +34,17 @@ class OperatorSettings(BaseSettings):
     keystore: Path = Field(description="Web3 Secret Storage file")
     password_file: Path = Field(description="file whose first line opens the keystore")
     model: str = Field(description="name of a registered model")
-    dtype: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    engine: str = Field("transformers", pattern="^(transformers|vllm|llamacpp)$", description="what computes the model")
+    engine_url: str | None = Field(
+        None, pattern="^https?://", validate_default=True, description="where vLLM or llama-server listens"
+    )
+    engine_model: str | None = Field(None, description="the server's name for the model; default: the one it serves")
+    engine_api_key_file: Path | None = Field(None, description="file whose first line is the server's API key")
+    engine_timeout_seconds: float = Field(
+        120, gt=0, le=3600, description="longest wait for the server's next token, or for its check of an answer"
+    )
+    engine_start_seconds: float = Field(0, ge=0, le=86_400, description="how long to wait at start for the server")
+    dtype: str = Field("fp32", pattern="^(fp32|bf16|fp16)$", description="what the engine computes in")
     device: str = "cpu"
     threads: int | None = Field(None, ge=1, le=1024)
     store_url: str = "sqlite:///trine.sqlite"
@@ -46,6 +56,29 @@ class OperatorSettings(BaseSettings):
         Decimal(20), ge=0, le=10**9, description="whole tokens of credit for verifiers' fees; topped up at half of it"
     )
     poll_seconds: float = Field(1.0, gt=0, le=60)
+
+    @field_validator("engine_url")
+    @classmethod
+    def _server_has_address(cls, url: str | None, others: ValidationInfo) -> str | None:
+        engine = others.data.get("engine")
+        if (engine in ("vllm", "llamacpp")) != (url is not None):
+            raise ValueError("needed for the engines vllm and llamacpp, and only for them")
+        return url
+
+    @property
+    def engine_api_key(self) -> str | None:
+        """Raises InvalidInput when there is a file without a key."""
+        if self.engine_api_key_file is None:
+            return None
+        try:
+            key = self.engine_api_key_file.read_text("ascii").partition("\n")[0].strip()
+        except (OSError, ValueError):
+            key = ""
+        if not key.isprintable() or not key:
+            raise InvalidInput(
+                f"settings: engine_api_key_file: {self.engine_api_key_file} has no key in its first line"
+            )
+        return key
 
     @property
     def credit_target_wei(self) -> int:
