@@ -31,9 +31,9 @@ class OpenAiEngine:
     def __init__(
         self,
         folder: Path,
+        connection: InferenceServer,
         dialect: Dialect,
         *,
-        where: str,
         model_name: str,
         model_id: bytes,
         engine_class: str,
@@ -44,7 +44,8 @@ class OpenAiEngine:
         self.model_name = model_name
         self.model_id = model_id
         self.engine_class = engine_class
-        self.where = where
+        self._connection = connection
+        self._where = f"the inference server {connection.url}"
         self._dialect = dialect
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._tokenizing = threading.Lock()  # a fast tokenizer refuses to be borrowed twice at once
@@ -84,8 +85,8 @@ class OpenAiEngine:
             try:
                 return cls(
                     folder,
+                    connection,
                     DIALECTS[server](connection, served_model),
-                    where=f"{server} at {connection.url}",
                     model_name=model_name,
                     model_id=model_id,
                     engine_class=f"{LOGPROBS}{server}-{dtype}",
@@ -98,6 +99,10 @@ class OpenAiEngine:
             except BaseException:
                 connection.close()
                 raise
+
+    def close(self) -> None:
+        """Closes idle connections. An engine that is in use when the process ends needs none of this."""
+        self._connection.close()
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         with self._tokenizing:
@@ -123,12 +128,12 @@ class OpenAiEngine:
         with closing(self._dialect.generate(prompt_ids, max_tokens, self.eos_ids)) as tokens:
             for token in tokens:
                 if not 0 <= token < self.vocab_size:
-                    raise EngineError(f"{self.where} returned token id {token} of a vocabulary of {self.vocab_size}")
+                    raise EngineError(f"{self._where} returned token id {token} of a vocabulary of {self.vocab_size}")
                 yield Step(token, b"")
                 produced += 1
                 if token in self.eos_ids or produced == max_tokens or (cancelled and cancelled()):
                     return
-        raise EngineError(f"{self.where} broke off after {produced} of {max_tokens} tokens")
+        raise EngineError(f"{self._where} broke off after {produced} of {max_tokens} tokens")
 
     def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
         return self.check_batch([(prompt_ids, output_ids)])[0]
@@ -146,7 +151,7 @@ class OpenAiEngine:
         tokens = len(prompt) + len(output)
         if self.context_tokens < tokens <= self.model_context_tokens:
             raise EngineError(
-                f"{self.where} has a context of {self.context_tokens} tokens, too little to check {tokens}: "
+                f"{self._where} has a context of {self.context_tokens} tokens, too little to check {tokens}: "
                 f"start it with the model's, {self.model_context_tokens}"
             )
         validate(self, prompt, len(output))
@@ -159,7 +164,7 @@ class OpenAiEngine:
             text = self._tokenizer.decode([token])
             if (found := self._dialect.tokenize(text)) != [token]:
                 raise EngineError(
-                    f"{self.where} has another vocabulary: {text!r} is {found} there and [{token}] in "
+                    f"{self._where} has another vocabulary: {text!r} is {found} there and [{token}] in "
                     f"{self.model_name}; serve the registered model"
                 )
 
