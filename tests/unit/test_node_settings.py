@@ -7,6 +7,7 @@ from trine.errors import InvalidInput
 from trine.protocol.messages import ZERO_ADDRESS
 from trine_node.calibrate import Resume, resume
 from trine_node.settings import NodeSettings
+from trine_verifier.settings import VerifierSettings
 
 REQUIRED = {"deployment": "d.json", "keystore": "k.json", "password_file": "p", "model": "m"}
 
@@ -53,6 +54,42 @@ def test_limits_come_from_the_environment_too(toml, monkeypatch):
 def test_what_is_unknown_or_out_of_range_is_named(toml, wrong, named):
     with pytest.raises(InvalidInput, match=named):
         NodeSettings.load(toml(**quoted(REQUIRED), **wrong))
+
+
+@pytest.mark.parametrize("settings", [NodeSettings, VerifierSettings])
+def test_an_inference_server_has_an_address_and_its_key_comes_from_a_file(toml, tmp_path, settings):
+    key = tmp_path / "key"
+    key.write_text("very-secret\nnot this\n")
+    server = {"engine": "vllm", "engine_url": "http://127.0.0.1:8000", "engine_api_key_file": str(key)}
+    chosen = settings.load(toml(**quoted(REQUIRED | server)))
+    assert (chosen.engine, chosen.engine_url, chosen.engine_api_key) == ("vllm", server["engine_url"], "very-secret")
+    assert "very-secret" not in repr(chosen)
+    assert settings.load(toml(**quoted(REQUIRED))).engine_api_key is None
+
+
+@pytest.mark.parametrize("content", [None, "", "\nsecond line", "clé"])
+def test_a_key_file_without_a_key_is_named(toml, tmp_path, content):
+    key = tmp_path / "key"
+    if content is not None:
+        key.write_text(content)
+    with pytest.raises(InvalidInput, match=r"engine_api_key_file: .*no key"):
+        _ = NodeSettings.load(toml(**quoted(REQUIRED), engine_api_key_file=f'"{key}"')).engine_api_key
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"engine": "vllm"}, "engine_url: .*needed for the engines"),
+        ({"engine_url": "http://127.0.0.1:8000"}, "engine_url: .*only for them"),
+        ({"engine": "vllm", "engine_url": "127.0.0.1:8000"}, "engine_url"),
+        ({"engine": "ollama", "engine_url": "http://127.0.0.1:8000"}, "engine"),
+        ({"engine_api_key": "secret"}, "engine_api_key"),
+        ({"engine_timeout_seconds": "0"}, "engine_timeout_seconds"),
+    ],
+)
+def test_an_engine_that_is_half_chosen_is_named(toml, wrong, named):
+    with pytest.raises(InvalidInput, match=named):
+        NodeSettings.load(toml(**quoted(REQUIRED | wrong)))
 
 
 def test_what_is_missing_is_named(toml):

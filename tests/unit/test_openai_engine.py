@@ -7,10 +7,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from test_inference_support import CONTEXT_TOKENS, EOS, MODEL, chunk, scripted
-from test_node_support import RECORD, RecordingChain, answer, body, in_thread, serving, wait_for
+from test_node_support import RECORD, RecordingChain, answer, body, in_thread, model, serving, wait_for
 from transformers import AutoTokenizer
 
 from trine.errors import InvalidInput
@@ -18,10 +19,14 @@ from trine.protocol import fingerprint, merkle
 from trine.protocol.evidence import Anchor, Evidence
 from trine.protocol.policy import Bounds, Policy
 from trine.protocol.verdict import Outcome, Reason
+from trine_node import operator
 from trine_node.answering import Answering
+from trine_node.cli import Finding, examine
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, EngineError, TokenOutOfRange
 from trine_node.engines.inference_server import MAX_EVENT_BYTES, ServerNotUp
 from trine_node.engines.openai_engine import OpenAiEngine
+from trine_node.operator import load_engine
+from trine_node.settings import NodeSettings
 from trine_node.store import Store
 from trine_verifier.checking import check_leaf
 
@@ -376,20 +381,67 @@ def test_the_key_goes_to_the_server_and_nowhere_else(load, script):
     assert "very-secret" not in str(raised.value)
 
 
+@pytest.fixture
+def settings(tmp_path, server):
+    (tmp_path / "key").write_text("very-secret")
+    return NodeSettings(
+        deployment=tmp_path / "d.json",
+        keystore=tmp_path / "k.json",
+        password_file=tmp_path / "p",
+        model=RECORD.name,
+        engine="vllm",
+        engine_url=server[0],
+        engine_api_key_file=tmp_path / "key",
+        dtype="bf16",
+    )
+
+
+def test_an_operator_names_the_server_in_the_settings(settings, script):
+    with closing(load_engine(settings, model(0))) as engine:
+        assert (engine.engine_class, tokens(engine)) == ("logprobs-vllm-bf16", script.answer)
+    assert {headers["authorization"] for _, headers, _ in script.seen} == {"Bearer very-secret"}
+
+
+def test_the_check_of_a_node_shows_its_server_and_what_is_wrong_with_it(settings, script, server, monkeypatch):
+    class Chain(RecordingChain):
+        def gas_balance(self, _):
+            return 1
+
+        def stake_of(self, _):
+            return SimpleNamespace(active=1, locked=0)
+
+        def endpoint_of(self, _):
+            return settings.endpoint
+
+        def is_calibrated(self, *_):
+            return True
+
+    monkeypatch.setattr(operator, "open_chain", lambda _: Chain())
+    monkeypatch.setattr(operator, "find_model", lambda *_: model(0))
+    settings = settings.model_copy(update={"store_url": "sqlite://"})
+
+    def findings():
+        with ExitStack() as stack:
+            opened = lambda *arguments: stack.enter_context(closing(load_engine(*arguments)))  # noqa: E731
+            monkeypatch.setattr(operator, "load_engine", opened)
+            return {finding.what: finding for finding in examine(settings)}
+
+    assert findings()["engine"] == Finding("engine", f"logprobs-vllm-bf16 at {server[0]}")
+    script.acts["/v1/models"] = lambda e: e.json({"error": "Loading model"}, 503)
+    found = findings()
+    assert "Loading model" in found["engine"].found
+    assert server[0] in found["engine"].todo
+    assert found["calibrated"].found == "yes"  # it goes on to look at the rest
+
+
 # What an answer of such an engine is worth to the protocol.
 
 
 @pytest.fixture
 def answering(engine, tmp_path):
     store = Store(f"sqlite:///{tmp_path}/node.sqlite")
-    yield Answering(engine, RecordingChain(), store, model_of_the_record(), allow_unsigned=True)
+    yield Answering(engine, RecordingChain(), store, model(0), allow_unsigned=True)
     store.close()
-
-
-def model_of_the_record():
-    from test_node_support import model
-
-    return model(0)
 
 
 def verdict_on(finished, chain, verifier, policy):
