@@ -110,6 +110,9 @@ def _engine(settings: OperatorSettings, model: Model, folder: Path) -> Engine:
         dtype=settings.dtype,
         device=settings.device,
         threads=settings.threads,
+        rows=settings.engine_rows,
+        prompt_tokens=settings.engine_prompt_tokens,
+        cache_tokens=settings.engine_cache_tokens,
     )
 
 

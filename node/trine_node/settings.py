@@ -20,6 +20,7 @@ class Limits(BaseModel):
     max_body_bytes: int = Field(2 << 20, ge=1024, le=64 << 20)
     default_max_tokens: int = Field(256, ge=1, le=1 << 17)
     max_tokens: int = Field(2048, ge=1, le=1 << 17)
+    max_running: int = Field(8, ge=1, le=1024)
     max_waiting: int = Field(32, ge=0, le=10_000)
     request_timeout_seconds: float = Field(600, gt=0, le=86_400)
 
@@ -46,6 +47,11 @@ class OperatorSettings(BaseSettings):
     engine_start_seconds: float = Field(0, ge=0, le=86_400, description="how long to wait at start for the server")
     dtype: str = Field("fp32", pattern="^(fp32|bf16|fp16)$", description="what the engine computes in")
     device: str = "cpu"
+    engine_rows: int = Field(32, ge=1, le=1024, description="answers computed at once, and at most")
+    engine_prompt_tokens: int = Field(256, ge=1, le=1 << 16, description="of prompts, read between the steps of others")
+    engine_cache_tokens: int = Field(
+        16_384, ge=16, le=1 << 26, description="of all answers at once; at least a context"
+    )
     threads: int | None = Field(None, ge=1, le=1024)
     store_url: str = "sqlite:///trine.sqlite"
     host: str = "127.0.0.1"

@@ -189,7 +189,7 @@ def test_a_prompt_and_answer_beyond_the_context_are_refused(node):
 
 
 def test_a_full_queue_says_when_to_come_back_and_then_serves(store_url):
-    with serving(store_url, engine_=SlowEngine(0.02), max_waiting=1) as node:
+    with serving(store_url, engine_=SlowEngine(0.02), max_running=1, max_waiting=1) as node:
         results = []
         working = threading.Thread(target=lambda: results.append(node.http.post(CHAT, json=body(50)).status_code))
         working.start()
@@ -207,7 +207,7 @@ def test_a_full_queue_says_when_to_come_back_and_then_serves(store_url):
 
 
 def test_without_a_queue_one_request_at_a_time_is_still_served(store_url):
-    with serving(store_url, max_waiting=0) as node:
+    with serving(store_url, max_running=1, max_waiting=0) as node:
         assert [node.http.post(CHAT, json=body(1)).status_code for _ in range(3)] == [200, 200, 200]
 
 
@@ -246,7 +246,7 @@ def test_clients_that_leave_the_queue_make_room(store_url):
             except httpx2.TimeoutException:
                 return True
 
-    with serving(store_url, engine_=SlowEngine(0.05), max_waiting=1) as node:
+    with serving(store_url, engine_=SlowEngine(0.05), max_running=1, max_waiting=1) as node:
         first = threading.Thread(target=node.http.post, args=(CHAT,), kwargs={"json": body(300)})
         first.start()
         wait_for(lambda: node.answering.engine.produced > 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import structlog
 
@@ -21,6 +23,9 @@ from trine_node.engines.base import Engine, EngineError
 from trine_verifier.evidence import Shown, ShownLeaf
 
 log = structlog.get_logger()
+
+TOGETHER = 16
+"""Answers that are checked at once; between them a verifier can be stopped."""
 
 
 def check_shown_leaf(shown: ShownLeaf, index: int, anchor: Anchor, engine: Engine, policy: Policy) -> Verdict:
@@ -52,16 +57,24 @@ def check_batch(
         return withheld(anchor.leaf_count, fault)
     if challenge and (fault := claim_fault(shown, challenge.claimed_tokens)):
         return [Verdict(Outcome.REJECT, Reason.CLAIM, 0, detail=fault)] * anchor.leaf_count
-    verdicts = []
+    found: dict[int, Verdict] = {}
+    claims: dict[int, tuple[Evidence, Claim]] = {}
     for index, (leaf, evidence) in enumerate(zip(shown.leaves, shown.answers, strict=True)):
-        if stopped():
-            raise InterruptedError
         if isinstance(evidence, InvalidInput):
-            verdicts.append(Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence)))
+            found[index] = Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence))
             continue
         asked = challenge.prompts[index] if challenge else None
-        verdicts.append(check_leaf(evidence, index, leaf, anchor, engine, policy, asked))
-    return verdicts
+        first = examine(evidence, index, leaf, anchor, engine, asked)
+        if isinstance(first, Verdict):
+            found[index] = first
+        else:
+            claims[index] = (evidence, first)
+    for group in batched(claims.items(), TOGETHER):
+        if stopped():
+            raise InterruptedError
+        judged = judge([claim for _, claim in group], engine, policy)
+        found.update(zip((index for index, _ in group), judged, strict=True))
+    return [found[index] for index in range(anchor.leaf_count)]
 
 
 def check_leaf(
@@ -74,6 +87,14 @@ def check_leaf(
     challenge: Input | None = None,
 ) -> Verdict:
     """The whole check of one answer, cheapest tests first."""
+    first = examine(evidence, index, leaf, anchor, engine, challenge)
+    return first if isinstance(first, Verdict) else judge([(evidence, first)], engine, policy)[0]
+
+
+def examine(
+    evidence: Evidence, index: int, leaf: bytes, anchor: Anchor, engine: Engine, challenge: Input | None = None
+) -> Verdict | Claim:
+    """Everything but the model: binding, prompt, structure, text. A claim if nothing is wrong so far."""
     tokens = len(evidence.output_ids)
     if fault := binding_fault(evidence, index, leaf, anchor):
         return Verdict(Outcome.REJECT, Reason.BINDING, tokens, detail=fault)
@@ -81,8 +102,7 @@ def check_leaf(
     if challenge is not None and (asked != challenge or evidence.receipt.max_tokens != MAX_OUTPUT_TOKENS):
         return Verdict(Outcome.REJECT, Reason.PROMPT, tokens, detail="not the challenge's prompt")
     try:
-        rendered = tuple(render(engine, asked))
-        if rendered != evidence.prompt_ids:
+        if tuple(render(engine, asked)) != evidence.prompt_ids:
             return Verdict(
                 Outcome.REJECT, Reason.PROMPT, tokens, detail="prompt tokens are not the rendering of the input"
             )
@@ -97,13 +117,40 @@ def check_leaf(
             return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
         if text_hash(engine.decode(evidence.output_ids)) != evidence.receipt.text_hash:
             return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
-        recomputation = engine.check(evidence.prompt_ids, evidence.output_ids)
-        return decide(claim, recomputation, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)
-    except EngineError as error:
+    except (EngineError, InvalidInput) as error:
+        return _verdict_on(error, tokens)
+    return claim
+
+
+def judge(claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Policy) -> list[Verdict]:
+    """The model's say on answers that are in order otherwise. One that cannot be computed spoils no other."""
+    try:
+        own = engine.check_batch([(evidence.prompt_ids, evidence.output_ids) for evidence, _ in claims])
+        return [
+            decide(claim, mine, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)
+            for (_, claim), mine in zip(claims, own, strict=True)
+        ]
+    except (EngineError, InvalidInput) as error:
+        if len(claims) == 1:
+            return [_verdict_on(error, len(claims[0][1].output_ids))]
+        return [judge([claim], engine, policy)[0] for claim in claims]
+
+
+def _verdict_on(error: EngineError | InvalidInput, tokens: int) -> Verdict:
+    if isinstance(error, EngineError):
         return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail=str(error))
-    except InvalidInput as error:
-        # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
-        return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))
+    # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
+    return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))
+
+
+T = TypeVar("T")
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` consecutive items; the last may be shorter. (`itertools.batched` needs Python 3.12.)"""
+    left = iter(items)
+    while group := list(islice(left, size)):
+        yield group
 
 
 def claim_fault(shown: Shown, claimed_tokens: int) -> str | None:

@@ -42,7 +42,7 @@ class Step:
 
 
 class Engine(Protocol):
-    """A loaded model that decodes greedily."""
+    """A loaded model that decodes greedily. Many threads may use it at once."""
 
     model_name: str
     model_id: bytes
@@ -70,6 +70,9 @@ class Engine(Protocol):
 
     def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
         """One teacher-forced pass over prompt and claimed answer. Raises as `generate` does."""
+
+    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
+        """`check` of many (prompt, answer), together where the engine can. Raises if any of them does."""
 
 
 def validate(engine: Engine, prompt_ids: Sequence[int], answer_tokens: int) -> None:

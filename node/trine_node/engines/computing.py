@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -27,16 +27,19 @@ def on_compute_thread(function: Callable[P, R]) -> Callable[P, R]:
     def turned(*args: P.args, **kwargs: P.kwargs) -> R:
         if getattr(_inside, "yes", False):
             return function(*args, **kwargs)
-        return _THREAD.submit(_marked, function, *args, **kwargs).result()
+        return _submit(lambda: function(*args, **kwargs)).result()
 
     return turned
 
 
 def compute_soon(function: Callable[[], None]) -> None:
     """Runs `function`, which does not raise, in the computing thread, after what waits there already."""
-    _THREAD.submit(_marked, function)
+    _submit(function)
 
 
-def _marked(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    _inside.yes = True
-    return function(*args, **kwargs)
+def _submit(function: Callable[[], R]) -> Future[R]:
+    def marked() -> R:
+        _inside.yes = True
+        return function()
+
+    return _THREAD.submit(marked)

@@ -191,7 +191,9 @@ def _has_half_precision() -> bool:
 WIDENED_ROWS = 4
 """From so many rows on, multiplying in fp32 pays for widening the weights."""
 _VECTOR = 64
-_ACTIVATIONS = tuple({torch.nn.GELU, *(entry[0] if isinstance(entry, tuple) else entry for entry in ACT2CLS.values())})
+_ACTIVATIONS: Any = tuple(
+    {torch.nn.GELU, *(entry[0] if isinstance(entry, tuple) else entry for entry in ACT2CLS.values())}
+)
 
 
 def _activation(function: Any, module: Any, x: torch.Tensor) -> torch.Tensor:

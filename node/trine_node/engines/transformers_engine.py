@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -57,6 +58,7 @@ class TransformersEngine:
         `threads`: of a pass; one a core by default. `cache_tokens`: of all answers at once, at least one context.
         """
         self.tokenizer = tokenizer
+        self._tokenizing = threading.Lock()  # tokenizers refuse to be used by two threads at once
         self.model_name = model_name
         self.model_id = model_id
         self.device = next(model.parameters()).device
@@ -117,13 +119,15 @@ class TransformersEngine:
         )
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        ids = self.tokenizer.apply_chat_template(
-            [dict(m) for m in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        with self._tokenizing:
+            ids = self.tokenizer.apply_chat_template(
+                [dict(m) for m in messages], tokenize=True, add_generation_prompt=True, return_dict=True
+            )["input_ids"]
         return [int(i) for i in ids]
 
     def encode_text(self, text: str) -> list[int]:
-        return [int(i) for i in self.tokenizer(text)["input_ids"]]
+        with self._tokenizing:
+            return [int(i) for i in self.tokenizer(text)["input_ids"]]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
@@ -263,6 +267,12 @@ class TransformersEngine:
             Step(token, word) if fine else NumericalFault(NOT_FINITE)
             for token, word, fine in zip(tokens.tolist(), self.words(states), sound, strict=True)
         ]
+
+    @on_compute_thread
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """fp32 logits of final hidden states [positions, hidden]. Raises NumericalFault."""
+        return self._logits(hidden)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits = self.model.get_output_embeddings()(hidden).float()

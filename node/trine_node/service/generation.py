@@ -1,4 +1,4 @@
-"""One generation at a time, in the engine's own thread, and a bounded queue before it.
+"""So many generations at once, each in a thread of its own, and a bounded queue before them.
 
 A generation depends on no request's task: a client that goes away makes it stop, and place, turn and promised fee are
 given back without waiting for anything. Knows nothing of HTTP.
@@ -17,13 +17,13 @@ from trine_node.orders import Refusal
 
 
 class Generations:
-    """The engine's thread and the places for whoever waits for it."""
+    """The threads that wait for the engine and the places for whoever waits for one of them."""
 
-    def __init__(self, answering: Answering, *, max_waiting: int, timeout_seconds: float) -> None:
+    def __init__(self, answering: Answering, *, max_running: int, max_waiting: int, timeout_seconds: float) -> None:
         self._answering = answering
         self._timeout_seconds = timeout_seconds
-        self._places = threading.BoundedSemaphore(1 + max_waiting)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._places = threading.BoundedSemaphore(max_running + max_waiting)
+        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="answer")
 
     def take_place(self) -> None:
         """Raises Refusal (429) when as many as allowed are waiting. A place is given back, or `start` takes it over."""
@@ -37,7 +37,7 @@ class Generations:
         """Queues the order. The generation owns the caller's place from here."""
         place = _Place(self._places)
         generation = Generation(self._answering, accepted, self._timeout_seconds, place)
-        future = self._thread.submit(generation.work)
+        future = self._threads.submit(generation.work)
         future.add_done_callback(lambda _: place.give_back())
         generation.future = future
         return generation
@@ -73,7 +73,7 @@ class Generation:
         self._given_up = threading.Event()
 
     def work(self) -> None:
-        """Runs in the engine's thread."""
+        """Runs in a thread of its own."""
         try:
             if self._is_over():
                 self._answering.release(self._accepted)

@@ -33,7 +33,10 @@ class OpenAiEndpoints:
         self.limits = limits
         self.closing = False
         self._generations = Generations(
-            answering, max_waiting=limits.max_waiting, timeout_seconds=limits.request_timeout_seconds
+            answering,
+            max_running=limits.max_running,
+            max_waiting=limits.max_waiting,
+            timeout_seconds=limits.request_timeout_seconds,
         )
         self.router = APIRouter(prefix="/v1")
         self.router.add_api_route("/models", self.models, methods=["GET"])

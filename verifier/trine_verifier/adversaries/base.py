@@ -45,6 +45,9 @@ class Adversary:
     def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
         return self.honest.check(prompt_ids, output_ids)
 
+    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
+        return self.honest.check_batch(cases)
+
     def fingerprint(
         self, engine: TransformersEngine, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
     ) -> list[list[Step]]:

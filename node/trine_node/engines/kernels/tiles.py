@@ -33,7 +33,7 @@ def dot_tile(rows: int, columns: int, dtype: str, unroll: int, *, fetch: bool = 
     is told to fetch the columns behind these, which come next.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def tile(_context: Any, x: Any, ldx: Any, w: Any, ldw: Any, k: Any, y: Any, ldy: Any) -> Any:
         def emit(context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
             x, ldx, w, ldw, k, y, ldy = arguments
@@ -70,7 +70,7 @@ def mix_tile(rows: int, vectors: int, dtype: str) -> Any:
     One chain of fused multiply-adds a value, in the order of j. p and y are fp32, v is of `dtype`.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def tile(_context: Any, p: Any, ldp: Any, v: Any, ldv: Any, n: Any, y: Any, ldy: Any) -> Any:
         def emit(context: Any, b: Any, _signature: Any, arguments: Any) -> Any:
             p, ldp, v, ldv, n, y, ldy = arguments
@@ -96,19 +96,19 @@ def mix_tile(rows: int, vectors: int, dtype: str) -> Any:
     return tile
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_of_bits(_context: Any, bits: Any) -> Any:
     """The fp32 number that an int32 is the pattern of."""
     return types.float32(types.int32), lambda _c, b, _s, arguments: b.bitcast(arguments[0], F32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of_float(_context: Any, number: Any) -> Any:
     """The pattern of an fp32 number as an int32."""
     return types.int32(types.float32), lambda _c, b, _s, arguments: b.bitcast(arguments[0], I32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fp16_and_back(_context: Any, number: Any) -> Any:
     """The nearest fp16 number."""
 
@@ -118,7 +118,7 @@ def fp16_and_back(_context: Any, number: Any) -> Any:
     return types.float32(types.float32), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store_fp32(_context: Any, address: Any, number: Any) -> Any:
     def emit(context: Any, b: Any, _s: Any, arguments: Any) -> Any:
         b.store(arguments[1], b.inttoptr(arguments[0], F32.as_pointer()))
@@ -127,7 +127,7 @@ def store_fp32(_context: Any, address: Any, number: Any) -> Any:
     return types.void(types.int64, types.float32), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store_fp16(_context: Any, address: Any, number: Any) -> Any:
     def emit(context: Any, b: Any, _s: Any, arguments: Any) -> Any:
         b.store(b.fptrunc(arguments[1], ir.HalfType()), b.inttoptr(arguments[0], ir.HalfType().as_pointer()))
@@ -136,7 +136,7 @@ def store_fp16(_context: Any, address: Any, number: Any) -> Any:
     return types.void(types.int64, types.float32), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store_bf16(_context: Any, address: Any, bits: Any) -> Any:
     """The upper half of an fp32 number's pattern."""
 
@@ -148,7 +148,7 @@ def store_bf16(_context: Any, address: Any, bits: Any) -> Any:
     return types.void(types.int64, types.int32), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _read_fp32(_context: Any, address: Any) -> Any:
     def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
         return b.load(b.inttoptr(arguments[0], F32.as_pointer()))
@@ -156,7 +156,7 @@ def _read_fp32(_context: Any, address: Any) -> Any:
     return types.float32(types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _read_bf16(_context: Any, address: Any) -> Any:
     def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
         raw = b.load(b.inttoptr(arguments[0], I16.as_pointer()))
@@ -165,7 +165,7 @@ def _read_bf16(_context: Any, address: Any) -> Any:
     return types.float32(types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _read_fp16(_context: Any, address: Any) -> Any:
     def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
         return b.fpext(b.load(b.inttoptr(arguments[0], ir.HalfType().as_pointer())), F32)
@@ -183,7 +183,7 @@ def widen(kind: int, address: int) -> np.float32:
     return _read_fp16(address)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def pointer(_context: Any, address: Any) -> Any:
     """An address as numba's `carray` takes it."""
     return types.voidptr(types.int64), lambda _c, b, _s, arguments: b.inttoptr(arguments[0], cgutils.voidptr_t)

@@ -1,0 +1,308 @@
+"""The engine's speed beside its limits and its neighbours: `python benchmarks/engine.py [--json FILE]`.
+
+Every part runs in a process of its own, one after the other; times are medians, comparisons are ratios within one run.
+llama.cpp is measured where its server is installed (`make llamacpp`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+QUESTION = "Why is the sky blue? Explain it in detail, with the history of its discovery."
+QUESTIONS = (
+    QUESTION,
+    "Tell me the story of a lighthouse keeper.",
+    "Explain how bread is made.",
+    "What is a prime number, and why does it matter?",
+    "Describe a day in the life of a bee.",
+    "Give the history of the bicycle.",
+    "How does a steam engine work?",
+    "Write a letter to a friend about the sea.",
+)
+PART_TIMEOUT_SECONDS = 3600
+
+
+def median_of(function: Callable[[], float], runs: int) -> float:
+    function()
+    return statistics.median(function() for _ in range(runs))
+
+
+def bandwidth(given: argparse.Namespace) -> dict[str, float]:
+    """Bytes a second that all threads together read."""
+    import torch
+
+    torch.set_num_threads(given.threads)
+    block = torch.ones(128 << 20)
+
+    def once() -> float:
+        start = time.perf_counter()
+        block.sum()
+        return block.nbytes / (time.perf_counter() - start)
+
+    return {"bytes_per_second": median_of(once, 9)}
+
+
+def load_ours(given: argparse.Namespace, **options: int) -> Any:
+    from trine_node.engines.cli import folder_of
+    from trine_node.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine.load(
+        folder_of(given.model),
+        model_name="benchmark",
+        model_id=bytes(32),
+        dtype=given.dtype,
+        device=given.device,
+        threads=given.threads,
+        **options,
+    )
+
+
+def ours(given: argparse.Namespace) -> dict[str, Any]:
+    """Decoding alone and by eight, reading prompts, checking."""
+    engine = load_ours(given)
+    prompts = [engine.encode_text(text) for text in QUESTIONS]
+    parameters = {id(p): p for p in engine.model.parameters()}.values()
+    weights = sum(p.nbytes for p in parameters)
+    alone = [list(engine.generate(prompt, given.tokens)) for prompt in prompts]
+
+    def decode() -> float:
+        steps = engine.generate(prompts[0], given.tokens)
+        next(steps)
+        start = time.perf_counter()
+        return sum(1 for _ in steps) / (time.perf_counter() - start)
+
+    def together() -> float:
+        answers: list[Any] = [None] * len(prompts)
+
+        def ask(number: int) -> None:
+            answers[number] = list(engine.generate(prompts[number], given.tokens))
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(prompts))]
+        start = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - start
+        identical.append(answers == alone)
+        return sum(map(len, answers)) / seconds
+
+    identical: list[bool] = []
+    single = median_of(decode, given.runs)
+    eight = median_of(together, given.runs)
+    cases = [(p, [s.token_id for s in a]) for p, a in zip(prompts, alone, strict=True)]
+    answered = sum(len(output) for _, output in cases)
+
+    def check_packed() -> float:
+        start = time.perf_counter()
+        engine.check_batch(cases)
+        return answered / (time.perf_counter() - start)
+
+    def check_single() -> float:
+        start = time.perf_counter()
+        for case in cases:
+            engine.check(*case)
+        return answered / (time.perf_counter() - start)
+
+    def one_pass() -> float:
+        start = time.perf_counter()
+        for states in engine.output_states(cases):
+            engine.logits(states)
+        return answered / (time.perf_counter() - start)
+
+    states = engine.output_states([cases[0]])[0]
+
+    def words() -> float:
+        start = time.perf_counter()
+        for row in range(20):
+            engine.words(states[row : row + 1])
+        return (time.perf_counter() - start) / 20
+
+    prompt = (prompts[0] * 40)[:256]
+    fresh = iter(range(10_000))
+
+    def first_token() -> float:
+        ids = [next(fresh) + 300, *prompt[1:]]  # another beginning every time: nothing of it is known
+        start = time.perf_counter()
+        next(iter(engine.generate(ids, 1)))
+        return time.perf_counter() - start
+
+    packed, one_by_one = median_of(check_packed, given.runs), median_of(check_single, given.runs)
+    return {
+        "weight_bytes": weights,
+        "decode_tokens_per_second": single,
+        "eight_tokens_per_second": eight,
+        "eight_identical_to_alone": all(identical),
+        "check_packed_tokens_per_second": packed,
+        "check_one_by_one_tokens_per_second": one_by_one,
+        "check_one_pass_tokens_per_second": median_of(one_pass, given.runs),
+        "words_share_of_decoding": median_of(words, given.runs) * single,
+        "first_token_seconds": median_of(first_token, given.runs),
+    }
+
+
+def memory(given: argparse.Namespace) -> dict[str, Any]:
+    """Peak resident memory of a process that answers eight requests of 512 tokens at once."""
+    engine = load_ours(given)
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    draws = [[(17 * i + 29 * j) % 40_000 + 300 for j in range(256)] for i in range(8)]
+    threads = [threading.Thread(target=lambda ids=ids: list(engine.generate(ids, 256))) for ids in draws]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"loaded_bytes": loaded, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def plain(given: argparse.Namespace) -> dict[str, float]:
+    """transformers' own `generate` with its defaults."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from trine_node.engines.cli import folder_of
+
+    torch.set_num_threads(given.threads)
+    folder = folder_of(given.model)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[given.dtype]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(given.device)
+    ids = torch.tensor([tokenizer(QUESTION)["input_ids"]], device=given.device)
+    long = ids.repeat(1, 40)[:, :256]
+
+    def run(prompt: Any, tokens: int) -> float:
+        start = time.perf_counter()
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            do_sample=False,
+        )
+        return time.perf_counter() - start
+
+    def decode() -> float:
+        return (given.tokens - 1) / (run(ids, given.tokens) - run(ids, 1))
+
+    return {
+        "decode_tokens_per_second": median_of(decode, given.runs),
+        "first_token_seconds": median_of(lambda: run(long, 1), given.runs),
+    }
+
+
+def part(given: argparse.Namespace, name: str, dtype: str) -> dict[str, Any]:
+    """One part in a process of its own."""
+    command = [sys.executable, __file__, "--part", name, "--dtype", dtype, "--model", given.model]
+    command += ["--threads", str(given.threads), "--tokens", str(given.tokens), "--runs", str(given.runs)]
+    print(f"… {name} {dtype}", file=sys.stderr)
+    run = subprocess.run(  # noqa: S603 - ourselves
+        [*command, "--device", given.device], capture_output=True, text=True, timeout=PART_TIMEOUT_SECONDS
+    )
+    if run.returncode:
+        sys.exit(f"error: {name} in {dtype} failed:\n{run.stderr[-2000:]}")
+    return dict(json.loads(run.stdout.splitlines()[-1]))
+
+
+def figures(found: dict[str, Any], dtypes: list[str]) -> list[tuple[str, str, str]]:
+    """(what, found, asked) for people."""
+    rows = []
+    read = found["bandwidth"]["bytes_per_second"]
+    rows.append(("read bandwidth", f"{read / 1e9:.1f} GB/s", ""))
+    for dtype in dtypes:
+        own, other = found[f"ours {dtype}"], found[f"transformers {dtype}"]
+        single = own["decode_tokens_per_second"]
+        share = single * own["weight_bytes"] / read
+        rows += [
+            (f"{dtype}: decoding, one stream", f"{single:.1f} tokens/s", ""),
+            (f"{dtype}: share of the bandwidth limit", f"{share:.0%}", "60 %"),
+            (
+                f"{dtype}: times transformers.generate",
+                f"{single / other['decode_tokens_per_second']:.2f}",
+                {"fp32": "4", "bf16": "1.3"}.get(dtype, ""),
+            ),
+            (f"{dtype}: eight at once, times one", f"{own['eight_tokens_per_second'] / single:.2f}", "3"),
+            (f"{dtype}: eight at once, bits as alone", "same" if own["eight_identical_to_alone"] else "DIFFERENT", ""),
+            (
+                f"{dtype}: checking, both passes, times decoding",
+                f"{own['check_packed_tokens_per_second'] / single:.2f}",
+                "15",
+            ),
+            (
+                f"{dtype}: checking, first pass, times decoding",
+                f"{own['check_one_pass_tokens_per_second'] / single:.2f}",
+                "",
+            ),
+            (
+                f"{dtype}: eight checked together, times one by one",
+                f"{own['check_packed_tokens_per_second'] / own['check_one_by_one_tokens_per_second']:.2f}",
+                "1.5",
+            ),
+            (f"{dtype}: fingerprint, share of decoding", f"{own['words_share_of_decoding']:.1%}", "at most 3 %"),
+            (
+                f"{dtype}: first token of 256, times transformers",
+                f"{own['first_token_seconds'] / other['first_token_seconds']:.2f}",
+                "at most 1.1",
+            ),
+            (
+                f"{dtype}: peak memory, times the weights",
+                f"{found[f'memory {dtype}']['peak_bytes'] / own['weight_bytes']:.2f}",
+                "at most 1.6",
+            ),
+        ]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--dtypes", default="fp32,bf16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", default="fp32", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    parts = {"bandwidth": bandwidth, "ours": ours, "transformers": plain, "memory": memory}
+    if given.part:
+        print(json.dumps(parts[given.part](given)))
+        return
+    dtypes = given.dtypes.split(",")
+    found: dict[str, Any] = {
+        "conditions": {
+            "model": given.model,
+            "device": given.device,
+            "threads": given.threads,
+            "tokens": given.tokens,
+            "runs": given.runs,
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "load_before": os.getloadavg()[0],
+        }
+    }
+    for name, value in found["conditions"].items():
+        print(f"{name}: {value}")
+    found["bandwidth"] = part(given, "bandwidth", "fp32")
+    for dtype in dtypes:
+        for name in ("ours", "transformers", "memory"):
+            found[f"{name} {dtype}"] = part(given, name, dtype)
+    for what, value, asked in figures(found, dtypes):
+        print(f"{what:<52}{value:>16}   {'asked: ' + asked if asked else ''}".rstrip())
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""`trine engine selftest`: says what is the same to the last bit, and notices when something is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from trine_node.engines.cli import app
+from trine_node.engines.selftest import Loader, selftest
+from trine_node.engines.transformers_engine import TransformersEngine
+
+
+@pytest.fixture(scope="module")
+def small(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with random weights and the shipped model's tokenizer."""
+    folder: Path = tmp_path_factory.mktemp("small")
+    for file in model_folder.iterdir():
+        if "token" in file.name or file.suffix in (".jinja", ".txt"):
+            shutil.copy(file, folder)
+    torch.manual_seed(3)
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_cpu_promises_the_same_bits(small: Path, dtype: str, tmp_path: Path) -> None:
+    report = tmp_path / "found.json"
+    command = ["selftest", f"file:{small}", "--dtype", dtype, "--tokens", "6", "--threads", "1", "--json", str(report)]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 0, run.output
+    findings = json.loads(report.read_text())
+    assert all(finding["same"] for finding in findings)
+    assert {finding["what"] for finding in findings} >= {"in another process", "on 3 threads", "checked one by one"}
+    assert f"cpu-{dtype}: token ids, fingerprints, hidden states and logits are the same" in run.output
+
+
+class Moody(Loader):
+    """Loads another model whenever it is asked for other pieces."""
+
+    def __call__(self, **options: Any) -> TransformersEngine:
+        engine = super().__call__(**options)
+        if "prompt_tokens" in options:
+            engine.model.base_model.norm.weight.mul_(-1)
+        return engine
+
+
+def test_a_difference_is_found(small: Path) -> None:
+    findings = list(selftest(Moody(small, "fp32", "cpu", 1), 4, lambda message: None))
+    assert {finding.what for finding in findings if not finding.same} == {
+        "prompts in pieces of 5, three at once",
+        "prompts in pieces of 64, three at once",
+    }
+
+
+def test_an_unknown_model_is_a_clear_error() -> None:
+    run = CliRunner().invoke(app, ["selftest", "no-such-model"])
+    assert run.exit_code != 0
+    assert "no-such-model" in run.output
+    assert "Traceback" not in run.output
+
+
+def test_tuning_keeps_what_gives_the_same_bits(small: Path, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/tunings.sqlite"
+    command = ["tune", f"file:{small}", "--tokens", "4", "--store-url", store]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    assert "engine_prompt_tokens = " in first.output
+    again = CliRunner().invoke(app, command)
+    assert f"begins with what was best for file:{small} (distance 0.0)" in again.output.replace("\n", " ")
+    assert "arithmetic invariant" in again.output
