@@ -57,9 +57,9 @@ class Draft:
     body: dict[str, Any]
 
 
-def as_input(messages: Messages) -> Input:
+def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
     """A plain string is one user message. Raises InvalidInput."""
-    return chat_input([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
+    return chat_input([{"role": "user", "content": messages}] if isinstance(messages, str) else messages, list(stop))
 
 
 def draft_request(asked: Input, model: Model, client: str, max_tokens: int, domain: Domain) -> Request:
@@ -86,6 +86,7 @@ def order_body(
         "messages": asked.as_messages(),
         "max_tokens": request.max_tokens,
         "temperature": 0,
+        **({"stop": list(asked.stop)} if asked.stop else {}),
         "trine": {
             "request": request.to_json(),
             "signature": "0x" + signature.hex(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,27 +69,36 @@ class Client:
         node, _url = self._core.choose(self._core.model(model))
         self._core.deposit(node, amount_wei)
 
-    def order(self, messages: Messages, *, model: str | None = None, max_tokens: int = 256) -> dict[str, Any]:
+    def order(
+        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """A signed and paid order as the JSON body of `/v1/chat/completions`, for other HTTP clients.
 
         With the stock `openai` client pass its `trine` entry as `extra_body={"trine": …}`.
         """
         chosen = self._core.model(model)
         node, url = self._core.choose(chosen)
-        return self._core.prepare(messages, chosen, max_tokens, node, self._account(node, url)).body
+        return self._core.prepare(messages, chosen, max_tokens, stop, node, self._account(node, url)).body
 
     def chat(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, wait: bool = False
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        wait: bool = False,
     ) -> Answer:
         """The answer to a text or to OpenAI-style messages, with a receipt that was checked.
 
-        With `wait`, also with the certificate, once three verifiers have voted. Raises InvalidInput, NodeError,
-        VerificationFailed (also when `wait` ends in anything but acceptance), NotReady.
+        The text ends before the first of the `stop` strings. With `wait`, also with the certificate, once three
+        verifiers have voted. Raises InvalidInput, NodeError, VerificationFailed (also when `wait` ends in anything but
+        acceptance), NotReady.
         """
         with self._lock:
             chosen = self._core.model(model)
             node, url = self._core.choose(chosen)
-            draft = self._core.prepare(messages, chosen, max_tokens, node, self._account(node, url))
+            draft = self._core.prepare(messages, chosen, max_tokens, stop, node, self._account(node, url))
             started = time.monotonic()
             document = self._post(f"{url}/v1/chat/completions", draft.body)
             answer = self._core.finish(document, draft, node, url)
@@ -98,9 +107,11 @@ class Client:
             _require_accepted(self.certify(answer))
         return answer
 
-    def stream(self, messages: Messages, *, model: str | None = None, max_tokens: int = 256) -> TextStream:
+    def stream(
+        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+    ) -> TextStream:
         """Iterate over it for the text as it comes; `.answer` holds the checked answer afterwards."""
-        return TextStream(self, messages, model, max_tokens)
+        return TextStream(self, messages, model, max_tokens, stop)
 
     def certify(
         self, answer: Answer, *, final: bool = False, timeout: float = CERTIFICATE_TIMEOUT_SECONDS
@@ -135,18 +146,20 @@ class Client:
 class TextStream:
     """An answer as it is generated."""
 
-    def __init__(self, client: Client, messages: Messages, model: str | None, max_tokens: int) -> None:
+    def __init__(
+        self, client: Client, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
+    ) -> None:
         self._client = client
-        self._arguments = (messages, model, max_tokens)
+        self._arguments = (messages, model, max_tokens, stop)
         self.answer: Answer | None = None
 
     def __iter__(self) -> Iterator[str]:
-        messages, model, max_tokens = self._arguments
+        messages, model, max_tokens, stop = self._arguments
         client, core = self._client, self._client._core
         with client._lock:
             chosen = core.model(model)
             node, url = core.choose(chosen)
-            draft = core.prepare(messages, chosen, max_tokens, node, client._account(node, url))
+            draft = core.prepare(messages, chosen, max_tokens, stop, node, client._account(node, url))
             body = {**draft.body, "stream": True}
             stream = Stream(core, draft, node, url)
             started = time.monotonic()
@@ -192,11 +205,17 @@ class AsyncClient:
         await self._http.aclose()
 
     async def chat(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, wait: bool = False
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        wait: bool = False,
     ) -> Answer:
         """See `Client.chat`."""
         async with self._lock:
-            node, url, draft = await self._draft(messages, model, max_tokens)
+            node, url, draft = await self._draft(messages, model, max_tokens, stop)
             started = time.monotonic()
             try:
                 response = await self._http.post(f"{url}/v1/chat/completions", json=draft.body)
@@ -209,11 +228,11 @@ class AsyncClient:
         return answer
 
     async def stream(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256
+        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
     ) -> AsyncIterator[str | Answer]:
         """Text as it comes, and last the checked `Answer`."""
         async with self._lock:
-            node, url, draft = await self._draft(messages, model, max_tokens)
+            node, url, draft = await self._draft(messages, model, max_tokens, stop)
             stream = Stream(self._core, draft, node, url)
             started = time.monotonic()
             body = {**draft.body, "stream": True}
@@ -249,11 +268,13 @@ class AsyncClient:
                 raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _draft(self, messages: Messages, model: str | None, max_tokens: int) -> tuple[str, str, Draft]:
+    async def _draft(
+        self, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
+    ) -> tuple[str, str, Draft]:
         chosen = await asyncio.to_thread(self._core.model, model)
         node, url = await asyncio.to_thread(self._core.choose, chosen)
         account = await self._get(f"{url}/v1/accounts/{self.chain.address}", self._core.account_access(node))
-        draft = await asyncio.to_thread(self._core.prepare, messages, chosen, max_tokens, node, account)
+        draft = await asyncio.to_thread(self._core.prepare, messages, chosen, max_tokens, stop, node, account)
         return node, url, draft
 
     async def _get(self, url: str, headers: dict[str, str] | None = None) -> Any:

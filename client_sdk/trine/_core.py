@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -80,10 +80,12 @@ class Core:
         where = f" at {self._node}" if self._node else ""
         raise NotReady(f"no calibrated node{where} serves {model.name!r}")
 
-    def prepare(self, messages: Messages, model: Model, max_tokens: int, node: str, account: Any) -> Draft:
+    def prepare(
+        self, messages: Messages, model: Model, max_tokens: int, stop: Sequence[str], node: str, account: Any
+    ) -> Draft:
         """Signs request and voucher; deposits with the node before, if that is wanted and needed."""
         chain = self.chain
-        asked = as_input(messages)
+        asked = as_input(messages, stop)
         request = draft_request(asked, model, chain.address, max_tokens, chain.domain)
         digest = request.digest(chain.domain)
         owed = owed_by_proof(account, chain.address, node, chain.payments_domain)

@@ -14,8 +14,8 @@ from eth_utils.crypto import keccak
 
 from trine.chain import Chain, Model
 from trine.protocol import fingerprint
-from trine.protocol.evidence import Evidence
-from trine.protocol.inputs import Input
+from trine.protocol.evidence import Evidence, parsed_input
+from trine.protocol.inputs import Input, first_stop, shown
 from trine.protocol.messages import (
     ZERO_ADDRESS,
     ZERO_HASH,
@@ -26,7 +26,7 @@ from trine.protocol.messages import (
 )
 from trine.protocol.tokens import tokens_hash
 from trine_node.engines.base import Engine, Step
-from trine_node.engines.detokenizer import Detokenizer
+from trine_node.engines.detokenizer import TextStream
 from trine_node.orders import Order, Refusal, check_signed, check_voucher
 from trine_node.store import Store, StoredAnswer
 
@@ -123,16 +123,18 @@ class Answering:
 
         With `store` the answer is durable before it is yielded, and will be anchored.
         """
-        detokenizer = Detokenizer(self.engine)
+        text = TextStream(self.engine, accepted.order.input.stop)
         steps: list[Step] = []
         try:
             for step in self.engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled):
                 steps.append(step)
-                if text := detokenizer.push(step.token_id):
-                    yield text
+                if more := text.push(step.token_id):
+                    yield more
+                if text.stopped:
+                    break
             if cancelled():
                 return
-            if rest := detokenizer.flush():
+            if rest := text.flush():
                 yield rest
             finished = self._sign(accepted, steps)
             # The same unsigned question within one second makes the same receipt: one promise, kept once.
@@ -148,9 +150,10 @@ class Answering:
         output_ids = tuple(step.token_id for step in steps)
         encoded = fingerprint.encode([step.word for step in steps])
         canonical = order.input.canonical()
-        text = self.engine.decode(output_ids)
+        whole, stop = self.engine.decode(output_ids), order.input.stop
+        text = shown(whole, stop)
         tokens = len(accepted.prompt_ids) + len(output_ids)
-        stopped = output_ids[-1] in self.engine.eos_ids
+        stopped = output_ids[-1] in self.engine.eos_ids or first_stop(whole, stop) is not None
         receipt = Receipt(
             request_hash=accepted.request_hash,
             client=accepted.client,
@@ -183,7 +186,8 @@ class Answering:
 
     def recall(self, stored: StoredAnswer) -> Finished:
         """An answer that was given before."""
-        return Finished(stored.digest, stored.evidence, self.engine.decode(stored.evidence.output_ids))
+        whole = self.engine.decode(stored.evidence.output_ids)
+        return Finished(stored.digest, stored.evidence, shown(whole, parsed_input(stored.evidence).stop))
 
 
 def render(engine: Engine, asked: Input) -> list[int]:

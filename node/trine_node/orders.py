@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trine.errors import BadSignature, InvalidInput
-from trine.protocol.inputs import Input, chat_input, text_input
+from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
 
 UNSUPPORTED = {
@@ -21,7 +21,6 @@ UNSUPPORTED = {
     "functions": (None, []),
     "function_call": (None, "none"),
     "response_format": (None, {"type": "text"}),
-    "stop": (None, []),
     "suffix": (None, ""),
     "echo": (None, False),
     "best_of": (None, 1),
@@ -99,7 +98,11 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
             reason = REASONS.get(field, f"{field} is not supported")
             raise Refusal(reason, code="unsupported_value", param=field)
     try:
-        asked = _chat(body) if chat else text_input(body.get("prompt"))
+        stop_strings(body.get("stop"))
+    except InvalidInput as error:
+        raise Refusal(str(error), param="stop") from None
+    try:
+        asked = _chat(body) if chat else text_input(body.get("prompt"), body.get("stop"))
     except InvalidInput as error:
         raise Refusal(str(error), param="messages" if chat else "prompt") from None
     options = body.get("stream_options") or {}
@@ -189,7 +192,7 @@ def _chat(body: dict[str, Any]) -> Input:
     messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise InvalidInput("messages must be a list of objects with role and content")
-    return chat_input(messages)
+    return chat_input(messages, body.get("stop"))
 
 
 def _max_tokens(body: dict[str, Any], default: int, limit: int) -> int:

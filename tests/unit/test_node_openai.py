@@ -101,7 +101,7 @@ def test_models_are_listed_and_retrieved(client):
         ("temperature", False),
         ("top_p", 0.9),
         ("n", 2),
-        ("stop", "end"),
+        ("stop", ["a", "b", "c", "d", "e"]),
         ("logprobs", True),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("response_format", {"type": "json_object"}),

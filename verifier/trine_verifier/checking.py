@@ -13,7 +13,7 @@ from trine.errors import InvalidInput
 from trine.protocol import fingerprint, merkle
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS
 from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault, parsed_input
-from trine.protocol.inputs import Input
+from trine.protocol.inputs import Input, first_stop, shown
 from trine.protocol.messages import text_hash
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, structural_fault
@@ -106,16 +106,21 @@ def examine(
             return Verdict(
                 Outcome.REJECT, Reason.PROMPT, tokens, detail="prompt tokens are not the rendering of the input"
             )
+        text = engine.decode(evidence.output_ids)
+        if first_stop(engine.decode(evidence.output_ids[:-1]), asked.stop) is not None:
+            detail = "the answer goes on after a stop string"
+            return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=detail)
         claim = Claim(
             output_ids=evidence.output_ids,
             words=tuple(fingerprint.decode(evidence.fingerprint)),
             finish_reason=evidence.receipt.finish_reason,
             max_tokens=evidence.receipt.max_tokens,
             engine_class=evidence.receipt.engine_class_name,
+            stopped=first_stop(text, asked.stop) is not None,
         )
         if fault := structural_fault(claim, engine.eos_ids):
             return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
-        if text_hash(engine.decode(evidence.output_ids)) != evidence.receipt.text_hash:
+        if text_hash(shown(text, asked.stop)) != evidence.receipt.text_hash:
             return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
     except (EngineError, InvalidInput) as error:
         return _verdict_on(error, tokens)

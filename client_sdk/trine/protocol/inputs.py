@@ -20,6 +20,8 @@ from trine.errors import InvalidInput
 ROLES = ("system", "user", "assistant")
 MAX_MESSAGES = 256
 MAX_INPUT_BYTES = 1 << 20
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,17 @@ class Input:
 
     messages: tuple[tuple[str, str], ...] | None = None
     text: str | None = None
+    stop: tuple[str, ...] = ()
+    """The answer ends with the first token that completes one of these; its text ends before that."""
 
     def canonical(self) -> bytes:
-        """RFC 8785 bytes of `{"messages": [{"content": …, "role": …}, …]}` or `{"prompt": …}`."""
+        """RFC 8785 bytes of `{"messages": [{"content": …, "role": …}, …]}` or `{"prompt": …}`, with `stop` if any."""
         if self.messages is not None:
             document: dict[str, Any] = {"messages": [{"role": r, "content": c} for r, c in self.messages]}
         else:
             document = {"prompt": self.text}
+        if self.stop:
+            document["stop"] = list(self.stop)
         return rfc8785.dumps(document)
 
     def hash(self) -> bytes:
@@ -45,7 +51,29 @@ class Input:
         return [{"role": r, "content": c} for r, c in self.messages or ()]
 
 
-def chat_input(messages: Sequence[Mapping[str, Any]]) -> Input:
+def first_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where in `text` the first of the stop strings begins, or None."""
+    places = [place for place in map(text.find, stop) if place >= 0]
+    return min(places, default=None)
+
+
+def shown(text: str, stop: Sequence[str]) -> str:
+    """What a client sees of an answer's text: all before the first stop string."""
+    return text[: first_stop(text, stop)]
+
+
+def stop_strings(value: Any) -> tuple[str, ...]:
+    """Validates OpenAI's `stop`: null, a string or a list of up to MAX_STOPS. Raises InvalidInput."""
+    listed = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or len(listed) > MAX_STOPS:
+        raise InvalidInput(f"stop must be a string or a list of at most {MAX_STOPS}")
+    for entry in listed:
+        if not isinstance(entry, str) or not 1 <= len(entry) <= MAX_STOP_CHARACTERS:
+            raise InvalidInput(f"a stop string must have 1 to {MAX_STOP_CHARACTERS} characters")
+    return tuple(listed)
+
+
+def chat_input(messages: Sequence[Mapping[str, Any]], stop: Any = None) -> Input:
     """Validates OpenAI-style messages.
 
     Content is a string or a list of `{"type": "text", "text": …}` parts, which are joined.
@@ -63,14 +91,14 @@ def chat_input(messages: Sequence[Mapping[str, Any]]) -> Input:
         if role not in ROLES:
             raise InvalidInput(f"messages[{index}].role is {role!r}, expected one of {', '.join(ROLES)}")
         pairs.append((role, _text_of(message.get("content"), index)))
-    return _bounded(Input(messages=tuple(pairs)))
+    return _bounded(Input(messages=tuple(pairs), stop=stop_strings(stop)))
 
 
-def text_input(prompt: Any) -> Input:
+def text_input(prompt: Any, stop: Any = None) -> Input:
     """Validates the prompt of a plain completion. Raises InvalidInput."""
     if not isinstance(prompt, str) or not prompt:
         raise InvalidInput("prompt must be a non-empty string")
-    return _bounded(Input(text=prompt))
+    return _bounded(Input(text=prompt, stop=stop_strings(stop)))
 
 
 def parse_input(canonical: bytes) -> Input:
@@ -81,10 +109,11 @@ def parse_input(canonical: bytes) -> Input:
         document = json.loads(canonical)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"input is not JSON: {error}") from None
+    stop = document.pop("stop", None) if isinstance(document, dict) else None
     if isinstance(document, dict) and set(document) == {"messages"} and isinstance(document["messages"], list):
-        parsed = chat_input([m if isinstance(m, dict) else {} for m in document["messages"]])
+        parsed = chat_input([m if isinstance(m, dict) else {} for m in document["messages"]], stop)
     elif isinstance(document, dict) and set(document) == {"prompt"}:
-        parsed = text_input(document["prompt"])
+        parsed = text_input(document["prompt"], stop)
     else:
         raise InvalidInput("input must hold exactly one of 'messages' and 'prompt'")
     if parsed.canonical() != canonical:

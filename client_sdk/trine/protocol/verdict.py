@@ -68,6 +68,7 @@ class Claim:
     finish_reason: int
     max_tokens: int
     engine_class: str
+    stopped: bool = False  # the text has a stop string, and without the last token it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +149,12 @@ def structural_fault(claim: Claim, eos_ids: frozenset[int]) -> str | None:
         return "the answer goes on after an end-of-sequence token"
     ended = tokens[-1] in eos_ids
     if claim.finish_reason == FinishReason.STOP:
-        return None if ended else "finish reason is stop, but the last token does not end the sequence"
+        return None if ended or claim.stopped else "finish reason is stop, but the last token does not end the sequence"
     if claim.finish_reason == FinishReason.LENGTH:
         if ended:
             return "finish reason is length, but the last token ends the sequence"
+        if claim.stopped:
+            return "finish reason is length, but the last token completes a stop string"
         short = len(tokens) != claim.max_tokens
         return f"finish reason is length after {len(tokens)} of {claim.max_tokens} tokens" if short else None
     return f"unknown finish reason {claim.finish_reason}"

@@ -6,6 +6,9 @@ together equal `engine.decode` of all tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from trine.protocol.inputs import first_stop, shown
 from trine_node.engines.base import Engine
 
 REPLACEMENT = "\ufffd"
@@ -35,3 +38,49 @@ class Detokenizer:
             return ""
         self._window, self._done = self._done, len(self._ids)
         return after[len(before) :]
+
+
+class TextStream:
+    """The text of tokens as a client may see it: up to the first stop string, and nothing that could become one."""
+
+    def __init__(self, engine: Engine, stop: Sequence[str]) -> None:
+        self._engine = engine
+        self._stop = stop
+        self._detokenizer = Detokenizer(engine)
+        self._ids: list[int] = []
+        self._text = ""
+        self._sent = 0
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """New text, maybe empty. Sets `stopped` when the token completes a stop string."""
+        delta = self._detokenizer.push(token_id)
+        if not self._stop:
+            return delta
+        self._text += delta
+        self._ids.append(token_id)
+        # Of all tokens at once, incomplete characters and all: as verifiers do.
+        whole = self._engine.decode(self._ids)
+        self.stopped = first_stop(whole, self._stop) is not None
+        if self.stopped:
+            return self._send(shown(whole, self._stop))
+        return self._send(self._text[: len(self._text) - self._held()])
+
+    def flush(self) -> str:
+        """What is left at the end."""
+        if not self._stop:
+            return self._detokenizer.flush()
+        return "" if self.stopped else self._send(self._engine.decode(self._ids))
+
+    def _send(self, text: str) -> str:
+        more = text[self._sent :]
+        self._sent = max(self._sent, len(text))
+        return more
+
+    def _held(self) -> int:
+        """How many characters at the end may be the beginning of a stop string."""
+        longest = max(map(len, self._stop)) - 1
+        for length in range(min(longest, len(self._text)), 0, -1):
+            if any(stop.startswith(self._text[-length:]) for stop in self._stop):
+                return length
+        return 0
