@@ -72,6 +72,7 @@ def load_ours(given: argparse.Namespace, **options: int) -> Any:
 def ours(given: argparse.Namespace) -> dict[str, Any]:
     """Decoding alone and by eight, reading prompts, checking."""
     engine = load_ours(given)
+    engine.eos_ids = frozenset()  # answers of the same length in every precision
     prompts = [engine.encode_text(text) for text in QUESTIONS]
     parameters = {id(p): p for p in engine.model.parameters()}.values()
     weights = sum(p.nbytes for p in parameters)
@@ -298,10 +299,10 @@ def main() -> None:
     for dtype in dtypes:
         for name in ("ours", "transformers", "memory"):
             found[f"{name} {dtype}"] = part(given, name, dtype)
-    for what, value, asked in figures(found, dtypes):
-        print(f"{what:<52}{value:>16}   {'asked: ' + asked if asked else ''}".rstrip())
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    for what, value, asked in figures(found, dtypes):
+        print(f"{what:<52}{value:>16}   {'asked: ' + asked if asked else ''}".rstrip())
 
 
 if __name__ == "__main__":
