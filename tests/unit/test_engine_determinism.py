@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trine_node.engines.base import EngineError, Step
+from trine_node.engines.decoder import Decoder
 from trine_node.engines.passes import Segment, Storage
 from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
 
@@ -100,11 +101,26 @@ def test_torchs_own_arithmetic_answers_the_same_in_fp32(name: str, arithmetic: s
     assert max(margin for checked in torchs.check_batch(cases) for margin in checked.margins) < 1e-3
 
 
-def test_an_architecture_that_cannot_be_driven_is_refused() -> None:
-    config = AutoConfig.for_model("bloom", vocab_size=64, hidden_size=32, n_layer=1, n_head=2)
+@pytest.mark.parametrize(
+    ("kind", "sizes", "complaint"),
+    [
+        ("bloom", {"hidden_size": 32, "n_layer": 1, "n_head": 2}, "BloomForCausalLM: only models whose attention"),
+        ("mixtral", LLAMA_LIKE | {"num_hidden_layers": 1, "num_local_experts": 2}, "mixtures of experts"),
+    ],
+)
+def test_an_architecture_that_cannot_be_driven_is_refused(kind: str, sizes: dict[str, Any], complaint: str) -> None:
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=64, **sizes))
+    with pytest.raises(EngineError, match=complaint):
+        TransformersEngine(model, None, model_name=kind, model_id=bytes(32), dtype="fp32")
+
+
+def test_heads_that_are_rotated_in_part_take_the_other_way() -> None:
+    name = "llama"
+    config = AutoConfig.for_model(name, **SMALL | LLAMA_LIKE)
+    config.rope_parameters = {**config.rope_parameters, "partial_rotary_factor": 0.5}
     model = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(EngineError, match="BloomForCausalLM"):
-        TransformersEngine(model, None, model_name="bloom", model_id=bytes(32), dtype="fp32")
+    width = model.base_model.rotary_emb(torch.zeros(1, 1, 64), torch.zeros(1, 1, dtype=torch.int64))[0].shape[-1]
+    assert (Decoder.of(model) is None) == (width != 16)
 
 
 def test_a_weight_that_is_replaced_is_obeyed() -> None:

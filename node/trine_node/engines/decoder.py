@@ -43,6 +43,8 @@ class Decoder:
             return None
         found = cls(model)
         unsuited = any(size % 8 for size in (found.hidden, found.width, found.inner))
+        turned, _ = found.base.rotary_emb(torch.zeros(1, 1, found.hidden), torch.zeros(1, 1, dtype=torch.int64))
+        unsuited = unsuited or turned.shape[-1] != found.width  # only a part of each head is rotated
         biased = any(
             layer.mlp.down_proj.bias is not None or layer.self_attn.o_proj.bias is not None for layer in found.layers
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ATTENTION = "trine"
 ARITHMETICS = ("invariant", "sdpa", "eager")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ def _adapted(model: Any, arithmetic: str, threads: int) -> Any:
         raise EngineError(
             f"{type(model).__name__}: only models whose attention transformers lets others compute can be served"
         )
+    if arithmetic == "invariant" and any(getattr(config, name, None) for name in EXPERTS):
+        raise EngineError(f"{type(model).__name__}: mixtures of experts are not served on a CPU")
     model.config._attn_implementation = ATTENTION
     if arithmetic == "invariant":
         from transformers.pytorch_utils import Conv1D
