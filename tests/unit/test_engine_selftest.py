@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from trine_node.engines.cli import app
+from trine_node.engines.kernels import cache_folder
 from trine_node.engines.selftest import Loader, selftest
 from trine_node.engines.transformers_engine import TransformersEngine
 
@@ -85,3 +87,16 @@ def test_tuning_keeps_what_gives_the_same_bits(small: Path, tmp_path: Path) -> N
     again = CliRunner().invoke(app, command)
     assert f"begins with what was best for file:{small} (distance 0.0)" in again.output.replace("\n", " ")
     assert "arithmetic invariant" in again.output
+
+
+def test_kernels_are_kept_beside_the_models_or_where_one_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRINE_HOME", str(tmp_path))
+    kept = cache_folder()
+    assert kept.is_relative_to(tmp_path)
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    monkeypatch.setenv("TRINE_HOME", str(blocked))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    assert cache_folder() == tmp_path / "temporary" / f"trine-{os.getuid()}" / "kernels" / kept.name
