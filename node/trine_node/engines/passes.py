@@ -275,8 +275,11 @@ def _by_sequence(
     window: int,
     cap: float | None,
 ) -> torch.Tensor:
-    """torch's attention, one sequence after the other."""
+    """torch's attention, one sequence after the other; in fp32 and rounded where a CPU would emulate half precision."""
     results = []
+    dtype = query.dtype
+    wide = torch.float32 if query.device.type == "cpu" and not _has_half_precision() else dtype
+    query = query.to(wide)
     row = 0
     for segment, table in zip(current.segments, current.tables, strict=True):
         end = segment.start + len(segment.ids)
@@ -285,7 +288,7 @@ def _by_sequence(
         own = query[:, :, row : row + len(segment.ids)]
         row += len(segment.ids)
         group = query.shape[1] // keys.shape[1]
-        key, value = (of[slots].transpose(0, 1)[None].repeat_interleave(group, dim=1) for of in (keys, values))
+        key, value = (of[slots].to(wide).transpose(0, 1)[None].repeat_interleave(group, dim=1) for of in (keys, values))
         ahead = places[None, :] - places[segment.start :, None]
         seen = (ahead <= 0) & ((ahead > -window) if window else True)
         if current.arithmetic == "eager" or cap:
@@ -295,7 +298,7 @@ def _by_sequence(
             results.append(shares @ value)
         else:
             results.append(torch.nn.functional.scaled_dot_product_attention(own, key, value, seen, scale=scale))
-    return torch.cat(results, dim=2).transpose(1, 2)
+    return torch.cat(results, dim=2).transpose(1, 2).to(dtype)
 
 
 AttentionInterface.register(ATTENTION, _attention)
