@@ -19,7 +19,6 @@ Model = Annotated[str, typer.Argument(help="Name of a shipped record, or hf:…,
 Dtype = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(help="Of a pass; one a core by default.", min=1, max=1024)]
-Json = Annotated[Path | None, typer.Option(help="Where to write everything that was found.", dir_okay=False)]
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
