@@ -1,7 +1,6 @@
 """The engine's speed beside its limits and its neighbours: `python benchmarks/engine.py [--json FILE]`.
 
 Every part runs in a process of its own, one after the other; times are medians, comparisons are ratios within one run.
-llama.cpp is measured where its server is installed (`make llamacpp`).
 """
 
 from __future__ import annotations

@@ -47,10 +47,10 @@ class OperatorSettings(BaseSettings):
     engine_start_seconds: float = Field(0, ge=0, le=86_400, description="how long to wait at start for the server")
     dtype: str = Field("fp32", pattern="^(fp32|bf16|fp16)$", description="what the engine computes in")
     device: str = "cpu"
-    engine_rows: int = Field(32, ge=1, le=1024, description="answers computed at once, and at most")
-    engine_prompt_tokens: int = Field(256, ge=1, le=1 << 16, description="of prompts, read between the steps of others")
+    engine_rows: int = Field(32, ge=1, le=1024, description="answers computed in one pass, at most")
+    engine_prompt_tokens: int = Field(256, ge=1, le=1 << 16, description="tokens of prompts read in one pass, at most")
     engine_cache_tokens: int = Field(
-        16_384, ge=16, le=1 << 26, description="of all answers at once; at least a context"
+        16_384, ge=16, le=1 << 26, description="room for the tokens of all answers at once; a context at least"
     )
     threads: int | None = Field(None, ge=1, le=1024)
     store_url: str = "sqlite:///trine.sqlite"
