@@ -14,13 +14,13 @@ CONTRACTS := $(shell find contracts -name '*.sol')
 # The tests that measure gas; what they measure is in snapshots/.
 GAS_TESTS := $(addprefix tests/contracts/,EntryPoints.t.sol Gas.t.sol SortitionGas.t.sol CertificateVerifier.t.sol)
 
-.PHONY: help setup model demo test lint test-python test-contracts invariants gas abi vectors audit prove constraints consensus llamacpp clean
+.PHONY: help setup model demo test lint test-python test-contracts invariants gas abi vectors audit prove constraints consensus clean
 
 help:
 	@echo "make demo     run the whole protocol once, on a real model and a real chain"
 	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
 	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | invariants | gas | abi | vectors | audit | prove | consensus | llamacpp | clean"
+	@echo "make lint | test-python | test-contracts | invariants | gas | abi | vectors | audit | prove | consensus | clean"
 
 setup: $(VENV)/.ready node_modules/.ready build/.ready model
 
@@ -106,12 +106,6 @@ prove: node_modules/.ready
 consensus: setup
 	@python -c "import toploc" 2>/dev/null || pip install --quiet --no-deps --no-binary toploc --no-build-isolation toploc==0.1.6
 	python benchmarks/consensus.py --json build/consensus.json
-
-# llama.cpp's server, compiled from its Python package without what it does not need here: the server alone took 20 minutes
-# on one slow core. tests/unit/test_llamacpp.py is skipped without one, and takes any that is on the PATH.
-llamacpp: $(VENV)/.ready
-	CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Release $(addprefix -DLLAMA_,BUILD_TESTS=OFF BUILD_EXAMPLES=OFF BUILD_APP=OFF \
-		USE_PREBUILT_UI=OFF OPENSSL=OFF)" LLAMA_CPP_BUILD_JOBS=1 pip install --quiet --constraint constraints.txt --editable '.[llamacpp]'
 
 constraints: $(VENV)/.ready
 	@bash deploy/scripts/freeze-constraints.sh

@@ -110,6 +110,7 @@ def _engine(settings: OperatorSettings, model: Model, folder: Path) -> Engine:
         dtype=settings.dtype,
         device=settings.device,
         threads=settings.threads,
+        arithmetic=settings.engine_arithmetic,
         rows=settings.engine_rows,
         prompt_tokens=settings.engine_prompt_tokens,
         cache_tokens=settings.engine_cache_tokens,

@@ -47,6 +47,11 @@ class OperatorSettings(BaseSettings):
     engine_start_seconds: float = Field(0, ge=0, le=86_400, description="how long to wait at start for the server")
     dtype: str = Field("fp32", pattern="^(fp32|bf16|fp16)$", description="what the engine computes in")
     device: str = "cpu"
+    engine_arithmetic: str | None = Field(
+        None,
+        pattern="^(invariant|triton|sdpa|eager)$",
+        description="kernels of the engine transformers; default: those that promise equal bits",
+    )
     engine_rows: int = Field(32, ge=1, le=1024, description="answers computed in one pass, at most")
     engine_prompt_tokens: int = Field(256, ge=1, le=1 << 16, description="tokens of prompts read in one pass, at most")
     engine_cache_tokens: int = Field(

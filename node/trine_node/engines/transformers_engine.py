@@ -7,6 +7,7 @@ came from.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from trine_node.engines.base import EngineError, NumericalFault, Step, TokenOutO
 from trine_node.engines.batching import Answer, Batch, Choose, Server, blocks_for
 from trine_node.engines.computing import on_compute_thread
 from trine_node.engines.paging import BlockPool
-from trine_node.engines.passes import ARITHMETICS, Runner, Segment, Storage
+from trine_node.engines.passes import Runner, Segment, Storage, pin_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PACKED_TOKENS = 1024
@@ -53,7 +54,7 @@ class TransformersEngine:
         rows: int = BATCH_ROWS,
         prompt_tokens: int = PROMPT_TOKENS,
     ) -> None:
-        """`arithmetic`: see `passes`; `invariant` on a CPU and `sdpa` elsewhere by default.
+        """`arithmetic`: see `passes`; `invariant` on a CPU and `triton` on a GPU by default.
 
         `threads`: of a pass; one a core by default. `cache_tokens`: of all answers at once, at least one context.
         """
@@ -62,10 +63,10 @@ class TransformersEngine:
         self.model_name = model_name
         self.model_id = model_id
         self.device = next(model.parameters()).device
-        self.arithmetic = arithmetic or ("invariant" if self.device.type == "cpu" else "sdpa")
-        if self.arithmetic not in ARITHMETICS or (self.arithmetic == "invariant" and self.device.type != "cpu"):
-            raise InvalidInput(f"arithmetic {self.arithmetic!r}: expected one of {', '.join(ARITHMETICS)}, on a CPU")
+        self.arithmetic = _arithmetic_for(self.device, arithmetic)
         self.threads = threads or os.cpu_count() or 1
+        if self.device.type == "cuda":
+            pin_settings()
         self._runner = Runner(model, self.arithmetic, self.threads)
         self.model = model
         self.engine_class = f"{_device_class(self.device)}-{dtype}"
@@ -209,7 +210,8 @@ class TransformersEngine:
             taken = logits.gather(1, claimed[start : start + LOGIT_ROWS, None])[:, 0]
             margins += (logits.amax(dim=-1) - taken).tolist()
             words += self.words(piece)
-            noise += noise_between(piece, other[start : start + LOGIT_ROWS])
+            with self._runner.own_sums():
+                noise += noise_between(piece, other[start : start + LOGIT_ROWS])
         return Recomputation(words=tuple(words), margins=tuple(margins), noise=tuple(noise))
 
     def _companion(self) -> Runner:
@@ -283,13 +285,9 @@ class TransformersEngine:
     @on_compute_thread
     def words(self, hidden: torch.Tensor) -> list[bytes]:
         """A word for each row of [positions, hidden]: `trine.protocol.fingerprint.word` with tensors."""
-        clipped = _clipped(hidden)
-        if self.arithmetic == "invariant":
-            from trine_node.engines.kernels.linear import matmul
-
-            projected = matmul(clipped, self._directions, self.threads)
-        else:
-            projected = clipped @ self._directions.T
+        with self._runner.own_sums():
+            clipped = _clipped(hidden)
+        projected = self._runner.product(clipped, self._directions)
         cells = (projected * fingerprint.CELLS).floor().to(torch.int64)
         bits = (cells & 1).to(torch.uint8).reshape(-1, fingerprint.WORD_BYTES, 8)
         packed = (bits << _SHIFTS.to(bits.device)).sum(dim=-1, dtype=torch.uint8)
@@ -344,6 +342,27 @@ def _direction_matrix(model_id: bytes, hidden_size: int) -> torch.Tensor:
     raw = torch.frombuffer(bytearray(fingerprint.directions(model_id, hidden_size)), dtype=torch.uint8)
     bits = (raw.reshape(hidden_size, fingerprint.WORD_BYTES, 1) >> _SHIFTS) & 1
     return (bits.reshape(hidden_size, fingerprint.BITS).float() * 2 - 1).T.contiguous()
+
+
+def _arithmetic_for(device: torch.device, wanted: str | None) -> str:
+    """The one wanted, if it can be had, or the one that promises most on this device."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    on = {
+        "invariant": device.type == "cpu",
+        "triton": device.type == "cuda" or interpreted,
+        "sdpa": True,
+        "eager": True,
+    }
+    chosen = wanted or ("invariant" if device.type == "cpu" else "triton")
+    if not on.get(chosen):
+        raise InvalidInput(
+            f"arithmetic {chosen!r}: on a {device.type} expected one of {', '.join(k for k in on if on[k])}"
+        )
+    if chosen == "triton" and not importlib.util.find_spec("triton"):
+        raise InvalidInput(
+            "arithmetic 'triton' needs the package triton, which torch's CUDA builds bring; or choose 'sdpa'"
+        )
+    return chosen
 
 
 def _device_class(device: torch.device) -> str:

@@ -136,7 +136,7 @@ def tune(loader: Loader, start: Choice, tokens: int, progress: Callable[[str], N
     expected = [list(reference.generate(prompt, tokens)) for prompt in asked]
     cores = os.cpu_count() or 1
     threads = sorted({1, cores, *(1 << n for n in range(10) if 1 << n < cores)})
-    arithmetics = ["invariant", "sdpa"] if loader.device == "cpu" else ["sdpa", "eager"]
+    arithmetics = ["invariant" if loader.device == "cpu" else "triton", "sdpa"]
     ways: list[tuple[str, list[Any]]] = [
         ("threads", list(threads)),
         ("arithmetic", list(arithmetics)),

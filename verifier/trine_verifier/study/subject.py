@@ -99,7 +99,7 @@ class Variant:
 
     name: str
     dtype: str
-    arithmetic: str | None = None  # the engine's own, or one of `passes.ARITHMETICS`
+    arithmetic: str | None = None  # the engine's own, or one that `passes` names
     rows: int = 32  # answers decoded together
     threads: int | None = None
 

@@ -1,0 +1,188 @@
+"""Kernels for GPUs, in Triton, whose results do not depend on batch or chunk size: the ground of the class there.
+
+The same three operations that Thinking Machines' `batch_invariant_ops` replaces (He, "Defeating Nondeterminism in LLM
+Inference", 2025): products, means and attention. A number is computed by one program, in an order that follows from the
+shape of the weight or the row's own position and from nothing else; tiles and warps are constants, nothing is tuned.
+
+With TRITON_INTERPRET=1, set before this is imported, they run on a CPU, slowly: for tests.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+TILE_ROWS = 32
+TILE_COLUMNS = 32
+TILE_BYTES = 256
+"""Of a tile's line along the inner dimension. Tiles of so few rows are multiplied by `mma.sync` on all devices."""
+SUM_STEP = 1024
+KEY_STEP = 64
+LEAST_DOT = 16
+"""Of Triton's products no side may be shorter."""
+WARPS = 4
+STAGES = 4
+
+
+# Without this Triton compiles another kernel for one row, or for a multiple of 16 of them.
+@triton.jit(do_not_specialize=["rows"])
+def _product(  # type: ignore[no-untyped-def]
+    x, w, bias, y, rows, outputs, inputs,
+    BIASED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+):  # fmt: skip
+    # Row tiles come first, so that those which need the same part of the matrix run together.
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    sums = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    for start in range(0, inputs, INNER):
+        k = start + tl.arange(0, INNER)
+        left = tl.load(
+            x + row[:, None] * inputs + k[None, :], mask=(row[:, None] < rows) & (k[None, :] < inputs), other=0.0
+        )
+        right = tl.load(
+            w + column[None, :] * inputs + k[:, None],
+            mask=(column[None, :] < outputs) & (k[:, None] < inputs),
+            other=0.0,
+        )
+        sums = tl.dot(left, right, sums, input_precision="ieee")
+    if BIASED:
+        sums += tl.load(bias + column, mask=column < outputs, other=0.0).to(tl.float32)[None, :]
+    tl.store(
+        y + row[:, None] * outputs + column[None, :],
+        sums.to(y.dtype.element_ty),
+        mask=(row[:, None] < rows) & (column[None, :] < outputs),
+    )
+
+
+@triton.jit
+def _sum(x, y, width, STEP: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    sums = tl.zeros((STEP,), dtype=tl.float32)
+    for start in range(0, width, STEP):
+        k = start + tl.arange(0, STEP)
+        sums += tl.load(x + row * width + k, mask=k < width, other=0.0).to(tl.float32)
+    tl.store(y + row, tl.sum(sums, 0))
+
+
+@triton.jit(do_not_specialize=["line"])
+def _attend(  # type: ignore[no-untyped-def]
+    q, k, v, tables, places, y, line, scale, cap, window,
+    SHARED: tl.constexpr, GROUP: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, WIDE: tl.constexpr,
+    VALUE_WIDTH: tl.constexpr, VALUE_WIDE: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, CAPPED: tl.constexpr,
+):  # fmt: skip
+    """The queries of one row that share one head of keys and values: softmax as it goes (Milakov, Gimelshein, 2018)."""
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1).to(tl.int64)
+    sequence = tl.load(places + row * 2).to(tl.int64)
+    position = tl.load(places + row * 2 + 1)
+    g = tl.arange(0, QUERIES)
+    d = tl.arange(0, WIDE)
+    e = tl.arange(0, VALUE_WIDE)
+    first_query = (row * SHARED + head) * GROUP
+    query = tl.load(
+        q + (first_query + g[:, None]) * WIDTH + d[None, :], mask=(g[:, None] < GROUP) & (d[None, :] < WIDTH), other=0.0
+    )
+    top = tl.full((QUERIES,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((QUERIES,), dtype=tl.float32)
+    answer = tl.zeros((QUERIES, VALUE_WIDE), dtype=tl.float32)
+    first = tl.where(window > 0, tl.maximum(position - window + 1, 0), 0)
+    for start in range(first // STEP * STEP, position + 1, STEP):
+        j = start + tl.arange(0, STEP)
+        seen = (j >= first) & (j <= position)
+        slot = tl.load(tables + sequence * line + j // BLOCK, mask=seen, other=0).to(tl.int64) * BLOCK + j % BLOCK
+        key = tl.load(
+            k + (slot[None, :] * SHARED + head) * WIDTH + d[:, None],
+            mask=seen[None, :] & (d[:, None] < WIDTH),
+            other=0.0,
+        )
+        scores = tl.dot(query, key, input_precision="ieee") * scale
+        if CAPPED:
+            scores = cap * (1.0 - 2.0 / (tl.exp(2.0 * scores / cap) + 1.0))
+        scores = tl.where(seen[None, :], scores, float("-inf"))
+        higher = tl.maximum(top, tl.max(scores, 1))
+        shares = tl.exp(scores - higher[:, None])
+        fade = tl.exp(top - higher)
+        value = tl.load(
+            v + (slot[:, None] * SHARED + head) * VALUE_WIDTH + e[None, :],
+            mask=seen[:, None] & (e[None, :] < VALUE_WIDTH),
+            other=0.0,
+        )
+        total = total * fade + tl.sum(shares, 1)
+        answer = answer * fade[:, None] + tl.dot(shares.to(value.dtype), value, input_precision="ieee")
+        top = higher
+    answer = answer / total[:, None]
+    tl.store(
+        y + (first_query + g[:, None]) * VALUE_WIDTH + e[None, :],
+        answer.to(y.dtype.element_ty),
+        mask=(g[:, None] < GROUP) & (e[None, :] < VALUE_WIDTH),
+    )
+
+
+def matmul(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """rows [n, inputs] times weight [outputs, inputs], transposed, plus bias: [n, outputs], rounded once.
+
+    Sums are in fp32; both operands have the same precision.
+    """
+    rows, weight = rows.contiguous(), weight.contiguous()
+    count, inputs = rows.shape
+    outputs = weight.shape[0]
+    result = torch.empty(count, outputs, dtype=rows.dtype, device=rows.device)
+    if count:
+        _product[(triton.cdiv(count, TILE_ROWS), triton.cdiv(outputs, TILE_COLUMNS))](
+            rows, weight, weight if bias is None else bias, result, count, outputs, inputs,
+            BIASED=bias is not None, ROWS=TILE_ROWS, COLUMNS=TILE_COLUMNS, INNER=TILE_BYTES // rows.element_size(),
+            num_warps=WARPS, num_stages=STAGES,
+        )  # fmt: skip
+    return result
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """torch.nn.functional.linear of x [..., inputs]."""
+    return matmul(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], -1)
+
+
+def row_sums(x: torch.Tensor) -> torch.Tensor:
+    """Sums over the last dimension of [..., width], fp32 [...]."""
+    flat = x.reshape(-1, x.shape[-1]).contiguous()
+    result = torch.empty(len(flat), dtype=torch.float32, device=x.device)
+    if len(flat):
+        _sum[(len(flat),)](flat, result, flat.shape[1], STEP=SUM_STEP, num_warps=WARPS)
+    return result.reshape(x.shape[:-1])
+
+
+def attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    tables: torch.Tensor,
+    places: torch.Tensor,
+    *,
+    scale: float,
+    window: int,
+    cap: float,
+    block: int,
+) -> torch.Tensor:
+    """[rows, heads, value width] in query's precision: every row attends to its sequence's positions up to its own.
+
+    query: [rows, heads, width]; keys and values: [blocks * block, shared heads, width]. tables: int32 [sequences,
+    blocks], where each sequence's blocks are; places: int32 [rows, 2], each row's sequence and position. `window`: how
+    many positions a row sees, 0 for all. `cap`: bound of the scores by tanh, 0 for none.
+    """
+    query, tables, places = query.contiguous(), tables.contiguous(), places.contiguous()
+    count, heads, width = query.shape
+    shared, value_width = keys.shape[1], values.shape[2]
+    group = heads // shared
+    result = torch.empty(count, heads, value_width, dtype=query.dtype, device=query.device)
+    _attend[(count, shared)](
+        query, keys, values, tables, places, result, tables.shape[1], float(scale), float(cap), window,
+        SHARED=shared, GROUP=group, QUERIES=_side(group), WIDTH=width, WIDE=_side(width), VALUE_WIDTH=value_width,
+        VALUE_WIDE=_side(value_width), BLOCK=block, STEP=KEY_STEP, CAPPED=cap > 0,
+        num_warps=WARPS, num_stages=STAGES,
+    )  # fmt: skip
+    return result
+
+
+def _side(length: int) -> int:
+    """A side of a tile that holds so many."""
+    return max(LEAST_DOT, int(triton.next_power_of_2(length)))
