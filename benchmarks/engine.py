@@ -6,13 +6,17 @@ Every part runs in a process of its own, one after the other; times are medians,
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
+import random
 import resource
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +35,7 @@ QUESTIONS = (
     "Write a letter to a friend about the sea.",
 )
 PART_TIMEOUT_SECONDS = 3600
+RANDOM = "random-1b"
 
 
 def median_of(function: Callable[[], float], runs: int) -> float:
@@ -53,10 +58,12 @@ def bandwidth(given: argparse.Namespace) -> dict[str, float]:
     return {"bytes_per_second": median_of(once, 9)}
 
 
-def load_ours(given: argparse.Namespace, **options: int) -> Any:
+def load_ours(given: argparse.Namespace, **options: Any) -> Any:
     from trine_node.engines.cli import folder_of
     from trine_node.engines.transformers_engine import TransformersEngine
 
+    if given.model == RANDOM:
+        return random_model(given, **options)
     return TransformersEngine.load(
         folder_of(given.model),
         model_name="benchmark",
@@ -66,6 +73,26 @@ def load_ours(given: argparse.Namespace, **options: int) -> Any:
         threads=given.threads,
         **options,
     )
+
+
+def random_model(given: argparse.Namespace, **options: Any) -> Any:
+    """1.2 billion random numbers in the shape of Llama 3.2 1B: for speed, on machines without a model hub."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    from trine_node.engines.cli import DEFAULT_MODEL, folder_of
+    from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "vocab_size": 128_256}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192}
+    with torch.device(given.device):
+        config = LlamaConfig(**sizes, **heads, tie_word_embeddings=True)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=DTYPES[given.dtype]).requires_grad_(False)
+    model.generation_config.eos_token_id = 2
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(DEFAULT_MODEL))
+    named = {"model_name": RANDOM, "model_id": bytes(32), "dtype": given.dtype, "threads": given.threads}
+    return TransformersEngine(model.train(False), tokenizer, **named, **options)
 
 
 def ours(given: argparse.Namespace) -> dict[str, Any]:
@@ -153,6 +180,31 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def unpromised(given: argparse.Namespace) -> dict[str, Any]:
+    """Decoding by the same engine with torch's own products and attention."""
+    engine = load_ours(given, arithmetic="sdpa")
+    engine.eos_ids = frozenset()
+    prompt = engine.encode_text(QUESTION)
+
+    def decode() -> float:
+        steps = engine.generate(prompt, given.tokens)
+        next(steps)
+        start = time.perf_counter()
+        return sum(1 for _ in steps) / (time.perf_counter() - start)
+
+    return {"decode_tokens_per_second": median_of(decode, given.runs)}
+
+
+def equality(given: argparse.Namespace) -> dict[str, Any]:
+    """Answers to many prompts one by one and by 64, which must be the same to the last bit of their fingerprints."""
+    engine = load_ours(given)
+    draw = random.Random(0)  # noqa: S311 - prompts
+    prompts = [[draw.randrange(300, 40_000) for _ in range(draw.randint(4, 200))] for _ in range(given.equality)]
+    alone = engine.generate_batch(prompts, 16, rows=1)
+    together = engine.generate_batch(prompts, 16, rows=64)
+    return {"prompts": len(prompts), "same": sum(a == b for a, b in zip(alone, together, strict=True))}
+
+
 def memory(given: argparse.Namespace) -> dict[str, Any]:
     """Peak resident memory of a process that answers eight requests of 512 tokens at once."""
     engine = load_ours(given)
@@ -201,10 +253,87 @@ def plain(given: argparse.Namespace) -> dict[str, float]:
     }
 
 
+def llamacpp(given: argparse.Namespace) -> dict[str, Any]:
+    """llama.cpp's own server on the same weights in the same precision; the figure that it reports itself."""
+    try:
+        import xllamacpp  # noqa: F401
+    except ImportError:
+        return {"missing": "xllamacpp is not installed"}
+    from trine.models import load_record
+    from trine_node.models import parse_source
+
+    script = Path(__file__).parents[1] / "deploy" / "scripts" / "llama_server.py"
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
+        source = given.model if ":" in given.model else load_record(given.model).source
+        packed = parse_source(source).fetch(Path(folder))
+        if packed.suffix != ".gguf":
+            return {"missing": "the model does not come as GGUF"}
+        weights = Path(folder) / f"{given.dtype}.gguf"
+        dense_gguf(packed, weights, given.dtype)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        command = [sys.executable, str(script), str(weights), str(port), "--threads", str(given.threads)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:  # noqa: S603
+            try:
+                speed = median_of(lambda: asked_of_llamacpp(port, given.tokens), given.runs)
+            finally:
+                server.kill()
+    return {"decode_tokens_per_second": speed, "version": importlib.metadata.version("xllamacpp")}
+
+
+def dense_gguf(packed: Path, result: Path, dtype: str) -> None:
+    """The model of a GGUF file with all its numbers in one precision."""
+    import gguf
+
+    reader = gguf.GGUFReader(packed)
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(result, architecture)
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        kind, *inner = field.types
+        writer.add_key_value(name, field.contents(), kind, inner[-1] if inner else None)
+    half = gguf.GGMLQuantizationType.BF16
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if dtype == "fp32" or values.ndim == 1:
+            writer.add_tensor(tensor.name, values.astype("float32"))
+        elif dtype == "bf16":
+            writer.add_tensor(tensor.name, gguf.quants.quantize(values, half), raw_dtype=half)
+        else:
+            writer.add_tensor(tensor.name, values.astype("float16"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def asked_of_llamacpp(port: int, tokens: int) -> float:
+    """Tokens a second of one greedy answer."""
+    import httpx2
+
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            if httpx2.get(f"{url}/health", timeout=5).status_code == 200:
+                break
+        except httpx2.HTTPError:
+            pass
+        if time.monotonic() > deadline:
+            sys.exit("error: llama.cpp's server did not start within 120 s")
+        time.sleep(0.2)
+    body = {"prompt": QUESTION, "n_predict": tokens, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+    answer = httpx2.post(f"{url}/completion", json=body, timeout=600).json()
+    return float(answer["timings"]["predicted_per_second"])
+
+
 def part(given: argparse.Namespace, name: str, dtype: str) -> dict[str, Any]:
     """One part in a process of its own."""
     command = [sys.executable, __file__, "--part", name, "--dtype", dtype, "--model", given.model]
     command += ["--threads", str(given.threads), "--tokens", str(given.tokens), "--runs", str(given.runs)]
+    command += ["--equality", str(given.equality)]
     print(f"… {name} {dtype}", file=sys.stderr)
     run = subprocess.run(  # noqa: S603 - ourselves
         [*command, "--device", given.device], capture_output=True, text=True, timeout=PART_TIMEOUT_SECONDS
@@ -216,66 +345,70 @@ def part(given: argparse.Namespace, name: str, dtype: str) -> dict[str, Any]:
 
 def figures(found: dict[str, Any], dtypes: list[str]) -> list[tuple[str, str, str]]:
     """(what, found, asked) for people."""
-    rows = []
+    on_gpu = found["conditions"]["device"] != "cpu"
     read = found["bandwidth"]["bytes_per_second"]
-    rows.append(("read bandwidth", f"{read / 1e9:.1f} GB/s", ""))
+    rows = [("the processor's read bandwidth", f"{read / 1e9:.1f} GB/s", "")]
     for dtype in dtypes:
-        own, other = found[f"ours {dtype}"], found[f"transformers {dtype}"]
+        own = found[f"ours {dtype}"]
         single = own["decode_tokens_per_second"]
-        share = single * own["weight_bytes"] / read
-        rows += [
-            (f"{dtype}: decoding, one stream", f"{single:.1f} tokens/s", ""),
-            (f"{dtype}: share of the bandwidth limit", f"{share:.0%}", "60 %"),
-            (
-                f"{dtype}: times transformers.generate",
-                f"{single / other['decode_tokens_per_second']:.2f}",
-                {"fp32": "4", "bf16": "1.3"}.get(dtype, ""),
-            ),
-            (f"{dtype}: eight at once, times one", f"{own['eight_tokens_per_second'] / single:.2f}", "3"),
-            (f"{dtype}: eight at once, bits as alone", "same" if own["eight_identical_to_alone"] else "DIFFERENT", ""),
-            (
-                f"{dtype}: checking, both passes, times decoding",
-                f"{own['check_packed_tokens_per_second'] / single:.2f}",
-                "15",
-            ),
-            (
-                f"{dtype}: checking, first pass, times decoding",
-                f"{own['check_one_pass_tokens_per_second'] / single:.2f}",
-                "",
-            ),
-            (
-                f"{dtype}: eight checked together, times one by one",
-                f"{own['check_packed_tokens_per_second'] / own['check_one_by_one_tokens_per_second']:.2f}",
-                "1.5",
-            ),
-            (f"{dtype}: fingerprint, share of decoding", f"{own['words_share_of_decoding']:.1%}", "at most 3 %"),
-            (
-                f"{dtype}: first token of 256, times transformers",
-                f"{own['first_token_seconds'] / other['first_token_seconds']:.2f}",
-                "at most 1.1",
-            ),
-            (
-                f"{dtype}: peak memory, times the weights",
-                f"{found[f'memory {dtype}']['peak_bytes'] / own['weight_bytes']:.2f}",
-                "at most 1.6",
-            ),
+        packed, one_by_one = own["check_packed_tokens_per_second"], own["check_one_by_one_tokens_per_second"]
+        of_dtype = [
+            ("decoding, one stream", f"{single:.1f} tokens/s", ""),
+            ("eight at once, times one", f"{own['eight_tokens_per_second'] / single:.2f}", "3"),
+            ("eight at once, bits as alone", "same" if own["eight_identical_to_alone"] else "DIFFERENT", ""),
+            ("checking, both passes, times decoding", f"{packed / single:.2f}", "50" if on_gpu else "15"),
+            ("checking, first pass, times decoding", f"{own['check_one_pass_tokens_per_second'] / single:.2f}", ""),
+            ("eight checked together, times one by one", f"{packed / one_by_one:.2f}", "1.5"),
+            ("fingerprint, share of decoding", f"{own['words_share_of_decoding']:.1%}", "at most 3 %"),
         ]
+        if on_gpu:
+            plain = found[f"unpromised {dtype}"]["decode_tokens_per_second"]
+            of_dtype.append(("times the same without the promise", f"{single / plain:.2f}", "0.8"))
+        else:
+            share = single * own["weight_bytes"] / read
+            of_dtype.append(("share of the bandwidth limit", f"{share:.0%}", "60 %"))
+            peak = found[f"memory {dtype}"]["peak_bytes"]
+            of_dtype.append(("peak memory, times the weights", f"{peak / own['weight_bytes']:.2f}", "at most 1.6"))
+            of_dtype.append(("times llama.cpp", times_llamacpp(single, found[f"llamacpp {dtype}"]), ""))
+        if other := found.get(f"transformers {dtype}"):
+            times = single / other["decode_tokens_per_second"]
+            asked = {"fp32": "4", "bf16": "1.3"}.get(dtype, "")
+            of_dtype.append(("times transformers.generate", f"{times:.2f}", "" if on_gpu else asked))
+            first = own["first_token_seconds"] / other["first_token_seconds"]
+            of_dtype.append(("first token of 256, times transformers", f"{first:.2f}", "at most 1.1"))
+        if equal := found.get(f"equality {dtype}"):
+            of_dtype.append(("answers alone and by 64, the same", f"{equal['same']} of {equal['prompts']}", "all"))
+        rows += [(f"{dtype}: {what}", value, asked) for what, value, asked in of_dtype]
     return rows
+
+
+def times_llamacpp(single: float, found: dict[str, Any]) -> str:
+    theirs = found.get("decode_tokens_per_second")
+    return f"{single / theirs:.2f} ({theirs:.1f})" if theirs else str(found.get("missing", "not measured"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--model", default="smollm2-135m-instruct", help=f"or {RANDOM}: random weights, for speed")
     parser.add_argument("--dtypes", default="fp32,bf16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--equality", type=int, default=0, help="prompts answered alone and by 64, to compare the bits")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", default="fp32", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    parts = {"bandwidth": bandwidth, "ours": ours, "transformers": plain, "memory": memory}
+    parts = {
+        "bandwidth": bandwidth,
+        "ours": ours,
+        "transformers": plain,
+        "memory": memory,
+        "llamacpp": llamacpp,
+        "unpromised": unpromised,
+        "equality": equality,
+    }
     if given.part:
         print(json.dumps(parts[given.part](given)))
         return
@@ -296,7 +429,9 @@ def main() -> None:
         print(f"{name}: {value}")
     found["bandwidth"] = part(given, "bandwidth", "fp32")
     for dtype in dtypes:
-        for name in ("ours", "transformers", "memory"):
+        names = ["ours", *(["memory", "llamacpp"] if given.device == "cpu" else ["unpromised"])]
+        names += ["transformers"] * (given.model != RANDOM) + ["equality"] * (given.equality > 0)
+        for name in names:
             found[f"{name} {dtype}"] = part(given, name, dtype)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
