@@ -31,9 +31,10 @@ def main() -> None:
     engines = {dtype: subject.engine(dtype) for dtype in DTYPES}
     prompts = render_all(engines["fp32"], subject.prompts(given.prompts, given.seed))
     plan = Plan(subject, prompts, given.tokens, engines)
-    leaves = observe_honest(
+    observed = observe_honest(
         plan, [Variant(d, d) for d in DTYPES], lambda message: print(f"… {message}", file=sys.stderr)
     )
+    leaves = [leaf for found in observed for leaf in found]
     print(", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for dtype in (*DTYPES, None):
         own = [leaf for leaf in leaves if dtype is None or leaf.prover == dtype]

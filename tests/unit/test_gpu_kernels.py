@@ -101,9 +101,7 @@ def test_attention_is_the_definitions_over_blocks_in_any_order(kernels, heads, s
         assert torch.equal(alone[0], found[row])
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("llama", "bf16"), ("gemma2", "fp32"), ("gpt2", "fp16")]
-)
+@pytest.mark.parametrize(("name", "dtype"), [("llama", "bf16"), ("gemma2", "fp32"), ("gpt2", "fp16")])
 def test_answers_do_not_depend_on_company(name, dtype):
     engine = made(name, dtype, arithmetic="triton", prompt_tokens=5, rows=2)
     asked = [prompts(1)[0][:7], prompts(2)[1][:4]]

@@ -31,6 +31,12 @@ def test_a_calibration_writes_a_policy_and_a_report(tmp_path: Path) -> None:
     for name in ("deviations.png", "roc.png", "margins.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert "int4-weights" in (tmp_path / "report.md").read_text()
+    again = tmp_path / "again"
+    command = ["calibrate", MODEL, "--out", str(again), "--observed", str(tmp_path / "observations.jsonl.gz")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert (again / "policy.json").read_bytes() == (tmp_path / "policy.json").read_bytes()
+    assert json.loads((again / "report.json").read_text())["rates"] == report["rates"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +14,21 @@ from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.verdict import Claim, Outcome, Recomputation
 from trine_verifier.study.fit import auc, clopper_pearson, false_reject_rate, fit_pairs, fit_policy, split
+from trine_verifier.study.observations import append, read
 from trine_verifier.study.observe import Leaf
 
 TOKENS = 64
 NOISE = 0.03
 
 
-def leaf(random: np.random.Generator, scale: float, prompt: int = 0, honest: bool = True, tail: float = 0.0) -> Leaf:
+def leaf(
+    random: np.random.Generator,
+    scale: float,
+    prompt: int = 0,
+    honest: bool = True,
+    tail: float = 0.0,
+    prover: str = "p",
+) -> Leaf:
     """A leaf whose states differ by `scale` times the verifier's own noise, with some margins near zero."""
     share = fingerprint.expected_share(NOISE * scale)
     flips = random.random((TOKENS, fingerprint.BITS)) < share
@@ -27,7 +36,7 @@ def leaf(random: np.random.Generator, scale: float, prompt: int = 0, honest: boo
     margins = np.where(random.random(TOKENS) < 0.02, random.exponential(0.03, TOKENS), 0.0)
     margins[0] += tail
     return Leaf(
-        prover="p",
+        prover=prover,
         honest=honest,
         verifier="v",
         prompt=prompt,
@@ -72,6 +81,39 @@ def test_the_worst_honest_margin_is_accepted() -> None:
     policy = fit_policy(leaves)
     assert all(leaf.judge(policy).outcome is Outcome.ACCEPT for leaf in leaves)
     assert leaf(random, 1.0, tail=5.0).judge(policy).outcome is Outcome.REJECT
+
+
+def test_machines_that_agree_exactly_do_not_hide_cheats_behind_those_that_do_not() -> None:
+    """Bounds from both together once accepted everything: their spread reached from nothing to the noise."""
+    random = np.random.default_rng(21)
+    noisy = honest_leaves(20)
+    same = [leaf(random, 0.0, prompt, prover="same kernels") for prompt in range(300)]
+    alone, together = fit_policy(noisy), fit_policy(noisy + same)
+    [fit] = fit_pairs(noisy + same)
+    assert fit.variant == "p"
+    assert together.pairs[0][2].deviation_bound(TOKENS, 5) == alone.pairs[0][2].deviation_bound(TOKENS, 5)
+    assert together.pairs[0][2].margin_mean >= alone.pairs[0][2].margin_mean
+    assert all(leaf(random, 2.2).judge(together).outcome is Outcome.REJECT for _ in range(100))
+    assert all(each.judge(together).outcome is Outcome.ACCEPT for each in noisy + same)
+
+
+def test_too_few_leaves_of_one_variant_are_too_few() -> None:
+    random = np.random.default_rng(22)
+    with pytest.raises(InvalidInput, match="5 honest leaves of 'rare', at least 20"):
+        fit_pairs(honest_leaves(23) + [leaf(random, 1.0, prompt, prover="rare") for prompt in range(5)])
+
+
+def test_observations_come_back_from_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "observations.jsonl.gz"
+    first, second = honest_leaves(24, count=3), honest_leaves(25, count=2)
+    append(file, first)
+    append(file, second)
+    assert list(read(file)) == first + second
+    whole = file.read_bytes()
+    for broken in (whole[:-9], b"text", b"\x1f\x8b" + whole[5:]):
+        file.write_bytes(broken)
+        with pytest.raises(InvalidInput, match="no observations"):
+            list(read(file))
 
 
 def test_cheats_are_never_fitted_to() -> None:

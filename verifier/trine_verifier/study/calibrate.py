@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from trine.protocol.calibration import parse_prompt_set
 from trine.protocol.inputs import Input
 from trine.protocol.policy import Policy
 from trine_verifier.adversaries import ADVERSARIES
-from trine_verifier.study import report
+from trine_verifier.study import observations, report
 from trine_verifier.study.fit import fit_pairs, fit_policy, split
 from trine_verifier.study.observe import Leaf, Plan, Progress, observe_cheats, observe_honest
 from trine_verifier.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all
 
 MAX_TOKENS = 4096
+OBSERVATIONS = "observations.jsonl.gz"
 MAX_PROMPT_BYTES = 1 << 24
 
 
@@ -57,8 +58,8 @@ class Options:
             raise InvalidInput("sigmas must be over 0 and at most 10, accept at most reject")
 
 
-def observe(options: Options, subject: Subject, progress: Progress) -> list[Leaf]:
-    """Everything that is measured."""
+def observe(options: Options, subject: Subject, progress: Progress) -> Iterator[list[Leaf]]:
+    """Everything that is measured, one prover after the other."""
     verifiers = {dtype: subject.engine(dtype, device=options.device) for dtype in options.dtypes}
     first = verifiers[options.dtypes[0]]
     prompts = render_all(first, subject.prompts(options.prompts, options.seed, prompt_set(options.prompt_file)))
@@ -66,21 +67,30 @@ def observe(options: Options, subject: Subject, progress: Progress) -> list[Leaf
     if any(len(prompt) > room for prompt in prompts):
         raise InvalidInput(f"a prompt does not fit the context with {options.tokens} tokens to answer: choose fewer")
     plan = Plan(subject, prompts, options.tokens, verifiers)
-    leaves = observe_honest(plan, honest_variants(options.dtypes), progress)
+    yield from observe_honest(plan, honest_variants(options.dtypes), progress)
     chosen = range(options.cheat_prompts)
     dtype = options.cheat_dtype or ("bf16" if "bf16" in options.dtypes else options.dtypes[0])
-    leaves += observe_cheats(plan, options.adversaries, dtype, chosen, progress)
-    return leaves
+    yield from observe_cheats(plan, options.adversaries, dtype, chosen, progress)
 
 
-def calibrate(options: Options, out: Path, progress: Progress) -> Policy:
-    """Writes policy and report into `out` and returns the policy.
+def calibrate(options: Options, out: Path, progress: Progress, observed: Path | None = None) -> Policy:
+    """Writes policy and report into `out` and returns the policy. `observed`: observations to use instead of new ones.
 
-    The policy is fitted to all honest leaves. The report also tells how one fitted to half of the prompts fares on
-    the other half: what to expect of prompts that nobody has calibrated on.
+    New observations are kept in `out`, too, those of a prover as soon as it is done. The policy is fitted to all honest
+    leaves. The report also tells how one fitted to half of the prompts fares on the other half: what to expect of
+    prompts that nobody has calibrated on.
     """
     subject = Subject.find(options.model, options.threads)
-    leaves = observe(options, subject, progress)
+    if observed:
+        leaves = list(observations.read(observed))
+    else:
+        leaves = []
+        for found in observe(options, subject, progress):
+            if not leaves:
+                out.mkdir(parents=True, exist_ok=True)
+                (out / OBSERVATIONS).unlink(missing_ok=True)
+            observations.append(out / OBSERVATIONS, found)
+            leaves += found
     honest = [leaf for leaf in leaves if leaf.honest]
     sigmas = (options.accept_sigmas, options.reject_sigmas)
     policy = fit_policy(honest, *sigmas)
@@ -88,9 +98,9 @@ def calibrate(options: Options, out: Path, progress: Progress) -> Policy:
         "model": options.model,
         "model_id": subject.model_id.hex(),
         "command": shlex.join(["trine-study", *sys.argv[1:]]),
-        "conditions": conditions(options),
+        "conditions": {"observations": f"{len(leaves)} leaves of {observed}"} if observed else conditions(options),
     }
-    if options.prompts >= 80:
+    if len({leaf.prompt for leaf in honest}) >= 80:
         fitted, tested = split(honest, lambda prompt: prompt % 2 == 0)
         document["held_out"] = report.honest_summary(tested, fit_policy(fitted, *sigmas))
     report.write(out, document, leaves, policy, fit_pairs(honest))

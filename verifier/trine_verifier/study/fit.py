@@ -3,6 +3,10 @@
 The logarithm of an honest leaf's relative deviation is taken as normal with a variance of floor^2 + scatter^2 / n for
 n tokens (docs/statistics.md shows how well that holds). Where the largest deviations found are rarer than this model
 allows for, its spread is widened until they fit, so that "k sigmas" never promises more than was seen.
+
+Every honest variant is fitted by itself, and bounds are those of the widest: an operator runs one of them, not their
+mixture. Two machines with the same kernels deviate by nothing at all; thrown together with others they would make a
+law of two humps, whose spread covers any cheat.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ class PairFit:
     prover: str
     verifier: str
     bounds: Bounds
+    variant: str  # the one whose deviations are the bounds'
     leaves: int
     widened: float  # by how much the spread was widened to cover the largest deviations, 1 if not
     worst_sigmas: float  # of all windows
@@ -70,31 +75,65 @@ def fit_pairs(leaves: Sequence[Leaf]) -> list[PairFit]:
 
 
 def _fit_pair(prover: str, verifier: str, leaves: list[Leaf]) -> PairFit:
-    if len(leaves) < MIN_LEAVES:
-        raise InvalidInput(
-            f"{prover} against {verifier}: {len(leaves)} honest leaves, at least {MIN_LEAVES} are needed"
-        )
+    variants: dict[str, list[Leaf]] = defaultdict(list)
+    for leaf in leaves:
+        variants[leaf.prover].append(leaf)
+    for name, members in variants.items():
+        if len(members) < MIN_LEAVES:
+            raise InvalidInput(
+                f"{prover} against {verifier}: {len(members)} honest leaves of {name!r}, at least {MIN_LEAVES} are needed"
+            )
+    logs = {name: _by_window(f"{prover} against {verifier}", members) for name, members in variants.items()}
+    laws = {name: _fit_law(values) for name, values in logs.items()}
+    widest = max(laws, key=lambda name: laws[name].at(TYPICAL_WINDOW, 5))
+    law = laws[widest]
+    margins = np.max([_fit_margins(members) for members in variants.values()], axis=0)
+    bounds = Bounds(
+        deviation_typical=math.ceil(1e3 * math.exp(law.typical)),
+        deviation_floor=math.ceil(1e3 * law.floor),
+        deviation_scatter=math.ceil(1e3 * law.scatter),
+        margin_accept=math.ceil(1e3 * margins[0]),
+        margin_reject=math.ceil(1e3 * margins[1]),
+        margin_mean=math.ceil(1e6 * margins[2]),
+        margin_rms=math.ceil(1e6 * margins[3]),
+    )
+    worst = max(float(law.sigmas(v, n).max()) for values in logs.values() for n, v in values.items())
+    return PairFit(prover, verifier, bounds, widest, len(leaves), law.widened, worst)
+
+
+@dataclass(frozen=True, slots=True)
+class _Law:
+    """Of the logarithm of a leaf's relative deviation; the spread is the widened one."""
+
+    typical: float
+    floor: float
+    scatter: float
+    widened: float = 1.0
+
+    def spread(self, tokens: int) -> float:
+        return math.sqrt(self.floor**2 + self.scatter**2 / tokens)
+
+    def at(self, tokens: int, sigmas: float) -> float:
+        return self.typical + sigmas * self.spread(tokens)
+
+    def sigmas(self, values: Floats, tokens: int) -> Floats:
+        return (values - self.typical) / self.spread(tokens)
+
+
+def _fit_law(logs: dict[int, Floats]) -> _Law:
+    middle = min(logs, key=lambda n: abs(n - TYPICAL_WINDOW))
+    law = _Law(float(np.mean(logs[middle])), *_spread(logs))
+    widened = max(1.0, *(_excess(law.sigmas(values, n)) for n, values in logs.items()))
+    return _Law(law.typical, law.floor * widened, law.scatter * widened, widened)
+
+
+def _by_window(pair: str, leaves: Sequence[Leaf]) -> dict[int, Floats]:
+    """Logarithms of the relative deviations of all windows, by length; lengths with too few are left out."""
     logs = {n: _log_deviations(leaves, n) for n in WINDOWS}
     logs = {n: values for n, values in logs.items() if len(values) >= MIN_LEAVES}
     if not logs:
-        raise InvalidInput(f"{prover} against {verifier}: the answers are shorter than {min(WINDOWS)} tokens")
-    middle = min(logs, key=lambda n: abs(n - TYPICAL_WINDOW))
-    typical = float(np.mean(logs[middle]))
-    floor, scatter = _spread(logs)
-    sigmas = {n: (values - typical) / math.sqrt(floor**2 + scatter**2 / n) for n, values in logs.items()}
-    widened = max(1.0, *(_excess(values) for values in sigmas.values()))
-    accept, reject, mean, rms = _fit_margins(leaves)
-    bounds = Bounds(
-        deviation_typical=math.ceil(1e3 * math.exp(typical)),
-        deviation_floor=math.ceil(1e3 * floor * widened),
-        deviation_scatter=math.ceil(1e3 * scatter * widened),
-        margin_accept=math.ceil(1e3 * accept),
-        margin_reject=math.ceil(1e3 * reject),
-        margin_mean=math.ceil(1e6 * mean),
-        margin_rms=math.ceil(1e6 * rms),
-    )
-    worst = max(float(values.max()) for values in sigmas.values()) / widened
-    return PairFit(prover, verifier, bounds, len(leaves), widened, worst)
+        raise InvalidInput(f"{pair}: the answers are shorter than {min(WINDOWS)} tokens")
+    return logs
 
 
 def _log_deviations(leaves: Sequence[Leaf], tokens: int) -> Floats:

@@ -75,37 +75,33 @@ class Plan:
     verifiers: dict[str, TransformersEngine]  # by dtype
 
 
-def observe_honest(plan: Plan, variants: Sequence[Variant], progress: Progress) -> list[Leaf]:
-    """Every variant answers every prompt, every verifier checks every answer."""
-    leaves = []
+def observe_honest(plan: Plan, variants: Sequence[Variant], progress: Progress) -> Iterator[list[Leaf]]:
+    """Every variant answers every prompt, every verifier checks every answer. One variant's leaves at a time."""
     for variant in variants:
         shared = None if variant.arithmetic else plan.verifiers.get(variant.dtype)
         engine = shared or plan.subject.engine(variant.dtype, variant.arithmetic, threads=variant.threads)
         answers = engine.generate_batch(plan.prompts, plan.tokens, rows=variant.rows)
-        leaves += check(plan, variant.name, True, engine, plan.prompts, answers)
+        yield check(plan, variant.name, True, engine, plan.prompts, answers)
         progress(f"{variant.name}: {sum(map(len, answers))} tokens")
         del engine
         gc.collect()
-    return leaves
 
 
 def observe_cheats(
     plan: Plan, names: Sequence[str], dtype: str, prompts: Sequence[int], progress: Progress
-) -> list[Leaf]:
-    """Every cheat answers the prompts of these numbers, in the arithmetic and the name of `dtype`."""
+) -> Iterator[list[Leaf]]:
+    """Every cheat answers the prompts of these numbers, in the arithmetic and the name of `dtype`. One after the other."""
     chosen = [plan.prompts[i] for i in prompts]
-    leaves = []
     for name in names:
         cheat = make_adversary(name, plan.verifiers[dtype])
         if isinstance(cheat, Adversary):
             answers = cheat.generate_batch(chosen, plan.tokens)
         else:
             answers = [list(cheat.generate(prompt, plan.tokens)) for prompt in chosen]
-        leaves += check(plan, name, False, cheat, chosen, answers)
+        yield check(plan, name, False, cheat, chosen, answers)
         progress(f"{name}: {sum(map(len, answers))} tokens")
         del cheat
         gc.collect()
-    return leaves
 
 
 def check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Outcome
-from trine_verifier.study.fit import PairFit, auc, clopper_pearson, false_reject_rate
+from trine_verifier.study.fit import MIN_LEAVES, PairFit, auc, clopper_pearson, false_reject_rate
 from trine_verifier.study.observe import Leaf
 
 LEAF_TOKENS = (16, 32, 64)
@@ -36,6 +38,7 @@ class Rates:
     smallest: float  # relative deviations
     median: float
     largest: float
+    missed_by_fit: float | None  # chance that the fingerprint alone does not reject, if deviations are lognormal
 
 
 def rates(leaves: Sequence[Leaf], policy: Policy, lengths: Sequence[int] = LEAF_TOKENS) -> list[Rates]:
@@ -67,9 +70,20 @@ def rates(leaves: Sequence[Leaf], policy: Policy, lengths: Sequence[int] = LEAF_
                     float(np.min(deviations)),
                     float(np.median(deviations)),
                     float(np.max(deviations)),
+                    _missed(members[0], deviations, tokens, policy),
                 )
             )
     return found
+
+
+def _missed(leaf: Leaf, deviations: Sequence[float], tokens: int, policy: Policy) -> float | None:
+    """None for whole answers, which have no one bound, for fewer than MIN_LEAVES leaves, and uncalibrated pairs."""
+    bounds = policy.bounds(leaf.claim.engine_class, leaf.verifier)
+    if not tokens or bounds is None or len(deviations) < MIN_LEAVES or min(deviations) <= 0:
+        return None
+    logs = np.log(deviations)
+    bound = math.log(bounds.deviation_bound(tokens, policy.reject_sigmas / 1e3))
+    return float(stats.norm.cdf(bound, logs.mean(), max(logs.std(ddof=1), 1e-9)))
 
 
 def honest_summary(leaves: Sequence[Leaf], policy: Policy) -> dict[str, Any]:
@@ -119,28 +133,30 @@ def _markdown(document: dict[str, Any], table: list[Rates], fits: list[PairFit])
         f"rejected {honest['rejected']} (at most {honest['rejected_upper_bound_95']:.2%} with 95 % confidence; "
         f"{honest['false_reject_rate_of_the_fit']:.1e} by the fit).",
         "",
-        "| pair | typical | floor | scatter | margins | leaves | widened | worst, sigmas |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| pair | widest variant | typical | floor | scatter | margins | leaves | widened | worst, sigmas |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for fit in fits:
         b = fit.bounds
         lines.append(
-            f"| {fit.prover} against {fit.verifier} | {b.deviation_typical / 1e3:.3f} | {b.deviation_floor / 1e3:.3f} "
+            f"| {fit.prover} against {fit.verifier} | {fit.variant} | {b.deviation_typical / 1e3:.3f} | {b.deviation_floor / 1e3:.3f} "
             f"| {b.deviation_scatter / 1e3:.3f} | {b.margin_accept / 1e3:.2f}, {b.margin_reject / 1e3:.2f} "
             f"| {fit.leaves} | {fit.widened:.2f} | {fit.worst_sigmas:.1f} |"
         )
     lines += [
         "",
-        "Relative deviations: least, median, most. Tokens 0: whole answers.",
+        "Relative deviations: least, median, most. Tokens 0: whole answers. Missed, by the fit: the chance that the "
+        "fingerprint alone does not reject such a leaf, were the logarithms of these deviations normal.",
         "",
-        "| prover | verifier | tokens | leaves | deviation | accepted | rejected | 95 % interval | by margin |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| prover | verifier | tokens | leaves | deviation | accepted | rejected | 95 % interval | by margin | missed, by the fit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in table:
+        missed = "" if row.honest or row.missed_by_fit is None else f"{row.missed_by_fit:.1e}"
         lines.append(
             f"| {row.prover} | {row.verifier} | {row.tokens} | {row.leaves} | {row.smallest:.2f} {row.median:.2f} "
             f"{row.largest:.2f} | {row.accepted} | {row.rejected / row.leaves:.2%} | {row.rejected_low:.2%} to "
-            f"{row.rejected_high:.2%} | {row.by_margin} |"
+            f"{row.rejected_high:.2%} | {row.by_margin} | {missed} |"
         )
     return (
         "\n".join([*lines, "", "![deviations](deviations.png)", "", "![ROC](roc.png)", "", "![margins](margins.png)"])

@@ -28,10 +28,16 @@ def calibrate(
     threads: Annotated[
         int | None, typer.Option(help="Threads of a pass; one a core by default.", min=1, max=1024)
     ] = None,
+    observed: Annotated[
+        Path | None,
+        typer.Option(
+            help="Observations of an earlier run, to fit and judge anew with its options.", dir_okay=False, exists=True
+        ),
+    ] = None,
     accept_sigmas: Annotated[float, typer.Option(help="Standard deviations to the accept bound.")] = 4.0,
     reject_sigmas: Annotated[float, typer.Option(help="Standard deviations to the reject bound.")] = 5.0,
 ) -> None:
-    """Runs honest variants and cheats, fits thresholds, writes the policy and a report with plots."""
+    """Runs honest variants and cheats, fits thresholds, writes the policy, a report with plots, and what was observed."""
     from trine_verifier.adversaries import ADVERSARIES
     from trine_verifier.study import calibrate as study
 
@@ -50,5 +56,5 @@ def calibrate(
         accept_sigmas=accept_sigmas,
         reject_sigmas=reject_sigmas,
     )
-    study.calibrate(options, out, lambda message: err.print(message, markup=False))
+    study.calibrate(options, out, lambda message: err.print(message, markup=False), observed)
     say(f"policy and report: {out}/policy.json, {out}/report.md")
