@@ -81,7 +81,8 @@ def _fit_pair(prover: str, verifier: str, leaves: list[Leaf]) -> PairFit:
     for name, members in variants.items():
         if len(members) < MIN_LEAVES:
             raise InvalidInput(
-                f"{prover} against {verifier}: {len(members)} honest leaves of {name!r}, at least {MIN_LEAVES} are needed"
+                f"{prover} against {verifier}: {len(members)} honest leaves of {name!r}, "
+                f"at least {MIN_LEAVES} are needed"
             )
     logs = {name: _by_window(f"{prover} against {verifier}", members) for name, members in variants.items()}
     laws = {name: _fit_law(values) for name, values in logs.items()}

@@ -1,6 +1,6 @@
 """Observations in a file: what was measured once can be fitted and judged again without a model.
 
-JSON lines, compressed, one leaf a line, in parts that are complete after every prover: a run that ends early keeps them.
+JSON lines, compressed, one leaf a line, complete after every prover: a run that ends early keeps what it has.
 """
 
 from __future__ import annotations

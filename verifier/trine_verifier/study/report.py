@@ -139,7 +139,8 @@ def _markdown(document: dict[str, Any], table: list[Rates], fits: list[PairFit])
     for fit in fits:
         b = fit.bounds
         lines.append(
-            f"| {fit.prover} against {fit.verifier} | {fit.variant} | {b.deviation_typical / 1e3:.3f} | {b.deviation_floor / 1e3:.3f} "
+            f"| {fit.prover} against {fit.verifier} | {fit.variant} "
+            f"| {b.deviation_typical / 1e3:.3f} | {b.deviation_floor / 1e3:.3f} "
             f"| {b.deviation_scatter / 1e3:.3f} | {b.margin_accept / 1e3:.2f}, {b.margin_reject / 1e3:.2f} "
             f"| {fit.leaves} | {fit.widened:.2f} | {fit.worst_sigmas:.1f} |"
         )
@@ -148,7 +149,8 @@ def _markdown(document: dict[str, Any], table: list[Rates], fits: list[PairFit])
         "Relative deviations: least, median, most. Tokens 0: whole answers. Missed, by the fit: the chance that the "
         "fingerprint alone does not reject such a leaf, were the logarithms of these deviations normal.",
         "",
-        "| prover | verifier | tokens | leaves | deviation | accepted | rejected | 95 % interval | by margin | missed, by the fit |",
+        "| prover | verifier | tokens | leaves | deviation | accepted | rejected | 95 % interval | by margin "
+        "| missed, by the fit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in table:

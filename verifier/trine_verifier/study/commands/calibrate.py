@@ -30,14 +30,12 @@ def calibrate(
     ] = None,
     observed: Annotated[
         Path | None,
-        typer.Option(
-            help="Observations of an earlier run, to fit and judge anew with its options.", dir_okay=False, exists=True
-        ),
+        typer.Option(help="Observations of an earlier run, to fit and judge anew.", dir_okay=False, exists=True),
     ] = None,
     accept_sigmas: Annotated[float, typer.Option(help="Standard deviations to the accept bound.")] = 4.0,
     reject_sigmas: Annotated[float, typer.Option(help="Standard deviations to the reject bound.")] = 5.0,
 ) -> None:
-    """Runs honest variants and cheats, fits thresholds, writes the policy, a report with plots, and what was observed."""
+    """Runs honest variants and cheats, fits thresholds, writes policy, observations and a report with plots."""
     from trine_verifier.adversaries import ADVERSARIES
     from trine_verifier.study import calibrate as study
 
