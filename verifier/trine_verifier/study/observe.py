@@ -90,7 +90,7 @@ def observe_honest(plan: Plan, variants: Sequence[Variant], progress: Progress) 
 def observe_cheats(
     plan: Plan, names: Sequence[str], dtype: str, prompts: Sequence[int], progress: Progress
 ) -> Iterator[list[Leaf]]:
-    """Every cheat answers the prompts of these numbers, in the arithmetic and the name of `dtype`. One cheat at a time."""
+    """Every cheat answers the prompts of these numbers, in the arithmetic and the name of `dtype`. One at a time."""
     chosen = [plan.prompts[i] for i in prompts]
     for name in names:
         cheat = make_adversary(name, plan.verifiers[dtype])
