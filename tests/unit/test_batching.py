@@ -134,6 +134,24 @@ def test_a_common_beginning_is_computed_once() -> None:
     assert model.rows == 40 + (40 - 2 * BLOCK)
 
 
+def test_a_beginning_that_broke_down_is_computed_anew() -> None:
+    class OnceBroken(Sums):
+        def steps_of(self, states: torch.Tensor, choose: object = None) -> list[Step | NumericalFault]:
+            broken = self.rows == 40
+            return [NumericalFault("a fault of the moment") if broken else Step(9, bytes(8)) for _ in states]
+
+    model, pool = OnceBroken(20), BlockPool(20)
+    batch = Batch(model, pool, prompt_tokens=64, rows=1)
+    found = []
+    for _ in range(3):
+        batch.add(Answer(tuple(range(1, 41)), 1))
+        while batch.running or batch.waiting:
+            found += [step for _, step in batch.step()]
+    assert [isinstance(step, NumericalFault) for step in found] == [True, False, False]
+    assert model.rows == 40 + 40 + (40 - 2 * BLOCK)
+    assert pool.available == pool.blocks
+
+
 def test_the_longest_idle_beginning_makes_room() -> None:
     pool = BlockPool(4)
     for first in (1, 2, 3):

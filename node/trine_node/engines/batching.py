@@ -106,6 +106,8 @@ class Batch:
         stepped = [(answer, step) for (answer, _), step in zip(ends, steps, strict=True)]
         for answer, step in stepped:
             if isinstance(step, NumericalFault):
+                if answer.room:
+                    self.pool.forget(answer.room)  # a fault of the moment must not outlive it in the cache
                 self.drop(answer)
                 continue
             answer.tokens.append(step.token_id)

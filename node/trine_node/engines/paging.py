@@ -75,6 +75,12 @@ class BlockPool:
                 self._named[name] = block
                 self._name_of[block] = name
 
+    def forget(self, room: Room) -> None:
+        """No other sequence shares what these blocks hold from here on."""
+        for block in room.table:
+            if name := self._name_of.pop(block, None):
+                del self._named[name]
+
     def give_back(self, room: Room) -> None:
         for block in reversed(room.table):
             self._users[block] -= 1
