@@ -6,6 +6,7 @@ that work can be cut in any way.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import numba
 import platformdirs
+
+
+compiled = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+"""Divisions are IEEE 754's: a check for zero would keep loops from becoming vector code."""
 
 
 def use_threads(threads: int) -> None:

@@ -1,7 +1,7 @@
 """Attention on a CPU over keys and values in blocks, each row's result independent of what is computed beside it.
 
 A row's scores are products in the order of `tiles`; their maximum, then their exponentials, then the sum of those in
-the order of positions; then the weighted sum of the values in the order of positions, divided by it.
+the order of `tiles`; then the weighted sum of the values in the order of positions, divided by it.
 """
 
 from __future__ import annotations
@@ -10,37 +10,46 @@ import math
 
 import numpy as np
 import torch
-from numba import carray, njit, prange
+from numba import carray, prange
 
-from trine_node.engines.kernels import use_threads
+from trine_node.engines.kernels import compiled, use_threads
 from trine_node.engines.kernels.elementwise import exponential
 from trine_node.engines.kernels.products import COLUMNS, KINDS, dots, mixes, size_of
-from trine_node.engines.kernels.tiles import pointer
+from trine_node.engines.kernels.tiles import largest, pointer, total
 
 BLOCK = 16
 """Tokens in a block of the cache."""
 
 
-@njit(nogil=True, cache=True)
-def _softmax(scores: np.ndarray, scale: np.float32, cap: np.float32) -> np.float32:
-    """In place, not divided by the sum, which is returned."""
-    for j in range(len(scores)):
-        scores[j] *= scale
+@compiled()
+def _softmax(scores: int, first: int, count: int, scale: np.float32, cap: np.float32) -> np.float32:
+    """Scores `first` to `count` in place, not divided by their sum, which is returned; zeros up to multiples of 8."""
+    start, stop = first // 8 * 8, (count + 7) // 8 * 8
+    row = carray(pointer(scores + start * 4), (stop - start,), np.float32)
+    before, end = first - start, count - start
+    for j in range(len(row)):
+        row[j] *= scale
     if cap > np.float32(0):
-        for j in range(len(scores)):
-            scores[j] = cap * np.float32(math.tanh(scores[j] / cap))
-    best = np.float32(-np.inf)
-    for j in range(len(scores)):
-        best = max(best, scores[j])
-    for j in range(len(scores)):
-        scores[j] = exponential(scores[j] - best)
-    total = np.float32(0)
-    for j in range(len(scores)):
-        total += scores[j]
-    return total
+        for j in range(before, end):
+            row[j] = cap * np.float32(math.tanh(row[j] / cap))
+    _fill(row, before, end, np.float32(-np.inf))
+    best = largest(scores + start * 4, stop - start)
+    for j in range(len(row)):
+        row[j] = exponential(row[j] - best)
+    _fill(row, before, end, np.float32(0))
+    return total(scores + start * 4, stop - start)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
+def _fill(row: np.ndarray, before: int, end: int, value: np.float32) -> None:
+    """What is not between the two."""
+    for j in range(before):
+        row[j] = value
+    for j in range(end, len(row)):
+        row[j] = value
+
+
+@compiled()
 def _one(
     kind: int, q: int, k: int, v: int, table: np.ndarray, position: int, head: int, out: int, scores: int, line: int,
     group: int, shared: int, width: int, value_width: int, scale: np.float32, cap: np.float32, window: int,
@@ -59,7 +68,7 @@ def _one(
     answer = carray(pointer(out), (group, value_width), np.float32)
     totals = carray(pointer(scores + line * group * 4), (group,), np.float32)
     for r in range(group):
-        totals[r] = _softmax(carray(pointer(scores + (r * line + first) * 4), (count - first,), np.float32), scale, cap)
+        totals[r] = _softmax(scores + r * line * 4, first, count, scale, cap)
         for d in range(value_width):
             answer[r, d] = np.float32(0)
     stride = shared * value_width
@@ -72,7 +81,7 @@ def _one(
             answer[r, d] /= totals[r]
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def _whole(
     kind: int, q: int, k: int, v: int, tables: np.ndarray, rows: np.ndarray, out: int, scores: int, line: int,
     group: int, shared: int, width: int, value_width: int, scale: np.float32, cap: np.float32, window: int, parts: int,

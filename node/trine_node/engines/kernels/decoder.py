@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray, njit, prange
+from numba import carray, prange
 
+from trine_node.engines.kernels import compiled
 from trine_node.engines.kernels.attention import _one
 from trine_node.engines.kernels.elementwise import rounded, sigmoid, store
 from trine_node.engines.kernels.linear import _part
@@ -25,7 +26,7 @@ from trine_node.engines.kernels.tiles import pointer, widen
 """Columns of the table of addresses, a row a layer; 0 where a model has no such weight."""
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _norm(kind: int, x: int, weight: int, y: int, width: int, epsilon: np.float32) -> None:
     """One row of RMSNorm (Zhang and Sennrich, 2019), in the order and with the rounding of transformers' modules."""
     row = carray(pointer(x), (width,), np.float32)
@@ -38,7 +39,7 @@ def _norm(kind: int, x: int, weight: int, y: int, width: int, epsilon: np.float3
         out[i] = rounded(kind, rounded(kind, row[i] * factor) * widen(kind, weight + i * size))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _finish(kind: int, y: int, rows: int, outputs: int, bias: int, start: int, stop: int) -> None:
     """Bias and rounding of a linear layer's outputs start to stop."""
     if kind == 0 and bias == 0:
@@ -51,7 +52,7 @@ def _finish(kind: int, y: int, rows: int, outputs: int, bias: int, start: int, s
             out[row, i] = rounded(kind, out[row, i] + more)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _linear(
     kind: int, x: int, w: int, bias: int, y: int, rows: int, outputs: int, inputs: int, number: int, parts: int
 ) -> None:
@@ -63,7 +64,7 @@ def _linear(
         _finish(kind, y, rows, outputs, bias, start, stop)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _rotate(kind: int, x: int, cosine: int, sine: int, width: int) -> None:
     """Rotary position embedding of one head (Su et al., 2021), halves against each other."""
     head = carray(pointer(x), (width,), np.float32)
@@ -76,7 +77,7 @@ def _rotate(kind: int, x: int, cosine: int, sine: int, width: int) -> None:
         head[i + half] = rounded(kind, rounded(kind, high * c[i + half]) + rounded(kind, low * s[i + half]))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _heads(kind: int, x: int, heads: int, width: int, norm: int, epsilon: np.float32, cosine: int, sine: int) -> None:
     """Norm, if there is one, and rotation of all heads of one row."""
     for head in range(heads):
@@ -86,7 +87,7 @@ def _heads(kind: int, x: int, heads: int, width: int, norm: int, epsilon: np.flo
         _rotate(kind, at, cosine, sine, width)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _keep(
     kind: int, a: np.ndarray, query: int, key: int, value: int, slots: np.ndarray, cosine: int, sine: int, heads: int,
     shared: int, width: int, epsilon: np.float32, start: int, stop: int,
@@ -103,7 +104,7 @@ def _keep(
         _put(kind, value + row * shared * width * 4, a[VALUES] + place, shared * width)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _put(kind: int, x: int, place: int, count: int) -> None:
     """Numbers of a row into the cache, in its precision."""
     row = carray(pointer(x), (count,), np.float32)
@@ -112,7 +113,7 @@ def _put(kind: int, x: int, place: int, count: int) -> None:
         store(kind, place + i * size, row[i])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _gated(kind: int, gate: int, up: int, rows: int, width: int, number: int, parts: int) -> None:
     """gate := silu(gate) * up, in the columns of one thread."""
     share = (width + parts * COLUMNS - 1) // (parts * COLUMNS) * COLUMNS
@@ -129,7 +130,7 @@ def _gated(kind: int, gate: int, up: int, rows: int, width: int, number: int, pa
                 g[i] = rounded(kind, rounded(kind, g[i] * sigmoid(g[i])) * u[i])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sum_and_norm(
     kind: int, x: int, y: int, weight: int, width: int, epsilon: np.float32, start: int, stop: int
 ) -> None:
@@ -142,7 +143,7 @@ def _sum_and_norm(
         _norm(kind, x + row * width * 4, weight, y + row * width * 4, width, epsilon)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def decode(
     kind: int, layers: np.ndarray, x: int, room: np.ndarray, cosine: int, sine: int, tables: np.ndarray,
     rows: np.ndarray, slots: np.ndarray, hidden: int, heads: int, shared: int, width: int, inner: int, line: int,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-
+from trine_node.engines.kernels import compiled
 from trine_node.engines.kernels.tiles import (
     bits_of_float,
     float_of_bits,
     fp16_and_back,
+    round_down,
     store_bf16,
     store_fp16,
     store_fp32,
+    whole_number,
 )
 
 _LOG2_E = np.float32(1.44269504088896341)
@@ -32,24 +33,24 @@ _C = [
 _C0, _C1, _C2, _C3, _C4, _C5 = _C
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def exponential(x: np.float32) -> np.float32:
     """e to the power of x <= 0, within 2 ulp down to -87, and that of -87 below. Cephes' `expf` (S. L. Moshier)."""
-    x = max(x, _LEAST)
-    n = np.float32(np.floor(x * _LOG2_E + np.float32(0.5)))
+    x = _LEAST if x < _LEAST else x
+    n = round_down(x * _LOG2_E + np.float32(0.5))
     r = x - n * _LN2_HIGH - n * _LN2_LOW
     p = ((((_C0 * r + _C1) * r + _C2) * r + _C3) * r + _C4) * r + _C5
-    return (p * r * r + r + np.float32(1)) * float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return (p * r * r + r + np.float32(1)) * float_of_bits((whole_number(n) + np.int32(127)) << np.int32(23))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def sigmoid(x: np.float32) -> np.float32:
     """1 / (1 + e^-x)."""
     e = exponential(-abs(x))
     return (np.float32(1) if x >= np.float32(0) else e) / (np.float32(1) + e)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def rounded(kind: int, x: np.float32) -> np.float32:
     """x in the precision `kind` (see `products`), to nearest, ties to even."""
     if kind == 0 or x != x:
@@ -59,14 +60,14 @@ def rounded(kind: int, x: np.float32) -> np.float32:
     return fp16_and_back(x)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def bf16_bits(x: np.float32) -> np.int32:
     """The pattern of the nearest bf16 number, as that of an fp32 number."""
     bits = bits_of_float(x)
     return (bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) & np.int32(-65536)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def store(kind: int, address: int, x: np.float32) -> None:
     """Writes one number in the precision `kind`."""
     if kind == 0:

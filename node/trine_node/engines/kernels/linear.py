@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numba import njit, prange
+from numba import prange
 
-from trine_node.engines.kernels import use_threads
+from trine_node.engines.kernels import compiled, use_threads
 from trine_node.engines.kernels.products import COLUMNS, KINDS, dot, dots, size_of
 from trine_node.engines.kernels.tiles import LANES
 
@@ -15,7 +15,7 @@ BLOCK_ROWS = 48
 """Rows that stay in the second-level cache while the matrix passes by."""
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _part(kind: int, x: int, w: int, y: int, rows: int, outputs: int, inputs: int, start: int, stop: int) -> None:
     """Outputs start to stop of all rows; `start` is a multiple of COLUMNS."""
     size = size_of(kind)
@@ -31,7 +31,7 @@ def _part(kind: int, x: int, w: int, y: int, rows: int, outputs: int, inputs: in
                 dot(kind, at + row * inputs * 4, w + column * inputs * size, inputs, place)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def _whole(kind: int, x: int, w: int, y: int, rows: int, outputs: int, inputs: int, parts: int) -> None:
     share = (outputs + parts * COLUMNS - 1) // (parts * COLUMNS) * COLUMNS
     for number in prange(parts):

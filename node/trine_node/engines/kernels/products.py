@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numba import njit
-
+from trine_node.engines.kernels import compiled
 from trine_node.engines.kernels.tiles import dot_tile, mix_tile
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -31,13 +30,13 @@ _wide_1_fp16, _wide_2_fp16, _wide_3_fp16 = (mix_tile(rows, VECTORS, "fp16") for 
 _thin_fp32, _thin_bf16, _thin_fp16 = (mix_tile(1, 1, dtype) for dtype in ("fp32", "bf16", "fp16"))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def size_of(kind: int) -> int:
     """Bytes of an element."""
     return 4 if kind == 0 else 2
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def dots(kind: int, x: int, ldx: int, rows: int, w: int, ldw: int, k: int, y: int, ldy: int) -> None:
     """y[r, c] = x[r] . w[c] for all rows and COLUMNS columns. See `tiles.dot_tile`."""
     row = 0
@@ -67,7 +66,7 @@ def dots(kind: int, x: int, ldx: int, rows: int, w: int, ldw: int, k: int, y: in
         row += here
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def dot(kind: int, x: int, w: int, k: int, y: int) -> None:
     """One product of a row and a column."""
     if kind == 0:
@@ -78,7 +77,7 @@ def dot(kind: int, x: int, w: int, k: int, y: int) -> None:
         _dot_fp16(x, k, w, k, k, y, 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def mixes(kind: int, p: int, ldp: int, rows: int, v: int, ldv: int, n: int, width: int, y: int, ldy: int) -> None:
     """y[r, d] += sum over j < n of p[r, j] * v[j, d] for all rows and `width` values. See `tiles.mix_tile`."""
     size = size_of(kind)

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from trine_node.engines.kernels import compiled
 
 LANES = 8
 F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -97,6 +99,42 @@ def mix_tile(rows: int, vectors: int, dtype: str) -> Any:
 
 
 @intrinsic
+def total(_context: Any, x: Any, n: Any) -> Any:
+    """The sum of n fp32 numbers, n a multiple of 8, in the order of a product with ones."""
+
+    def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
+        row = _row(b, arguments[0], I64(0), 0, "fp32")
+        [[lanes]], _ = _loop(
+            b, [[ZERO]], I64(0), arguments[1], LANES, 1, lambda sums, at: [[b.fadd(sums[0][0], _load(b, row, at, "fp32"))]]
+        )
+        return _sum_of_lanes(b, lanes)
+
+    return types.float32(types.int64, types.int64), emit
+
+
+@intrinsic
+def largest(_context: Any, x: Any, n: Any) -> Any:
+    """The largest of n fp32 numbers, n a multiple of 8; whatever where one of them is none."""
+
+    def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
+        row = _row(b, arguments[0], I64(0), 0, "fp32")
+
+        def step(found: list[list[Any]], at: Any) -> list[list[Any]]:
+            here = _load(b, row, at, "fp32")
+            return [[b.select(b.fcmp_ordered(">", here, found[0][0]), here, found[0][0])]]
+
+        lowest = ir.Constant(VECTOR, [float("-inf")] * LANES)
+        [[lanes]], _ = _loop(b, [[lowest]], I64(0), arguments[1], LANES, 1, step)
+        best = b.extract_element(lanes, I32(0))
+        for lane in range(1, LANES):
+            other = b.extract_element(lanes, I32(lane))
+            best = b.select(b.fcmp_ordered(">", other, best), other, best)
+        return best
+
+    return types.float32(types.int64, types.int64), emit
+
+
+@intrinsic
 def float_of_bits(_context: Any, bits: Any) -> Any:
     """The fp32 number that an int32 is the pattern of."""
     return types.float32(types.int32), lambda _c, b, _s, arguments: b.bitcast(arguments[0], F32)
@@ -106,6 +144,23 @@ def float_of_bits(_context: Any, bits: Any) -> Any:
 def bits_of_float(_context: Any, number: Any) -> Any:
     """The pattern of an fp32 number as an int32."""
     return types.int32(types.float32), lambda _c, b, _s, arguments: b.bitcast(arguments[0], I32)
+
+
+@intrinsic
+def whole_number(_context: Any, number: Any) -> Any:
+    """An fp32 number that is whole, as an int32."""
+    return types.int32(types.float32), lambda _c, b, _s, arguments: b.fptosi(arguments[0], I32)
+
+
+@intrinsic
+def round_down(_context: Any, number: Any) -> Any:
+    """The largest whole number that is not above."""
+
+    def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
+        function = cgutils.get_or_insert_function(b.module, ir.FunctionType(F32, [F32]), "llvm.floor.f32")
+        return b.call(function, arguments)
+
+    return types.float32(types.float32), emit
 
 
 @intrinsic
@@ -173,7 +228,7 @@ def _read_fp16(_context: Any, address: Any) -> Any:
     return types.float32(types.int64), emit
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def widen(kind: int, address: int) -> np.float32:
     """The number at an address, in the precision `kind` (see `products`), as fp32."""
     if kind == 0:
@@ -270,10 +325,16 @@ def _store_sums(b: Any, sums: list[Any], address: Any) -> None:
         total = b.fadd(b.shuffle_vector(ab, cd, _mask(0, 1, 4, 5)), b.shuffle_vector(ab, cd, _mask(2, 3, 6, 7)))
         b.store(total, b.inttoptr(address, HALF_VECTOR.as_pointer())).align = 4
         return
-    for number, half in enumerate(halves):
-        lanes = [b.extract_element(half, I32(lane)) for lane in range(4)]
-        total = b.fadd(b.fadd(lanes[0], lanes[2]), b.fadd(lanes[1], lanes[3]))
-        b.store(total, b.inttoptr(b.add(address, I64(4 * number)), F32.as_pointer()))
+    for number, vector in enumerate(sums):
+        b.store(_sum_of_lanes(b, vector), b.inttoptr(b.add(address, I64(4 * number)), F32.as_pointer()))
+
+
+def _sum_of_lanes(b: Any, vector: Any) -> Any:
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    low, high = _mask(0, 1, 2, 3), _mask(4, 5, 6, 7)
+    half = b.fadd(b.shuffle_vector(vector, undefined, low), b.shuffle_vector(vector, undefined, high))
+    lanes = [b.extract_element(half, I32(lane)) for lane in range(4)]
+    return b.fadd(b.fadd(lanes[0], lanes[2]), b.fadd(lanes[1], lanes[3]))
 
 
 def _paired(b: Any, x: Any, y: Any) -> Any:
