@@ -71,14 +71,18 @@ class Decoder:
         buffers.append(torch.empty(current.threads, line + 1, group))
         first = self.layers[0].self_attn
         norm = self.base.norm
-        use_threads(current.threads)
-        decode(
-            KINDS[dtype], self._addresses(current, dtype), x.data_ptr(),
-            np.array([buffer.data_ptr() for buffer in buffers]), cosine.data_ptr(), sine.data_ptr(), current.tables,
-            current.rows, current.slots.numpy(), self.hidden, self.heads, self.shared, self.width, self.inner, line,
-            np.float32(norm.variance_epsilon), np.float32(first.scaling), self.windows, norm.weight.data_ptr(),
-            current.threads,
-        )  # fmt: skip
+        parts = use_threads(current.threads)
+        meeting = np.zeros(3, dtype=np.int64)
+        while meeting[1] != 1:
+            meeting[:] = 0
+            decode(
+                KINDS[dtype], self._addresses(current, dtype), x.data_ptr(),
+                np.array([buffer.data_ptr() for buffer in buffers]), cosine.data_ptr(), sine.data_ptr(), current.tables,
+                current.rows, current.slots.numpy(), self.hidden, self.heads, self.shared, self.width, self.inner, line,
+                np.float32(norm.variance_epsilon), np.float32(first.scaling), self.windows, norm.weight.data_ptr(),
+                parts, meeting,
+            )  # fmt: skip
+            parts = 1  # if the threads could not run at the same time
         return buffers[0].to(dtype)
 
     def _addresses(self, current: Pass, dtype: torch.dtype) -> np.ndarray:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from trine.errors import InvalidInput
@@ -208,7 +209,7 @@ class TransformersEngine:
             piece = hidden[start : start + LOGIT_ROWS]
             logits = self._logits(piece)
             taken = logits.gather(1, claimed[start : start + LOGIT_ROWS, None])[:, 0]
-            margins += (logits.amax(dim=-1) - taken).tolist()
+            margins += (logits.gather(1, _best(logits)[:, None])[:, 0] - taken).tolist()
             words += self.words(piece)
             with self._runner.own_sums():
                 noise += noise_between(piece, other[start : start + LOGIT_ROWS])
@@ -263,8 +264,8 @@ class TransformersEngine:
     def steps_of(self, states: torch.Tensor, choose: Choose | None = None) -> list[Step | NumericalFault]:
         """For `batching`: the token that each state [rows, hidden] predicts, the greedy one by default."""
         logits = self.model.get_output_embeddings()(states).float()
-        sound = torch.isfinite(logits).all(dim=-1).tolist()
-        tokens = choose(logits) if choose else logits.argmax(dim=-1)
+        sound = _finite(logits).tolist()
+        tokens = choose(logits) if choose else _best(logits)
         return [
             Step(token, word) if fine else NumericalFault(NOT_FINITE)
             for token, word, fine in zip(tokens.tolist(), self.words(states), sound, strict=True)
@@ -278,7 +279,7 @@ class TransformersEngine:
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits = self.model.get_output_embeddings()(hidden).float()
-        if not bool(torch.isfinite(logits).all()):
+        if not bool(_finite(logits).all()):
             raise NumericalFault(NOT_FINITE)
         return torch.as_tensor(logits)
 
@@ -292,6 +293,20 @@ class TransformersEngine:
         bits = (cells & 1).to(torch.uint8).reshape(-1, fingerprint.WORD_BYTES, 8)
         packed = (bits << _SHIFTS.to(bits.device)).sum(dim=-1, dtype=torch.uint8)
         return [bytes(row) for row in packed.cpu().numpy()]
+
+
+def _best(logits: torch.Tensor) -> torch.Tensor:
+    """Of every row, where its largest number is, the first of equals. By numpy on a CPU: many times faster."""
+    if logits.device.type != "cpu":
+        return logits.argmax(dim=-1)
+    return torch.as_tensor(logits.numpy().argmax(axis=-1))
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    """Of every row, whether all of it is finite."""
+    if logits.device.type != "cpu":
+        return torch.isfinite(logits).all(dim=-1)
+    return torch.as_tensor(np.isfinite(logits.numpy()).all(axis=-1))
 
 
 def _clipped(hidden: torch.Tensor) -> torch.Tensor:

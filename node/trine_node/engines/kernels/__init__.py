@@ -15,17 +15,17 @@ from pathlib import Path
 import numba
 import platformdirs
 
-
 compiled = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 """Divisions are IEEE 754's: a check for zero would keep loops from becoming vector code."""
 
 
-def use_threads(threads: int) -> None:
+def use_threads(threads: int) -> int:
     """How many threads the kernels that this thread starts are run by, at most one a core.
 
     Work is cut into as many parts; a thread without a part would only be waited for.
     """
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    return int(numba.get_num_threads())
 
 
 def cache_folder() -> Path:

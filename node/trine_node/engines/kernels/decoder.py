@@ -16,6 +16,7 @@ from trine_node.engines.kernels import compiled
 from trine_node.engines.kernels.attention import _one
 from trine_node.engines.kernels.elementwise import rounded, sigmoid, store
 from trine_node.engines.kernels.linear import _part
+from trine_node.engines.kernels.meeting import all_here, meet
 from trine_node.engines.kernels.products import COLUMNS, dot, size_of
 from trine_node.engines.kernels.tiles import pointer, widen
 
@@ -147,65 +148,67 @@ def _sum_and_norm(
 def decode(
     kind: int, layers: np.ndarray, x: int, room: np.ndarray, cosine: int, sine: int, tables: np.ndarray,
     rows: np.ndarray, slots: np.ndarray, hidden: int, heads: int, shared: int, width: int, inner: int, line: int,
-    epsilon: np.float32, scale: np.float32, windows: np.ndarray, last_norm: int, parts: int,
+    epsilon: np.float32, scale: np.float32, windows: np.ndarray, last_norm: int, parts: int, meeting: np.ndarray,
 ) -> None:  # fmt: skip
     """Takes embeddings x, fp32 [rows, hidden], through all layers; the normed rows are the final states.
 
     layers: int64 [layers, FIELDS], addresses. room: int64 [7], addresses of fp32 buffers for the normed rows, queries,
     keys, values, gate and up, and for a thread's scores. cosine and sine: fp32 [rows, width]. slots: int64 [rows],
     where in the cache a row's keys and values go. windows: int64 [layers], positions that a row sees, 0 for all.
+    meeting: int64 [3], zeros; the second is 1 afterwards, or 2 if the threads could not run at once and did nothing.
     """
+    for number in prange(parts):
+        if all_here(meeting.ctypes.data, parts):
+            _share(
+                kind, layers, x, room, cosine, sine, tables, rows, slots, hidden, heads, shared, width, inner, line,
+                epsilon, scale, windows, last_norm, number, parts, meeting.ctypes.data + 16,
+            )  # fmt: skip
+
+
+@compiled()
+def _share(
+    kind: int, layers: np.ndarray, x: int, room: np.ndarray, cosine: int, sine: int, tables: np.ndarray,
+    rows: np.ndarray, slots: np.ndarray, hidden: int, heads: int, shared: int, width: int, inner: int, line: int,
+    epsilon: np.float32, scale: np.float32, windows: np.ndarray, last_norm: int, number: int, parts: int, counter: int,
+) -> None:  # fmt: skip
+    """One thread's part of `decode`."""
     count = len(rows)
     group = heads // shared
     normed, query, key, value, gate, up, scores = room[0], room[1], room[2], room[3], room[4], room[5], room[6]
-    # Of few rows one thread does quickly what would take all threads a moment to begin.
-    hands = parts if count >= 4 * parts else 1
-    share = (count + hands - 1) // hands
+    start, stop = (
+        number * count // parts,
+        (number + 1) * count // parts,
+    )  # rows of this thread, where rows are shared out
+    for row in range(start, stop):
+        _norm(kind, x + row * hidden * 4, layers[0, NORM], normed + row * hidden * 4, hidden, epsilon)
     for layer in range(len(layers)):
         a = layers[layer]
-        if layer == 0:
-            for row in range(count):
-                _norm(kind, x + row * hidden * 4, a[NORM], normed + row * hidden * 4, hidden, epsilon)
-        for number in prange(parts):
-            _linear(kind, normed, a[QUERY], a[QUERY_BIAS], query, count, heads * width, hidden, number, parts)
-            _linear(kind, normed, a[KEY], a[KEY_BIAS], key, count, shared * width, hidden, number, parts)
-            _linear(kind, normed, a[VALUE], a[VALUE_BIAS], value, count, shared * width, hidden, number, parts)
-        if hands == 1:
-            _keep(kind, a, query, key, value, slots, cosine, sine, heads, shared, width, epsilon, 0, count)
-        else:
-            for number in prange(parts):
-                _keep(
-                    kind, a, query, key, value, slots, cosine, sine, heads, shared, width, epsilon,
-                    number * share, min(count, (number + 1) * share),
-                )  # fmt: skip
-        for number in prange(parts):
-            for item in range(number, count * shared, parts):
-                row, head = item // shared, item % shared
-                # The result takes the place of the queries, which nobody else reads.
-                _one(
-                    kind, query + item * group * width * 4, a[KEYS], a[VALUES], tables[rows[row, 0]], rows[row, 1],
-                    head, query + item * group * width * 4, scores + number * (line + 1) * group * 4, line, group,
-                    shared, width, width, scale, np.float32(0), windows[layer],
-                )  # fmt: skip
-                _finish(kind, query + item * group * width * 4, group, width, 0, 0, width)
-        for number in prange(parts):
-            _linear(kind, query, a[OUTPUT], 0, normed, count, hidden, heads * width, number, parts)
-        if hands == 1:
-            _sum_and_norm(kind, x, normed, a[NEXT_NORM], hidden, epsilon, 0, count)
-        else:
-            for number in prange(parts):
-                stop = min(count, (number + 1) * share)
-                _sum_and_norm(kind, x, normed, a[NEXT_NORM], hidden, epsilon, number * share, stop)
-        for number in prange(parts):
-            _linear(kind, normed, a[GATE], 0, gate, count, inner, hidden, number, parts)
-            _linear(kind, normed, a[UP], 0, up, count, inner, hidden, number, parts)
-            _gated(kind, gate, up, count, inner, number, parts)
-        for number in prange(parts):
-            _linear(kind, gate, a[DOWN], 0, normed, count, hidden, inner, number, parts)
+        meet(counter, parts)
+        _linear(kind, normed, a[QUERY], a[QUERY_BIAS], query, count, heads * width, hidden, number, parts)
+        _linear(kind, normed, a[KEY], a[KEY_BIAS], key, count, shared * width, hidden, number, parts)
+        _linear(kind, normed, a[VALUE], a[VALUE_BIAS], value, count, shared * width, hidden, number, parts)
+        meet(counter, parts)
+        _keep(kind, a, query, key, value, slots, cosine, sine, heads, shared, width, epsilon, start, stop)
+        meet(counter, parts)
+        for item in range(number, count * shared, parts):
+            row, head = item // shared, item % shared
+            # The result takes the place of the queries, which nobody else reads.
+            _one(
+                kind, query + item * group * width * 4, a[KEYS], a[VALUES], tables[rows[row, 0]], rows[row, 1],
+                head, query + item * group * width * 4, scores + number * (line + 1) * group * 4, line, group,
+                shared, width, width, scale, np.float32(0), windows[layer],
+            )  # fmt: skip
+            _finish(kind, query + item * group * width * 4, group, width, 0, 0, width)
+        meet(counter, parts)
+        _linear(kind, query, a[OUTPUT], 0, normed, count, hidden, heads * width, number, parts)
+        meet(counter, parts)
+        _sum_and_norm(kind, x, normed, a[NEXT_NORM], hidden, epsilon, start, stop)
+        meet(counter, parts)
+        _linear(kind, normed, a[GATE], 0, gate, count, inner, hidden, number, parts)
+        _linear(kind, normed, a[UP], 0, up, count, inner, hidden, number, parts)
+        _gated(kind, gate, up, count, inner, number, parts)
+        meet(counter, parts)
+        _linear(kind, gate, a[DOWN], 0, normed, count, hidden, inner, number, parts)
+        meet(counter, parts)
         norm = layers[layer + 1, NORM] if layer + 1 < len(layers) else last_norm
-        if hands == 1:
-            _sum_and_norm(kind, x, normed, norm, hidden, epsilon, 0, count)
-        else:
-            for number in prange(parts):
-                stop = min(count, (number + 1) * share)
-                _sum_and_norm(kind, x, normed, norm, hidden, epsilon, number * share, stop)
+        _sum_and_norm(kind, x, normed, norm, hidden, epsilon, start, stop)

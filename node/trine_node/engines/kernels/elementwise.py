@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from trine_node.engines.kernels import compiled
 from trine_node.engines.kernels.tiles import (
     bits_of_float,

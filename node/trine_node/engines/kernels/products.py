@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+
 from trine_node.engines.kernels import compiled
 from trine_node.engines.kernels.tiles import dot_tile, mix_tile
 
@@ -13,17 +12,13 @@ ROWS = 3
 COLUMNS = 4
 """Three rows by four columns are twelve sums, which with their operands fill the 16 vector registers of AVX2."""
 VECTORS = 4
+AHEAD = 1024
+"""Elements. With one row the matrix comes from memory as fast as it can: column after column, in one stream."""
 
 
-def _dots(dtype: str, rows: int) -> Any:
-    """With one row the matrix comes from memory as fast as it can; with more the sums take longer than that."""
-    return dot_tile(rows, COLUMNS, dtype, 4 if rows == 1 else 2, fetch=rows == 1)
-
-
-_dot_1_fp32, _dot_2_fp32, _dot_3_fp32 = (_dots("fp32", rows) for rows in (1, 2, 3))
-_dot_1_bf16, _dot_2_bf16, _dot_3_bf16 = (_dots("bf16", rows) for rows in (1, 2, 3))
-_dot_1_fp16, _dot_2_fp16, _dot_3_fp16 = (_dots("fp16", rows) for rows in (1, 2, 3))
-_dot_fp32, _dot_bf16, _dot_fp16 = (dot_tile(1, 1, dtype, 4) for dtype in ("fp32", "bf16", "fp16"))
+_dot_2_fp32, _dot_2_bf16, _dot_2_fp16 = (dot_tile(2, COLUMNS, dtype, 2) for dtype in ("fp32", "bf16", "fp16"))
+_dot_3_fp32, _dot_3_bf16, _dot_3_fp16 = (dot_tile(3, COLUMNS, dtype, 2) for dtype in ("fp32", "bf16", "fp16"))
+_dot_fp32, _dot_bf16, _dot_fp16 = (dot_tile(1, 1, dtype, 8, ahead=AHEAD) for dtype in ("fp32", "bf16", "fp16"))
 _wide_1_fp32, _wide_2_fp32, _wide_3_fp32 = (mix_tile(rows, VECTORS, "fp32") for rows in (1, 2, 3))
 _wide_1_bf16, _wide_2_bf16, _wide_3_bf16 = (mix_tile(rows, VECTORS, "bf16") for rows in (1, 2, 3))
 _wide_1_fp16, _wide_2_fp16, _wide_3_fp16 = (mix_tile(rows, VECTORS, "fp16") for rows in (1, 2, 3))
@@ -49,20 +44,23 @@ def dots(kind: int, x: int, ldx: int, rows: int, w: int, ldw: int, k: int, y: in
             elif here == 2:
                 _dot_2_fp32(at, ldx, w, ldw, k, to, ldy)
             else:
-                _dot_1_fp32(at, ldx, w, ldw, k, to, ldy)
+                for column in range(COLUMNS):
+                    _dot_fp32(at, ldx, w + column * ldw * 4, ldw, k, to + column * 4, ldy)
         elif kind == 1:
             if here == 3:
                 _dot_3_bf16(at, ldx, w, ldw, k, to, ldy)
             elif here == 2:
                 _dot_2_bf16(at, ldx, w, ldw, k, to, ldy)
             else:
-                _dot_1_bf16(at, ldx, w, ldw, k, to, ldy)
+                for column in range(COLUMNS):
+                    _dot_bf16(at, ldx, w + column * ldw * 2, ldw, k, to + column * 4, ldy)
         elif here == 3:
             _dot_3_fp16(at, ldx, w, ldw, k, to, ldy)
         elif here == 2:
             _dot_2_fp16(at, ldx, w, ldw, k, to, ldy)
         else:
-            _dot_1_fp16(at, ldx, w, ldw, k, to, ldy)
+            for column in range(COLUMNS):
+                _dot_fp16(at, ldx, w + column * ldw * 2, ldw, k, to + column * 4, ldy)
         row += here
 
 

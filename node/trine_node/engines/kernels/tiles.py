@@ -28,11 +28,11 @@ ZERO = ir.Constant(VECTOR, [0.0] * LANES)
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
-def dot_tile(rows: int, columns: int, dtype: str, unroll: int, *, fetch: bool = False) -> Any:
+def dot_tile(rows: int, columns: int, dtype: str, unroll: int, *, ahead: int = 0) -> Any:
     """tile(x, ldx, w, ldw, k, y, ldy): y[r, c] = sum over k of x[r, k] * w[c, k].
 
-    x and y are fp32, w is of `dtype`; ldx, ldw, ldy are elements from one row to the next. With `fetch` the processor
-    is told to fetch the columns behind these, which come next.
+    x and y are fp32, w is of `dtype`; ldx, ldw, ldy are elements from one row to the next. The processor is told to
+    fetch what lies so many elements `ahead`, if any.
     """
 
     @intrinsic
@@ -45,8 +45,8 @@ def dot_tile(rows: int, columns: int, dtype: str, unroll: int, *, fetch: bool = 
             def step(sums: list[list[Any]], at: Any) -> list[list[Any]]:
                 xs = [_load(b, row, at, "fp32") for row in left]
                 sums = [list(line) for line in sums]
-                for column in right if fetch else ():
-                    _fetch(b, b.gep(column, [b.add(at, b.mul(ldw, I64(columns)))]))
+                for column in right if ahead else ():
+                    _fetch(b, b.gep(column, [b.add(at, I64(ahead))]))
                 for c, column in enumerate(right):
                     ws = _load(b, column, at, dtype)
                     for r in range(rows):
@@ -105,7 +105,13 @@ def total(_context: Any, x: Any, n: Any) -> Any:
     def emit(_c: Any, b: Any, _s: Any, arguments: Any) -> Any:
         row = _row(b, arguments[0], I64(0), 0, "fp32")
         [[lanes]], _ = _loop(
-            b, [[ZERO]], I64(0), arguments[1], LANES, 1, lambda sums, at: [[b.fadd(sums[0][0], _load(b, row, at, "fp32"))]]
+            b,
+            [[ZERO]],
+            I64(0),
+            arguments[1],
+            LANES,
+            1,
+            lambda sums, at: [[b.fadd(sums[0][0], _load(b, row, at, "fp32"))]],
         )
         return _sum_of_lanes(b, lanes)
 
