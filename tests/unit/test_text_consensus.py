@@ -353,6 +353,14 @@ def test_the_same_class_regenerates_the_same_text_and_another_prompt_is_rejected
     assert outcomes == [Outcome.ACCEPT, Outcome.REJECT]
 
 
+def test_padding_changes_no_answer(engine: TransformersEngine) -> None:
+    """Prompts of other lengths beside it once changed an answer, because nothing told attention what is padding."""
+    texts = ["Name three rivers.", "Count from one to twenty. " * 12, "Why?"]
+    prompts = [engine.encode_text(text) for text in texts]
+    found = [answers[0] for answers in regenerate(engine, prompts, 12)]
+    assert found == [tuple(step.token_id for step in engine.generate(prompt, 12)) for prompt in prompts]
+
+
 def test_beams_repeat_themselves_and_differ_from_each_other(engine: TransformersEngine) -> None:
     prompts = [engine.encode_chat(QUESTION), engine.encode_chat(ANOTHER)]
     both = regenerate(engine, prompts, 6, beams=3)

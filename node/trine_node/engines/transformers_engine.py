@@ -250,6 +250,23 @@ class TransformersEngine:
 
     @on_compute_thread
     @torch.inference_mode()
+    def transformers_generate(self, rows: list[list[int]], masks: list[list[int]], **options: Any) -> list[list[int]]:
+        """transformers' own `generate`, for what passes do not do (beams, sampling): padded rows, continued.
+
+        Its attention is torch's, which knows of padding.
+        """
+        config = self.model.config
+        own = config._attn_implementation
+        config._attn_implementation = "sdpa"
+        try:
+            ids, mask = (torch.tensor(of, device=self.device) for of in (rows, masks))
+            output: torch.Tensor = self.model.generate(ids, attention_mask=mask, **options)
+        finally:
+            config._attn_implementation = own
+        return [[int(i) for i in row] for row in output.tolist()]
+
+    @on_compute_thread
+    @torch.inference_mode()
     def ranked(self, ids: Sequence[int], count: int) -> list[int]:
         """The `count` tokens that the model finds likeliest after `ids`, best first."""
         validate(self, ids, 1)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from trine.errors import InvalidInput
 from trine_node.engines.base import Engine, validate
 from trine_node.engines.transformers_engine import TransformersEngine
@@ -46,15 +44,8 @@ def decode(
     padding = min(engine.eos_ids, default=0)  # masked on the left; on the right whatever follows an end is cut
     rows = [[padding] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     masks = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    with torch.inference_mode():
-        output = engine.model.generate(
-            torch.tensor(rows, device=engine.device),
-            attention_mask=torch.tensor(masks, device=engine.device),
-            max_new_tokens=max_tokens,
-            pad_token_id=padding,
-            **options,
-        )
-    return [_until_end(row, engine.eos_ids) for row in output[:, width:].tolist()]
+    output = engine.transformers_generate(rows, masks, max_new_tokens=max_tokens, pad_token_id=padding, **options)
+    return [_until_end(row[width:], engine.eos_ids) for row in output]
 
 
 def retokenised(engine: Engine, text: str) -> Answer:
