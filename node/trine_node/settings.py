@@ -35,7 +35,9 @@ class OperatorSettings(BaseSettings):
     keystore: Path = Field(description="Web3 Secret Storage file")
     password_file: Path = Field(description="file whose first line opens the keystore")
     model: str = Field(description="name of a registered model")
-    engine: str = Field("transformers", pattern="^(transformers|vllm|llamacpp)$", description="what computes the model")
+    engine: str = Field(
+        "transformers", pattern="^(transformers|vllm|sglang|llamacpp)$", description="what computes the model"
+    )
     engine_url: str | None = Field(
         None, pattern="^https?://", validate_default=True, description="where vLLM or llama-server listens"
     )
@@ -72,8 +74,8 @@ class OperatorSettings(BaseSettings):
     @classmethod
     def _server_has_address(cls, url: str | None, others: ValidationInfo) -> str | None:
         engine = others.data.get("engine")
-        if (engine in ("vllm", "llamacpp")) != (url is not None):
-            raise ValueError("needed for the engines vllm and llamacpp, and only for them")
+        if (engine == "transformers") == (url is not None):
+            raise ValueError("needed for the engines vllm, sglang and llamacpp, and only for them")
         return url
 
     @property

@@ -82,7 +82,7 @@ class Script:
         self.seen = []
         self.hung_up = threading.Event()
         self.acts = {"/v1/models": self.models, "/tokenize": self.tokenize, "/props": self.props}
-        self.acts |= {"/v1/completions": self.vllm, "/completion": self.llamacpp}
+        self.acts |= {"/v1/completions": self.vllm, "/generate": self.sglang, "/completion": self.llamacpp}
 
     def asked(self, path):
         """The bodies that came to a path."""
@@ -113,6 +113,25 @@ class Script:
             exchange.event(chunk(token, **({} if place else {"prompt_token_ids": asked["prompt"]})))
         exchange.event(b"[DONE]")
 
+    def sglang(self, exchange):
+        asked = exchange.body
+        text = asked["input_ids"]
+        if asked.get("return_logprob"):
+            start = asked["logprob_start_len"]
+            about = {"prompt_tokens": len(text), "input_token_logprobs": [[None, text[start], None]]}
+            about["input_top_logprobs"] = [None]
+            for place in range(start + 1, len(text)):
+                logprobs = {int(i): entry["logprob"] for i, entry in self._entry(place, text[place]).items()}
+                best = max(logprobs, key=logprobs.get)
+                about["input_token_logprobs"].append([logprobs[text[place]], text[place], None])
+                about["input_top_logprobs"].append([[logprobs[best], best, None]])
+            exchange.json({"text": "", "output_ids": [7], "meta_info": about})
+            return
+        exchange.begin()
+        for count in range(1, min(len(self.answer), asked["sampling_params"]["max_new_tokens"]) + 1):
+            exchange.event(said(self.answer[:count], count, len(text)))
+        exchange.event(b"[DONE]")
+
     def _entry(self, place, token):
         below = self.margins.get(place, 0.0)
         best = {"999": {"logprob": -0.25}} if below else {}
@@ -135,6 +154,12 @@ class Script:
 def chunk(*tokens, model=MODEL, **fields):
     """An event of vLLM's stream."""
     return {"model": model, "choices": [{"index": 0, "text": "", "token_ids": list(tokens), **fields}]}
+
+
+def said(ids, completion_tokens, prompt_tokens):
+    """An event of SGLang's stream."""
+    about = {"completion_tokens": completion_tokens, "prompt_tokens": prompt_tokens, "finish_reason": None}
+    return {"text": "", "output_ids": ids, "meta_info": about}
 
 
 @contextmanager

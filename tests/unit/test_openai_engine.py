@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from test_inference_support import CONTEXT_TOKENS, EOS, MODEL, chunk, scripted
+from test_inference_support import CONTEXT_TOKENS, EOS, MODEL, chunk, said, scripted
 from test_node_support import RECORD, RecordingChain, answer, body, in_thread, model, serving, wait_for
 from transformers import AutoTokenizer
 
@@ -33,7 +33,7 @@ from trine_verifier.checking import check_leaf
 PROMPT = [1, 600, 601]
 BOUNDS = Bounds(1000, 50, 600, 400, 600, 2000, 10_000)
 PATIENT_SECONDS, IMPATIENT_SECONDS = 60, 1.5
-SERVERS = ("vllm", "llamacpp")
+SERVERS = ("vllm", "sglang", "llamacpp")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,28 @@ def test_vllm_is_asked_for_greedy_tokens_whatever_its_defaults(engine, script):
     assert (asked["prompt"], asked["max_tokens"], asked["temperature"], asked["stream"]) == (PROMPT, 3, 0, True)
     assert (asked["repetition_penalty"], asked["presence_penalty"], asked["frequency_penalty"]) == (1, 0, 0)
     assert (asked["ignore_eos"], asked["stop_token_ids"], asked["model"]) == (True, [EOS], MODEL)
+
+
+def test_sglang_is_asked_for_greedy_tokens_whatever_its_defaults(engines, script):
+    tokens(engines["sglang"], 3)
+    (asked,) = script.asked("/generate")
+    assert (asked["input_ids"], asked["stream"]) == (PROMPT, True)
+    assert asked["sampling_params"] == {
+        "max_new_tokens": 3,
+        "temperature": 0,
+        "repetition_penalty": 1,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "min_new_tokens": 0,
+        "ignore_eos": True,
+        "stop_token_ids": [EOS],
+    }
+
+
+def test_sglang_may_send_all_tokens_so_far_or_only_the_new_ones(engines, script):
+    only_new = [said([], 0, 3), said([504], 1, 3), said([338, 253], 3, 3), said([EOS], 4, 3)]
+    script.acts["/generate"] = stream(*only_new)
+    assert tokens(engines["sglang"]) == script.answer
 
 
 def test_llama_cpp_is_asked_for_pieces_that_grow(engines, script):
@@ -198,6 +220,7 @@ def test_a_wait_for_a_token_has_an_end(act, impatient, script):
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_wait_for_a_check_has_an_end(kind, impatient, script):
     script.acts["/v1/completions"] = lambda e: e.hold()
+    script.acts["/generate"] = lambda e: e.hold()
     script.acts["/completion"] = dripping(b" ")
     with pytest.raises(EngineError, match="no answer within"):
         impatient[kind].check(PROMPT, [504])
@@ -246,13 +269,61 @@ def test_bad_weather_at_llama_cpp_is_an_engines_error_and_passes(act, expected, 
     assert tokens(engines["llamacpp"]) == script.answer
 
 
-def test_margins_of_a_whole_answer_come_in_one_request(engine, script):
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (stream(said([504], 1, 3)), "broke off after 1 of 10"),
+        (stream(said([504], 1, 2)), "did not take the prompt"),
+        (stream({"error": {"message": "too long"}}), "too long"),
+        (stream({"text": "hi"}), "no 'meta_info'"),
+        (stream({"meta_info": {"prompt_tokens": 3}}), "no 'output_ids'"),
+        (stream({"output_ids": [504], "meta_info": []}), "did not take the prompt"),
+        (stream(said(["504"], 1, 3)), "token ids are none"),
+        (stream(said([504], 2, 3)), "gave 1 token ids and counts 2"),
+        (stream(said([504, 338], 2, 3), said([504], 1, 3)), "gave 1 token ids and counts 1, after 2"),
+        (stream(said([504], True, 3)), "counts True"),
+        (stream(said([10**9], 1, 3)), "token id 1000000000"),
+    ],
+)
+def test_bad_weather_at_sglang_is_an_engines_error_and_passes(act, expected, engines, script):
+    honest = script.acts["/generate"]
+    script.acts["/generate"] = act
+    with pytest.raises(EngineError, match=expected):
+        tokens(engines["sglang"])
+    script.acts["/generate"] = honest
+    assert tokens(engines["sglang"]) == script.answer
+
+
+@pytest.mark.parametrize(
+    ("given", "best"),
+    [
+        (None, None),
+        ([], []),
+        ([[None, 601, None]], [None]),
+        ([[None, 601, None], None], [None, [[-1.0, 504, None]]]),
+        ([[None, 601, None], [-1.0, 504, None]], [None, None]),
+        ([[None, 601, None], [-1.0, 7, None]], [None, [[-0.5, 9, None]]]),
+        ([[None, 601, None], ["x", 504, None]], [None, [[-0.5, 504, None]]]),
+        ([[None, 601, None], [None, 504, None]], [None, [[-0.5, 9, None]]]),
+    ],
+)
+def test_probabilities_of_sglang_that_are_none_are_the_servers_fault(given, best, engines, script):
+    about = {"prompt_tokens": 4, "input_token_logprobs": given, "input_top_logprobs": best}
+    script.acts["/generate"] = lambda e: e.json({"output_ids": [7], "meta_info": about})
+    with pytest.raises(EngineError):
+        engines["sglang"].check(PROMPT, [504])
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "ids"), [("vllm", "/v1/completions", "prompt"), ("sglang", "/generate", "input_ids")]
+)
+def test_margins_of_a_whole_answer_come_in_one_request(kind, path, ids, engines, script):
     script.margins = {len(PROMPT) + 1: 0.5}
-    checked = engine.check(PROMPT, [504, 338, EOS])
+    checked = engines[kind].check(PROMPT, [504, 338, EOS])
     assert checked.margins == pytest.approx((0.0, 0.5, 0.0))
     assert (checked.words, checked.noise) == ((), ())
-    (asked,) = script.asked("/v1/completions")
-    assert asked["prompt"] == [*PROMPT, 504, 338, EOS]
+    (asked,) = script.asked(path)
+    assert asked[ids] == [*PROMPT, 504, 338, EOS]
 
 
 def test_llama_cpp_decodes_again_and_is_asked_only_where_it_would_have_said_something_else(engines, script):

@@ -104,6 +104,77 @@ class Vllm:
         return choices[0]
 
 
+class Sglang:
+    """SGLang by its own `/generate`: the OpenAI-like one returns no token ids. Margins of a whole text in one pass."""
+
+    parallel = 16
+
+    def __init__(self, server: InferenceServer, model: str | None = None) -> None:
+        self._server = server
+        listed = _listed(server, model)
+        self.model = str(listed["id"])
+        # A text is scored by generating one token after it, which needs a place.
+        self.context_tokens = _count(server, listed.get("max_model_len"), "max_model_len") - 1
+
+    def tokenize(self, text: str) -> list[int]:
+        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        return _ids(self._server, _field(self._server, self._server.post("/tokenize", body), "tokens"))
+
+    def generate(self, prompt_ids: Sequence[int], max_tokens: int, eos_ids: Collection[int]) -> Generator[int]:
+        body = self._greedy(prompt_ids, max_tokens, stop_token_ids=sorted(eos_ids))
+        produced = 0
+        for event in self._server.events("/generate", {**body, "stream": True}):
+            tokens = self._about(event, prompt_ids).get("completion_tokens")
+            found = _ids(self._server, _field(self._server, event, "output_ids"))
+            # Each event has all tokens so far, or only the new ones (--incremental-streaming-output).
+            if type(tokens) is not int or not 0 <= tokens - produced <= len(found):
+                raise self._server.fault(f"it gave {len(found)} token ids and counts {tokens}, after {produced} before")
+            yield from found[len(found) - (tokens - produced) :]
+            produced = tokens
+
+    def margins(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> list[float]:
+        text = [*prompt_ids, *output_ids]
+        start = len(prompt_ids) - 1  # what is likely after the first of the tokens it looks at, and so on
+        body = self._greedy(text, 1) | {"return_logprob": True, "logprob_start_len": start, "top_logprobs_num": 1}
+        answer = self._server.post("/generate", body, max_bytes=(1 << 20) + BYTES_A_TOKEN * len(text))
+        about = self._about(answer, text)
+        given, best = about.get("input_token_logprobs"), about.get("input_top_logprobs")
+        if not (isinstance(given, list) and isinstance(best, list) and len(given) == len(best) == len(output_ids) + 1):
+            raise self._server.fault("it gives no log-probabilities of the tokens that it was asked about")
+        return [self._margin(*entry) for entry in zip(given[1:], best[1:], output_ids, strict=True)]
+
+    def _margin(self, given: Any, best: Any, token: int) -> float:
+        try:
+            entries = {int(found): {"logprob": logprob} for logprob, found, _ in (*best, given)}
+        except (TypeError, ValueError):
+            raise self._server.fault("a token has no log-probability") from None
+        if token not in entries:
+            raise self._server.fault("its log-probabilities are of other tokens than it was asked about")
+        logprobs = {str(found): _number(self._server, entry, "logprob") for found, entry in entries.items()}
+        return _below_best(self._server, logprobs, str(token))
+
+    def _about(self, answer: Any, prompt_ids: Sequence[int]) -> dict[str, Any]:
+        """What it says of an answer; it names no model there."""
+        _require_no_error(self._server, answer)
+        about = _field(self._server, answer, "meta_info")
+        if not isinstance(about, dict) or about.get("prompt_tokens") != len(prompt_ids):
+            raise self._server.fault("it did not take the prompt as it was given")
+        return about
+
+    def _greedy(self, prompt_ids: Sequence[int], max_tokens: int, **more: Any) -> dict[str, Any]:
+        sampling = {
+            "max_new_tokens": max_tokens,
+            "temperature": 0,
+            "repetition_penalty": 1,
+            "presence_penalty": 0,
+            "frequency_penalty": 0,
+            "min_new_tokens": 0,
+            "ignore_eos": True,  # the server's idea of it; the model's own is in stop_token_ids
+            **more,
+        }
+        return {"input_ids": list(prompt_ids), "sampling_params": sampling}
+
+
 class LlamaCpp:
     """llama.cpp's `llama-server`, by its own `/completion`: the OpenAI-like one returns no token ids.
 
@@ -194,7 +265,11 @@ class LlamaCpp:
         return ids[0]
 
 
-DIALECTS: dict[str, type[Vllm] | type[LlamaCpp]] = {"vllm": Vllm, "llamacpp": LlamaCpp}
+DIALECTS: dict[str, type[Vllm] | type[Sglang] | type[LlamaCpp]] = {
+    "vllm": Vllm,
+    "sglang": Sglang,
+    "llamacpp": LlamaCpp,
+}
 
 
 def _listed(server: InferenceServer, model: str | None) -> dict[str, Any]:
@@ -212,9 +287,13 @@ def _listed(server: InferenceServer, model: str | None) -> dict[str, Any]:
     return by_name[model if model is not None else next(iter(by_name))]
 
 
-def _require_model(server: InferenceServer, answer: Any, model: str) -> None:
+def _require_no_error(server: InferenceServer, answer: Any) -> None:
     if isinstance(answer, dict) and "error" in answer:
         raise server.fault(f"it says: {' '.join(str(answer['error']).split())[:300]}")
+
+
+def _require_model(server: InferenceServer, answer: Any, model: str) -> None:
+    _require_no_error(server, answer)
     if not isinstance(answer, dict) or answer.get("model") != model:
         named = answer.get("model") if isinstance(answer, dict) else None
         raise server.fault(f"the answer is of model {named!r}, {model!r} was asked")
