@@ -84,6 +84,9 @@ def test_tuning_keeps_what_gives_the_same_bits(small: Path, tmp_path: Path) -> N
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
     assert "engine_prompt_tokens = " in first.output
+    shown = {line.split()[0]: line for line in first.output.splitlines() if line}
+    assert all(shown[dtype].rstrip().endswith("together") for dtype in ("bf16", "fp16"))
+    assert 'dtype = "fp32"' in first.output
     again = CliRunner().invoke(app, command)
     assert f"begins with what was best for file:{small} (distance 0.0)" in again.output.replace("\n", " ")
     assert "arithmetic invariant" in again.output

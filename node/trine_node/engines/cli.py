@@ -70,7 +70,7 @@ def tune(
 ) -> None:
     """Tries execution settings, keeps those that give the same bits, and says which are fastest here."""
     from trine_node.engines.selftest import Loader
-    from trine_node.engines.tuning import Choice, Features, Tunings, tune
+    from trine_node.engines.tuning import Choice, Features, Trial, Tunings, in_other_precisions, tune
 
     loader = Loader(folder_of(model), dtype, device, os.cpu_count() or 1)
     features = Features.of(loader())
@@ -79,18 +79,27 @@ def tune(
     if known := tunings.nearest(features):
         name, start, distance = known
         say(f"begins with what was best for {name} (distance {distance:.1f})")
-    trials = []
-    for trial in tune(loader, start, tokens, lambda message: err.print(f"… {message}", markup=False)):
-        trials.append(trial)
-        choice = ", ".join(f"{key} {value}" for key, value in asdict(trial.choice).items())
+
+    def progress(message: str) -> None:
+        err.print(f"… {message}", markup=False)
+
+    def show(what: str, trial: Trial) -> None:
         speed = f"{trial.one:6.1f} tokens/s alone, {trial.many:6.1f} together" if trial.same else "other bits: left out"
-        say(f"{choice:<62}{speed}")
+        say(f"{what:<62}{speed}")
+
+    trials = []
+    for trial in tune(loader, start, tokens, progress):
+        trials.append(trial)
+        show(", ".join(f"{key} {value}" for key, value in asdict(trial.choice).items()), trial)
     sound = [trial for trial in trials if trial.same]
     if not sound:
         raise NotReady("no setting gave the same bits twice: see `trine engine selftest`")
     best = max(sound, key=lambda trial: trial.score)
     tunings.add(model, features, best)
     tunings.close()
+    say("\nthe best of these in other precisions, which are other classes with bounds of their own:")
+    for other, trial in in_other_precisions(loader, best.choice, tokens, progress):
+        show(other, trial)
     say("\nfor the operator's settings:")
     say(f'dtype = "{dtype}"\ndevice = "{device}"\nthreads = {best.choice.threads}')
     say(f"engine_rows = {best.choice.rows}\nengine_prompt_tokens = {best.choice.prompt_tokens}")

@@ -20,7 +20,7 @@ from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, cr
 from trine.errors import TrineError
 from trine_node.engines.base import Step
 from trine_node.engines.selftest import Loader, prompts_of, together
-from trine_node.engines.transformers_engine import BATCH_ROWS, PROMPT_TOKENS, TransformersEngine
+from trine_node.engines.transformers_engine import BATCH_ROWS, DTYPES, PROMPT_TOKENS, TransformersEngine
 
 RUNS = 3
 
@@ -136,7 +136,7 @@ def tune(loader: Loader, start: Choice, tokens: int, progress: Callable[[str], N
     expected = [list(reference.generate(prompt, tokens)) for prompt in asked]
     cores = os.cpu_count() or 1
     threads = sorted({1, cores, *(1 << n for n in range(10) if 1 << n < cores)})
-    arithmetics = ["invariant" if loader.device == "cpu" else "triton", "sdpa"]
+    arithmetics = ["invariant" if loader.device == "cpu" else "triton", "sdpa", "eager"]
     ways: list[tuple[str, list[Any]]] = [
         ("threads", list(threads)),
         ("arithmetic", list(arithmetics)),
@@ -154,6 +154,24 @@ def tune(loader: Loader, start: Choice, tokens: int, progress: Callable[[str], N
         yield done[choice]
         sound = [trial for trial in done.values() if trial.same]
         best = max(sound, key=lambda trial: trial.score).choice if sound else start
+
+
+def in_other_precisions(
+    loader: Loader, choice: Choice, tokens: int, progress: Callable[[str], None]
+) -> Iterator[tuple[str, Trial]]:
+    """(dtype, trial) of a choice in the precisions that the loader does not load: each is a class of its own.
+
+    `same` says whether it keeps its own class's promise: a precision rounds otherwise than another one.
+    """
+    for dtype in DTYPES:
+        if dtype == loader.dtype:
+            continue
+        progress(f"in {dtype}")
+        other = replace(loader, dtype=dtype)
+        reference = other(threads=1)
+        asked = prompts_of(reference)
+        expected = [list(reference.generate(prompt, tokens)) for prompt in asked]
+        yield dtype, tried(other, choice, asked, expected, tokens)
 
 
 def tried(loader: Loader, choice: Choice, asked: list[list[int]], expected: list[list[Step]], tokens: int) -> Trial:
