@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 MODEL = "served-model"
 CONTEXT_TOKENS = 512
 EOS = 2
+SERVERS_OWN_END = 0  # and of nobody else
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -128,9 +129,20 @@ class Script:
             exchange.json({"text": "", "output_ids": [7], "meta_info": about})
             return
         exchange.begin()
-        for count in range(1, min(len(self.answer), asked["sampling_params"]["max_new_tokens"]) + 1):
-            exchange.event(said(self.answer[:count], count, len(text)))
+        sampling = asked["sampling_params"]
+        tokens = self.answer[self._got(text) :][: sampling["max_new_tokens"]]
+        for count, token in enumerate(tokens, 1):
+            ended = token in (SERVERS_OWN_END, *sampling["stop_token_ids"])
+            exchange.event(
+                said(tokens[:count], count, len(text), {"type": "stop", "matched": token} if ended else None)
+            )
+            if ended:
+                break
         exchange.event(b"[DONE]")
+
+    def _got(self, text):
+        """How far of its answer a text has got to."""
+        return next(n for n in range(len(self.answer), -1, -1) if n == 0 or text[-n:] == self.answer[:n])
 
     def _entry(self, place, token):
         below = self.margins.get(place, 0.0)
@@ -141,8 +153,7 @@ class Script:
         """Its model goes on with `answer`, wherever of it the text has got to."""
         asked = exchange.body
         text = asked["prompt"]
-        said = next(n for n in range(len(self.answer), -1, -1) if n == 0 or text[-n:] == self.answer[:n])
-        tokens = self.answer[said : said + asked["n_predict"]]
+        tokens = self.answer[self._got(text) :][: asked["n_predict"]]
         answer = {"model": MODEL, "tokens": tokens, "tokens_evaluated": len(text), "truncated": False}
         answer["stop_type"] = "eos" if EOS in tokens else "limit"
         if count := asked.get("n_probs"):
@@ -156,9 +167,9 @@ def chunk(*tokens, model=MODEL, **fields):
     return {"model": model, "choices": [{"index": 0, "text": "", "token_ids": list(tokens), **fields}]}
 
 
-def said(ids, completion_tokens, prompt_tokens):
+def said(ids, completion_tokens, prompt_tokens, reason=None):
     """An event of SGLang's stream."""
-    about = {"completion_tokens": completion_tokens, "prompt_tokens": prompt_tokens, "finish_reason": None}
+    about = {"completion_tokens": completion_tokens, "prompt_tokens": prompt_tokens, "finish_reason": reason}
     return {"text": "", "output_ids": ids, "meta_info": about}
 
 

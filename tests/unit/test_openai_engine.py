@@ -93,6 +93,7 @@ def test_an_answer_ends_with_the_end_of_sequence_or_the_limit(kind, engines, scr
 def test_what_the_server_calls_the_end_is_not_asked(kind, engines, script):
     script.answer = [504, 0, 338, EOS, 253]  # 0 ends text for some servers; the model's own end is 2
     assert tokens(engines[kind]) == [504, 0, 338, EOS]
+    assert tokens(engines[kind], 2) == [504, 0]
 
 
 def test_vllm_is_asked_for_greedy_tokens_whatever_its_defaults(engine, script):
@@ -114,7 +115,7 @@ def test_sglang_is_asked_for_greedy_tokens_whatever_its_defaults(engines, script
         "presence_penalty": 0,
         "frequency_penalty": 0,
         "min_new_tokens": 0,
-        "ignore_eos": True,
+        "ignore_eos": False,
         "stop_token_ids": [EOS],
     }
 
@@ -275,6 +276,9 @@ def test_bad_weather_at_llama_cpp_is_an_engines_error_and_passes(act, expected, 
         (stream(said([504], 1, 3)), "broke off after 1 of 10"),
         (stream(said([504], 1, 2)), "did not take the prompt"),
         (stream({"error": {"message": "too long"}}), "too long"),
+        (stream(said([29], 1, 1, {"type": "abort", "message": "Input length"})), "it says: Input length"),
+        (stream(said([504], 1, 3), said([504, 338], 2, 3, {"type": "length"})), "broke off after 2 of 10"),
+        (stream(said(list(range(300, 311)), 11, 3)), "gave 11 token ids and counts 11"),
         (stream({"text": "hi"}), "no 'meta_info'"),
         (stream({"meta_info": {"prompt_tokens": 3}}), "no 'output_ids'"),
         (stream({"output_ids": [504], "meta_info": []}), "did not take the prompt"),

@@ -12,26 +12,28 @@ from trine.errors import InvalidInput
 from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Bounds, Policy
-from trine.protocol.verdict import Claim, Outcome, Reason, Recomputation, Verdict, decide
+from trine.protocol.verdict import NOISE_RANGE, Claim, Outcome, Reason, Recomputation, Verdict, decide
 
 EOS = frozenset({2})
 BOUNDS = Bounds(
     deviation_typical=1000,
     deviation_floor=50,
     deviation_scatter=600,
-    margin_accept=400,
-    margin_reject=600,
-    margin_mean=2000,
-    margin_rms=10_000,
+    margin_accept=12_800,
+    margin_reject=19_200,
+    margin_mean=64_000,
+    margin_rms=320_000,
 )
-# The deviation's bounds are as tight as can be: a verdict without fingerprints may not depend on them.
+NOISE = 1 / 32  # a tenth of the bits, six of 64
+# What BOUNDS allows a margin where the noise is NOISE, for verifiers that do not know the noise. The deviation's bounds
+# are as tight as can be: a verdict without fingerprints may not depend on them.
+PLAIN = Bounds(0, 0, 0, margin_accept=400, margin_reject=600, margin_mean=2000, margin_rms=10_000)
 MARGINS_ONLY = replace(BOUNDS, deviation_typical=0, deviation_floor=0, deviation_scatter=0)
-NOISE = 0.025  # 0.08 of the bits, five of 64
 POLICY = Policy(
     (
-        ("logprobs-prover", "logprobs-verifier", MARGINS_ONLY),
+        ("logprobs-prover", "logprobs-verifier", PLAIN),
         ("logprobs-prover", "verifier", MARGINS_ONLY),
-        ("prover", "logprobs-verifier", MARGINS_ONLY),
+        ("prover", "logprobs-verifier", PLAIN),
         ("prover", "verifier", BOUNDS),
     )
 )
@@ -79,7 +81,7 @@ def test_an_equal_recomputation_accepts() -> None:
 
 @pytest.mark.parametrize(
     ("flips", "outcome"),
-    [(7, Outcome.ACCEPT), (8, Outcome.INCONCLUSIVE), (9, Outcome.REJECT), (32, Outcome.REJECT)],
+    [(9, Outcome.ACCEPT), (10, Outcome.INCONCLUSIVE), (11, Outcome.REJECT), (32, Outcome.REJECT)],
 )
 def test_the_deviation_decides(flips: int, outcome: Outcome) -> None:
     verdict = judge(claim(64, flips), own(64))
@@ -97,19 +99,37 @@ def test_the_deviation_decides(flips: int, outcome: Outcome) -> None:
 )
 def test_the_worst_margin_decides(margin: float, outcome: Outcome, reason: Reason) -> None:
     verdict = judge(claim(), own(margin=margin))
-    assert (verdict.outcome, verdict.reason, verdict.worst_margin) == (outcome, reason, margin)
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+    assert verdict.worst_margin == pytest.approx(margin / NOISE)
 
 
 def test_short_answers_have_wider_bounds() -> None:
-    assert judge(claim(64, 17), own(64)).outcome is Outcome.REJECT
-    assert judge(claim(6, 17), own(6)).outcome is Outcome.INCONCLUSIVE
-    assert judge(claim(3, 17), own(3)).outcome is Outcome.ACCEPT
+    assert judge(claim(64, 20), own(64)).outcome is Outcome.REJECT
+    assert judge(claim(6, 20), own(6)).outcome is Outcome.INCONCLUSIVE
+    assert judge(claim(3, 20), own(3)).outcome is Outcome.ACCEPT
 
 
 def test_a_noisier_answer_may_deviate_more() -> None:
     made = claim(64, 12)
     assert judge(made, own(64)).outcome is Outcome.REJECT
     assert judge(made, replace(own(64), noise=(0.06,) * 64)).outcome is Outcome.ACCEPT
+
+
+def test_where_rounding_moves_the_state_far_a_token_may_lie_far_below() -> None:
+    """An honest bf16 answer once lay 2.28 logits below an fp32 verifier's choice, at a position with noise 0.32."""
+    for place, outcome in ((31, Outcome.ACCEPT), (30, Outcome.REJECT)):
+        noise = [NOISE] * 32
+        noise[place] = 0.32
+        verdict = judge(claim(), replace(own(margin=2.28), noise=tuple(noise)))
+        assert verdict.outcome is outcome
+    assert "token 31 lies 2.280 logits below the model's choice, over 0.600 there" in verdict.detail
+
+
+def test_no_noise_excuses_everything_and_none_condemns_a_trifle() -> None:
+    low, high = NOISE_RANGE
+    for noise, limit in ((1e9, 19.2 * high), (high, 19.2 * high), (low, 19.2 * low), (0.0, 19.2 * low)):
+        for margin, outcome in ((limit * 0.999, Outcome.INCONCLUSIVE), (limit * 1.001, Outcome.REJECT)):
+            assert judge(claim(), replace(own(margin=margin), noise=(noise,) * 32)).outcome is outcome
 
 
 def test_many_small_margins_are_too_many() -> None:
@@ -194,7 +214,8 @@ def test_without_hidden_states_margins_decide_alone(
     pair: tuple[str, str], margin: float, outcome: Outcome, reason: Reason
 ) -> None:
     verdict = meeting(*pair, (0.0,) * 31 + (margin,))
-    assert (verdict.outcome, verdict.reason, verdict.worst_margin, verdict.deviation) == (outcome, reason, margin, 0.0)
+    assert (verdict.outcome, verdict.reason, verdict.deviation) == (outcome, reason, 0.0)
+    assert verdict.worst_margin == pytest.approx(margin if pair[1].startswith("logprobs-") else margin / NOISE)
 
 
 @given(st.sampled_from(PAIRS_WITHOUT_STATES), st.lists(st.floats(0, 2), min_size=1, max_size=40))
@@ -204,11 +225,8 @@ def test_without_hidden_states_the_verdict_is_that_of_the_same_margins_with_equa
     alike = replace(own(len(margins)), margins=tuple(margins))
     expected = judge(claim(len(margins)), alike)
     found = meeting(*pair, tuple(margins))
-    assert (found.outcome, found.reason, found.total_margin) == (
-        expected.outcome,
-        expected.reason,
-        expected.total_margin,
-    )
+    assert (found.outcome, found.reason) == (expected.outcome, expected.reason)
+    assert found.total_margin == pytest.approx(expected.total_margin * (NOISE if pair[1] != "verifier" else 1))
 
 
 @given(

@@ -15,7 +15,7 @@ import rfc8785
 
 from trine.errors import InvalidInput
 
-VERSION = 2
+VERSION = 3
 MAX_ACCEPT = 0.35
 MAX_REJECT = 0.45
 """Shares of bits; no bound is laxer: fingerprints that have nothing to do with each other differ in half of them."""
@@ -32,17 +32,19 @@ class Bounds:
     with the logarithm of `deviation_typical` as its mean and sqrt(floor^2 + scatter^2 / n) as its standard deviation:
     `deviation_floor` is how much answers differ from each other, `deviation_scatter` what one token adds.
 
-    Margins are in logits below the verifier's best token. The worst one of an answer stays below `margin_accept`
-    or `margin_reject`; their sum below n * mean + k * sqrt(n) * rms + the bound of the worst, at k sigmas.
+    Margins are logits below the verifier's best token, divided by the noise of their position, or plain logits to a
+    verifier without hidden states (`verdict.Recomputation.weighed_margins`). The worst one of an answer stays below
+    `margin_accept` or `margin_reject`; their sum below n * mean + k * sqrt(n) * rms + the bound of the worst, at k
+    sigmas.
     """
 
     deviation_typical: int  # thousandths
     deviation_floor: int  # thousandths, of the natural logarithm
     deviation_scatter: int  # thousandths, of the natural logarithm, for one token
-    margin_accept: int  # thousandths of a logit, the worst position
+    margin_accept: int  # thousandths, the worst position
     margin_reject: int
-    margin_mean: int  # millionths of a logit, a token
-    margin_rms: int  # millionths of a logit, a token
+    margin_mean: int  # millionths, a token
+    margin_rms: int  # millionths, a token
 
     def __post_init__(self) -> None:
         if any(type(v) is not int or not 0 <= v < 1 << 53 for v in asdict(self).values()):
@@ -56,7 +58,7 @@ class Bounds:
         return self.deviation_typical / 1e3 * math.exp(min(sigmas * spread, 50.0))
 
     def total_margin_bound(self, tokens: int, sigmas: float, worst: int) -> float:
-        """Bound on the sum of an answer's margins, in logits; `worst` is the bound of one, in thousandths."""
+        """Bound on the sum of an answer's weighed margins; `worst` is the bound of one, in thousandths."""
         return tokens * self.margin_mean / 1e6 + sigmas * math.sqrt(tokens) * self.margin_rms / 1e6 + worst / 1e3
 
 

@@ -4,9 +4,14 @@ Three outcomes. REJECT means that the statistics, or the answer's own structure,
 the claimed class produces; INCONCLUSIVE that they fell between the honest and the cheating bound, or that the pair of
 classes was never calibrated; ACCEPT everything else.
 
+A margin says how far a claimed token lies below the verifier's best one. It is weighed by how much rounding moves the
+state at that very position: at one position in ten thousand that is ten times as much as elsewhere, and an honest
+machine of another precision may be off by whole logits there and nowhere else.
+
 Engines whose class begins with `logprobs-` see probabilities of tokens and no hidden states, so they make no
 fingerprint: claims of theirs have no words, recomputations of theirs neither words nor noise. Where either side has
 none, margins decide alone: they tell whether the tokens are the model's, not which of two models that agree on them.
+A verifier without hidden states does not know the noise, and takes margins as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +27,9 @@ from trine.protocol.policy import MAX_ACCEPT, MAX_REJECT, Policy
 
 LOGPROBS = "logprobs-"
 """How the name of a class without hidden states begins."""
+NOISE_RANGE = (0.005, 0.5)
+"""Least and most that a margin is divided by. Honest positions were found between 0.012 and 0.33; the upper end bounds
+what a text that confuses the model could excuse."""
 
 
 class Outcome(StrEnum):
@@ -58,6 +66,13 @@ class Recomputation:
     margins: tuple[float, ...]  # best logit minus the claimed token's, >= 0
     noise: tuple[float, ...]  # how far rounding to bf16 moves the clipped, normalised state: see `fingerprint`
 
+    def weighed_margins(self) -> tuple[float, ...]:
+        """Margins divided by the noise of their positions, within NOISE_RANGE; as they are where there is none."""
+        if not self.noise:
+            return self.margins
+        low, high = NOISE_RANGE
+        return tuple(m / min(max(n, low), high) for m, n in zip(self.margins, self.noise, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -79,8 +94,8 @@ class Verdict:
     reason: Reason
     tokens: int
     deviation: float = 0.0  # relative: 1 is what rounding to bf16 causes. See `fingerprint`
-    worst_margin: float = 0.0  # logits
-    total_margin: float = 0.0  # logits, over all tokens
+    worst_margin: float = 0.0  # weighed, see `Recomputation.weighed_margins`
+    total_margin: float = 0.0  # weighed, over all tokens
     detail: str = ""
 
 
@@ -99,7 +114,8 @@ def decide(
     comparable = bool(claim.words and own.words)
     raw = fingerprint.deviation(claim.words, own.words) if comparable else 0.0
     deviation = raw / fingerprint.expected_deviation(own.noise) if comparable else 0.0
-    worst, total = max(own.margins), math.fsum(own.margins)
+    weighed = own.weighed_margins()
+    worst, total = max(weighed), math.fsum(weighed)
 
     def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
         return Verdict(outcome, reason, tokens, deviation, worst, total, detail)
@@ -110,13 +126,12 @@ def decide(
         return verdict(Outcome.INCONCLUSIVE, Reason.UNCALIBRATED, f"the policy has no bounds for {pair}")
     accept, reject = (s / 1e3 for s in (policy.accept_sigmas, policy.reject_sigmas))
     if worst > bounds.margin_reject / 1e3:
-        where = own.margins.index(worst)
-        detail = (
-            f"token {where} lies {worst:.3f} logits below the model's choice, over {bounds.margin_reject / 1e3:.3f}"
-        )
+        where = weighed.index(worst)
+        limit = bounds.margin_reject / 1e3 * (own.margins[where] / worst)
+        detail = f"token {where} lies {own.margins[where]:.3f} logits below the model's choice, over {limit:.3f} there"
         return verdict(Outcome.REJECT, Reason.MARGIN, detail)
     if total > (limit := bounds.total_margin_bound(tokens, reject, bounds.margin_reject)):
-        detail = f"{tokens} tokens lie {total:.3f} logits below the model's choices, over {limit:.3f}"
+        detail = f"the weighed margins of {tokens} tokens add up to {total:.3f}, over {limit:.3f}"
         return verdict(Outcome.REJECT, Reason.MARGIN, detail)
     if deviation > (limit := bounds.deviation_bound(tokens, reject)) or raw > MAX_REJECT:
         detail = f"relative deviation {deviation:.3f} is over {limit:.3f} for {tokens} tokens, or {raw:.3f} of the bits"
@@ -128,9 +143,7 @@ def decide(
         or deviation > honest
         or raw > MAX_ACCEPT
     ):
-        detail = (
-            f"margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, {raw:.3f} of bits"
-        )
+        detail = f"weighed margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, {raw:.3f} of bits"
         return verdict(Outcome.INCONCLUSIVE, Reason.BETWEEN, detail)
     return verdict(Outcome.ACCEPT, Reason.HONEST, "")
 

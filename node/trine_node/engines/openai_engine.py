@@ -1,4 +1,4 @@
-"""Engine over an inference server that speaks OpenAI's completions or close to it: vLLM, llama.cpp.
+"""Engine over an inference server that speaks OpenAI's completions or close to it: vLLM, SGLang, llama.cpp.
 
 Prompts go out and answers come back as token ids; text is made here, with the prepared model's own tokenizer. Such a
 server shows no hidden states, so there is no fingerprint: the engine's class begins with `logprobs-` and its answers

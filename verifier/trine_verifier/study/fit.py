@@ -31,8 +31,9 @@ QUIET = 0.05
 """Relative deviations below this are all alike: engines that agree to the last bits have no scatter to fit."""
 MIN_FLOOR = 0.05
 MIN_SCATTER = 0.3
-MIN_MARGIN = (0.05, 0.10)
-"""Logits, accept and reject: no bound is tighter, however exactly two engines agreed."""
+MIN_MARGIN = (2.5, 5.0)
+"""Weighed, accept and reject: no bound is tighter, however exactly two engines agreed. At usual noise a twentieth and a
+tenth of a logit."""
 MARGIN_RATES = (1e-4, 1e-6)
 """Chances, accept and reject, that the worst margin of an honest answer of MARGIN_TOKENS lies beyond its bound."""
 MARGIN_TOKENS = 256
@@ -161,12 +162,12 @@ def _excess(sigmas: Floats) -> float:
 
 
 def _fit_margins(leaves: Sequence[Leaf]) -> tuple[float, float, float, float]:
-    """(accept, reject, mean, rms) in logits.
+    """(accept, reject, mean, rms) of weighed margins.
 
     Positive margins over their median are taken as exponential (peaks over threshold, Pickands 1975, shape 0), whose
     tail gives the bounds of the worst position at MARGIN_RATES.
     """
-    margins = np.concatenate([leaf.own.margins for leaf in leaves])
+    margins = np.concatenate([leaf.own.weighed_margins() for leaf in leaves])
     mean, rms = float(margins.mean()), float(np.sqrt(np.mean(margins**2)))
     positive = margins[margins > 0]
     largest = float(positive.max()) if len(positive) else 0.0
@@ -181,7 +182,7 @@ def _fit_margins(leaves: Sequence[Leaf]) -> tuple[float, float, float, float]:
         for bound, (low, high) in zip((accept, reject), MARGIN_HEADROOM, strict=True)
     )
     reject = max(accept, reject)
-    totals = np.array([math.fsum(leaf.own.margins) - len(leaf) * mean for leaf in leaves])
+    totals = np.array([math.fsum(leaf.own.weighed_margins()) - len(leaf) * mean for leaf in leaves])
     roots = np.array([math.sqrt(len(leaf)) * max(rms, 1e-9) for leaf in leaves])
     rms *= max(1.0, float(np.max(totals / roots)) / 4)
     return max(accept, MIN_MARGIN[0]), max(reject, MIN_MARGIN[1]), mean, rms

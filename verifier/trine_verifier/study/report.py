@@ -220,13 +220,19 @@ def plot_margins(leaves: Sequence[Leaf], file: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     grouped: dict[tuple[bool, str], list[float]] = defaultdict(list)
     for leaf in leaves:
-        grouped[not leaf.honest, leaf.prover].extend(leaf.own.margins)
+        grouped[not leaf.honest, leaf.prover].extend(leaf.own.weighed_margins())
     for (cheats, prover), margins in sorted(grouped.items()):
         ordered = np.sort([m for m in margins if m > 1e-6])[::-1]
         if len(ordered):
             shares = np.arange(1, len(ordered) + 1) / len(margins)
             axes.plot(ordered, shares, lw=1, ls="-" if cheats else "--", label=prover)
-    axes.set(xscale="log", yscale="log", xlim=(1e-3, None), xlabel="margin, logits", ylabel="share of tokens beyond it")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlim=(1e-1, None),
+        xlabel="margin, logits over the noise of the position",
+        ylabel="share of tokens beyond it",
+    )
     axes.legend(fontsize=6, loc="lower left")
     figure.savefig(file, dpi=110)
     plt.close(figure)
