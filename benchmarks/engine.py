@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import random
-import resource
 import socket
 import statistics
 import subprocess
@@ -206,16 +205,23 @@ def equality(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(given: argparse.Namespace) -> dict[str, Any]:
-    """Peak resident memory of a process that answers eight requests of 512 tokens at once."""
+    """Peak resident memory of a process that loads a model, and then answers eight requests of 512 tokens at once."""
     engine = load_ours(given)
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    loading = peak_resident()
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak begins anew
     draws = [[(17 * i + 29 * j) % 40_000 + 300 for j in range(256)] for i in range(8)]
     threads = [threading.Thread(target=lambda ids=ids: list(engine.generate(ids, 256))) for ids in draws]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {"loaded_bytes": loaded, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return {"loading_bytes": loading, "serving_bytes": peak_resident()}
+
+
+def peak_resident() -> int:
+    """Bytes; VmHWM of proc(5)."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def plain(given: argparse.Namespace) -> dict[str, float]:
@@ -367,8 +373,11 @@ def figures(found: dict[str, Any], dtypes: list[str]) -> list[tuple[str, str, st
         else:
             share = single * own["weight_bytes"] / read
             of_dtype.append(("share of the bandwidth limit", f"{share:.0%}", "60 %"))
-            peak = found[f"memory {dtype}"]["peak_bytes"]
-            of_dtype.append(("peak memory, times the weights", f"{peak / own['weight_bytes']:.2f}", "at most 1.6"))
+            for when, wanted in (("serving", "at most 1.6"), ("loading", "")):
+                peak = found[f"memory {dtype}"][f"{when}_bytes"]
+                of_dtype.append(
+                    (f"peak memory, {when}, times the weights", f"{peak / own['weight_bytes']:.2f}", wanted)
+                )
             of_dtype.append(("times llama.cpp", times_llamacpp(single, found[f"llamacpp {dtype}"]), ""))
         if other := found.get(f"transformers {dtype}"):
             times = single / other["decode_tokens_per_second"]

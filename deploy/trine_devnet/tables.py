@@ -16,7 +16,8 @@ def show(outcome: Outcome, console: Console) -> None:
     """Answers with their verdicts, then accounts before and after."""
     wide = Console(file=console.file, width=max(MIN_WIDTH, console.width), force_terminal=console.is_terminal)
     wide.print(_answers(outcome.seen))
-    wide.print("d: deviation of the fingerprint, 1 is what rounding to bf16 causes; m: worst token margin in logits")
+    wide.print("d: deviation of the fingerprint, 1 is what rounding to bf16 causes")
+    wide.print("m: the worst token's margin, in logits over the noise of its position")
     wide.print("gas: of the whole batch, an answer\n")
     wide.print(_accounts(outcome.before, outcome.after))
 

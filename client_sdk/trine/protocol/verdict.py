@@ -143,7 +143,10 @@ def decide(
         or deviation > honest
         or raw > MAX_ACCEPT
     ):
-        detail = f"weighed margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, {raw:.3f} of bits"
+        detail = (
+            f"weighed margins {worst:.3f} at worst, {total:.3f} in all, relative deviation {deviation:.3f}, "
+            f"{raw:.3f} of bits"
+        )
         return verdict(Outcome.INCONCLUSIVE, Reason.BETWEEN, detail)
     return verdict(Outcome.ACCEPT, Reason.HONEST, "")
 
