@@ -15,6 +15,15 @@ const solc = {
   },
 };
 
+// These tests know interfaces only: the contracts that they call are the built ones, whatever they are compiled with
+// themselves. The older code generator takes seconds for what `viaIR` takes ten minutes for.
+const quick = { ...solc, settings: { ...solc.settings, viaIR: false } };
+const quickTests = [
+  "Appeals", "Attacks", "Batches", "BatchesSigned", "Calibration", "Canaries", "Differential", "Finality", "Reentrancy",
+  "Staking", "Vectors", "invariants/Protocol",
+];
+const overrides = Object.fromEntries(quickTests.map((name) => [`tests/contracts/${name}.t.sol`, quick]));
+
 export default defineConfig({
   plugins: [ignition],
   paths: {
@@ -25,7 +34,7 @@ export default defineConfig({
     cache: "./build/cache",
   },
   // Isolated jobs, the default in production, compile what they share again and again: same bytecode, twice the time.
-  solidity: { profiles: { default: solc, production: { ...solc, isolated: false } } },
+  solidity: { profiles: { default: { compilers: [solc], overrides }, production: { ...solc, isolated: false } } },
   // `--strategy create2` gives deploy/ignition's factory one address on every chain that has CreateX.
   ignition: { strategyConfig: { create2: { salt: `0x${Buffer.from("trine").toString("hex").padEnd(64, "0")}` } } },
   networks: {

@@ -513,31 +513,26 @@ contract BatchesTest is BatchesWorld {
         _refusedSettle(_wrongState(id, IBatches.State.Settled, IBatches.State.Drawn), id);
     }
 
-    function testFuzz_settlementIsTheBitwiseMajority(uint8 a0, uint8 r0, uint8 a1, uint8 r1, uint8 a2, uint8 r2)
-        external
-    {
-        (r0, r1, r2) = (r0 & ~a0, r1 & ~a1, r2 & ~a2);
-        uint256 accepted = Majority.ofThree(a0, a1, a2);
-        uint256 rejected = Majority.ofThree(r0, r1, r2);
+    function testFuzz_settlementIsTheBitwiseMajority(uint8[3] memory a, uint8[3] memory r) external {
         BatchId id = _drawn("fuzz", 8);
         uint256[3] memory before;
         for (uint256 i = 0; i < 3; ++i) {
             before[i] = _active(_seatOf(id, i));
+            r[i] &= ~a[i];
         }
         uint256 supply = token.totalSupply();
-        _vote(id, a0, r0, a1, r1, a2, r2);
+        _vote(id, a[0], r[0], a[1], r[1], a[2], r[2]);
 
         IBatches.Batch memory batch = batches.batchOf(id);
-        Check.eq(batch.accepted, accepted, "accepted");
-        Check.eq(batch.rejected, rejected, "rejected");
-        Check.eq(accepted & rejected, 0, "never both");
-        uint256[2][3] memory votes = [[uint256(a0), r0], [uint256(a1), r1], [uint256(a2), r2]];
+        Check.eq(batch.accepted, Majority.ofThree(a[0], a[1], a[2]), "accepted");
+        Check.eq(batch.rejected, Majority.ofThree(r[0], r[1], r[2]), "rejected");
+        Check.eq(batch.accepted & batch.rejected, 0, "never both");
         for (uint256 i = 0; i < 3; ++i) {
             address verifier = _seatOf(id, i);
             Check.eq(_active(verifier), before[i], "unpaid until nothing can change it");
             Check.eq(_locked(verifier), 60 ether, "and locked");
             (bool revealed, uint256 accepts, uint256 rejects) = batches.voteOf(id, 0, i);
-            Check.yes(revealed && accepts == votes[i][0] && rejects == votes[i][1], "votes can be read");
+            Check.yes(revealed && accepts == a[i] && rejects == r[i], "votes can be read");
         }
         Check.eq(token.totalSupply(), supply, "nothing is burned");
         Check.eq(_active(NODE), STAKE, "the node's stake waits, too");
