@@ -152,6 +152,22 @@ def test_a_beginning_that_broke_down_is_computed_anew() -> None:
     assert pool.available == pool.blocks
 
 
+def test_what_nothing_sound_was_predicted_from_is_not_shared() -> None:
+    """A broken number shows in what is predicted; whoever leaves before that may leave broken blocks behind."""
+    model, pool = Sums(20), BlockPool(20)
+    batch = Batch(model, pool, prompt_tokens=32, rows=1)
+    prompt = tuple(range(1, 41))
+    gone = Answer(prompt, 1)
+    batch.add(gone)
+    assert batch.step() == []
+    batch.drop(gone)
+    batch.add(Answer(prompt, 1))
+    while batch.running or batch.waiting:
+        batch.step()
+    assert model.rows == 32 + 40
+    assert pool.available == pool.blocks
+
+
 def test_the_longest_idle_beginning_makes_room() -> None:
     pool = BlockPool(4)
     for first in (1, 2, 3):

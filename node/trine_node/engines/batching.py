@@ -96,8 +96,6 @@ class Batch:
         for answer, count in parts:
             row += count
             answer.computed += count
-            if self.reuse and answer.room:
-                self.pool.note(answer.room, answer.tokens[: answer.computed])
             if answer.computed == len(answer.tokens):
                 ends.append((answer, row - 1))
         if not ends:
@@ -110,6 +108,9 @@ class Batch:
                     self.pool.forget(answer.room)  # a fault of the moment must not outlive it in the cache
                 self.drop(answer)
                 continue
+            if self.reuse and answer.room:
+                # Not before: a broken number in any of these blocks would have shown in what they predict.
+                self.pool.note(answer.room, answer.tokens[: answer.computed])
             answer.tokens.append(step.token_id)
             if step.token_id in self.model.eos_ids or answer.answered == answer.max_tokens:
                 self.drop(answer)
