@@ -1,7 +1,7 @@
 """Ways to compare 256-bit words side by side: `python benchmarks/hamming.py [--threads 2]`.
 
-What `trine-study billion` uses is the line `faiss.hammings + numpy.bincount`. numba and simsimd are measured where they
-are installed; nothing else needs them. Processor time is for one thread and steadier than time on a busy machine.
+What `trine-study billion` uses is the line `faiss.hammings + numba's count`. numba and simsimd are measured where they
+are installed. Processor time is for one thread and steadier than time on a busy machine.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     kernels: dict[str, tuple[str, Kernel]] = {
-        "faiss.hammings + numpy.bincount": ("histogram", histogram),
+        "faiss.hammings + numba's count": ("histogram", histogram),
         "faiss.hammings": ("distances", distances_only),
         "faiss.hamming_count_thres": ("count", count_thres),
         "faiss.IndexBinaryFlat.range_search": ("count, ids", range_search),

@@ -1,7 +1,7 @@
 """Hamming distances of 256-bit words, counted: many pairs in little memory. Knows nothing of what the words mean.
 
-faiss computes distances and lets go of Python's lock meanwhile, so blocks run side by side in threads; numpy counts
-them. The distances of one tile are all that is ever held.
+faiss computes distances and lets go of Python's lock meanwhile, so blocks run side by side in threads; a loop compiled
+by numba counts them. The distances of one tile are all that is ever held.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trine.errors import InvalidInput
+from trine_node.engines.kernels import compiled
 from trine_verifier.study.fingerprint_file import WORD_BYTES, Words
 
 BINS = 8 * WORD_BYTES + 1
@@ -22,12 +23,25 @@ BINS = 8 * WORD_BYTES + 1
 TILE_ROWS = 16
 TILE_COLUMNS = 8192
 """A tile's words and distances (256 KiB and 512 KiB) stay in a core's cache."""
+LANES = 4
 MAX_BLOCK_PAIRS = 1 << 34
 
 Histogram = NDArray[np.int64]
 Block = tuple[int, int]
 """First row of `claimed`, and the one after the last."""
 Task = TypeVar("Task")
+
+
+@compiled()
+def _count(distances: NDArray[np.uint32], counts: Histogram) -> None:
+    """Adds to counts [LANES, BINS], whose sum is the histogram: equal distances come in a row, and a processor waits
+    for the last number written before it reads it again."""
+    whole = len(distances) // LANES * LANES
+    for i in range(0, whole, LANES):
+        for lane in range(LANES):
+            counts[lane, distances[i + lane]] += 1
+    for i in range(whole, len(distances)):
+        counts[0, distances[i]] += 1
 
 
 def histogram(claimed: Words, reference: Words) -> Histogram:
@@ -37,7 +51,7 @@ def histogram(claimed: Words, reference: Words) -> Histogram:
             raise InvalidInput("words are a contiguous array of uint8 with 32 columns")
     # OpenMP's setting belongs to the calling thread: callers run blocks side by side, so each takes one.
     faiss.omp_set_num_threads(1)
-    counts = np.zeros(BINS, np.int64)
+    counts = np.zeros((LANES, BINS), np.int64)
     distances = np.empty(TILE_ROWS * min(TILE_COLUMNS, len(reference)), np.int32)
     for left in range(0, len(reference), TILE_COLUMNS):
         columns = reference[left : left + TILE_COLUMNS]
@@ -51,8 +65,9 @@ def histogram(claimed: Words, reference: Words) -> Histogram:
                 WORD_BYTES,
                 faiss.swig_ptr(distances),
             )
-            counts += np.bincount(distances[: len(rows) * len(columns)], minlength=BINS)
-    return counts
+            # Unsigned: numba counts negative indices from the end, and would look at each.
+            _count(distances[: len(rows) * len(columns)].view(np.uint32), counts)
+    return counts.sum(axis=0)
 
 
 def distances_of_rows(a: Words, b: Words) -> NDArray[np.int64]:
