@@ -86,6 +86,9 @@ def test_tuning_keeps_what_gives_the_same_bits(small: Path, tmp_path: Path) -> N
     assert "engine_prompt_tokens = " in first.output
     shown = {line.split()[0]: line for line in first.output.splitlines() if line}
     assert all(shown[dtype].rstrip().endswith("together") for dtype in ("bf16", "fp16"))
+    others = [line for line in first.output.splitlines() if line.startswith(("arithmetic sdpa", "arithmetic eager"))]
+    assert len(others) == 2
+    assert all(line.rstrip().endswith("other bits: left out") for line in others)
     assert 'dtype = "fp32"' in first.output
     again = CliRunner().invoke(app, command)
     assert f"begins with what was best for file:{small} (distance 0.0)" in again.output.replace("\n", " ")

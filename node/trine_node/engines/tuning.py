@@ -18,8 +18,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, create_engine, insert, select
 
 from trine.errors import TrineError
-from trine_node.engines.base import Step
-from trine_node.engines.selftest import Loader, prompts_of, together
+from trine_node.engines.selftest import Loader, digest, prompts_of, together
 from trine_node.engines.transformers_engine import BATCH_ROWS, DTYPES, PROMPT_TOKENS, TransformersEngine
 
 RUNS = 3
@@ -131,9 +130,7 @@ def tune(loader: Loader, start: Choice, tokens: int, progress: Callable[[str], N
 
     One setting after the other is varied, from the best choice so far.
     """
-    reference = loader(threads=1)
-    asked = prompts_of(reference)
-    expected = [list(reference.generate(prompt, tokens)) for prompt in asked]
+    expected = reference_of(loader, tokens)
     cores = os.cpu_count() or 1
     threads = sorted({1, cores, *(1 << n for n in range(10) if 1 << n < cores)})
     arithmetics = ["invariant" if loader.device == "cpu" else "triton", "sdpa", "eager"]
@@ -150,7 +147,7 @@ def tune(loader: Loader, start: Choice, tokens: int, progress: Callable[[str], N
         if choice in done:
             continue
         progress(", ".join(f"{key} {given}" for key, given in asdict(choice).items()))
-        done[choice] = tried(loader, choice, asked, expected, tokens)
+        done[choice] = tried(loader, choice, expected, tokens)
         yield done[choice]
         sound = [trial for trial in done.values() if trial.same]
         best = max(sound, key=lambda trial: trial.score).choice if sound else start
@@ -168,17 +165,21 @@ def in_other_precisions(
             continue
         progress(f"in {dtype}")
         other = replace(loader, dtype=dtype)
-        reference = other(threads=1)
-        asked = prompts_of(reference)
-        expected = [list(reference.generate(prompt, tokens)) for prompt in asked]
-        yield dtype, tried(other, choice, asked, expected, tokens)
+        yield dtype, tried(other, choice, reference_of(other, tokens), tokens)
 
 
-def tried(loader: Loader, choice: Choice, asked: list[list[int]], expected: list[list[Step]], tokens: int) -> Trial:
-    """One trial. A choice that fails, or gives other bits, is not timed."""
+def reference_of(loader: Loader, tokens: int) -> str:
+    """Digest of tokens, fingerprints, states and logits: on one thread, each prompt alone."""
+    reference = loader(threads=1)
+    return digest(reference, [list(reference.generate(prompt, tokens)) for prompt in prompts_of(reference)])
+
+
+def tried(loader: Loader, choice: Choice, expected: str, tokens: int) -> Trial:
+    """One trial, all prompts at once. A choice that fails, or gives other bits than `expected`, is not timed."""
     try:
         engine = loader(**asdict(choice))
-        if together(engine, asked, tokens, range(len(asked))) != expected:
+        asked = prompts_of(engine)
+        if digest(engine, together(engine, asked, tokens, range(len(asked)))) != expected:
             return Trial(choice, same=False)
     except TrineError:
         return Trial(choice, same=False)
