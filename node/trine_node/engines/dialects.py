@@ -58,8 +58,7 @@ class Vllm:
         self.context_tokens = _count(server, listed.get("max_model_len"), "max_model_len") - 1
 
     def tokenize(self, text: str) -> list[int]:
-        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
-        return _ids(self._server, _field(self._server, self._server.post("/tokenize", body), "tokens"))
+        return _tokenized(self._server, {"model": self.model, "prompt": text, "add_special_tokens": False})
 
     def generate(self, prompt_ids: Sequence[int], max_tokens: int, eos_ids: Collection[int]) -> Generator[int]:
         body = {**self._greedy(prompt_ids, max_tokens), "stream": True, "stop_token_ids": sorted(eos_ids)}
@@ -122,8 +121,7 @@ class Sglang:
             raise server.fault(f"its context of {listed['max_model_len']} tokens is too short")
 
     def tokenize(self, text: str) -> list[int]:
-        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
-        return _ids(self._server, _field(self._server, self._server.post("/tokenize", body), "tokens"))
+        return _tokenized(self._server, {"model": self.model, "prompt": text, "add_special_tokens": False})
 
     def generate(self, prompt_ids: Sequence[int], max_tokens: int, eos_ids: Collection[int]) -> Generator[int]:
         text, left, ended = list(prompt_ids), max_tokens, True
@@ -220,8 +218,7 @@ class LlamaCpp:
         self._whole = self._whole_character()
 
     def tokenize(self, text: str) -> list[int]:
-        answer = self._server.post("/tokenize", {"content": text, "add_special": False})
-        return _ids(self._server, _field(self._server, answer, "tokens"))
+        return _tokenized(self._server, {"content": text, "add_special": False})
 
     def generate(self, prompt_ids: Sequence[int], max_tokens: int, eos_ids: Collection[int]) -> Generator[int]:
         text, left, size = list(prompt_ids), max_tokens, 1
@@ -309,6 +306,10 @@ def _listed(server: InferenceServer, model: str | None) -> dict[str, Any]:
     if model is not None and model not in by_name:
         raise server.fault(f"it serves no model {model!r} (engine_model); it serves {names}")
     return by_name[model if model is not None else next(iter(by_name))]
+
+
+def _tokenized(server: InferenceServer, body: dict[str, Any]) -> list[int]:
+    return _ids(server, _field(server, server.post("/tokenize", body), "tokens"))
 
 
 def _require_no_error(server: InferenceServer, answer: Any) -> None:
