@@ -15,8 +15,9 @@ const solc = {
   },
 };
 
-// These tests know interfaces only: the contracts that they call are the built ones, whatever they are compiled with
-// themselves. The older code generator takes seconds for what `viaIR` takes ten minutes for.
+// These tests take the contracts that they call from the build (vm.getCode), so their own compiler settings do not
+// matter, and the older code generator takes seconds where `viaIR` takes ten minutes. A test that creates
+// one of them with `new` would test other code than is deployed: it does not belong here.
 const quick = { ...solc, settings: { ...solc.settings, viaIR: false } };
 const quickTests = [
   "Appeals", "Attacks", "Batches", "BatchesSigned", "Calibration", "Canaries", "Differential", "Finality", "Reentrancy",

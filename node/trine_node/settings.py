@@ -39,7 +39,7 @@ class OperatorSettings(BaseSettings):
         "transformers", pattern="^(transformers|vllm|sglang|llamacpp)$", description="what computes the model"
     )
     engine_url: str | None = Field(
-        None, pattern="^https?://", validate_default=True, description="where vLLM or llama-server listens"
+        None, pattern="^https?://", validate_default=True, description="where the inference server listens"
     )
     engine_model: str | None = Field(None, description="the server's name for the model; default: the one it serves")
     engine_api_key_file: Path | None = Field(None, description="file whose first line is the server's API key")

@@ -229,12 +229,16 @@ def test_a_wait_for_a_check_has_an_end(kind, impatient, script):
 
 @pytest.mark.parametrize("kind_of_weather", BAD_WEATHER)
 def test_bad_weather_is_an_engines_error_and_passes(kind_of_weather, engine, script):
-    honest = script.acts["/v1/completions"]
-    script.acts["/v1/completions"], expected = BAD_WEATHER[kind_of_weather]
+    fails_and_recovers(engine, script, "/v1/completions", *BAD_WEATHER[kind_of_weather])
+
+
+def fails_and_recovers(engine, script, path, act, expected):
+    honest = script.acts[path]
+    script.acts[path] = act
     with pytest.raises(EngineError, match=expected) as raised:
         tokens(engine)
     assert len(str(raised.value)) < 500
-    script.acts["/v1/completions"] = honest
+    script.acts[path] = honest
     assert tokens(engine) == script.answer
 
 
@@ -262,12 +266,7 @@ def piece(**changes):
     ],
 )
 def test_bad_weather_at_llama_cpp_is_an_engines_error_and_passes(act, expected, engines, script):
-    honest = script.acts["/completion"]
-    script.acts["/completion"] = act
-    with pytest.raises(EngineError, match=expected):
-        tokens(engines["llamacpp"])
-    script.acts["/completion"] = honest
-    assert tokens(engines["llamacpp"]) == script.answer
+    fails_and_recovers(engines["llamacpp"], script, "/completion", act, expected)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +274,7 @@ def test_bad_weather_at_llama_cpp_is_an_engines_error_and_passes(act, expected, 
     [
         (stream(said([504], 1, 3)), "broke off after 1 of 10"),
         (stream(said([504], 1, 2)), "did not take the prompt"),
+        (stream(said([], 0, 3, {"type": "stop", "matched": 0})), "broke off after 0 of 10"),
         (stream({"error": {"message": "too long"}}), "too long"),
         (stream(said([29], 1, 1, {"type": "abort", "message": "Input length"})), "it says: Input length"),
         (stream(said([504], 1, 3), said([504, 338], 2, 3, {"type": "length"})), "broke off after 2 of 10"),
@@ -290,12 +290,7 @@ def test_bad_weather_at_llama_cpp_is_an_engines_error_and_passes(act, expected, 
     ],
 )
 def test_bad_weather_at_sglang_is_an_engines_error_and_passes(act, expected, engines, script):
-    honest = script.acts["/generate"]
-    script.acts["/generate"] = act
-    with pytest.raises(EngineError, match=expected):
-        tokens(engines["sglang"])
-    script.acts["/generate"] = honest
-    assert tokens(engines["sglang"]) == script.answer
+    fails_and_recovers(engines["sglang"], script, "/generate", act, expected)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,13 @@ def test_a_malformed_entry_is_refused(change: dict[str, object]) -> None:
         Policy.from_bytes(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
 
 
+def test_a_policy_of_another_version_is_refused_by_its_version() -> None:
+    """Its margins are in other units: a network that registered one needs a new calibration."""
+    document = Policy((("a", "b", Bounds(1, 2, 3, 600, 800, 5, 6)),)).to_bytes().replace(b'"version":3', b'"version":2')
+    with pytest.raises(InvalidInput, match="of version 2, this release reads version 3"):
+        Policy.from_bytes(document)
+
+
 @pytest.mark.parametrize("document", [b"[" * 5_000, b'{"pairs":[],"version":1}', b" " * (1 << 21)])
 def test_hostile_documents_are_refused(document: bytes) -> None:
     with pytest.raises(InvalidInput):

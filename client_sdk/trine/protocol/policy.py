@@ -114,6 +114,10 @@ class Policy:
             raise InvalidInput(f"policy: {len(document)} bytes, at most {MAX_BYTES} are read")
         try:
             parsed = json.loads(document)
+            if parsed["version"] != VERSION:
+                raise InvalidInput(
+                    f"policy: of version {parsed['version']!r:.20}, this release reads version {VERSION}"
+                )
             policy = cls(
                 tuple(_parse_pair(entry) for entry in parsed["pairs"]),
                 parsed["acceptSigmas"],

@@ -127,8 +127,9 @@ def decide(
     accept, reject = (s / 1e3 for s in (policy.accept_sigmas, policy.reject_sigmas))
     if worst > bounds.margin_reject / 1e3:
         where = weighed.index(worst)
-        limit = bounds.margin_reject / 1e3 * (own.margins[where] / worst)
-        detail = f"token {where} lies {own.margins[where]:.3f} logits below the model's choice, over {limit:.3f} there"
+        plain = own.margins[where]
+        limit = bounds.margin_reject / 1e3 * (plain / worst)  # in logits, at that position
+        detail = f"token {where} lies {plain:.3f} logits below the model's choice, over {limit:.3f} there"
         return verdict(Outcome.REJECT, Reason.MARGIN, detail)
     if total > (limit := bounds.total_margin_bound(tokens, reject, bounds.margin_reject)):
         detail = f"the weighed margins of {tokens} tokens add up to {total:.3f}, over {limit:.3f}"

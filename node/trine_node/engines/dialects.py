@@ -127,12 +127,13 @@ class Sglang:
         text, left, ended = list(prompt_ids), max_tokens, True
         while left and ended:
             # It knows ends of its own besides those that it is told: there it is asked to go on.
-            ended = False
+            ended, before = False, left
             for tokens, stopped in self._stream(tuple(text), left, eos_ids):
                 yield from tokens
                 text += tokens
                 left -= len(tokens)
-                ended = stopped and text[-1] not in eos_ids
+                # One that ends without a token would be asked for ever.
+                ended = stopped and left < before and text[-1] not in eos_ids
 
     def _stream(
         self, prompt_ids: Sequence[int], max_tokens: int, eos_ids: Collection[int]

@@ -24,6 +24,7 @@ TILE_ROWS = 16
 TILE_COLUMNS = 8192
 """A tile's words and distances (256 KiB and 512 KiB) stay in a core's cache."""
 LANES = 4
+"""Neighbouring distances are often equal, and a count just written is slow to read again: so each counts apart."""
 MAX_BLOCK_PAIRS = 1 << 34
 
 Histogram = NDArray[np.int64]
@@ -34,8 +35,7 @@ Task = TypeVar("Task")
 
 @compiled()
 def _count(distances: NDArray[np.uint32], counts: Histogram) -> None:
-    """Adds to counts [LANES, BINS], whose sum is the histogram: equal distances come in a row, and a processor waits
-    for the last number written before it reads it again."""
+    """Adds to counts [LANES, BINS], whose sum over lanes is the histogram."""
     whole = len(distances) // LANES * LANES
     for i in range(0, whole, LANES):
         for lane in range(LANES):
