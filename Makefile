@@ -55,7 +55,7 @@ lint: $(VENV)/.ready node_modules/.ready build/.ready
 	mypy
 	lint-imports
 	npm run --silent lint
-	npm run --silent abi -- --check
+	npm run --silent export -- --check
 	python -m trine_devnet.addresses --check
 
 test-contracts: build/.ready
@@ -81,7 +81,7 @@ gas: build/.ready
 	python benchmarks/gas.py
 
 abi: build/.ready
-	npm run --silent abi
+	npm run --silent export
 	python -m trine_devnet.addresses
 
 vectors: $(VENV)/.ready

@@ -7,7 +7,6 @@ writes the devnet's deployment file into the Python package; `--check` writes no
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from eth_abi.abi import encode
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
-from trine.chain.deployment import CONTRACTS, Deployment
+from trine.chain.deployment import CONTRACTS, FACTORY, Deployment, bytecode
 from trine_devnet.toolchain import project_root
 
 RELEASE = "trine-1"
@@ -53,9 +52,8 @@ def address_of(factory: str, deployer: str, name: str) -> str:
 
 
 def devnet_deployment() -> Deployment:
-    """Every devnet's deployment. Reads the built factory."""
-    artifact = project_root() / "build" / "artifacts" / "contracts" / "deployment" / "Factory.sol" / "Factory.json"
-    factory = factory_address(bytes.fromhex(json.loads(artifact.read_text())["bytecode"][2:]))
+    """Every devnet's deployment. It follows from the factory's code that ships in the Python package."""
+    factory = factory_address(bytecode(FACTORY).creation)
     return Deployment(DEVNET_CHAIN_ID, 0, {name: address_of(factory, DEVNET_DEPLOYER, name) for name in CONTRACTS})
 
 

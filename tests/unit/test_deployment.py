@@ -6,7 +6,7 @@ import re
 import pytest
 
 from trine.chain import Deployment
-from trine.chain.deployment import CONTRACTS
+from trine.chain.deployment import CONTRACTS, FACTORY, bytecode
 from trine.errors import InvalidInput
 from trine_devnet.addresses import (
     DEVNET_CHAIN_ID,
@@ -32,10 +32,19 @@ def test_the_module_deploys_under_the_names_and_the_release_that_addresses_follo
     assert f'const RELEASE = "{RELEASE}";' in module
 
 
-def test_abis_are_exported_for_every_contract():
-    script = (project_root() / "deploy" / "scripts" / "export-abi.js").read_text()
-    listed = re.findall(r'"(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])
-    assert set(listed) == set(CONTRACTS)
+def test_abi_and_code_are_exported_for_every_contract():
+    script = (project_root() / "deploy" / "scripts" / "export-contracts.js").read_text()
+    listed = re.findall(r'"(?:deployment/)?(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])
+    assert set(listed) == {*CONTRACTS, FACTORY}
+
+
+@pytest.mark.parametrize("name", [*CONTRACTS, FACTORY])
+def test_packaged_code_creates_what_stays_on_the_chain(name):
+    code = bytecode(name)
+    assert code.deployed in code.creation
+    assert len(code.deployed) <= 24_576  # EIP-170
+    assert not any(any(code.deployed[part]) for part in code.immutables)
+    assert list(code.immutables) == sorted(code.immutables, key=lambda part: part.start)
 
 
 @pytest.mark.parametrize(

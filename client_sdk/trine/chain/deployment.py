@@ -1,7 +1,7 @@
 """Where Trine's contracts are: one JSON file a chain.
 
-`{"chainId": 31337, "block": 1, "contracts": {"Batches": "0x…", …}}`. ABIs and the addresses of known deployments
-ship inside this package, so nobody needs Node to use one.
+`{"chainId": 31337, "block": 1, "contracts": {"Batches": "0x…", …}}`. ABIs, compiled code and the addresses of known
+deployments ship inside this package, so nobody needs Node or a compiler to use or to make one.
 """
 
 from __future__ import annotations
@@ -35,6 +35,22 @@ CONTRACTS = (
     "Requests",
     "Erc8004Adapter",
 )
+
+
+FACTORY = "Factory"
+"""Creates all of CONTRACTS. It has no place in a deployment: nobody calls it afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bytecode:
+    """What the compiler made of a contract."""
+
+    creation: bytes
+    """Creates the contract; constructor arguments follow it."""
+    deployed: bytes
+    """Stays on the chain. Zeros where the constructor writes immutables."""
+    immutables: tuple[slice, ...]
+    """The parts of `deployed` that the constructor writes, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,20 @@ class Deployment:
 
 @cache
 def abi(contract: str) -> list[dict[str, Any]]:
-    """The ABI of one of CONTRACTS."""
+    """The ABI of FACTORY or of one of CONTRACTS."""
     text = resources.files("trine.chain").joinpath("abi", f"{contract}.json").read_text()
     loaded: list[dict[str, Any]] = json.loads(text)
     return loaded
+
+
+@cache
+def bytecode(contract: str) -> Bytecode:
+    """The compiled code of FACTORY or of one of CONTRACTS."""
+    document = json.loads(resources.files("trine.chain").joinpath("bytecode", f"{contract}.json").read_text())
+    return Bytecode(
+        creation=bytes.fromhex(document["bytecode"][2:]),
+        deployed=bytes.fromhex(document["deployedBytecode"][2:]),
+        immutables=tuple(
+            slice(part["start"], part["start"] + part["length"]) for part in document["immutableReferences"]
+        ),
+    )

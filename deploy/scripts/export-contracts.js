@@ -1,0 +1,57 @@
+// Copies what the compiler made of the contracts into the Python package, so that nobody but who changes a contract
+// needs Node or solc: ABIs, and the code that creates a contract and that stays on the chain.
+// `--check` writes nothing and fails when a copy is stale.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+
+// The contracts that the Ignition module deploys, and the factory that creates them.
+const CONTRACTS = [
+  "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
+  "Calibration", "Batches", "Finality", "Appeals", "Canaries", "VerifierKeys", "Requests", "Erc8004Adapter",
+  "deployment/Factory",
+];
+const target = "client_sdk/trine/chain";
+const check = process.argv.includes("--check");
+
+const artifactOf = (path) =>
+  JSON.parse(readFileSync(`build/artifacts/contracts/${path}.sol/${path.split("/").at(-1)}.json`, "utf8"));
+
+/** Where a contract's constructor writes into its code. The compiler groups them by numbers that mean nothing here. */
+const immutablesOf = ({ immutableReferences }) =>
+  Object.values(immutableReferences).flat()
+    .map(({ start, length }) => ({ length, start }))
+    .sort((one, other) => one.start - other.start);
+
+const codeOf = (artifact) => {
+  const { contractName, bytecode, deployedBytecode, linkReferences, deployedLinkReferences } = artifact;
+  const links = Object.keys({ ...linkReferences, ...deployedLinkReferences });
+  if (links.length > 0) throw new Error(`${contractName} must be linked with ${links}, so its code has no address yet`);
+  if (bytecode === "0x") throw new Error(`${contractName} cannot be deployed: it has no code`);
+  // Keys are sorted.
+  return { bytecode, deployedBytecode, immutableReferences: immutablesOf(artifact) };
+};
+
+const files = {};
+for (const path of CONTRACTS) {
+  const artifact = artifactOf(path);
+  files[`${target}/abi/${artifact.contractName}.json`] = JSON.stringify(artifact.abi, null, 1) + "\n";
+  files[`${target}/bytecode/${artifact.contractName}.json`] = JSON.stringify(codeOf(artifact), null, 1) + "\n";
+}
+
+const textOf = (path) => {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if (error.code !== "ENOENT") throw error;
+    return undefined;
+  }
+};
+
+const stale = Object.keys(files).filter((path) => textOf(path) !== files[path]);
+if (check && stale.length > 0) {
+  console.error(`stale: ${stale.join(", ")}: run \`make abi\` and commit ${target}`);
+  process.exit(1);
+}
+if (!check) {
+  for (const folder of ["abi", "bytecode"]) mkdirSync(`${target}/${folder}`, { recursive: true });
+  for (const path of stale) writeFileSync(path, files[path]);
+}
