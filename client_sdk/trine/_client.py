@@ -122,7 +122,7 @@ class Client:
         """
         deadline = time.monotonic() + timeout
         while True:
-            document = self._get(f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}")
+            document = self._get(_receipt_url(answer))
             place = placed_certificate(document, answer, self.chain.domain)
             certificate = self._core.settled(place, final) if place else None
             if certificate:
@@ -131,6 +131,11 @@ class Client:
             if time.monotonic() > deadline:
                 raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
             time.sleep(POLL_SECONDS)
+
+    def batch_of(self, answer: Answer) -> bytes | None:
+        """Id of the batch that the node has sealed the answer in; None while it has not. Raises NodeError."""
+        place = placed_certificate(self._get(_receipt_url(answer)), answer, self.chain.domain)
+        return place.batch_id if place else None
 
     def _account(self, node: str, url: str) -> Any:
         return self._get(f"{url}/v1/accounts/{self.chain.address}", self._core.account_access(node))
@@ -258,7 +263,7 @@ class AsyncClient:
         """See `Client.certify`."""
         deadline = time.monotonic() + timeout
         while True:
-            document = await self._get(f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}")
+            document = await self._get(_receipt_url(answer))
             place = placed_certificate(document, answer, self.chain.domain)
             certificate = await asyncio.to_thread(self._core.settled, place, final) if place else None
             if certificate:
@@ -267,6 +272,11 @@ class AsyncClient:
             if time.monotonic() > deadline:
                 raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def batch_of(self, answer: Answer) -> bytes | None:
+        """See `Client.batch_of`."""
+        place = placed_certificate(await self._get(_receipt_url(answer)), answer, self.chain.domain)
+        return place.batch_id if place else None
 
     async def _draft(
         self, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
@@ -282,6 +292,10 @@ class AsyncClient:
             return decoded(await self._http.get(url, headers=headers))
         except httpx2.HTTPError as error:
             raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
+
+
+def _receipt_url(answer: Answer) -> str:
+    return f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"
 
 
 def _deployment(given: str | Path | Deployment) -> Deployment:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +15,7 @@ from trine_devnet.cheating_verifier import CHEATS as VERIFIER_CHEATS
 from trine_devnet.cheating_verifier import known_cheat
 from trine_devnet.demo import CHEATS, PARAMETERS, Demo, Options
 from trine_devnet.network import Devnet
+from trine_devnet.reporting import report_to
 from trine_devnet.tables import show
 
 app = typer.Typer(help="Run a whole network on this machine.", no_args_is_help=True)
@@ -52,16 +51,15 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
-    started = time.monotonic()
-    report = _reporter(started)
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     _end_on_sigterm()
-    with Devnet(home, report) as net:
+    with report_to(err) as report, Devnet(home, report) as net:
         net.start_chain(PARAMETERS)
-        outcome = Demo(net, options, report, started).run()
+        outcome = Demo(net, options, report).run()
         show(outcome, out)
         if outcome.first_certificate_seconds is not None:
-            say(f"first certified answer after {outcome.first_certificate_seconds:.0f} s")
+            first, last = outcome.first_certificate_seconds, report.seconds
+            say(f"first certified answer after {first:.0f} s, all final after {last:.0f} s")
         for failure in outcome.failures:
             err.print(f"FAILED: {failure}", markup=False, style="red", soft_wrap=True)
         if not outcome.failures:
@@ -81,12 +79,11 @@ def up(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
-    report = _reporter(time.monotonic())
     options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _end_on_sigterm()
-    with Devnet(home, report) as net:
+    with report_to(err) as report, Devnet(home, report) as net:
         net.start_chain(PARAMETERS)
-        demo = Demo(net, options, report, 0.0)
+        demo = Demo(net, options, report)
         net.add(demo.members(), options.threads)
         net.create_client()
         net.wait_ready()
@@ -129,14 +126,7 @@ def _stay(net: Devnet) -> None:
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
     say("Ctrl-C stops all of it.")
     while True:
-        time.sleep(1)
-
-
-def _reporter(started: float) -> Callable[[str], None]:
-    def report(message: str) -> None:
-        err.print(f"{time.monotonic() - started:6.1f} s  {message}", markup=False, highlight=False, soft_wrap=True)
-
-    return report
+        signal.pause()
 
 
 def _end_on_sigterm() -> None:

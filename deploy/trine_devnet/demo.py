@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import openai
@@ -16,16 +16,21 @@ from eth_account.signers.local import LocalAccount
 
 from trine import Answer, Client, VerificationFailed
 from trine.audit import batch_gas, operator_report
-from trine.chain import Chain, Role
+from trine.chain import Batch, BatchState, Chain, Role
+from trine.errors import NotReady
 from trine.protocol.certificate import Certificate
+from trine.protocol.committee import SEATS
 from trine.protocol.messages import Receipt, text_hash
 from trine.protocol.votes import Vote
 from trine_devnet.network import TOKEN, Devnet, Member
+from trine_devnet.reporting import Report
+from trine_devnet.waiting import wait_until
 from trine_verifier.store import VerifierStore
 
 VERIFIERS = 4
 CHEATS = ("int8-weights", "swapped-token", "other-prompt")
-CERTIFICATE_TIMEOUT_SECONDS = 300.0
+LOOK_SECONDS = 2.0
+"""How long to wait for a certificate before looking how far it is."""
 # One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
 # The time to appeal is short, so that slashes, which come after it, are part of the demo.
 PARAMETERS: dict[str, int | str] = {
@@ -78,6 +83,8 @@ class Seen:
     votes: list[str] = field(default_factory=list)
     gas: int = 0
     fault: str | None = None
+    state: str = ""
+    """How far it is, for a person who waits; empty when nothing is waited for."""
 
     @property
     def verdict(self) -> str:
@@ -110,12 +117,12 @@ class Outcome:
 class Demo:
     """One run over a started chain. `report` gets a line for everything that happens."""
 
-    def __init__(self, net: Devnet, options: Options, report: Callable[[str], None], started: float) -> None:
+    def __init__(self, net: Devnet, options: Options, report: Report) -> None:
         self.net = net
         self.options = options
         self.report = report
-        self.started = started
         self._first: float | None = None
+        self._given_up = threading.Event()
         self._lock = threading.Lock()
 
     def members(self) -> list[Member]:
@@ -160,15 +167,26 @@ class Demo:
             self.tell_verifiers()
             before |= {name: now for name, now in self._standings(chain, client).items() if name not in before}
             futures += [pool.submit(self._ask_all, m.name, jobs[m.name], client) for m in cheaters]
-            for future in futures:
-                future.result()
+            self._see_through(futures, [question for questions in jobs.values() for question in questions])
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            self._given_up.set()
+            pool.shutdown(cancel_futures=True)
         seen = [question for questions in jobs.values() for question in questions]
         for question in seen:
             self._judge(question, chain)
         after = self._standings(chain, client)
         return Outcome(seen, before, after, self._first, self._failures(seen, chain))
+
+    def _see_through(self, futures: list[Future[None]], questions: list[Seen]) -> None:
+        """Returns when every question has its final verdict. Raises NotReady when nothing moves any more."""
+
+        def states() -> Mapping[str, str]:
+            return {f"{q.node} {q.prompt[:24]!r}": q.state for q in questions if q.state}
+
+        children = [running.child for running in self.net.operators.values()]
+        wait_until(lambda: all(f.done() for f in futures), "answers and verdicts", children, self.report, states)
+        for future in futures:
+            future.result()
 
     def tell_verifiers(self) -> None:
         """Those who cheat begin to, in league with the node that does."""
@@ -178,7 +196,7 @@ class Demo:
         league = ["cheater"] if "cheater" in self.net.operators else []
         for index, cheat in enumerate(self.options.cheating_verifiers):
             self.net.tell(f"verifier-{index + 1}", cheat, league)
-            self.report(f"verifier-{index + 1} from now on: {cheat}")
+            self.report.say(f"verifier-{index + 1} from now on: {cheat}")
 
     def _jobs(self, nodes: list[Member]) -> dict[str, list[Seen]]:
         jobs: dict[str, list[Seen]] = {node.name: [] for node in nodes}
@@ -206,10 +224,10 @@ class Demo:
                 self._ask(question, client, endpoint)
             for question in questions:
                 if question.answer:
-                    self._certify(question, client, question.answer)
+                    self._certify(question, client, question.answer, final=False)
             for question in questions:
                 if question.certificate and question.answer:
-                    self._await_finality(question, client, question.answer)
+                    self._certify(question, client, question.answer, final=True)
 
     def _ask(self, question: Seen, client: Client, endpoint: str) -> None:
         ways: dict[str, Callable[[], None]] = {
@@ -219,11 +237,13 @@ class Demo:
             "openai, streamed": lambda: self._ask_openai(question, endpoint, stream=True),
             "malformed": lambda: self._ask_malformed(question, endpoint),
         }
+        question.state = "being answered"
         try:
             ways[question.via]()
         except Exception as error:  # noqa: BLE001  (one failed question must not hide the others; it fails the demo)
             question.fault = f"{type(error).__name__}: {error}"
-        self.report(f"{question.node:<10} {question.via:<16} {question.prompt[:44]!r}: {_summary(question)}")
+        question.state = "answered" if question.answer else ""
+        self.report.say(f"{question.node:<10} {question.via:<16} {question.prompt[:44]!r}: {_summary(question)}")
 
     def _ask_sdk(self, question: Seen, client: Client) -> None:
         question.answer = client.chat(question.prompt, max_tokens=self.options.max_tokens)
@@ -276,23 +296,28 @@ class Demo:
                 return
         raise VerificationFailed("the node served a request with temperature 0.9")
 
-    def _certify(self, question: Seen, client: Client, answer: Answer) -> None:
+    def _certify(self, question: Seen, client: Client, answer: Answer, *, final: bool) -> None:
+        """Waits for the verdict, or until nobody can appeal it: only then is a node slashed and its record written."""
         try:
-            question.certificate = client.certify(answer, timeout=CERTIFICATE_TIMEOUT_SECONDS)
+            question.certificate = self._wait_for(question, client, answer, final)
         except Exception as error:  # noqa: BLE001  (fails the demo, with the others' results shown)
             question.fault = f"{type(error).__name__}: {error}"
         with self._lock:
             if self._first is None and question.certificate:
-                self._first = time.monotonic() - self.started
-        self.report(f"{question.node:<10} settled          {question.prompt[:44]!r}: {question.verdict}")
+                self._first = self.report.seconds
+        stage = "final" if final else "settled"
+        question.state = "" if final or question.fault else "settled, open to appeals"
+        self.report.say(f"{question.node:<10} {stage:<16} {question.prompt[:44]!r}: {question.verdict}")
 
-    def _await_finality(self, question: Seen, client: Client, answer: Answer) -> None:
-        """Until then nobody is slashed and no node's record grows."""
-        try:
-            question.certificate = client.certify(answer, final=True, timeout=CERTIFICATE_TIMEOUT_SECONDS)
-        except Exception as error:  # noqa: BLE001  (fails the demo, with the others' results shown)
-            question.fault = f"{type(error).__name__}: {error}"
-        self.report(f"{question.node:<10} final            {question.prompt[:44]!r}: {question.verdict}")
+    def _wait_for(self, question: Seen, client: Client, answer: Answer, final: bool) -> Certificate:
+        """For as long as it takes: whether anything moves is `_see_through`'s to judge."""
+        while True:
+            try:
+                return client.certify(answer, final=final, timeout=LOOK_SECONDS)
+            except NotReady:
+                if self._given_up.is_set():
+                    raise
+                question.state = _progress_of(client, answer)
 
     def _judge(self, question: Seen, chain: Chain) -> None:
         """Adds the votes from the chain, the statistics from the verifiers' stores, and the gas."""
@@ -366,6 +391,23 @@ def _summary(question: Seen) -> str:
         return f"refused: {question.refused}"
     assert question.answer
     return f"{question.answer.tokens_per_second:.1f} tokens/s, receipt checked"
+
+
+def _progress_of(client: Client, answer: Answer) -> str:
+    batch_id = client.batch_of(answer)
+    return "waits to be anchored" if batch_id is None else progress_of(client.chain.batch(batch_id))
+
+
+def progress_of(batch: Batch) -> str:
+    """What a batch waits for, for people."""
+    match batch.state:
+        case BatchState.NONE:
+            return "waits to be anchored"
+        case BatchState.ANCHORED:
+            return "anchored, waits for a committee"
+        case BatchState.SETTLED:
+            return "settled, open to appeals"
+    return f"{batch.committed} of {SEATS} votes committed, {batch.revealed} revealed"
 
 
 def _vote_line(name: str, vote: str, statistics: dict[str, object] | None) -> str:

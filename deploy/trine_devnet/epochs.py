@@ -7,48 +7,67 @@ starts.
 from __future__ import annotations
 
 import threading
-
-from web3 import HTTPProvider, Web3
-from web3.types import RPCEndpoint
+from collections.abc import Callable
 
 from trine.chain import BatchState, Chain
 from trine.errors import TrineError
+from trine_devnet.rpc import Rpc
 
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.5
 MARGIN_BLOCKS = 8
 """Not so early in an epoch that a batch which is anchored meanwhile could not be drawn any more."""
 
 
 class Epochs:
-    """Mines on to the next epoch, without moving the chain's clock, as soon as more verifiers count in it."""
+    """Mines on to the next epoch, without moving the chain's clock, as soon as more verifiers count in it.
 
-    def __init__(self, chain: Chain, rpc_url: str, model_id: bytes) -> None:
+    A thread does, while operators are starting; a network in which nobody starts costs nothing.
+    """
+
+    def __init__(self, chain: Chain, rpc: Rpc, model_id: bytes, are_starting: Callable[[], bool]) -> None:
         self._chain = chain
-        self._web3 = Web3(HTTPProvider(rpc_url))
+        self._rpc = rpc
         self._model_id = model_id
+        self._are_starting = are_starting
+        self._seen = -1
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="epochs", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
-    def start(self) -> None:
-        self._thread.start()
+    def watch(self) -> None:
+        """Operators were started: turns epochs for them until they count."""
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._run, name="epochs", daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        if self._thread:
+            self._thread.join(10)
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
             try:
-                self.step()
+                awaited = self.step()
             except TrineError:
                 continue  # the chain is busy, or ending
+            with self._lock:
+                if not awaited and not self._are_starting():
+                    self._thread = None
+                    return
 
-    def step(self) -> None:
+    def step(self) -> bool:
+        """Whether somebody waits for the next epoch. Raises TrineError."""
         chain = self._chain
         blocks, block = chain.epoch_blocks(), chain.block_number()
-        if block % blocks < MARGIN_BLOCKS or not self._is_awaited(block // blocks) or self._is_drawing(block):
-            return
-        self._web3.provider.make_request(RPCEndpoint("hardhat_mine"), [hex(blocks - block % blocks), "0x0"])
+        if block == self._seen:
+            return True
+        self._seen = block
+        awaited = self._is_awaited(block // blocks)
+        if awaited and block % blocks >= MARGIN_BLOCKS and not self._is_drawing(block):
+            self._rpc.call("anvil_mine", hex(blocks - block % blocks), "0x0")
+        return awaited
 
     def _is_awaited(self, epoch: int) -> bool:
         eligible = self._chain.eligible

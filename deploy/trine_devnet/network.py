@@ -1,4 +1,4 @@
-"""A devnet: `hardhat node`, contracts, keys, funds, a registered model, and the operators' processes."""
+"""A devnet: a chain (`anvil`), contracts, keys, funds, a registered model, and the operators' processes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,27 +15,30 @@ from typing import Any
 import httpx2
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from web3 import HTTPProvider, Web3
-from web3.types import RPCEndpoint
 
 from trine.chain import Chain, Deployment, Role, create_keystore
-from trine.chain.deployment import CONTRACTS
-from trine.errors import InvalidInput, NotReady, TrineError
+from trine.errors import ChainUnreachable, InvalidInput, NotReady
 from trine.models import ModelRecord, load_record
+from trine_devnet.addresses import DEVNET_CHAIN_ID
 from trine_devnet.cheating_verifier import Orders
+from trine_devnet.contracts import deploy
 from trine_devnet.epochs import Epochs
 from trine_devnet.launcher import Launcher
-from trine_devnet.processes import Child, free_port, start, wait_until
-from trine_devnet.toolchain import hardhat, node_binary, project_root
+from trine_devnet.processes import Child, free_port, start
+from trine_devnet.reporting import Report
+from trine_devnet.rpc import Rpc
+from trine_devnet.toolchain import anvil
+from trine_devnet.waiting import wait_until
 
 MODEL = "smollm2-135m-instruct"
-# Public devnet key: account 0 of the mnemonic that Hardhat prints at every start. Worthless anywhere else.
+# Public devnet key: account 0 of the mnemonic that every development chain uses. Worthless anywhere else.
 DEPLOYER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 SCRYPT_N = 1 << 12
 """Keys that live for one devnet need no slow key derivation."""
 TOKEN = 10**18
-START_TIMEOUT_SECONDS = 300.0
-Report = Callable[[str], None]
+GAS_MONEY_WEI = 100 * 10**18
+HEALTH_SECONDS = 2.0
+CALIBRATED = "ready, calibrated by a committee"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,18 @@ class Running:
 class Devnet:
     """Use as a context manager: leaving it stops every process."""
 
-    def __init__(self, home: Path, report: Report = lambda message: None) -> None:
+    def __init__(self, home: Path, report: Report) -> None:
         self.home = home.absolute()
         self.report = report
         self.rpc_url = ""
         self.children: list[Child] = []
         self.operators: dict[str, Running] = {}
         self.record: ModelRecord = load_record(MODEL)
-        self._deployment_id = ""
+        self._rpc: Rpc | None = None
         self._launcher: Launcher | None = None
         self._admin: Chain | None = None
         self._epochs: Epochs | None = None
-        self._announced: set[str] = set()
+        self._ready: set[str] = set()
 
     def __enter__(self) -> Devnet:
         return self
@@ -99,66 +100,50 @@ class Devnet:
             self._launcher.stop()
         for child in self.children:
             child.stop()
-        if self._deployment_id:
-            shutil.rmtree(_deployments() / self._deployment_id, ignore_errors=True)
+        if self._rpc:
+            self._rpc.close()
 
     # Chain
 
     def start_chain(self, parameters: dict[str, int | str] | None = None) -> None:
-        """Starts the chain on a free loopback port and deploys, registers and funds. `parameters` go to Ignition."""
+        """Starts the chain on a free loopback port and deploys, registers and funds.
+
+        `parameters`: of the contracts, see `contracts.specification`. Raises InvalidInput or NotReady.
+        """
+        program = anvil()
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True)
         self._started_launcher()  # imports its libraries while the chain starts
         port = free_port()
         self.rpc_url = f"http://127.0.0.1:{port}"
-        command = hardhat("node", "--hostname", "127.0.0.1", "--port", str(port), "--network", "node")
-        chain = start("chain", command, self.home / "logs" / "chain.log", cwd=project_root())
+        self._rpc = Rpc(self.rpc_url)
+        # A block a second even without transactions, because draws wait for later blocks.
+        command = [
+            program, "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(DEVNET_CHAIN_ID),
+            "--hardfork", "prague", "--block-time", "1", "--mixed-mining",
+        ]  # fmt: skip
+        chain = start("chain", command, self.home / "logs" / "chain.log", cwd=self.home)
         self.children.append(chain)
-        web3 = Web3(HTTPProvider(self.rpc_url, request_kwargs={"timeout": 5}))
-        wait_until(web3.is_connected, [chain], 60, "the chain to start")
-        self.report(f"chain: hardhat node at {self.rpc_url}")
-        self._deploy(port, parameters or {})
+        wait_until(self._chain_answers, "the chain to start", [chain], self.report)
+        self.report.say(f"chain: anvil at {self.rpc_url}")
+        deploy(self._rpc, parameters or {}).save(self.deployment_file)
+        self.report.say("contracts: on the chain, their code checked")
         self._register_model()
-        self._epochs = Epochs(self.chain(), self.rpc_url, self.record.model_id)
-        self._epochs.start()
+        self._epochs = Epochs(self.chain(), self._rpc, self.record.model_id, self._are_starting)
 
-    def _deploy(self, port: int, parameters: dict[str, int | str]) -> None:
-        self._deployment_id = f"devnet-{port}"
-        file = self.home / "parameters.json"
-        file.write_text(json.dumps({"Trine": parameters}))
-        command = hardhat(
-            "ignition", "deploy", "deploy/ignition/modules/Trine.js", "--network", "rpc",
-            "--deployment-id", self._deployment_id, "--reset", "--parameters", str(file), "--strategy", "create2",
-        )  # fmt: skip
-        self._run("deployment", command)
-        folder = _deployments() / self._deployment_id
-        self._run("check of the deployment", [node_binary(), "deploy/scripts/check-deployment.js", str(folder)])
-        addresses = json.loads((folder / "deployed_addresses.json").read_text())
-        deployment = Deployment.from_json(
-            {"chainId": 31337, "block": 0, "contracts": {n: addresses[f"Trine#{n}"] for n in CONTRACTS}}
-        )
-        if deployment != Deployment.bundled(31337):
-            raise TrineError("the contracts are not where trine expects a devnet's: run `make abi`")
-        deployment.save(self.deployment_file)
-        self.report("contracts: deployed with Ignition, checked")
+    @property
+    def rpc(self) -> Rpc:
+        """The chain's own methods. Raises NotReady before it is started."""
+        if self._rpc is None:
+            raise NotReady("the chain is not started")
+        return self._rpc
 
-    def _run(self, what: str, command: list[str]) -> None:
-        """Runs a tool of the checkout against the chain; its output goes to the deployment's log."""
-        log = self.home / "logs" / "deploy.log"
-        result = subprocess.run(  # noqa: S603
-            command,
-            cwd=project_root(),
-            env={**os.environ, "TRINE_RPC_URL": self.rpc_url, "HARDHAT_IGNITION_CONFIRM_DEPLOYMENT": "true"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        with log.open("a") as file:
-            file.write(result.stdout + result.stderr)
-        if result.returncode != 0:
-            raise TrineError(f"{what} failed; {log} ends with:\n" + "\n".join(log.read_text().splitlines()[-12:]))
+    def _chain_answers(self) -> bool:
+        try:
+            self.rpc.call("eth_chainId")
+        except ChainUnreachable:
+            return False
+        return True
 
     def _register_model(self) -> None:
         record = self.record
@@ -171,7 +156,7 @@ class Devnet:
             record.prompt_count,
             record.price_per_token_wei,
         )
-        self.report(f"model: {record.name} registered, id 0x{record.model_id.hex()[:12]}…")
+        self.report.say(f"model: {record.name} registered, id 0x{record.model_id.hex()[:12]}…")
 
     @property
     def deployment_file(self) -> Path:
@@ -190,11 +175,8 @@ class Devnet:
 
     def pass_time(self, seconds: int) -> None:
         """Moves the chain's clock on. Raises NotReady."""
-        provider = Web3(HTTPProvider(self.rpc_url)).provider
-        for method, arguments in (("evm_increaseTime", [hex(seconds)]), ("evm_mine", [])):
-            answer = provider.make_request(RPCEndpoint(method), arguments)
-            if "error" in answer:
-                raise NotReady(f"{method}: {answer['error']}")
+        self.rpc.call("evm_increaseTime", hex(seconds))
+        self.rpc.call("evm_mine")
 
     def chain(self, account: LocalAccount | None = None) -> Chain:
         return Chain.connect(Deployment.load(self.deployment_file), self.rpc_url, account)
@@ -209,10 +191,8 @@ class Devnet:
             os.close(descriptor)
         account: LocalAccount = Account.create()
         create_keystore(self.keystore(name), self.password_file.read_text(), bytes(account.key), iterations=SCRYPT_N)
-        # Hardhat's own method: no transaction of the deployer's to wait for.
-        Web3(HTTPProvider(self.rpc_url)).provider.make_request(
-            RPCEndpoint("hardhat_setBalance"), [account.address, hex(Web3.to_wei(100, "ether"))]
-        )
+        # The chain's own method: no transaction of the deployer's to wait for.
+        self.rpc.call("anvil_setBalance", account.address, hex(GAS_MONEY_WEI))
         self.admin.transfer(account.address, funds)
         return account
 
@@ -239,7 +219,7 @@ class Devnet:
             list(pool.map(stake, zip(members, accounts, strict=True)))
         for member, account in zip(members, accounts, strict=True):
             self._start(member, account, threads)
-        self.report(f"operators: {', '.join(m.name for m in members)} funded, staked and started")
+        self.report.say(f"operators: {', '.join(m.name for m in members)} funded, staked and started")
 
     def tell(self, name: str, cheat: str, league: Iterable[str] = ()) -> None:
         """Which cheat a cheating verifier tries on the batches that it meets from now on, in league with which nodes.
@@ -254,22 +234,38 @@ class Devnet:
     def restart(self, name: str) -> None:
         """Starts an operator's process again with the same key and store."""
         running = self.operators[name]
+        self._ready.discard(name)
         running.child = self._spawn(running.member, running.config)
 
-    def wait_ready(self, names: list[str] | None = None, timeout: float = START_TIMEOUT_SECONDS) -> None:
-        """Waits until every operator answers `/healthz` with 200, which takes a valid calibration."""
+    def wait_ready(self, names: list[str] | None = None) -> None:
+        """Waits until every operator answers `/healthz` with 200, which takes a valid calibration.
+
+        Raises NotReady when one ends, or when nothing moves any more.
+        """
         waiting = dict(self.operators) if names is None else {n: self.operators[n] for n in names}
+        states: dict[str, str] = {}
 
         def done() -> bool:
             for name, running in list(waiting.items()):
-                if _healthy(running.endpoint):
-                    if name not in self._announced:
-                        self._announced.add(name)
-                        self.report(f"ready: {name} ({running.member.dtype}), calibrated by a committee")
+                state = _state_of(running)
+                if state is None:
                     del waiting[name]
+                    states.pop(name, None)
+                    self._note_ready(name)
+                else:
+                    states[name] = state
             return not waiting
 
-        wait_until(done, [running.child for running in waiting.values()], timeout, "operators to be calibrated")
+        children = [running.child for running in waiting.values()]
+        wait_until(done, "operators to be calibrated", children, self.report, lambda: states)
+
+    def _note_ready(self, name: str) -> None:
+        if name not in self._ready:
+            self._ready.add(name)
+            self.report.say(f"{name}: {CALIBRATED} ({self.operators[name].member.dtype})")
+
+    def _are_starting(self) -> bool:
+        return len(self._ready) < len(self.operators)
 
     def _start(self, member: Member, account: LocalAccount, threads: int) -> None:
         port = free_port()
@@ -318,21 +314,21 @@ class Devnet:
         return self._launcher
 
 
-def _healthy(endpoint: str) -> bool:
+def _state_of(running: Running) -> str | None:
+    """How far an operator is, in its own words; None when it is ready."""
     try:
-        return httpx2.get(f"{endpoint}/healthz", timeout=2).status_code == 200
-    except httpx2.HTTPError:
-        return False
+        answer = httpx2.get(f"{running.endpoint}/healthz", timeout=HEALTH_SECONDS, trust_env=False)
+        return None if answer.status_code == 200 else str(answer.json()["reason"])
+    except (httpx2.HTTPError, ValueError, KeyError):
+        return _last_event(running.child)
 
 
-def _deployments() -> Path:
-    return project_root() / "deploy" / "ignition" / "deployments"
-
-
-def wait_for(done: Callable[[], bool], timeout: float, what: str) -> None:
-    """Raises NotReady."""
-    deadline = time.monotonic() + timeout
-    while not done():
-        if time.monotonic() > deadline:
-            raise NotReady(f"{what}: not within {timeout:.0f} s")
-        time.sleep(0.2)
+def _last_event(child: Child) -> str:
+    """Before it serves, an operator speaks in its log."""
+    for line in reversed(child.tail().splitlines()):
+        try:
+            event = json.loads(line)
+            return str(event.get("step") or event["event"]).replace("_", " ")
+        except (ValueError, KeyError, AttributeError):
+            continue
+    return "starting"

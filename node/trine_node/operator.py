@@ -101,8 +101,11 @@ def _engine(settings: OperatorSettings, model: Model, folder: Path) -> Engine:
             timeout_seconds=settings.engine_timeout_seconds,
             start_seconds=settings.engine_start_seconds,
         )
+    from trine_node.engines.kernels.compilation import compile_kernels
     from trine_node.engines.transformers_engine import TransformersEngine
 
+    if settings.device == "cpu":
+        compile_kernels(lambda message: log.info("kernels", step=message))
     return TransformersEngine.load(
         folder,
         model_name=model.name,

@@ -51,6 +51,16 @@ def selftest(
     say(f"{where}: token ids, fingerprints, hidden states and logits are the same to the last bit in all of these")
 
 
+@app.command("compile")
+@fail_cleanly
+def compile_command() -> None:
+    """Compiles the CPU kernels for this machine, once; operators would do it when they start."""
+    from trine_node.engines.kernels.compilation import compile_kernels
+
+    compile_kernels(lambda message: err.print(message, markup=False))
+    say("the CPU kernels are compiled for this machine")
+
+
 def folder_of(model: str) -> Path:
     """The prepared model of a shipped record's name or a source."""
     from trine.models import load_record

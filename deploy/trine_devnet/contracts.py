@@ -1,0 +1,116 @@
+"""Puts the contracts on a devnet's chain: the code that ships with `trine`, in one round of transactions.
+
+Same code at the same addresses as the Ignition module, which is for networks that last: both read `deployment.json`
+for what constructors take. Here the chain belongs to us: the factory is simply there, and the deployer's account is open.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, cast
+
+from eth_abi.abi import encode
+from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types
+from eth_utils.address import is_address
+
+from trine.chain import Deployment
+from trine.chain.deployment import CONTRACTS, FACTORY, abi, bytecode
+from trine.errors import InvalidInput, TrineError
+from trine_devnet.addresses import DEVNET_CHAIN_ID, DEVNET_DEPLOYER, factory_address, salt_of
+from trine_devnet.rpc import Rpc
+
+NOBODY = "0x" + "00" * 20
+GAS = 12_000_000
+"""More than any contract takes; the chain charges what is used."""
+
+
+def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
+    """Deploys everything, checks the code that stands there. Raises InvalidInput for parameters that nobody takes."""
+    known = Deployment.bundled(DEVNET_CHAIN_ID)
+    factory = factory_address(bytecode(FACTORY).creation)
+    words = words_of(parameters, known.contracts)
+    calls = [
+        {"from": DEVNET_DEPLOYER, "to": factory, "gas": hex(GAS), "data": "0x" + _deployment_of(name, words).hex()}
+        for name in specification()["constructors"]
+    ]
+    rpc.call("anvil_setCode", factory, "0x" + bytecode(FACTORY).deployed.hex())
+    hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])
+    rpc.call("anvil_mine")
+    receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
+    for name, receipt in zip(specification()["constructors"], receipts, strict=True):
+        if receipt is None or int(receipt["status"], 16) != 1:
+            raise TrineError(f"the chain did not take {name}'s constructor: a parameter may be out of its range")
+    check_code(rpc, known)
+    return known
+
+
+def check_code(rpc: Rpc, deployment: Deployment) -> None:
+    """Raises TrineError when the code of a contract, but for immutables, is not what ships with `trine`."""
+    codes = rpc.batch("eth_getCode", [(deployment.address(name), "latest") for name in CONTRACTS])
+    for name, code in zip(CONTRACTS, codes, strict=True):
+        expected, found = bytecode(name), bytearray.fromhex(code[2:])
+        for part in expected.immutables:
+            found[part] = bytes(len(found[part]))
+        if found != expected.deployed:
+            raise TrineError(f"{name}: the code at {deployment.address(name)} is not what ships with trine")
+
+
+@cache
+def specification() -> dict[str, Any]:
+    """`deployment.json`: parameters with defaults, and what each constructor takes, by the names of its inputs.
+
+    A constructor's input is a word: a parameter, a contract (its address), `deployer` or `nobody`. Not mentioned are
+    inputs that are called as a parameter, and addresses that are called as a counterpart.
+    """
+    loaded: dict[str, Any] = json.loads(resources.files("trine_devnet").joinpath("deployment.json").read_text())
+    return loaded
+
+
+def words_of(parameters: Mapping[str, int | str], addresses: Mapping[str, str]) -> dict[str, int | str]:
+    """Every word's value. Raises InvalidInput for a parameter that does not exist or is neither number nor address."""
+    defaults: dict[str, int | str] = specification()["parameters"]
+    if unknown := sorted(set(parameters) - set(defaults)):
+        raise InvalidInput(f"no constructor takes {', '.join(unknown)}; parameters are {', '.join(sorted(defaults))}")
+    fixed: dict[str, int | str] = {**addresses, "deployer": DEVNET_DEPLOYER, "nobody": NOBODY}
+    return fixed | {name: _value(name, given, fixed) for name, given in {**defaults, **parameters}.items()}
+
+
+def _value(name: str, given: int | str, fixed: Mapping[str, int | str]) -> int | str:
+    if isinstance(given, int) or given in fixed:
+        return fixed[given] if isinstance(given, str) else given
+    if is_address(given):
+        return given
+    if given.isdecimal():
+        return int(given)
+    raise InvalidInput(f"parameter {name}: {given!r} is neither a number nor an address")
+
+
+def _deployment_of(name: str, words: Mapping[str, int | str]) -> bytes:
+    """Call data of the factory's `deploy`."""
+    nothing: dict[str, Any] = {"type": "constructor", "inputs": []}
+    constructor = next((entry for entry in abi(name) if entry["type"] == "constructor"), nothing)
+    given: dict[str, Any] = dict(specification()["constructors"][name])
+    values = [_argument(name, entry, given, words) for entry in constructor["inputs"]]
+    if given:
+        raise TrineError(f"{name}'s constructor does not take {', '.join(given)}: mend deployment.json")
+    code = bytecode(name).creation + encode(get_abi_input_types(cast(Any, constructor)), values)
+    (deploy_,) = (entry for entry in abi(FACTORY) if entry.get("name") == "deploy")
+    return function_abi_to_4byte_selector(cast(Any, deploy_)) + encode(["bytes32", "bytes"], [salt_of(name), code])
+
+
+def _argument(contract: str, entry: Mapping[str, Any], given: dict[str, Any], words: Mapping[str, int | str]) -> Any:
+    if "components" in entry:
+        return tuple(_argument(contract, component, given, words) for component in entry["components"])
+    name = entry["name"]
+    counterpart = specification()["counterparts"].get(name.removesuffix("_")) if entry["type"] == "address" else None
+    word = given.pop(name, None) or counterpart or name
+    try:
+        return [words[one] for one in word] if isinstance(word, list) else words[word]
+    except KeyError as missing:
+        raise TrineError(
+            f"{contract}'s constructor takes {entry['type']} {name}, and nothing is called {missing}: add it to "
+            "deployment.json"
+        ) from None

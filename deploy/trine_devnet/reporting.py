@@ -1,0 +1,102 @@
+"""What a person sees while a network starts and works: lines for what has happened, a table of what is going on.
+
+On a terminal the table is drawn in place; into a file or a pipe go lines only, one whenever an operator gets further.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+SILENCE_SECONDS = 30.0
+"""A log that says nothing for so long looks dead: what is waited for is said again."""
+
+
+class Report:
+    """Plain lines. Thread-safe; a context manager like `TerminalReport`, which needs to put the terminal back."""
+
+    def __init__(self, write: Callable[[str], None], started: float | None = None) -> None:
+        self._write = write
+        self._started = time.monotonic() if started is None else started
+        self._shown: dict[str, str] = {}
+        self._last = time.monotonic()
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end_progress()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def say(self, message: str) -> None:
+        """Something has happened."""
+        with self._lock:
+            self._last = time.monotonic()
+            self._write(f"{self.seconds:6.1f} s  {message}")
+
+    def progress(self, what: str, rows: Mapping[str, str]) -> None:
+        """What is waited for and how far each part of it is. To be called as often as one likes."""
+        with self._lock:
+            for name, state in rows.items():
+                if self._shown.get(name) != state:
+                    self.say(f"{name}: {state}")
+            self._shown |= rows
+            if rows and time.monotonic() - self._last > SILENCE_SECONDS:
+                self.say(f"still waiting for {what}: " + "; ".join(f"{n} ({state})" for n, state in rows.items()))
+
+    def end_progress(self) -> None:
+        """Nothing is waited for any more."""
+        with self._lock:
+            self._shown.clear()
+
+
+class TerminalReport(Report):
+    """The table is drawn in place, under the lines."""
+
+    def __init__(self, console: Console, started: float | None = None) -> None:
+        super().__init__(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), started)
+        self._console = console
+        self._live: Live | None = None
+
+    def progress(self, what: str, rows: Mapping[str, str]) -> None:
+        with self._lock:
+            if self._live is None:
+                self._live = Live(console=self._console, auto_refresh=False, transient=True)
+                self._live.start()
+            self._live.update(self._table(what, rows), refresh=True)
+
+    def end_progress(self) -> None:
+        with self._lock:
+            if self._live:
+                self._live.stop()
+                self._live = None
+
+    def _table(self, what: str, rows: Mapping[str, str]) -> Table:
+        """Lines are cut, not wrapped: the table must not jump."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+        table.add_row(Text(f"{self.seconds:6.1f} s"), Text(f"waiting for {what}"))
+        for name, state in rows.items():
+            table.add_row(Text(f"  {name}", style="cyan"), Text(state))
+        return table
+
+
+def report_to(console: Console, started: float | None = None) -> Report:
+    """The report that suits where the console writes to."""
+    if console.is_terminal:
+        return TerminalReport(console, started)
+    return Report(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), started)

@@ -1,0 +1,99 @@
+"""Waits for as long as something moves: no clock decides whether slow is broken.
+
+Something moves when what is observed changes, and when the processes that are waited for compute. A machine that is
+busy with other things makes everything slower, by any factor, and nothing wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import psutil
+
+from trine.errors import NotReady
+from trine_devnet.processes import Child
+from trine_devnet.reporting import Report
+
+STALL_SECONDS = 120.0
+"""Nothing changed and nobody computed for so long: it will not come."""
+HIDDEN_SECONDS = 1800.0
+"""Processes computed all the while, but nothing changed for so long: they run in a circle."""
+IDLE_SHARE = 0.02
+"""Of a core: a process that uses less is idle."""
+POLL_SECONDS = 0.2
+
+
+class Movement:
+    """Remembers when something moved last. `clock` is in seconds."""
+
+    def __init__(self, children: Sequence[Child], clock: Callable[[], float] = time.monotonic) -> None:
+        self._children = children
+        self._clock = clock
+        self._seen: object = None
+        self._changed = self._moved = clock()
+        self._computed = self._cpu_seconds()
+
+    def note(self, seen: object) -> None:
+        """What is observed now; anything that can be compared."""
+        now = self._clock()
+        if seen != self._seen:
+            self._seen, self._changed = seen, now
+            self._restart(now)
+        elif self._cpu_seconds() - self._computed > IDLE_SHARE * len(self._children) * STALL_SECONDS:
+            self._restart(now)
+
+    @property
+    def stalled_seconds(self) -> float | None:
+        """How long nothing has moved, once that is too long."""
+        now = self._clock()
+        if now - self._moved > STALL_SECONDS:
+            return now - self._moved
+        return now - self._changed if now - self._changed > HIDDEN_SECONDS else None
+
+    def _restart(self, now: float) -> None:
+        self._moved, self._computed = now, self._cpu_seconds()
+
+    def _cpu_seconds(self) -> float:
+        total = 0.0
+        for child in self._children:
+            try:
+                times = psutil.Process(child.pid).cpu_times()
+            except psutil.Error:
+                continue
+            total += float(times.user + times.system)
+        return total
+
+
+def wait_until(
+    done: Callable[[], bool],
+    what: str,
+    children: Sequence[Child],
+    report: Report,
+    observe: Callable[[], Mapping[str, str]] = dict,
+) -> None:
+    """Returns when `done`. `observe` says how far each part is, by name.
+
+    Raises NotReady, with the end of its log, when a child ends, or when nothing has moved for a while.
+    """
+    movement = Movement(children)
+    try:
+        while not done():
+            for child in children:
+                if not child.running:
+                    raise NotReady(
+                        f"{child.name} ended while waiting for {what}; {child.log} ends with:\n{child.tail()}"
+                    )
+            rows = observe()
+            report.progress(what, rows)
+            movement.note(dict(rows))
+            if stalled := movement.stalled_seconds:
+                logs = ", ".join(str(child.log) for child in children)
+                state = "; ".join(f"{name}: {state}" for name, state in rows.items())
+                raise NotReady(
+                    f"nothing has moved for {stalled:.0f} s while waiting for {what} ({state or 'no sign of life'}); "
+                    f"see {logs}"
+                )
+            time.sleep(POLL_SECONDS)
+    finally:
+        report.end_progress()

@@ -1,0 +1,83 @@
+"""Compiles the kernels once a machine, under a lock, before anybody waits for an answer.
+
+Numba would compile them in every process that first needs them: half a minute of a core each, at the same moment where
+several operators start together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+import numba
+from filelock import FileLock, Timeout
+
+from trine.errors import NotReady
+from trine_node.engines.kernels import attention, decoder, linear
+
+LOCK_TIMEOUT_SECONDS = 1800
+ENTRY_POINTS: tuple[tuple[Any, str], ...] = (
+    (
+        decoder.decode,
+        "(int64, int64[:, ::1], int64, int64[::1], int64, int64, int32[:, ::1], int32[:, ::1], int64[::1], int64,"
+        " int64, int64, int64, int64, int64, float32, float32, int64[::1], int64, int64, int64[::1])",
+    ),
+    (linear._whole, "(int64, int64, int64, int64, int64, int64, int64, int64)"),
+    (
+        attention._whole,
+        "(int64, int64, int64, int64, int32[:, ::1], int32[:, ::1], int64, int64, int64, int64, int64, int64, int64,"
+        " float32, float32, int64, int64)",
+    ),
+)
+"""What Python calls, with the only types it is called with; what these call is compiled along."""
+
+
+def are_compiled() -> bool:
+    """Whether this machine has them for this processor, Python and Numba."""
+    return _marker().exists()
+
+
+def compile_kernels(progress: Callable[[str], None] = lambda message: None) -> bool:
+    """Compiles what is not yet; whether there was anything to do. Starts no thread and computes nothing.
+
+    Safe to call from several processes at once: one compiles, the others wait for it. Raises NotReady.
+    """
+    marker = _marker()
+    if marker.exists():
+        return False
+    lock = FileLock(marker.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress("waiting for another process that compiles the CPU kernels")
+        _acquire(lock)
+    try:
+        if marker.exists():
+            return False
+        progress("compiling the CPU kernels for this processor (once a machine, half a minute of one core)")
+        for function, signature in ENTRY_POINTS:
+            function.compile(signature)
+        marker.touch()
+    finally:
+        lock.release()
+    return True
+
+
+def _acquire(lock: FileLock) -> None:
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
+    except Timeout:
+        minutes = LOCK_TIMEOUT_SECONDS // 60
+        raise NotReady(
+            f"another process has been compiling kernels for {minutes} minutes: end whoever holds {lock.lock_file}"
+        ) from None
+
+
+def _marker() -> Path:
+    binding: Any = llvmlite.binding
+    machine = f"{sys.version}:{numba.__version__}:{binding.get_host_cpu_name()}:{binding.get_host_cpu_features()}"
+    return Path(str(numba.config.CACHE_DIR)) / f"compiled-{hashlib.sha256(machine.encode()).hexdigest()[:16]}"
