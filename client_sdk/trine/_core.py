@@ -103,7 +103,7 @@ class Core:
 
     def deposit(self, node: str, amount_wei: int) -> None:
         """Adds to what the client has with the node."""
-        self.chain.approve("Payments", amount_wei)
+        self.chain.allow("Payments", amount_wei)
         self.chain.deposit(node, amount_wei)
 
     def _cover(self, node: str, cumulative_wei: int) -> None:

@@ -50,7 +50,7 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
                 f"{left} verifiers could judge this appeal, {SEATS[level]} are needed: the bond would be lost"
             )
     bond = chain.appeal_bond(level, batch.terms)
-    chain.approve("Appeals", bond)
+    chain.allow("Appeals", bond)
     if level == 1:
         chain.appeal(certificate.header, chain.seats(batch), certificate.index, claim)
     else:

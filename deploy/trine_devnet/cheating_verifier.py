@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,45 +15,17 @@ import typer
 from web3 import HTTPProvider, Web3
 
 from trine.chain import Batch, BatchState, Chain, Event, Parameters, Seat
-from trine.chain.client import checksum
 from trine.chain.deployment import abi
 from trine.cli.output import fail_cleanly
-from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
+from trine_devnet.orders import Orders
 from trine_node.engines.base import Engine
 from trine_node.logs import configure_logs
 from trine_verifier.duties import Duty
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import StoredVote, VerifierStore
 from trine_verifier.voting import Voting
-
-MAX_ORDERS_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """Which cheat, and for which nodes (addresses) if it favours some."""
-
-    cheat: str = "honest"
-    nodes: frozenset[str] = frozenset()
-
-    @classmethod
-    def read(cls, file: Path) -> Orders:
-        """A cheat's name and addresses, parted by blanks. Raises InvalidInput for anything else."""
-        with file.open("rb") as opened:
-            words = opened.read(MAX_ORDERS_BYTES + 1)
-        if len(words) > MAX_ORDERS_BYTES:
-            raise InvalidInput(f"orders have at most {MAX_ORDERS_BYTES} bytes: name fewer nodes")
-        name, *nodes = words.decode("ascii", "replace").split() or [""]
-        return cls(known_cheat(name), frozenset(map(checksum, nodes)))
-
-    def write(self, file: Path) -> None:
-        """At once: whoever reads meanwhile finds the old orders or the new ones."""
-        known_cheat(self.cheat)
-        draft = file.with_suffix(".new")
-        draft.write_text(" ".join([self.cheat, *sorted(self.nodes)]), "ascii")
-        draft.replace(file)
 
 
 class Seated(Voting):
@@ -160,13 +131,7 @@ CHEATS: dict[str, type[Seated]] = {
     "copying": Copying,
     "waiting": Waiting,
 }
-
-
-def known_cheat(name: str) -> str:
-    """The name. Raises InvalidInput, naming the cheats that there are, if it is none of them."""
-    if name not in CHEATS:
-        raise InvalidInput(f"no cheating verifier {name!r}: choose from {', '.join(CHEATS)}")
-    return name
+"""By the names that `orders.CHEATS` has."""
 
 
 class Told(Voting):

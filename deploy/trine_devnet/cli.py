@@ -11,10 +11,10 @@ import typer
 
 from trine.cli.output import err, fail_cleanly, out, say
 from trine.errors import InvalidInput
-from trine_devnet.cheating_verifier import CHEATS as VERIFIER_CHEATS
-from trine_devnet.cheating_verifier import known_cheat
 from trine_devnet.demo import CHEATS, PARAMETERS, Demo, Options
 from trine_devnet.network import Devnet
+from trine_devnet.orders import CHEATS as VERIFIER_CHEATS
+from trine_devnet.orders import known_cheat
 from trine_devnet.reporting import report_to
 from trine_devnet.tables import show
 
@@ -54,6 +54,7 @@ def demo(
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     _end_on_sigterm()
     with report_to(err) as report, Devnet(home, report) as net:
+        net.warm_up()
         net.start_chain(PARAMETERS)
         outcome = Demo(net, options, report).run()
         show(outcome, out)
@@ -82,6 +83,7 @@ def up(
     options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _end_on_sigterm()
     with report_to(err) as report, Devnet(home, report) as net:
+        net.warm_up()
         net.start_chain(PARAMETERS)
         demo = Demo(net, options, report)
         net.add(demo.members(), options.threads)

@@ -1,7 +1,7 @@
 """Puts the contracts on a devnet's chain: the code that ships with `trine`, in one round of transactions.
 
 Same code at the same addresses as the Ignition module, which is for networks that last: both read `deployment.json`
-for what constructors take. Here the chain belongs to us: the factory is simply there, and the deployer's account is open.
+for what constructors take. Here the chain belongs to us: the factory is simply there, the deployer's account open.
 """
 
 from __future__ import annotations
@@ -32,9 +32,17 @@ def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
     known = Deployment.bundled(DEVNET_CHAIN_ID)
     factory = factory_address(bytecode(FACTORY).creation)
     words = words_of(parameters, known.contracts)
+    nonce = int(rpc.call("eth_getTransactionCount", DEVNET_DEPLOYER, "pending"), 16)
+    # Numbered, because the calls of one request may be taken side by side.
     calls = [
-        {"from": DEVNET_DEPLOYER, "to": factory, "gas": hex(GAS), "data": "0x" + _deployment_of(name, words).hex()}
-        for name in specification()["constructors"]
+        {
+            "from": DEVNET_DEPLOYER,
+            "to": factory,
+            "nonce": hex(nonce + number),
+            "gas": hex(GAS),
+            "data": "0x" + _deployment_of(name, words).hex(),
+        }
+        for number, name in enumerate(specification()["constructors"])
     ]
     rpc.call("anvil_setCode", factory, "0x" + bytecode(FACTORY).deployed.hex())
     hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])

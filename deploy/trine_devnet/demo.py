@@ -16,10 +16,9 @@ from eth_account.signers.local import LocalAccount
 
 from trine import Answer, Client, VerificationFailed
 from trine.audit import batch_gas, operator_report
-from trine.chain import Batch, BatchState, Chain, Role
+from trine.chain import Chain, Role
 from trine.errors import NotReady
 from trine.protocol.certificate import Certificate
-from trine.protocol.committee import SEATS
 from trine.protocol.messages import Receipt, text_hash
 from trine.protocol.votes import Vote
 from trine_devnet.network import TOKEN, Devnet, Member
@@ -395,19 +394,7 @@ def _summary(question: Seen) -> str:
 
 def _progress_of(client: Client, answer: Answer) -> str:
     batch_id = client.batch_of(answer)
-    return "waits to be anchored" if batch_id is None else progress_of(client.chain.batch(batch_id))
-
-
-def progress_of(batch: Batch) -> str:
-    """What a batch waits for, for people."""
-    match batch.state:
-        case BatchState.NONE:
-            return "waits to be anchored"
-        case BatchState.ANCHORED:
-            return "anchored, waits for a committee"
-        case BatchState.SETTLED:
-            return "settled, open to appeals"
-    return f"{batch.committed} of {SEATS} votes committed, {batch.revealed} revealed"
+    return "waits to be anchored" if batch_id is None else client.chain.batch(batch_id).progress
 
 
 def _vote_line(name: str, vote: str, statistics: dict[str, object] | None) -> str:

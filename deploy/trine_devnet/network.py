@@ -20,10 +20,10 @@ from trine.chain import Chain, Deployment, Role, create_keystore
 from trine.errors import ChainUnreachable, InvalidInput, NotReady
 from trine.models import ModelRecord, load_record
 from trine_devnet.addresses import DEVNET_CHAIN_ID
-from trine_devnet.cheating_verifier import Orders
 from trine_devnet.contracts import deploy
 from trine_devnet.epochs import Epochs
 from trine_devnet.launcher import Launcher
+from trine_devnet.orders import Orders
 from trine_devnet.processes import Child, free_port, start
 from trine_devnet.reporting import Report
 from trine_devnet.rpc import Rpc
@@ -68,15 +68,21 @@ class Running:
 
 
 class Devnet:
-    """Use as a context manager: leaving it stops every process."""
+    """Use as a context manager: leaving it stops every process. Empties its folder `home` at the beginning."""
 
     def __init__(self, home: Path, report: Report) -> None:
         self.home = home.absolute()
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        descriptor = os.open(self.password_file, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(descriptor, secrets.token_urlsafe(24).encode())
+        os.close(descriptor)
         self.report = report
         self.rpc_url = ""
         self.children: list[Child] = []
         self.operators: dict[str, Running] = {}
         self.record: ModelRecord = load_record(MODEL)
+        self._http = httpx2.Client(timeout=HEALTH_SECONDS, trust_env=False)
         self._rpc: Rpc | None = None
         self._launcher: Launcher | None = None
         self._admin: Chain | None = None
@@ -102,6 +108,11 @@ class Devnet:
             child.stop()
         if self._rpc:
             self._rpc.close()
+        self._http.close()
+
+    def warm_up(self) -> None:
+        """Begins to import what operators need, in the background: worth it before `start_chain`."""
+        self._started_launcher()
 
     # Chain
 
@@ -111,9 +122,6 @@ class Devnet:
         `parameters`: of the contracts, see `contracts.specification`. Raises InvalidInput or NotReady.
         """
         program = anvil()
-        shutil.rmtree(self.home, ignore_errors=True)
-        self.home.mkdir(parents=True)
-        self._started_launcher()  # imports its libraries while the chain starts
         port = free_port()
         self.rpc_url = f"http://127.0.0.1:{port}"
         self._rpc = Rpc(self.rpc_url)
@@ -185,10 +193,6 @@ class Devnet:
 
     def create_account(self, name: str, funds: int) -> LocalAccount:
         """A fresh key in an encrypted keystore, with gas money and tokens."""
-        if not self.password_file.exists():
-            descriptor = os.open(self.password_file, os.O_WRONLY | os.O_CREAT, 0o600)
-            os.write(descriptor, secrets.token_urlsafe(24).encode())
-            os.close(descriptor)
         account: LocalAccount = Account.create()
         create_keystore(self.keystore(name), self.password_file.read_text(), bytes(account.key), iterations=SCRYPT_N)
         # The chain's own method: no transaction of the deployer's to wait for.
@@ -207,18 +211,20 @@ class Devnet:
 
     def add(self, members: list[Member], threads: int = 1) -> None:
         """Funds, stakes and starts operators; does not wait for them."""
-        accounts = [self.create_account(member.name, member.stake * 2) for member in members]
 
-        def stake(pair: tuple[Member, LocalAccount]) -> None:
-            member, account = pair
+        def staked(member: Member) -> LocalAccount:
+            account = self.create_account(member.name, member.stake * 2)
             chain = self.chain(account)
-            chain.approve("Staking", member.stake)
+            chain.allow("Staking", member.stake)
             chain.stake(member.stake)
+            return account
 
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(stake, zip(members, accounts, strict=True)))
+            accounts = list(pool.map(staked, members))
         for member, account in zip(members, accounts, strict=True):
             self._start(member, account, threads)
+        if self._epochs:
+            self._epochs.watch()
         self.report.say(f"operators: {', '.join(m.name for m in members)} funded, staked and started")
 
     def tell(self, name: str, cheat: str, league: Iterable[str] = ()) -> None:
@@ -236,6 +242,8 @@ class Devnet:
         running = self.operators[name]
         self._ready.discard(name)
         running.child = self._spawn(running.member, running.config)
+        if self._epochs:
+            self._epochs.watch()
 
     def wait_ready(self, names: list[str] | None = None) -> None:
         """Waits until every operator answers `/healthz` with 200, which takes a valid calibration.
@@ -247,7 +255,7 @@ class Devnet:
 
         def done() -> bool:
             for name, running in list(waiting.items()):
-                state = _state_of(running)
+                state = _state_of(running, self._http)
                 if state is None:
                     del waiting[name]
                     states.pop(name, None)
@@ -314,10 +322,10 @@ class Devnet:
         return self._launcher
 
 
-def _state_of(running: Running) -> str | None:
+def _state_of(running: Running, http: httpx2.Client) -> str | None:
     """How far an operator is, in its own words; None when it is ready."""
     try:
-        answer = httpx2.get(f"{running.endpoint}/healthz", timeout=HEALTH_SECONDS, trust_env=False)
+        answer = http.get(f"{running.endpoint}/healthz")
         return None if answer.status_code == 200 else str(answer.json()["reason"])
     except (httpx2.HTTPError, ValueError, KeyError):
         return _last_event(running.child)

@@ -6,7 +6,6 @@ on where it stopped. A batch's id follows from its header, so anchoring twice is
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -14,7 +13,7 @@ from enum import Enum
 import structlog
 
 from trine.chain import Batch, BatchState, Chain, Header
-from trine.errors import NotReady, TransactionReverted, TrineError
+from trine.errors import NotReady, TransactionReverted
 from trine_node.committees import can_be_drawn
 from trine_node.credit import Credit
 from trine_node.finalizing import Finalizing
@@ -68,7 +67,7 @@ def same_model(waiting: Sequence[StoredAnswer]) -> list[StoredAnswer]:
 
 
 class Batcher:
-    """Owns the batches of one account. `step` does what is due now; `run` repeats it until stopped."""
+    """Owns the batches of one account. `step` does what is due now, and is to be repeated."""
 
     def __init__(
         self,
@@ -94,20 +93,6 @@ class Batcher:
         self._waiting: set[bytes] = set()  # for enough verifiers
         self._pauses: dict[bytes, tuple[float, float]] = {}  # of batches that failed: how long, until when
         store.claim(f"{chain.address} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
-
-    def run(self, stop: threading.Event, poll_seconds: float) -> None:
-        """Errors are logged and retried with growing pauses; nothing ends the loop but `stop`."""
-        pause = poll_seconds
-        while not stop.wait(pause):
-            try:
-                self.step()
-                pause = poll_seconds
-            except TrineError as error:
-                pause = min(pause * 2, MAX_BACKOFF_SECONDS)
-                log.warning("batcher_paused", error=str(error), seconds=pause)
-            except Exception:
-                pause = MAX_BACKOFF_SECONDS
-                log.exception("batcher_failed")
 
     def step(self) -> None:
         """Raises TrineError when nothing can be done at all: no chain, no store."""

@@ -19,13 +19,15 @@ from trine.protocol.calibration import MAX_OUTPUT_TOKENS, parse_prompt_set, prom
 from trine.protocol.inputs import Input
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, engine_class_bytes
 from trine_node.answering import Accepted, Answering, Finished, render
+from trine_node.loops import Blocks
 from trine_node.orders import Order
 from trine_node.store import sealed_batch
 
 log = structlog.get_logger()
 
-SEED_TIMEOUT_SECONDS = 300.0
-RESULT_TIMEOUT_SECONDS = 1800.0
+PATIENCE_SECONDS = 10.0
+STALL_SECONDS = 600.0
+"""A chain that has had no block for so long stands still; a committee may be slow for as long as it has blocks."""
 TIME_TO_ANSWER_SECONDS = 120
 """A challenge with less time left is let go."""
 SEED_LIFETIME_BLOCKS = 250
@@ -56,12 +58,21 @@ def resume(challenge: Challenge, stored_state: str | None, block: int, now: int)
 
 
 def calibrate(
-    answering: Answering, role: Role, *, poll_seconds: float, stopped: Callable[[], bool] = lambda: False
+    answering: Answering,
+    role: Role,
+    blocks: Blocks,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda state: None,
 ) -> None:
-    """Returns once the chain holds a valid calibration. Raises CalibrationRejected or NotReady."""
+    """Returns once the chain holds a valid calibration. Raises CalibrationRejected or NotReady.
+
+    `tell` hears how far it is.
+    """
     chain, model, store = answering.chain, answering.model, answering.store
     if chain.is_calibrated(chain.address, role, model.model_id):
         return
+    tell("asks for a challenge")
     challenge_id = _open_challenge(answering, role)
     if challenge_id is None:
         challenge_id = chain.request_calibration(
@@ -69,14 +80,16 @@ def calibrate(
         )
         log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
     batch = store.batch_of_challenge(challenge_id)
-    batch_id = batch.batch_id if batch else _answer_challenge(answering, challenge_id, poll_seconds, stopped)
+    batch_id = batch.batch_id if batch else _answer_challenge(answering, challenge_id, blocks, stopped, tell)
 
     def over() -> bool:
         kept = store.batch(batch_id)
+        judged = chain.batch(batch_id)
+        tell(judged.progress)
         given_up = kept is not None and kept.state == "void"
-        return given_up or chain.batch(batch_id).state in (BatchState.SETTLED, BatchState.FINAL, BatchState.VOID)
+        return given_up or judged.state in (BatchState.SETTLED, BatchState.FINAL, BatchState.VOID)
 
-    _wait(over, RESULT_TIMEOUT_SECONDS, poll_seconds, stopped, "the committee's verdict on the calibration")
+    _wait(over, blocks, stopped, "the committee's verdict on the calibration")
     if not chain.is_calibrated(chain.address, role, model.model_id):
         raise CalibrationRejected(_why(chain.batch(batch_id)))
     log.info("calibrated", role=role.name.lower())
@@ -98,15 +111,23 @@ def _open_challenge(answering: Answering, role: Role) -> bytes | None:
 
 
 def _answer_challenge(
-    answering: Answering, challenge_id: bytes, poll_seconds: float, stopped: Callable[[], bool]
+    answering: Answering,
+    challenge_id: bytes,
+    blocks: Blocks,
+    stopped: Callable[[], bool],
+    tell: Callable[[str], None],
 ) -> bytes:
     """Answers and seals; returns the batch's id."""
     chain = answering.chain
     challenge = chain.challenge(challenge_id)
-    _wait(lambda: chain.block_number() > challenge.seed_block, SEED_TIMEOUT_SECONDS, poll_seconds, stopped, "the seed")
+    tell("waits for its prompts to be drawn")
+    _wait(lambda: chain.block_number() > challenge.seed_block, blocks, stopped, "the seed")
     seed = chain.seal_calibration(challenge_id)
     prompts = _prompts(answering.model, seed, challenge_id, challenge.leaves)
-    answers = [_answer(answering, prompt) for prompt in prompts]
+    answers = []
+    for number, prompt in enumerate(prompts, 1):
+        tell(f"answers prompt {number} of {len(prompts)}")
+        answers.append(_answer(answering, prompt))
     return _seal(answering, answers, challenge_id)
 
 
@@ -144,11 +165,13 @@ def _why(batch: Batch) -> str:
     )
 
 
-def _wait(done: Callable[[], bool], timeout: float, poll: float, stopped: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + timeout
+def _wait(done: Callable[[], bool], blocks: Blocks, stopped: Callable[[], bool], what: str) -> None:
+    seen, moved = -1, time.monotonic()
     while not done():
         if stopped():
             raise NotReady(f"stopped while waiting for {what}")
-        if time.monotonic() > deadline:
-            raise NotReady(f"{what} did not come within {timeout:.0f} s")
-        time.sleep(poll)
+        newest = blocks.wait(seen, PATIENCE_SECONDS)
+        if newest != seen:
+            seen, moved = newest, time.monotonic()
+        elif time.monotonic() - moved > STALL_SECONDS:
+            raise NotReady(f"{what}: the chain has had no block for {STALL_SECONDS:.0f} s")

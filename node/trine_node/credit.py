@@ -12,7 +12,6 @@ from trine.errors import NotReady
 
 log = structlog.get_logger()
 
-UNLIMITED = 2**256 - 1
 TOKEN = 10**18
 
 
@@ -40,7 +39,6 @@ class Credit:
         amount = min(wanted, balance)
         if amount == 0:
             return
-        if chain.allowance(chain.address, "Staking") < amount:
-            chain.approve("Staking", UNLIMITED)
+        chain.allow("Staking", amount)
         chain.add_credit(amount)
         log.info("credit_added", wei=amount, credit_wei=credit + amount)

@@ -14,6 +14,7 @@ from trine_node.answering import Answering
 from trine_node.batcher import Batcher
 from trine_node.calibrate import calibrate
 from trine_node.engines.base import Engine
+from trine_node.loops import keep_doing
 from trine_node.operator import BackgroundServer, Worker, open_operator
 from trine_node.payments import collect_earned
 from trine_node.service import create_app
@@ -39,15 +40,20 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         credit_target_wei=settings.credit_target_wei,
     )
     reason: list[str | None] = ["starting"]
+
+    def tell(state: str) -> None:
+        reason[0] = f"calibrating: {state}"
+
     app = create_app(answering, settings.limits, lambda: reason[0])
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
-    worker = Worker("batcher", lambda: batcher.run(stop, settings.poll_seconds))
+    blocks = chain.follow(settings.poll_seconds)
+    # At least every second, for answers that wait to be sealed.
+    worker = Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=1.0))
     worker.start()
     try:
         if settings.calibrate:
-            reason[0] = "calibrating: the committee has not passed this node yet"
-            calibrate(answering, Role.NODE, poll_seconds=settings.poll_seconds, stopped=stop.is_set)
+            calibrate(answering, Role.NODE, blocks, stopped=stop.is_set, tell=tell)
         if wrap_engine:
             answering.engine = wrap_engine(operator.engine)
         if not chain.is_calibrated(chain.address, Role.NODE, operator.model.model_id):
@@ -60,6 +66,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         log.info("node_stopping")
         app.state.openai.closing = True
         stop.set()
+        blocks.stop()
         server.stop()
         worker.join()
         try:

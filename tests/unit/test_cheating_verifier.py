@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 from trine.errors import InvalidInput
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
-from trine_devnet.cheating_verifier import CHEATS, MAX_ORDERS_BYTES, Orders, Seated, Told
+from trine_devnet import orders as known_orders
+from trine_devnet.cheating_verifier import CHEATS, Seated, Told
 from trine_devnet.cli import app
+from trine_devnet.orders import MAX_ORDERS_BYTES, Orders
 from trine_verifier.voting import Voting
 
 FRIEND, STRANGER = "0x" + "11" * 20, "0x" + "22" * 20
@@ -102,3 +104,7 @@ def _recording(name, done):
             done.append((name, batch_id))
 
     return Recording
+
+
+def test_every_cheat_that_can_be_ordered_exists():
+    assert tuple(CHEATS) == known_orders.CHEATS

@@ -23,10 +23,12 @@ from test_node_support import (
 )
 
 from trine.chain import BatchState
+from trine.chain.follower import Follower, Head
 from trine.errors import ChainUnreachable, NotReady, TransactionReverted
 from trine_node.answering import Answering
 from trine_node.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, next_action
-from trine_node.credit import UNLIMITED, Credit
+from trine_node.credit import Credit
+from trine_node.loops import keep_doing
 from trine_node.store import Store
 
 SEED = 100
@@ -243,7 +245,7 @@ def test_credit_is_topped_up_before_it_is_needed(answering, chain):
     chain.credit, chain.tokens = 40, 1000
     answer(answering)
     batcher(answering, credit_target_wei=100).step()
-    assert chain.sent[:2] == [("approve", "Staking", UNLIMITED), ("add_credit", 60)]
+    assert chain.sent[:2] == [("allow", "Staking", 60), ("add_credit", 60)]
     assert chain.names_sent()[2:] == ["anchor"]
 
 
@@ -257,7 +259,7 @@ def test_a_node_without_tokens_says_what_it_lacks(answering, chain):
         Credit(chain, 0).ensure(1)
     chain.tokens = 10
     batcher(answering).step()
-    assert chain.names_sent() == ["approve", "add_credit", "anchor"]
+    assert chain.names_sent() == ["allow", "add_credit", "anchor"]
 
 
 def settled_batch(answering, chain, **changes):
@@ -342,14 +344,11 @@ def test_the_loop_survives_every_error_and_ends_when_told(answering, chain):
 
     node = Failing(answering.store, chain, bytes(32), max_leaves=1, max_wait_seconds=0)
     stop = threading.Event()
-    import trine_node.batcher as module
-
-    kept, module.MAX_BACKOFF_SECONDS = module.MAX_BACKOFF_SECONDS, 0.05
-    try:
-        loop = in_thread(lambda: node.run(stop, 0.01))
-        wait_for(lambda: len(seen) > 4)
-        stop.set()
-        loop.join(5)
-        assert not loop.is_alive()
-    finally:
-        module.MAX_BACKOFF_SECONDS = kept
+    blocks = Follower(lambda: Head(len(seen), 0), 0.01)
+    blocks.start()
+    loop = in_thread(lambda: keep_doing("batcher", node.step, blocks, stop, at_least_every=0.01, backoff=(0.01, 0.05)))
+    wait_for(lambda: len(seen) > 4)
+    stop.set()
+    blocks.stop()
+    loop.join(5)
+    assert not loop.is_alive()

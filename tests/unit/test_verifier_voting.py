@@ -14,7 +14,7 @@ from trine_verifier.appeals import next_appeal_duty
 from trine_verifier.checking import claim_fault, vote_of
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, Duty
 from trine_verifier.evidence import Shown
-from trine_verifier.store import AppealSeat
+from trine_verifier.store import AppealSeat, VerifierStore
 from trine_verifier.voting import Voting, next_duty
 
 ME, OTHER, THIRD = ("0x" + digit * 40 for digit in "123")
@@ -118,8 +118,17 @@ def test_seats_conclude_an_appeal_when_it_cannot_be_appealed_again(level, window
     assert appeal_duty(**given, after=due + 1) is Duty.FINALIZE
 
 
+@pytest.fixture
+def store(tmp_path):
+    opened = VerifierStore(f"sqlite:///{tmp_path}/verifier.sqlite")
+    yield opened
+    opened.close()
+
+
 class LateChain:
     """One batch with its seed in block 100, of a window of 20 blocks."""
+
+    address = "0x" + "22" * 20
 
     class deployment:  # noqa: N801
         block = 0
@@ -133,9 +142,9 @@ class LateChain:
     def draw_window_blocks(self):
         return 20
 
-    def events(self, _contract, name, **_where):
-        args = {"batchId": bytes([1]) * 32, "seedBlock": 100}
-        return [Event("batches", name, args, 99, 0, bytes(32))] if name == "BatchAnchored" else []
+    def events_of(self, _kinds, first, last):
+        args = {"batchId": bytes([1]) * 32, "seedBlock": 100, "modelId": RECORD.model_id}
+        return [Event("batches", "BatchAnchored", args, 99, 0, bytes(32))] if first <= 99 <= last else []
 
     def batch(self, batch_id):
         return chain_batch(batch_id, self.state, clock=100)
@@ -154,9 +163,10 @@ class LateChain:
         (111, BatchState.DRAWN, 0),
     ],
 )
-def test_verifiers_draw_what_a_node_lets_expire(block, state, draws):
+def test_verifiers_draw_what_a_node_lets_expire(store, block, state, draws):
     chain = LateChain(block, state)
-    voting = Voting(chain, None, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting._read_events()
     voting._draw_late()
     assert len(chain.drawn) == draws
 

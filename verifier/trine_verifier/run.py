@@ -12,6 +12,7 @@ from trine_node.answering import Answering
 from trine_node.batcher import Batcher
 from trine_node.calibrate import calibrate
 from trine_node.engines.base import Engine
+from trine_node.loops import keep_doing
 from trine_node.operator import BackgroundServer, Worker, open_operator
 from trine_node.run import stop_on_signals
 from trine_node.service import create_evidence_app
@@ -21,6 +22,8 @@ from trine_verifier.voting import Voting
 
 log = structlog.get_logger()
 
+PATIENCE_SECONDS = 10.0
+"""Everything that a verifier does follows from a block; without one it looks again after so long."""
 
 MakeVoting = Callable[[Chain, VerifierStore, Engine, bytes, threading.Event], Voting]
 """From the chain, the store of votes, the engine, the model's id, and what is set when the process is to end."""
@@ -37,29 +40,34 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     operator.store.close()
     store = VerifierStore(settings.store_url)
     reason: list[str | None] = ["starting"]
+
+    def tell(state: str) -> None:
+        reason[0] = f"calibrating: {state}"
+
     server = BackgroundServer(create_evidence_app(store, chain, lambda: reason[0]), settings.host, settings.port)
     server.start()
     voting = make_voting(chain, store, operator.engine, model.model_id, stop)
     batcher = Batcher(
         store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
     )
+    blocks = chain.follow(settings.poll_seconds)
     workers = [
-        Worker("voting", lambda: voting.run(settings.poll_seconds)),
-        Worker("batcher", lambda: batcher.run(stop, settings.poll_seconds)),
+        Worker("voting", lambda: keep_doing("voting", voting.step, blocks, stop, at_least_every=PATIENCE_SECONDS)),
+        Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=PATIENCE_SECONDS)),
     ]
     for worker in workers:
         worker.start()
     try:
         if settings.calibrate:
-            reason[0] = "calibrating: the committee has not passed this verifier yet"
             answering = Answering(operator.engine, chain, store, model, allow_unsigned=True)
-            calibrate(answering, Role.VERIFIER, poll_seconds=settings.poll_seconds, stopped=stop.is_set)
+            calibrate(answering, Role.VERIFIER, blocks, stopped=stop.is_set, tell=tell)
         reason[0] = None
         log.info("verifier_ready", address=chain.address)
         stop.wait()
     finally:
         log.info("verifier_stopping")
         stop.set()
+        blocks.stop()
         for worker in workers:
             worker.join()
         server.stop()

@@ -7,8 +7,8 @@ import threading
 
 import structlog
 
-from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
-from trine.errors import ChainError, InvalidInput, NodeError, NotReady, TransactionReverted
+from trine.chain import Ballot, Batch, BatchState, Chain, Event, Parameters, Seat
+from trine.errors import InvalidInput, NodeError, TransactionReverted
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
@@ -23,7 +23,14 @@ from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
 
 log = structlog.get_logger()
 
-MAX_BACKOFF_SECONDS = 30.0
+WATCHED = (
+    ("Batches", "BatchAnchored"),
+    ("Batches", "CommitteeDrawn"),
+    ("Batches", "CommitteeRedrawn"),
+    ("Appeals", "AppealDrawn"),
+)
+CURSOR_BLOCKS = 100
+"""How far the cursor may lie behind when nothing was found: blocks read twice after a crash instead of writes."""
 DRAW_SHARE = 0.5
 """A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
 committee that it dislikes expire."""
@@ -64,25 +71,13 @@ class Voting:
         self.stop = stop
         self._appealing = Appealing(chain, store, engine, model_id, stop)
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
-        self._drawn: set[bytes] = set()  # batches that need no help to be drawn any more
-
-    def run(self, poll_seconds: float) -> None:
-        pause = poll_seconds
-        while not self.stop.wait(pause):
-            try:
-                self.step()
-                pause = poll_seconds
-            except InterruptedError:
-                return
-            except (ChainError, NotReady) as error:
-                pause = min(pause * 2, MAX_BACKOFF_SECONDS)
-                log.warning("voting_paused", error=str(error), seconds=pause)
-            except Exception:
-                pause = MAX_BACKOFF_SECONDS
-                log.exception("voting_failed")
+        self._undrawn: dict[bytes, int] = {}  # batches that wait for a committee: their seed blocks
+        self._read: int | None = None  # the first block whose events were not read yet
+        self._stored = 0  # the same, as it stands in the store
 
     def step(self) -> None:
-        self._note_draws()
+        """Does what is due at this block. Raises TrineError, or InterruptedError when the process is to end."""
+        self._read_events()
         self._draw_late()
         now = self.chain.timestamp()
         for batch_id, round_ in self.store.duties():
@@ -95,43 +90,54 @@ class Voting:
                 log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
         self._appealing.step()
 
-    def _note_draws(self) -> None:
-        start = self.store.cursor(self.chain.deployment.block)
-        end = self.chain.block_number()
-        if start > end:
+    def _read_events(self) -> None:
+        """Notes our seats, and which batches wait for a committee, from all blocks since the last time."""
+        chain = self.chain
+        end = chain.block_number()
+        if self._read is None:
+            self._stored = self.store.cursor(chain.deployment.block)
+            # What waits for a committee is not stored: it was anchored or redrawn at most a window ago.
+            self._read = min(self._stored, max(end - 2 * chain.draw_window_blocks(), chain.deployment.block))
+        if self._read > end:
             return
-        duties = [
-            (bytes(event.args["batchId"]), int(event.args["round"]))
-            for event in self.chain.events("Batches", "CommitteeDrawn", from_block=start, to_block=end)
-            if self.chain.address in [seat["verifier"] for seat in event.args["seats"]]
-        ]
+        events = list(chain.events_of(WATCHED, self._read, end))
+        self._note_undrawn(events)
+        mine = [e for e in events if chain.address in [seat["verifier"] for seat in e.args.get("seats", ())]]
+        duties = [(bytes(e.args["batchId"]), int(e.args["round"])) for e in mine if e.name == "CommitteeDrawn"]
         appeals = [
-            AppealSeat(bytes(event.args["batchId"]), event.args["leafIndex"], event.args["level"], event.args["round"])
-            for event in self.chain.events("Appeals", "AppealDrawn", from_block=start, to_block=end)
-            if self.chain.address in [seat["verifier"] for seat in event.args["seats"]]
+            AppealSeat(bytes(e.args["batchId"]), e.args["leafIndex"], e.args["level"], e.args["round"])
+            for e in mine
+            if e.name == "AppealDrawn"
         ]
-        self.store.note_draws(end + 1, duties, appeals)
+        if duties or appeals or end + 1 - self._stored >= CURSOR_BLOCKS:
+            self.store.note_draws(end + 1, duties, appeals)
+            self._stored = end + 1
+        self._read = end + 1
+
+    def _note_undrawn(self, events: list[Event]) -> None:
+        for event in events:
+            batch_id = bytes(event.args["batchId"])
+            if event.name == "CommitteeRedrawn" or (
+                event.name == "BatchAnchored" and bytes(event.args["modelId"]) == self.model_id
+            ):
+                self._undrawn[batch_id] = int(event.args["seedBlock"])
+            elif event.name == "CommitteeDrawn":
+                self._undrawn.pop(batch_id, None)
 
     def _draw_late(self) -> None:
         """Draws what is about to expire undrawn, whoever is drawn."""
         chain = self.chain
+        if not self._undrawn:
+            return
         block, window = chain.block_number(), chain.draw_window_blocks()
-        oldest = max(block - 2 * window, chain.deployment.block)
-        anchored = [
-            *chain.events("Batches", "BatchAnchored", from_block=oldest, to_block=block, modelId=self.model_id),
-            *chain.events("Batches", "CommitteeRedrawn", from_block=oldest, to_block=block),
-        ]
-        late = {
-            bytes(event.args["batchId"])
-            for event in anchored
-            if event.args["seedBlock"] + window * DRAW_SHARE < block <= event.args["seedBlock"] + window
-        }
-        self._drawn &= late
-        for batch_id in late - self._drawn:
-            batch = chain.batch(batch_id)
-            if batch.state != BatchState.ANCHORED:
-                self._drawn.add(batch_id)
-            elif block > batch.clock + window * DRAW_SHARE and batch.known_header.model_id == self.model_id:
+        for batch_id, seed_block in list(self._undrawn.items()):
+            if block > seed_block + window:
+                del self._undrawn[batch_id]
+            elif block > seed_block + window * DRAW_SHARE:
+                batch = chain.batch(batch_id)
+                if batch.state != BatchState.ANCHORED or batch.known_header.model_id != self.model_id:
+                    del self._undrawn[batch_id]
+                    continue
                 try:
                     chain.draw(batch.known_header)
                     log.info("drawn_late", batch=batch_id.hex())

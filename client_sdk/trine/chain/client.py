@@ -21,10 +21,11 @@ from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError, Web3Exception
 from web3.logs import DISCARD
-from web3.types import TxReceipt
+from web3.types import RPCEndpoint, TxReceipt
 
 from trine.chain import logs
 from trine.chain.deployment import CONTRACTS, Deployment, abi
+from trine.chain.follower import Follower, Head
 from trine.chain.records import (
     Account,
     Anchoring,
@@ -57,6 +58,8 @@ from trine.protocol.votes import Vote
 RPC_TIMEOUT_SECONDS = 20.0
 POOL_PAGE = 256
 KNOWN_BLOCKHASHES = 256
+UNLIMITED = 2**256 - 1
+"""An allowance that using does not lower (ERC-20 as OpenZeppelin has it)."""
 CACHED = 4096
 K = TypeVar("K")
 T = TypeVar("T")
@@ -77,6 +80,7 @@ class Chain:
         self._seats: dict[int, tuple[Seat, ...]] = {}  # by the committee's hash
         self._parameters: dict[int, Parameters] = {}
         self._epoch_blocks: int | None = None
+        self._follower: Follower | None = None
         self._cache_lock = threading.Lock()
 
     @classmethod
@@ -110,12 +114,22 @@ class Chain:
     def sign(self, digest: bytes) -> bytes:
         return require_account(self._sender).sign(digest)
 
+    def follow(self, poll_seconds: float) -> Follower:
+        """From now on one thread asks for the newest block, and everybody else is told. For processes that stay.
+
+        Raises ChainUnreachable. To be stopped by who has asked for it.
+        """
+        self._follower = follower = Follower(self._newest_block, poll_seconds)
+        follower.start()
+        follower.latest()
+        return follower
+
     def block_number(self) -> int:
-        return self._ask(lambda: int(self._web3.eth.block_number))
+        return self._follower.latest().number if self._follower else self._ask(lambda: int(self._web3.eth.block_number))
 
     def timestamp(self) -> int:
         """Time of the newest block, seconds."""
-        return self._ask(lambda: int(self._web3.eth.get_block("latest")["timestamp"]))
+        return (self._follower.latest() if self._follower else self._newest_block()).timestamp
 
     def block_timestamp(self, block: int) -> int:
         return self._ask(lambda: int(self._web3.eth.get_block(block)["timestamp"]))
@@ -138,9 +152,14 @@ class Chain:
     def transfer(self, to: str, amount: int) -> TxReceipt:
         return self._write("TrineToken", "transfer", checksum(to), amount)
 
-    def approve(self, spender_contract: str, amount: int) -> TxReceipt:
-        """Lets one of the deployment's contracts, by name, take up to `amount` of the account's tokens."""
-        return self._write("TrineToken", "approve", self.deployment.address(spender_contract), amount)
+    def allow(self, spender_contract: str, amount: int) -> None:
+        """Lets one of the deployment's contracts, by name, take at least `amount` of the account's tokens.
+
+        Once and without limit, so that clients of one account cannot take each other's allowance away. These contracts
+        are immutable, and take from nobody but who calls them.
+        """
+        if self.allowance(self.address, spender_contract) < amount:
+            self._write("TrineToken", "approve", self.deployment.address(spender_contract), UNLIMITED)
 
     def allowance(self, owner: str, spender_contract: str) -> int:
         return int(self._read("TrineToken", "allowance", checksum(owner), self.deployment.address(spender_contract)))
@@ -545,6 +564,12 @@ class Chain:
         end = self.block_number() if to_block is None else to_block
         return logs.read(self._contracts[contract], name, start, end, filters)
 
+    def events_of(self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int) -> Iterator[Event]:
+        """Events of several kinds, (contract, name) each, oldest first: one question for all of them."""
+        return logs.read_kinds(
+            self._web3, [(self._contracts[contract], name) for contract, name in kinds], from_block, to_block
+        )
+
     def newest_event(self, contract: str, name: str, **filters: Any) -> Event | None:
         """The newest event of one kind, or None."""
         return logs.newest(self._contracts[contract], name, self.deployment.block, self.block_number(), filters)
@@ -559,7 +584,21 @@ class Chain:
             raise reverted(function, error) from None
 
     def _write(self, contract: str, function: str, *arguments: Any) -> TxReceipt:
-        return require_account(self._sender).send(self._contracts[contract].functions[function](*arguments))
+        receipt = require_account(self._sender).send(self._contracts[contract].functions[function](*arguments))
+        if self._follower:
+            self._follower.refresh()
+        return receipt
+
+    def _newest_block(self) -> Head:
+        """By the provider itself: asked for all the time, and two numbers of a block are all that is needed."""
+        answer = self._ask(
+            lambda: self._web3.provider.make_request(RPCEndpoint("eth_getBlockByNumber"), ["latest", False])
+        )
+        try:
+            block = answer["result"]
+            return Head(int(block["number"], 16), int(block["timestamp"], 16))
+        except (KeyError, TypeError, ValueError):
+            raise ChainError(f"the RPC endpoint shows no newest block: {answer.get('error', 'malformed')}") from None
 
     def _ask(self, question: Callable[[], T]) -> T:
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import requests.exceptions
+from hexbytes import HexBytes
+from web3 import Web3
 from web3.contract import Contract
 from web3.exceptions import Web3Exception
 from web3.types import EventData
@@ -33,6 +35,32 @@ def read(
             continue
         for log in found:
             yield _event(contract, name, log)
+        start = end + 1
+
+
+def read_kinds(web3: Web3, kinds: Sequence[tuple[Contract, str]], from_block: int, to_block: int) -> Iterator[Event]:
+    """Events of several kinds in [from_block, to_block], oldest first. Raises ChainError as `read` does."""
+    by_topic = {
+        (str(contract.address), HexBytes(contract.events[name].topic)): (contract, name) for contract, name in kinds
+    }
+    addresses = sorted({address for address, _topic in by_topic})
+    topics = sorted({topic.to_0x_hex() for _address, topic in by_topic})
+    start, width = from_block, FIRST_RANGE
+    while start <= to_block:
+        end = min(start + width - 1, to_block)
+        asked: Any = {"fromBlock": start, "toBlock": end, "address": addresses, "topics": [topics]}
+        try:
+            found = web3.eth.get_logs(asked)
+        except (Web3Exception, requests.exceptions.RequestException) as error:
+            if end == start:
+                raise ChainError(f"cannot read events of block {start}: {error}") from None
+            width = max(1, (end - start + 1) // 2)
+            continue
+        for log in found:
+            known = by_topic.get((str(log["address"]), HexBytes(log["topics"][0])))
+            if known:
+                contract, name = known
+                yield _event(contract, name, contract.events[name].process_log(log))
         start = end + 1
 
 

@@ -154,6 +154,20 @@ class Batch:
         waiting = self.committed >= QUORUM and self.revealed < self.committed
         return not waiting or now > self.clock + reveal_seconds
 
+    @property
+    def progress(self) -> str:
+        """What the batch waits for, for people."""
+        match self.state:
+            case BatchState.NONE:
+                return "waits to be anchored"
+            case BatchState.ANCHORED:
+                return "anchored, waits for its committee to be drawn"
+            case BatchState.DRAWN:
+                return f"{self.committed} of {SEATS} votes committed, {self.revealed} revealed"
+            case BatchState.SETTLED:
+                return "settled, open to appeals"
+        return self.state.name.lower()
+
     def result(self, leaf: int) -> str:
         """'accept', 'reject' or 'inconclusive', as settled."""
         return Vote(self.accepted, self.rejected).on(leaf)

@@ -1,13 +1,16 @@
 """Sends transactions: simulate, sign, send, wait, decode.
 
-One sender an account and process. Nonces are handed out under a lock, so threads may send at once. A revert is
-found in the simulation, before gas is spent, and raised with the contract's own error and arguments.
+Any number of threads and processes may send from one account. Whose nonce somebody else has used meanwhile sends again
+with the next one: a transaction is lost only together with the nonce, so it is never executed twice. A revert is found
+in the simulation, before gas is spent, and raised with the contract's own error and arguments.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
+from functools import cache
 from typing import Any, cast
 
 import requests.exceptions
@@ -19,15 +22,27 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.contract.contract import ContractFunction
-from web3.exceptions import ContractLogicError, TimeExhausted, Web3Exception, Web3RPCError
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
 from web3.types import TxParams, TxReceipt
 
 from trine.chain.deployment import CONTRACTS, abi
 from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, TransactionReverted
 
 GAS_HEADROOM = 1.25
+GAS_RESERVE = 100_000
+"""Added to every estimate: between estimate and execution a few slots may become zero that were not, or are paid for
+anew. The chain charges what is used."""
+GAS_RETRIES = 2
+"""Each with twice the gas of the one before, for what needed more than that all the same."""
 RECEIPT_TIMEOUT_SECONDS = 60.0
-NONCE_RETRIES = 3
+RECEIPT_POLL_SECONDS = (0.02, 0.5)
+"""The first wait, which doubles up to the second: development chains mine at once, public ones in seconds."""
+NONCE_RETRIES = 50
+"""Each means that another transaction of the account was faster, so one of them has got on."""
+NONCE_PAUSE_SECONDS = 0.2
+NONCE_TAKEN = ("nonce", "replacement transaction", "underpriced")
+SAME_TRANSACTION = ("already known", "already imported")
+"""As go-ethereum, Reth, Erigon, Nethermind, Anvil and Hardhat say it."""
 
 
 class Sender:
@@ -36,7 +51,7 @@ class Sender:
     def __init__(self, web3: Web3, account: LocalAccount) -> None:
         self._web3 = web3
         self._account = account
-        self._lock = threading.Lock()
+        self._lock = _lock_of(str(account.address))
 
     @property
     def address(self) -> str:
@@ -49,15 +64,15 @@ class Sender:
     def send(self, call: ContractFunction) -> TxReceipt:
         """Sends the call and waits for its receipt. Raises TransactionReverted, ChainUnreachable, NotReady."""
         try:
-            with self._lock:
-                transaction_hash = self._submit(call)
-            receipt = self._web3.eth.wait_for_transaction_receipt(
-                transaction_hash, timeout=RECEIPT_TIMEOUT_SECONDS, poll_latency=0.2
-            )
+            for attempt in range(GAS_RETRIES + 1):
+                receipt, gas = self._executed(call, 1 << attempt)
+                if receipt["status"] == 1:
+                    return receipt
+                if not self._lacked_gas(call, receipt, gas):
+                    break
+            raise self._why(call, receipt)
         except ContractLogicError as error:
             raise reverted(call.fn_name, error) from None
-        except TimeExhausted:
-            raise NotReady(f"{call.fn_name}: not mined within {RECEIPT_TIMEOUT_SECONDS:.0f} s") from None
         except (requests.exceptions.RequestException, OSError) as error:
             raise unreachable(error) from None
         except Web3RPCError as error:
@@ -69,24 +84,61 @@ class Sender:
             raise TransactionReverted(f"{call.fn_name}: {reason}", reason=reason) from None
         except Web3Exception as error:
             raise ChainError(f"{call.fn_name}: {error}") from None
-        if receipt["status"] != 1:
-            raise self._why(call, receipt)
-        return receipt
 
-    def _submit(self, call: ContractFunction) -> HexBytes:
-        gas = int(call.estimate_gas({"from": self._account.address}) * GAS_HEADROOM)
+    def _executed(self, call: ContractFunction, gas_factor: int) -> tuple[TxReceipt, int]:
+        """The receipt of the call, failed or not, and the gas that it was given."""
+        for _ in range(NONCE_RETRIES):
+            with self._lock:
+                transaction_hash, nonce, gas = self._submit(call, gas_factor)
+            receipt = self._receipt(call, transaction_hash, nonce)
+            if receipt:
+                return receipt, gas
+            _pause()
+        raise NotReady(f"{call.fn_name}: other transactions of {self.address} keep taking its place; try again")
+
+    def _submit(self, call: ContractFunction, gas_factor: int) -> tuple[HexBytes, int, int]:
+        """Hash, nonce and gas of what was sent."""
+        estimated = call.estimate_gas({"from": self._account.address})
+        gas = (int(estimated * GAS_HEADROOM) + GAS_RESERVE) * gas_factor
         for attempt in range(NONCE_RETRIES):
             nonce = self._web3.eth.get_transaction_count(self._account.address, "pending")
             transaction = call.build_transaction({"from": self._account.address, "nonce": nonce, "gas": gas})
             signed = self._account.sign_transaction(cast(Any, transaction))
             try:
-                return self._web3.eth.send_raw_transaction(signed.raw_transaction)
+                return self._web3.eth.send_raw_transaction(signed.raw_transaction), nonce, gas
             except Web3RPCError as error:
+                said = str(error).lower()
+                if any(words in said for words in SAME_TRANSACTION):
+                    return signed.hash, nonce, gas  # another process had the same idea: it is one transaction
                 # Another process of the same account was faster.
-                if "nonce" not in str(error).lower() or attempt + 1 == NONCE_RETRIES:
+                if not any(words in said for words in NONCE_TAKEN) or attempt + 1 == NONCE_RETRIES:
                     raise
-                time.sleep(0.2 * (attempt + 1))
+                _pause()
         raise AssertionError("unreachable")
+
+    def _receipt(self, call: ContractFunction, transaction_hash: HexBytes, nonce: int) -> TxReceipt | None:
+        """Waits for it; None when another transaction has taken the nonce. Raises NotReady."""
+        deadline = time.monotonic() + RECEIPT_TIMEOUT_SECONDS
+        pause = RECEIPT_POLL_SECONDS[0]
+        while True:
+            try:
+                return self._web3.eth.get_transaction_receipt(transaction_hash)
+            except TransactionNotFound:
+                pass
+            if self._web3.eth.get_transaction_count(self._account.address) > nonce:
+                # Looked for once more: it may have been mined between the two questions.
+                try:
+                    return self._web3.eth.get_transaction_receipt(transaction_hash)
+                except TransactionNotFound:
+                    return None
+            if time.monotonic() > deadline:
+                raise NotReady(f"{call.fn_name}: not mined within {RECEIPT_TIMEOUT_SECONDS:.0f} s")
+            time.sleep(pause)
+            pause = min(2 * pause, RECEIPT_POLL_SECONDS[1])
+
+    def _lacked_gas(self, call: ContractFunction, receipt: TxReceipt, gas: int) -> bool:
+        """Whether a failed call has used (nearly) all of its gas: the last call keeps a 64th of it, by EIP-150."""
+        return receipt["gasUsed"] >= gas * 15 // 16
 
     def _why(self, call: ContractFunction, receipt: TxReceipt) -> TransactionReverted:
         transaction: TxParams = {"from": self._account.address}
@@ -96,6 +148,17 @@ class Sender:
             return reverted(call.fn_name, error)
         reason = f"mined as failed in block {receipt['blockNumber']}"
         return TransactionReverted(f"{call.fn_name}: {reason}", reason=reason)
+
+
+@cache
+def _lock_of(address: str) -> threading.Lock:
+    """One for all senders of an account in this process."""
+    return threading.Lock()
+
+
+def _pause() -> None:
+    """Of random length, so that those who have met do not meet again."""
+    time.sleep(NONCE_PAUSE_SECONDS * random.random())  # noqa: S311  (no secret)
 
 
 def reverted(function: str, error: ContractLogicError) -> TransactionReverted:

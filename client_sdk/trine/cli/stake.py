@@ -41,7 +41,7 @@ def add(
     """Stakes tokens of the account, as an operator."""
     wei = _positive(amount)
     chain = account_chain(rpc_url, deployment, keystore, password_file)
-    chain.approve("Staking", wei)
+    chain.allow("Staking", wei)
     chain.stake(wei)
     say(f"{chain.address} has {tokens(chain.stake_of(chain.address).active)} tokens at stake")
 
@@ -59,7 +59,7 @@ def delegate(
     """Stakes tokens of the account with an operator: rewards and slashes are shared, less the commission."""
     wei = _positive(amount)
     chain = account_chain(rpc_url, deployment, keystore, password_file)
-    chain.approve("Staking", wei)
+    chain.allow("Staking", wei)
     chain.delegate(operator, wei)
     share = chain.delegation_of(operator, chain.address)
     say(f"{chain.address} has {tokens(share)} tokens at stake with {operator}")
@@ -115,7 +115,7 @@ def credit(
         chain.withdraw_credit()
     elif amount is not None:
         wei = _positive(amount)
-        chain.approve("Staking", wei)
+        chain.allow("Staking", wei)
         chain.add_credit(wei)
     say(f"{chain.address} has {tokens(chain.credit_of(chain.address))} tokens of credit")
 

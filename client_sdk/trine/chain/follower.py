@@ -1,0 +1,79 @@
+"""Follows the chain's newest block: one question a process and poll, however many loops wait for blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trine.errors import ChainUnreachable, TrineError
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest block: its number, and its time in seconds."""
+
+    number: int
+    timestamp: int
+
+
+class Follower:
+    """Asks for the newest block every `poll_seconds`, in a thread of its own, and wakes who waits for one."""
+
+    def __init__(self, ask: Callable[[], Head], poll_seconds: float) -> None:
+        """`ask` raises TrineError when the chain cannot be reached."""
+        self._ask = ask
+        self._poll_seconds = poll_seconds
+        self._news = threading.Condition()
+        self._stop = threading.Event()
+        self._head: Head | None = None
+        self._error: TrineError | None = None
+        self._thread = threading.Thread(target=self._run, name="blocks", daemon=True)
+
+    def start(self) -> None:
+        self._look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wakes who waits, too."""
+        self._stop.set()
+        with self._news:
+            self._news.notify_all()
+
+    def latest(self) -> Head:
+        """The newest block known. Raises the last question's error, so that nobody acts on an old block."""
+        with self._news:
+            if self._error:
+                raise self._error
+            if self._head is None:
+                raise ChainUnreachable("the newest block is not known yet")
+            return self._head
+
+    def refresh(self) -> None:
+        """Asks at once: a transaction of ours was just mined."""
+        self._look()
+
+    def wait(self, seen: int, seconds: float) -> int:
+        """Waits for a block beyond number `seen`, at most so many seconds; returns the newest number known."""
+        with self._news:
+            self._news.wait_for(lambda: self._stop.is_set() or self._number > seen, seconds)
+            return self._number
+
+    @property
+    def _number(self) -> int:
+        return self._head.number if self._head else -1
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._poll_seconds):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            head, error = self._ask(), None
+        except TrineError as failed:
+            head, error = None, failed
+        with self._news:
+            self._error = error
+            if head and head != self._head:
+                self._head = head
+                self._news.notify_all()

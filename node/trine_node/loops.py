@@ -1,0 +1,56 @@
+"""Loops of an operator: a step at every new block, pauses that grow while steps fail, an end when the process ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from trine.errors import TrineError
+
+log = structlog.get_logger()
+
+FIRST_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 30.0
+
+
+class Blocks(Protocol):
+    """What waits for a block: see `trine.chain.Follower.wait`."""
+
+    def wait(self, seen: int, seconds: float) -> int: ...
+
+
+def keep_doing(
+    name: str,
+    step: Callable[[], None],
+    blocks: Blocks,
+    stop: threading.Event,
+    *,
+    at_least_every: float,
+    backoff: tuple[float, float] = (FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS),
+) -> None:
+    """Repeats `step` until `stop`: when a block has come, and every `at_least_every` seconds without one.
+
+    Errors are logged, and retried after pauses that grow within `backoff`, in seconds; nothing else ends the loop but
+    an InterruptedError.
+    """
+    seen, pause = -1, 0.0
+    while not stop.is_set():
+        seen = blocks.wait(seen, at_least_every)
+        if stop.is_set():
+            return
+        try:
+            step()
+            pause = 0.0
+            continue
+        except InterruptedError:
+            return
+        except TrineError as error:
+            pause = min(max(2 * pause, backoff[0]), backoff[1])
+            log.warning(f"{name}_paused", error=str(error), seconds=pause)
+        except Exception:
+            pause = backoff[1]
+            log.exception(f"{name}_failed")
+        stop.wait(pause)

@@ -1,0 +1,181 @@
+"""The devnet's chain: what stands on it, and what many clients of one account do to one another there: nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from chain_support import devnet, funded
+from eth_account import Account
+
+from trine.chain import Chain, Deployment
+from trine.chain.deployment import CONTRACTS, bytecode
+from trine.errors import ChainUnreachable, InvalidInput, TransactionReverted, TrineError
+from trine_devnet.contracts import check_code, deploy, specification, words_of
+from trine_devnet.rpc import Rpc
+
+NODE = "0x" + "11" * 20
+TOKEN = 10**18
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    with devnet(tmp_path_factory.mktemp("chain") / "home", {"appealWindowSeconds": 7}) as network:
+        yield network
+
+
+def test_every_contract_stands_where_the_bundled_deployment_says(net):
+    deployment = Deployment.load(net.deployment_file)
+    assert deployment == Deployment.bundled(31337)
+    check_code(net.rpc, deployment)
+    assert net.chain().parameters().appeal_window_seconds == 7
+    assert net.chain().parameters().commit_seconds == specification()["parameters"]["commitSeconds"]
+
+
+def test_other_code_at_a_contracts_address_is_noticed(net):
+    address = net.admin.deployment.address("Canaries")
+    code = net.rpc.call("eth_getCode", address, "latest")
+    net.rpc.call("anvil_setCode", address, code[:-2] + ("00" if code[-2:] != "00" else "01"))
+    try:
+        with pytest.raises(TrineError, match="Canaries: the code at"):
+            check_code(net.rpc, net.admin.deployment)
+    finally:
+        net.rpc.call("anvil_setCode", address, code)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_every_constructor_is_specified(contract):
+    assert contract in specification()["constructors"]
+    assert len(bytecode(contract).deployed) <= 24_576  # EIP-170
+
+
+def test_a_parameter_that_no_constructor_takes_is_refused(net):
+    with pytest.raises(InvalidInput, match=r"appealWindow; parameters are .*appealWindowSeconds"):
+        deploy(net.rpc, {"appealWindow": 8})
+
+
+@pytest.mark.parametrize("value", ["ten", "-1", "0x12"])
+def test_a_parameter_is_a_number_an_address_or_a_name(value):
+    with pytest.raises(InvalidInput, match="neither a number nor an address"):
+        words_of({"guardian": value}, Deployment.bundled(31337).contracts)
+
+
+def test_a_parameter_out_of_range_is_said(tmp_path):
+    with (
+        pytest.raises(TrineError, match="did not take Parameters's constructor"),
+        devnet(tmp_path / "home", {"commitSeconds": 0}),
+    ):
+        pass
+
+
+def test_a_chain_that_is_not_there_is_said():
+    with Rpc("http://127.0.0.1:9") as rpc, pytest.raises(ChainUnreachable, match="devnet's chain"):
+        rpc.call("eth_chainId")
+
+
+def test_deposits_of_many_threads_and_clients_all_stand(net):
+    """Each with a client of its own, as an application's workers have."""
+    account = funded(net, 1_000 * TOKEN)
+    amounts = [(number + 1) * TOKEN for number in range(12)]
+
+    def work(amount):
+        _deposit(net.rpc_url, str(net.deployment_file), account.key.hex(), amount)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, amounts))
+    assert net.chain().account(account.address, NODE).balance == sum(amounts)
+
+
+def test_deposits_of_many_processes_all_stand(net):
+    account = funded(net, 1_000 * TOKEN)
+    amounts = [(number + 1) * TOKEN for number in range(8)]
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(_deposit, net.rpc_url, str(net.deployment_file), account.key.hex(), amount)
+            for amount in amounts
+        ]
+        for job in jobs:
+            job.result(timeout=300)
+    assert net.chain().account(account.address, NODE).balance == sum(amounts)
+
+
+def test_an_allowance_is_only_ever_added_to(net):
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    chain.allow("Payments", TOKEN)
+    chain.deposit(NODE, TOKEN)
+    before = chain.allowance(account.address, "Payments")
+    chain.allow("Payments", 2 * TOKEN)
+    assert chain.allowance(account.address, "Payments") == before >= 9 * TOKEN
+
+
+def test_gas_holds_when_the_state_moves_between_estimate_and_execution(net, monkeypatch):
+    """The estimate is made with the slots in place; they are emptied before the transaction is executed."""
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    chain.allow("Payments", 10 * TOKEN)
+    chain.deposit(NODE, TOKEN)
+    warm = chain._contracts["Payments"].functions.deposit(NODE, TOKEN).estimate_gas({"from": account.address})
+    fresh = "0x" + "12" * 20
+    cold = chain._contracts["Payments"].functions.deposit(fresh, TOKEN).estimate_gas({"from": account.address})
+    assert cold > warm * 1.25, "the case is none"
+    monkeypatch.setattr("web3.contract.contract.ContractFunction.estimate_gas", lambda *_arguments, **_more: warm)
+    chain.deposit(fresh, TOKEN)
+    assert chain.account(account.address, fresh).balance == TOKEN
+
+
+def test_what_needs_far_more_gas_than_estimated_is_sent_again_with_more(net, monkeypatch):
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    chain.allow("Payments", 10 * TOKEN)
+    monkeypatch.setattr("trine.chain.sender.GAS_RESERVE", 0)
+    monkeypatch.setattr("web3.contract.contract.ContractFunction.estimate_gas", lambda *_arguments, **_more: 50_000)
+    nonce = net.admin._web3.eth.get_transaction_count(account.address)
+    chain.deposit(NODE, TOKEN)
+    assert chain.account(account.address, NODE).balance == TOKEN
+    assert net.admin._web3.eth.get_transaction_count(account.address) > nonce + 1
+
+
+def test_a_revert_is_still_a_revert_and_costs_nothing(net):
+    account = funded(net, TOKEN)
+    chain = net.chain(account)
+    before = chain.gas_balance(account.address)
+    with pytest.raises(TransactionReverted, match="deposit: "):
+        chain.deposit(NODE, 5 * TOKEN)
+    assert chain.gas_balance(account.address) == before
+
+
+def test_a_following_chain_knows_its_own_transactions_blocks(net):
+    account = funded(net, TOKEN)
+    chain = net.chain(account)
+    blocks = chain.follow(30.0)  # by polling it would notice half a minute later
+    try:
+        receipt = chain.transfer(NODE, 1)
+        assert chain.block_number() >= receipt["blockNumber"]
+    finally:
+        blocks.stop()
+
+
+def test_events_of_several_kinds_come_in_order(net):
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    start = chain.block_number() + 1
+    chain.allow("Staking", TOKEN)
+    chain.add_credit(TOKEN)
+    chain.set_endpoint("http://127.0.0.1:1")
+    kinds = (("Staking", "EndpointChanged"), ("TrineToken", "Approval"), ("TrineToken", "Transfer"))
+    found = list(chain.events_of(kinds, start, chain.block_number()))
+    assert [event.name for event in found] == ["Approval", "Transfer", "EndpointChanged"]
+    assert found[-1].args["endpoint"] == "http://127.0.0.1:1"
+    for event in found:
+        (contract,) = (c for c, name in kinds if name == event.name)
+        assert event in list(chain.events(contract, event.name, from_block=start))
+
+
+def _deposit(rpc_url, deployment, key, amount):
+    from trine._core import Core
+
+    chain = Chain.connect(Deployment.load(Path(deployment)), rpc_url, Account.from_key(key))
+    Core(chain, None, 0).deposit(NODE, amount)
