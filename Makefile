@@ -1,62 +1,114 @@
 # `make demo` and `make test` do all set-up themselves. Everything is idempotent.
 
-PYTHON ?= python3
+# PYTHON names another Python than python3 for the virtual environment, VENV another folder for it, and TORCH_INDEX an
+# index that has torch's CPU build, where the configured one has none.
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
-# Where to find torch's CPU build if the configured index has none: `make setup TORCH_INDEX=<url>`.
-TORCH_INDEX ?=
+BIN := $(abspath $(VENV))/bin
 DEMO_ARGS ?=
 
+export PYTHON VENV TORCH_INDEX
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CONTRACTS := $(shell find contracts -name '*.sol')
+PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) $(wildcard deploy/requirements/*.txt) \
+	deploy/scripts/setup-python.sh deploy/scripts/install.py
 # The tests that measure gas; what they measure is in snapshots/.
 GAS_TESTS := $(addprefix tests/contracts/,EntryPoints.t.sol Gas.t.sol SortitionGas.t.sol CertificateVerifier.t.sol)
 
-.PHONY: help setup model demo test lint test-python test-contracts invariants gas abi vectors audit prove constraints consensus clean
+# Without a Node that is new enough, JavaScript packages have to wait for the one from PyPI.
+node_from = $(if $(wildcard node_modules/.$(2)),,$(if $(filter wheel,$(shell bash deploy/scripts/setup-node.sh which $(1))),$(VENV)/.$(2)))
+# Steps of set-up that do not need one another run side by side.
+side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4)
+
+.PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model lint test-unit test-python \
+	test-contracts stale invariants gas abi vectors audit prove lock hooks consensus clean
 
 help:
-	@echo "make demo     run the whole protocol once, on a real model and a real chain"
-	@echo "make test     linters, Solidity tests, Python tests, one end-to-end run"
-	@echo "make setup    only what the two need: Python and JS packages, contracts, model"
-	@echo "make lint | test-python | test-contracts | invariants | gas | abi | vectors | audit | prove | consensus | clean"
+	@sed -n 's/^## //p' Makefile
 
-setup: $(VENV)/.ready node_modules/.ready build/.ready model
+## make demo        the whole protocol once, on a real model and a real chain
+## make check       linters, types and the fast tests: seconds to two minutes
+## make test        everything that a change must pass: linters, Solidity, Python, end to end
+## make test-long   what takes longer: hundreds of thousands of random acts, studies
+##
+## make setup       only what `make demo` needs; `make setup-dev`: what `make test` needs. Both do it themselves
+## make lint        the quick half of `make check`; `make hooks` runs it before every commit
+## make test-unit | test-python | test-contracts | invariants      one part of the tests
+## make abi | vectors | gas       writes what is generated from the contracts and the protocol
+## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
+## make audit | prove | consensus      Slither; Halmos; TOPLOC beside Trine
+## make clean       removes everything that set-up and tests have made here
+##
+## PYTHON=python3.13   another Python     VENV=folder   another environment     TORCH_INDEX=url   has torch's CPU build
 
-$(VENV)/.ready: pyproject.toml constraints.txt deploy/scripts/setup-python.sh
-	@PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" bash deploy/scripts/setup-python.sh
+setup:
+	@$(side_by_side) demo-parts
+
+setup-dev:
+	@$(side_by_side) dev-parts
+
+demo-parts: $(VENV)/.runtime node_modules/.runtime model
+dev-parts: $(VENV)/.ready node_modules/.ready build/.ready model
+
+# What tests need includes what the demo needs.
+$(VENV)/.runtime: $(PACKAGES)
+	@bash deploy/scripts/setup-python.sh runtime
 	@touch $@
 
-node_modules/.ready: package-lock.json $(VENV)/.ready
-	@echo "==> JavaScript packages (npm ci)"
-	@npm ci --no-fund --no-audit --loglevel=error
+$(VENV)/.ready: pyproject.toml $(PACKAGES)
+	@bash deploy/scripts/setup-python.sh development
+	@touch $(VENV)/.runtime $@
+
+node_modules/.runtime: package-lock.json deploy/scripts/setup-node.sh | $(call node_from,runtime,runtime)
+	@bash deploy/scripts/setup-node.sh runtime
 	@touch $@
+
+node_modules/.ready: package-lock.json deploy/scripts/setup-node.sh | $(call node_from,development,ready)
+	@bash deploy/scripts/setup-node.sh development
+	@touch node_modules/.runtime $@
 
 build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
 	@echo "==> contracts (npm's solc, nothing is downloaded)"
 	@npm run --silent build
 	@touch $@
 
-model: $(VENV)/.ready
+# Whichever of the two environments is being made.
+model: $(if $(filter dev-parts,$(MAKECMDGOALS)),$(VENV)/.ready,$(VENV)/.runtime)
 	@trine model prepare smollm2-135m-instruct >/dev/null
 
 demo: setup
 	@trine devnet demo $(DEMO_ARGS)
 
+check: setup-dev lint test-unit
+
 # Side by side: compiling Solidity keeps one core busy, the Python tests mostly another.
-test: setup lint
+test: setup-dev lint stale
 	@$(MAKE) --no-print-directory -j2 test-contracts test-python
 
-lint: $(VENV)/.ready node_modules/.ready build/.ready
-	@echo "==> linters"
+test-long: setup-dev invariants
+
+lint: $(VENV)/.ready node_modules/.ready
+	@echo "==> linters and types"
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 	npm run --silent lint
+
+# What is generated from the contracts is in git, and must be what they give now.
+stale: build/.ready
+	@echo "==> what is generated is up to date"
 	npm run --silent export -- --check
 	python -m trine_devnet.addresses --check
+
+test-unit: setup-dev
+	@echo "==> fast Python tests"
+	pytest tests/unit -m "not slow"
+
+test-python: setup-dev
+	@echo "==> Python tests"
+	pytest
 
 test-contracts: build/.ready
 	@echo "==> Solidity tests"
@@ -68,10 +120,6 @@ test-contracts: build/.ready
 # 200,000 random acts of all roles; the short run of the same is among the tests.
 invariants: build/.ready
 	npx hardhat test solidity --test-profile long tests/contracts/invariants/Protocol.t.sol
-
-test-python: setup
-	@echo "==> Python tests"
-	pytest
 
 # Hardhat also keeps and compares the gas of whole tests, in .gas-snapshot: that tells nothing here, so it is not in git
 # and is emptied before a check, which fails without the file.
@@ -87,28 +135,35 @@ abi: build/.ready
 vectors: $(VENV)/.ready
 	for generator in tests/vectors/generate*.py; do python $$generator || exit 1; done
 
-# Slither wants an older web3 than ours, so it lives in an environment of its own.
-audit: build/.ready
-	@test -x .slither-venv/bin/slither || ($(PYTHON) -m venv .slither-venv && .slither-venv/bin/pip install -q slither-analyzer==0.11.6)
+# Slither and Halmos want other versions of what we use, so they live in environments of their own.
+.%-venv/.ready: deploy/requirements/%.txt | $(VENV)/.ready
+	python -m venv --clear .$*-venv
+	uv pip install --quiet --python .$*-venv/bin/python --require-hashes --no-deps --no-build -r $<
+	@touch $@
+
+audit: build/.ready .slither-venv/.ready
 	@npm run --silent audit
 	.slither-venv/bin/slither .
 
-# Symbolic proofs. Halmos lets Forge, npm's build of it, compile with npm's solc; both live in an environment of their
-# own. A claim of tests/contracts/proofs is tried for at most five minutes a query.
-prove: node_modules/.ready
-	@test -x .halmos-venv/bin/halmos || ($(PYTHON) -m venv .halmos-venv && .halmos-venv/bin/pip install -q halmos==0.3.3)
+# Symbolic proofs. Halmos lets Forge, npm's build of it, compile with npm's solc. A claim of tests/contracts/proofs is
+# tried for at most five minutes a query.
+prove: node_modules/.ready .halmos-venv/.ready
 	@test -x .halmos-venv/node_modules/.bin/forge || npm install --prefix .halmos-venv --no-save --no-fund --no-audit \
 		--loglevel=error @foundry-rs/forge@1.7.1
 	PATH="$(CURDIR)/.halmos-venv/node_modules/.bin:$$PATH" FOUNDRY_CONFIG="$(CURDIR)/tests/contracts/proofs/foundry.toml" \
 		.halmos-venv/bin/halmos --root . --forge-build-out build/proofs/out --loop 20 --solver-timeout-assertion 300000
 
 # TOPLOC's wheel was built for an older torch, so it is built here from its source package (a few minutes).
-consensus: setup
+consensus: setup-dev
 	@python -c "import toploc" 2>/dev/null || pip install --quiet --no-deps --no-binary toploc --no-build-isolation toploc==0.1.6
 	python benchmarks/consensus.py --json build/consensus.json
 
-constraints: $(VENV)/.ready
-	@bash deploy/scripts/freeze-constraints.sh
+lock: $(VENV)/.runtime
+	@echo "==> exact versions and hashes"
+	@python deploy/scripts/lock.py
+
+hooks: $(VENV)/.ready
+	prek install
 
 clean:
 	rm -rf $(VENV) .slither-venv .halmos-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

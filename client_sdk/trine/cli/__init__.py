@@ -9,7 +9,14 @@ import typer
 from trine.cli import appeal, ask, audit, keys, stake
 from trine.cli.output import complain
 
-EXTRAS = {"node": "node", "verifier": "verifier", "devnet": "dev"}
+DISTRIBUTIONS = {
+    "devnet": "trine-devnet",
+    "engine": "trine-node",
+    "model": "trine-node",
+    "node": "trine-node",
+    "verifier": "trine-verifier",
+}
+"""Groups that other distributions bring."""
 
 
 def main() -> None:
@@ -29,23 +36,23 @@ def _build() -> typer.Typer:
     app.add_typer(audit.app, name="audit")
     app.command("ask")(ask.ask)
     app.command("appeal")(appeal.appeal)
-    for point in sorted(entry_points(group="trine.commands"), key=lambda p: p.name):
+    points = {point.name: point for point in entry_points(group="trine.commands")}
+    for name in sorted(DISTRIBUTIONS.keys() | points.keys()):
         try:
-            app.add_typer(point.load(), name=point.name)
+            app.add_typer(points[name].load() if name in points else _missing(name), name=name)
         except ImportError as error:
-            app.add_typer(_missing(point.name, error), name=point.name)
+            app.add_typer(_missing(name, error.name), name=name)
     return app
 
 
-def _missing(name: str, error: ImportError) -> typer.Typer:
+def _missing(name: str, needed: str | None = None) -> typer.Typer:
     """A group whose packages are not installed: it says what to install."""
-    group = typer.Typer(
-        help=f"(needs more packages: pip install 'trine[{EXTRAS.get(name, name)}]')", invoke_without_command=True
-    )
+    install = f"pip install {DISTRIBUTIONS.get(name, name)}"
+    group = typer.Typer(help=f"(needs more packages: {install})", invoke_without_command=True)
 
     @group.callback(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
     def explain() -> None:
-        complain(f"`trine {name}` needs {error.name or 'more packages'}: pip install 'trine[{EXTRAS.get(name, name)}]'")
+        complain(f"`trine {name}` needs {needed or 'more packages'}: {install}")
         raise typer.Exit(3)
 
     return group

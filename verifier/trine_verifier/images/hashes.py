@@ -1,4 +1,4 @@
-"""Perceptual hashes of pictures: pHash (64 bits, `imagehash`) and PDQ (256 bits, `pdqhash`), in one canonical encoding.
+"""Perceptual hashes of pictures: pHash (64 bits, `imagehash`) and PDQ (256 bits), in one canonical encoding.
 
 Knows nothing of models. Hashes of the same pixels are equal; a little noise turns a few bits, another picture half.
 """
@@ -12,16 +12,14 @@ from typing import Self
 
 import imagehash
 import numpy as np
-import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
 from trine.errors import InvalidInput
+from trine_verifier.images.pdq import SIDE, pdq
 
 VERSION = 1
 MIN_SIDE, MAX_SIDE = 16, 4096
-WORKING_SIDE = 64
-"""What PDQ works on. Smaller pictures are enlarged to it first, smoothly, which PDQ itself would not do."""
 
 
 class HashKind(Enum):
@@ -73,13 +71,13 @@ def hash_of(picture: NDArray[np.uint8], kind: HashKind) -> ImageHash:
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in picture.shape[:2]):
         raise InvalidInput(f"a picture's sides are {MIN_SIDE} to {MAX_SIDE} pixels, not {picture.shape[:2]}")
     image = Image.fromarray(picture)
-    if min(image.size) < WORKING_SIDE:
-        scale = WORKING_SIDE / min(image.size)
+    if min(image.size) < SIDE:  # enlarged smoothly, which PDQ itself would not do
+        scale = SIDE / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     if kind is HashKind.PHASH:
         bits = np.asarray(imagehash.phash(image).hash, dtype=bool)
     else:
-        bits = np.asarray(pdqhash.compute(np.asarray(image))[0], dtype=bool)
+        bits = pdq(np.asarray(image))
     return ImageHash(kind, np.packbits(bits.ravel()).tobytes())
 
 

