@@ -21,7 +21,7 @@ node_from = $(if $(wildcard node_modules/.$(2)),,$(if $(filter wheel,$(shell bas
 # Steps of set-up that do not need one another run side by side.
 side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4)
 
-.PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model lint test-unit test-python \
+.PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels lint test-unit test-python \
 	test-contracts stale invariants gas abi vectors audit prove lock hooks consensus clean
 
 help:
@@ -48,8 +48,8 @@ setup:
 setup-dev:
 	@$(side_by_side) dev-parts
 
-demo-parts: $(VENV)/.runtime node_modules/.runtime model
-dev-parts: $(VENV)/.ready node_modules/.ready build/.ready model
+demo-parts: $(VENV)/.runtime node_modules/.runtime model kernels
+dev-parts: $(VENV)/.ready node_modules/.ready build/.ready model kernels
 
 # What tests need includes what the demo needs.
 $(VENV)/.runtime: $(PACKAGES)
@@ -73,9 +73,14 @@ build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
 	@npm run --silent build
 	@touch $@
 
-# Whichever of the two environments is being made.
-model: $(if $(filter dev-parts,$(MAKECMDGOALS)),$(VENV)/.ready,$(VENV)/.runtime)
+# Both are found made on a machine that has made them. Whichever of the two environments is being made comes first.
+model kernels: $(if $(filter dev-parts,$(MAKECMDGOALS)),$(VENV)/.ready,$(VENV)/.runtime)
+
+model:
 	@trine model prepare smollm2-135m-instruct >/dev/null
+
+kernels:
+	@trine engine compile >/dev/null
 
 demo: setup
 	@trine devnet demo $(DEMO_ARGS)

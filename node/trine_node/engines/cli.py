@@ -57,7 +57,7 @@ def compile_command() -> None:
     """Compiles the CPU kernels for this machine, once; operators would do it when they start."""
     from trine_node.engines.kernels.compilation import compile_kernels
 
-    compile_kernels(lambda message: err.print(message, markup=False))
+    compile_kernels(lambda message: err.print(message, markup=False, soft_wrap=True))
     say("the CPU kernels are compiled for this machine")
 
 

@@ -52,4 +52,4 @@ def check(
 def _prepared(model: str) -> Path:
     source = model if ":" in model else load_record(model).source
     parse_source(source)
-    return prepare_source(source, progress=lambda message: err.print(message, markup=False))
+    return prepare_source(source, progress=lambda message: err.print(message, markup=False, soft_wrap=True))

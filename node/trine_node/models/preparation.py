@@ -71,9 +71,12 @@ def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[
 
 
 def _unpack_gguf(path: Path, result: Path) -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of other people's tools, a hundred lines in a log
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if path.suffix != ".gguf":
         raise InvalidInput(f"{path}: a model file must be GGUF")
     folder, file = str(path.parent), path.name
