@@ -1,6 +1,7 @@
 """What a person sees while a network starts and works: lines for what has happened, a table of what is going on.
 
-On a terminal the table is drawn in place; into a file or a pipe go lines only, one whenever an operator gets further.
+On a terminal the table is drawn in place; into a file or a pipe go lines only, one every few seconds while parts get
+further.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+CHANGES_SECONDS = 10.0
+"""Changes of so many seconds make one line."""
 SILENCE_SECONDS = 30.0
 """A log that says nothing for so long looks dead: what is waited for is said again."""
 
@@ -27,7 +30,7 @@ class Report:
         self._write = write
         self._started = time.monotonic() if started is None else started
         self._shown: dict[str, str] = {}
-        self._last = time.monotonic()
+        self._last = self._last_change = time.monotonic()
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -50,17 +53,24 @@ class Report:
     def progress(self, what: str, rows: Mapping[str, str]) -> None:
         """What is waited for and how far each part of it is. To be called as often as one likes."""
         with self._lock:
-            for name, state in rows.items():
-                if self._shown.get(name) != state:
-                    self.say(f"{name}: {state}")
-            self._shown |= rows
-            if rows and time.monotonic() - self._last > SILENCE_SECONDS:
-                self.say(f"still waiting for {what}: " + "; ".join(f"{n} ({state})" for n, state in rows.items()))
+            now = time.monotonic()
+            changed = rows != self._shown and now - self._last_change > CHANGES_SECONDS
+            if rows and (changed or now - self._last > SILENCE_SECONDS):
+                self._shown, self._last_change = dict(rows), now
+                self.say(f"waiting for {what}: {_in_short(rows)}")
 
     def end_progress(self) -> None:
         """Nothing is waited for any more."""
         with self._lock:
             self._shown.clear()
+
+
+def _in_short(rows: Mapping[str, str]) -> str:
+    """Who is in the same state together: `a, b: starting; c: ready`."""
+    names: dict[str, list[str]] = {}
+    for name, state in rows.items():
+        names.setdefault(state, []).append(name)
+    return "; ".join(f"{', '.join(who)}: {state}" for state, who in names.items())
 
 
 class TerminalReport(Report):
