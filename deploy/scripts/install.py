@@ -1,6 +1,6 @@
-"""Fills the virtual environment that runs it: `install.py runtime` for `make demo`, `development` for the rest, `node`.
+"""Fills the environment that runs it: `install.py runtime` for `make demo`, `development` for the rest, or `node`.
 
-Everything comes with exact versions and hashes from deploy/requirements, as wheels; what is there already is left alone.
+Everything comes as wheels, with exact versions and hashes from deploy/requirements; what is there is left alone.
 Standard library only: it runs before anything is installed.
 """
 
@@ -37,7 +37,10 @@ FROM_PIP = {
 }
 NO_NETWORK = r"dns error|error sending request|timed out|[Cc]onnection (refused|reset)|ConnectionError|Retrying"
 REMEDIES = (
-    ("No space left on device", "the disk is full: free some space (2 GB for the demo, 4 GB for the tests), then try again"),
+    (
+        "No space left on device",
+        "the disk is full: free some space (2 GB for the demo, 4 GB for the tests), then try again",
+    ),
     (
         NO_NETWORK,
         "no package index can be reached: check the network, or name a mirror in pip's configuration "
@@ -74,7 +77,9 @@ def main() -> None:
     bootstrap_uv()
     torch = choose_torch()
     locks = [f"{what}.txt", *([torch.lock] if torch else [])]
-    count = sum(line.count("==") for name in locks for line in (LOCKS / name).read_text().splitlines() if line[0] != " ")
+    count = sum(
+        line.count("==") for name in locks for line in (LOCKS / name).read_text().splitlines() if line[0] != " "
+    )
     print(f"==> Python packages: {count}{f', {torch.title}' if torch else ''}", flush=True)
     install(*(part for name in locks for part in ("-r", str(LOCKS / name))), *(torch.options if torch else ()))
     own = [part for folder in FOLDERS for part in ("-e", str(ROOT / folder))]
@@ -108,14 +113,19 @@ def choose_torch() -> Torch | None:
     gpu_build = Torch(f"torch {version} with its GPU libraries (about 2.5 GB)", "torch-cuda.txt")
     if sys.platform != "linux":
         return Torch(f"torch {version}", "torch-cuda.txt")
-    if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0:
+    if (
+        shutil.which("nvidia-smi")
+        and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+    ):
         return gpu_build
     index = os.environ.get("TORCH_INDEX")
     cpu_build = f"torch {version}'s CPU build (about 200 MB)"
     if index:
         candidate = Torch(cpu_build, "torch-cpu.txt", ("--index", index))
         if problem := problem_with(candidate):
-            raise SetupFailed(explained(f"TORCH_INDEX={index} does not give torch {version}+cpu", problem, remedies=False))
+            raise SetupFailed(
+                explained(f"TORCH_INDEX={index} does not give torch {version}+cpu", problem, remedies=False)
+            )
         return candidate
     for options in ((), ("--torch-backend", "cpu")):  # what is configured, then PyTorch's own index, which uv knows
         candidate = Torch(cpu_build, "torch-cpu.txt", options)
@@ -219,7 +229,9 @@ def explained(what: str, output: str, *, remedies: bool = True) -> str:
     """One sentence with the remedy, and the installer's own last words."""
     remedy = next((remedy for pattern, remedy in REMEDIES if remedies and re.search(pattern, output)), "")
     words = [line.strip() for line in output.splitlines() if re.match(r"\s*(error|ERROR|cause)", line)]
-    said = "".join(f"\n    {line}" for line in dict.fromkeys([*words[:1], *words[-1:]] or output.strip().splitlines()[-2:]))
+    said = "".join(
+        f"\n    {line}" for line in dict.fromkeys([*words[:1], *words[-1:]] or output.strip().splitlines()[-2:])
+    )
     return f"{what}: {remedy}{said}" if remedy else f"{what}:{said}"
 
 

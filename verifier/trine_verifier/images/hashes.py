@@ -74,10 +74,7 @@ def hash_of(picture: NDArray[np.uint8], kind: HashKind) -> ImageHash:
     if min(image.size) < SIDE:  # enlarged smoothly, which PDQ itself would not do
         scale = SIDE / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    if kind is HashKind.PHASH:
-        bits = np.asarray(imagehash.phash(image).hash, dtype=bool)
-    else:
-        bits = pdq(np.asarray(image))
+    bits = np.asarray(imagehash.phash(image).hash, dtype=bool) if kind is HashKind.PHASH else pdq(np.asarray(image))
     return ImageHash(kind, np.packbits(bits.ravel()).tobytes())
 
 

@@ -31,7 +31,8 @@ def pdq(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     rows, columns = (((np.arange(SIDE) + 0.5) * length / SIDE).astype(int) for length in plane.shape)
     spectrum = _low_frequencies(plane[np.ix_(rows, columns)]).ravel()
     lower_median = np.partition(spectrum, spectrum.size // 2 - 1)[spectrum.size // 2 - 1]
-    return (spectrum > lower_median)[::-1]
+    bits: NDArray[np.bool_] = spectrum > lower_median
+    return bits[::-1]
 
 
 def _averaged(plane: _Plane) -> _Plane:
