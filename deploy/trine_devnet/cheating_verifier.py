@@ -22,6 +22,7 @@ from trine.cli.output import fail_cleanly
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
+from trine_devnet.cheats import known_cheat
 from trine_node.engines.base import Engine
 from trine_node.logs import configure_logs
 from trine_verifier.duties import Duty
@@ -160,13 +161,6 @@ CHEATS: dict[str, type[Seated]] = {
     "copying": Copying,
     "waiting": Waiting,
 }
-
-
-def known_cheat(name: str) -> str:
-    """The name. Raises InvalidInput, naming the cheats that there are, if it is none of them."""
-    if name not in CHEATS:
-        raise InvalidInput(f"no cheating verifier {name!r}: choose from {', '.join(CHEATS)}")
-    return name
 
 
 class Told(Voting):

@@ -7,19 +7,20 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, out, say
+from trine.cli.groups import group
+from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
-from trine_devnet.cheating_verifier import CHEATS as VERIFIER_CHEATS
-from trine_devnet.cheating_verifier import known_cheat
-from trine_devnet.demo import CHEATS, PARAMETERS, Demo, Options
-from trine_devnet.network import Devnet
-from trine_devnet.tables import show
+from trine_devnet.cheats import VERIFIER_CHEATS, known_cheat
 
-app = typer.Typer(help="Run a whole network on this machine.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from trine_devnet.demo import Options
+    from trine_devnet.network import Devnet
+
+app = group("Run a whole network on this machine.")
 
 Home = Annotated[Path, typer.Option(help="Folder for keys, stores and logs; emptied at start.")]
 NodeDtypes = Annotated[list[str] | None, typer.Option("--node-dtype", help="One honest node each; fp32 and bf16.")]
@@ -52,6 +53,11 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
+    from trine.cli.output import err, out
+    from trine_devnet.demo import PARAMETERS, Demo
+    from trine_devnet.network import Devnet
+    from trine_devnet.tables import show
+
     started = time.monotonic()
     report = _reporter(started)
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
@@ -81,6 +87,9 @@ def up(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
+    from trine_devnet.demo import PARAMETERS, Demo
+    from trine_devnet.network import Devnet
+
     report = _reporter(time.monotonic())
     options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _end_on_sigterm()
@@ -102,6 +111,8 @@ def _options(
     prompts: tuple[str, ...],
     max_tokens: int,
 ) -> Options:
+    from trine_devnet.demo import CHEATS, Options
+
     defaults = Options()
     chosen = tuple(cheats) if cheats else CHEATS
     dtypes = tuple(verifier_dtypes or defaults.verifier_dtypes)
@@ -133,6 +144,8 @@ def _stay(net: Devnet) -> None:
 
 
 def _reporter(started: float) -> Callable[[str], None]:
+    from trine.cli.output import err
+
     def report(message: str) -> None:
         err.print(f"{time.monotonic() - started:6.1f} s  {message}", markup=False, highlight=False, soft_wrap=True)
 
