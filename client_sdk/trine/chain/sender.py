@@ -23,7 +23,7 @@ from web3.exceptions import ContractLogicError, TimeExhausted, Web3Exception, We
 from web3.types import TxParams, TxReceipt
 
 from trine.chain.deployment import CONTRACTS, abi
-from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, TransactionReverted
+from trine.errors import ChainError, ChainUnreachable, NotReady, TransactionReverted
 
 GAS_HEADROOM = 1.25
 RECEIPT_TIMEOUT_SECONDS = 60.0
@@ -135,9 +135,3 @@ def _error_table() -> dict[str, tuple[str, list[str]]]:
 
 
 _ERRORS: dict[str, tuple[str, list[str]]] = {}
-
-
-def require_account(sender: Sender | None) -> Sender:
-    if sender is None:
-        raise InvalidInput("this needs an account: connect with a signer")
-    return sender
