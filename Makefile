@@ -9,6 +9,8 @@ DEMO_ARGS ?=
 export PYTHON VENV TORCH_INDEX
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Set in many images: every process would compile torch and transformers anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 CONTRACTS := $(shell find contracts -name '*.sol')
 PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) $(wildcard deploy/requirements/*.txt) \

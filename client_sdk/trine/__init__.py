@@ -5,10 +5,9 @@ answer = Client(rpc_url=…, deployment=…, account=…).chat("Why is the sky b
 print(answer.text, answer.certificate.result)
 """
 
+from typing import TYPE_CHECKING
+
 from trine import _recursion  # noqa: F401  (for what it does)
-from trine._answer import Answer
-from trine._client import AsyncClient, Client, TextStream
-from trine.chain import Chain, Deployment, create_keystore, load_keystore
 from trine.errors import (
     BadSignature,
     ChainError,
@@ -25,8 +24,31 @@ from trine.errors import (
     VerificationFailed,
     WrongChain,
 )
-from trine.protocol.certificate import Certificate
-from trine.protocol.messages import Receipt, Request
+from trine.lazy import lazily
+
+if TYPE_CHECKING:
+    from trine._answer import Answer
+    from trine._client import AsyncClient, Client, TextStream
+    from trine.chain import Chain, Deployment, create_keystore, load_keystore
+    from trine.protocol.certificate import Certificate
+    from trine.protocol.messages import Receipt, Request
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "Answer": "trine._answer",
+            "AsyncClient": "trine._client",
+            "Certificate": "trine.protocol.certificate",
+            "Chain": "trine.chain",
+            "Client": "trine._client",
+            "Deployment": "trine.chain",
+            "Receipt": "trine.protocol.messages",
+            "Request": "trine.protocol.messages",
+            "TextStream": "trine._client",
+            "create_keystore": "trine.chain",
+            "load_keystore": "trine.chain",
+        },
+    )
 
 __all__ = [
     "Answer",

@@ -131,7 +131,7 @@ CHEATS: dict[str, type[Seated]] = {
     "copying": Copying,
     "waiting": Waiting,
 }
-"""By the names that `orders.CHEATS` has."""
+"""By the names that `cheats` has."""
 
 
 class Told(Voting):

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, out, say
+from trine.cli.groups import group
+from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
-from trine_devnet.demo import CHEATS, PARAMETERS, Demo, Options
-from trine_devnet.network import Devnet
-from trine_devnet.orders import CHEATS as VERIFIER_CHEATS
-from trine_devnet.orders import known_cheat
-from trine_devnet.reporting import report_to
-from trine_devnet.tables import show
+from trine_devnet.cheats import VERIFIER_CHEATS, known_cheat
 
-app = typer.Typer(help="Run a whole network on this machine.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from trine_devnet.demo import Options
+    from trine_devnet.network import Devnet
+
+app = group("Run a whole network on this machine.")
 
 Home = Annotated[Path, typer.Option(help="Folder for keys, stores and logs; emptied at start.")]
 NodeDtypes = Annotated[list[str] | None, typer.Option("--node-dtype", help="One honest node each; fp32 and bf16.")]
@@ -51,6 +51,12 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
+    from trine.cli.output import err, out
+    from trine_devnet.demo import PARAMETERS, Demo
+    from trine_devnet.network import Devnet
+    from trine_devnet.reporting import report_to
+    from trine_devnet.tables import show
+
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     _end_on_sigterm()
     with report_to(err) as report, Devnet(home, report) as net:
@@ -80,6 +86,11 @@ def up(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
+    from trine.cli.output import err
+    from trine_devnet.demo import PARAMETERS, Demo
+    from trine_devnet.network import Devnet
+    from trine_devnet.reporting import report_to
+
     options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _end_on_sigterm()
     with report_to(err) as report, Devnet(home, report) as net:
@@ -101,6 +112,8 @@ def _options(
     prompts: tuple[str, ...],
     max_tokens: int,
 ) -> Options:
+    from trine_devnet.demo import CHEATS, Options
+
     defaults = Options()
     chosen = tuple(cheats) if cheats else CHEATS
     dtypes = tuple(verifier_dtypes or defaults.verifier_dtypes)

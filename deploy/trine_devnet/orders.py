@@ -7,9 +7,8 @@ from pathlib import Path
 
 from trine.chain.client import checksum
 from trine.errors import InvalidInput
+from trine_devnet.cheats import known_cheat
 
-CHEATS = ("honest", "always-accept", "colluding", "slandering", "never-reveal", "copying", "waiting")
-"""Each is a class of `cheating_verifier`."""
 MAX_ORDERS_BYTES = 4096
 
 
@@ -36,10 +35,3 @@ class Orders:
         draft = file.with_suffix(".new")
         draft.write_text(" ".join([self.cheat, *sorted(self.nodes)]), "ascii")
         draft.replace(file)
-
-
-def known_cheat(name: str) -> str:
-    """The name. Raises InvalidInput, naming the cheats that there are, if it is none of them."""
-    if name not in CHEATS:
-        raise InvalidInput(f"no cheating verifier {name!r}: choose from {', '.join(CHEATS)}")
-    return name

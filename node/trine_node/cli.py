@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trine.chain import Role
+from trine.cli.groups import group
 from trine.cli.output import fail_cleanly, say, tokens
 from trine.errors import NotReady, TrineError
-from trine_node.engines.base import EngineError
-from trine_node.logs import configure_logs
-from trine_node.settings import NodeSettings
 
-app = typer.Typer(help="Serve a model and be paid for verified answers.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from trine_node.settings import NodeSettings
+
+app = group("Serve a model and be paid for verified answers.")
 
 Config = Annotated[Path | None, typer.Option(help="TOML file with the settings.", exists=True, dir_okay=False)]
 
@@ -30,7 +30,9 @@ def serve(
     calibrate: Annotated[bool | None, typer.Option(help="Take a challenge if the chain holds no valid one.")] = None,
 ) -> None:
     """Serves the model until stopped; calibrates first if the chain holds no valid calibration."""
+    from trine_node.logs import configure_logs
     from trine_node.run import run_node
+    from trine_node.settings import NodeSettings
 
     configure_logs()
     run_node(NodeSettings.load(config, port=port, dtype=dtype, calibrate=calibrate))
@@ -40,6 +42,9 @@ def serve(
 @fail_cleanly
 def check(config: Config = None) -> None:
     """Says what is ready and what is missing, with the next command. Sends and serves nothing."""
+    from trine_node.logs import configure_logs
+    from trine_node.settings import NodeSettings
+
     configure_logs("warning")
     missing = 0
     for finding in examine(NodeSettings.load(config)):
@@ -62,6 +67,8 @@ class Finding:
 
 def examine(settings: NodeSettings) -> Iterator[Finding]:
     """Looks at everything that `serve` needs, without a transaction. Raises where looking further is pointless."""
+    from trine.chain import Role
+    from trine_node.engines.base import EngineError
     from trine_node.operator import find_model, load_engine, open_chain
     from trine_node.store import Store
 

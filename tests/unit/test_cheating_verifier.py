@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from trine.errors import InvalidInput
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
-from trine_devnet import orders as known_orders
 from trine_devnet.cheating_verifier import CHEATS, Seated, Told
+from trine_devnet.cheats import VERIFIER_CHEATS
 from trine_devnet.cli import app
 from trine_devnet.orders import MAX_ORDERS_BYTES, Orders
 from trine_verifier.voting import Voting
@@ -107,4 +107,4 @@ def _recording(name, done):
 
 
 def test_every_cheat_that_can_be_ordered_exists():
-    assert tuple(CHEATS) == known_orders.CHEATS
+    assert tuple(CHEATS) == VERIFIER_CHEATS

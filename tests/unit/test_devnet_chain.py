@@ -117,9 +117,9 @@ def test_gas_holds_when_the_state_moves_between_estimate_and_execution(net, monk
     chain = net.chain(account)
     chain.allow("Payments", 10 * TOKEN)
     chain.deposit(NODE, TOKEN)
-    warm = chain._contracts["Payments"].functions.deposit(NODE, TOKEN).estimate_gas({"from": account.address})
+    warm = chain._contract("Payments").functions.deposit(NODE, TOKEN).estimate_gas({"from": account.address})
     fresh = "0x" + "12" * 20
-    cold = chain._contracts["Payments"].functions.deposit(fresh, TOKEN).estimate_gas({"from": account.address})
+    cold = chain._contract("Payments").functions.deposit(fresh, TOKEN).estimate_gas({"from": account.address})
     assert cold > warm * 1.25, "the case is none"
     monkeypatch.setattr("web3.contract.contract.ContractFunction.estimate_gas", lambda *_arguments, **_more: warm)
     chain.deposit(fresh, TOKEN)

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from trine.cli.groups import group
 from trine.cli.output import fail_cleanly
-from trine_node.logs import configure_logs
-from trine_verifier.settings import VerifierSettings
 
-app = typer.Typer(help="Re-check others' answers and vote on them.", no_args_is_help=True)
+app = group("Re-check others' answers and vote on them.")
 
 
 @app.callback()
@@ -29,7 +28,9 @@ def run(
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
 ) -> None:
     """Votes until stopped; calibrates first if the chain holds no valid calibration."""
+    from trine_node.logs import configure_logs
     from trine_verifier.run import run_verifier
+    from trine_verifier.settings import VerifierSettings
 
     configure_logs()
     run_verifier(VerifierSettings.load(config, port=port, dtype=dtype))

@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-import requests.exceptions
 from eth_abi.abi import encode
-from eth_account.signers.local import LocalAccount
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
-from hexbytes import HexBytes
-from web3 import HTTPProvider, Web3
-from web3.contract import Contract
-from web3.contract.contract import ContractFunction
-from web3.exceptions import ContractLogicError, Web3Exception
-from web3.logs import DISCARD
-from web3.types import RPCEndpoint, TxReceipt
 
-from trine.chain import logs
-from trine.chain.deployment import CONTRACTS, Deployment, abi
+from trine.chain.deployment import Deployment, abi
 from trine.chain.follower import Follower, Head
 from trine.chain.records import (
     Account,
@@ -47,13 +38,22 @@ from trine.chain.records import (
     Ticket,
     Verdict,
 )
-from trine.chain.sender import Sender, require_account, reverted, unreachable
+from trine.chain.views import Views
 from trine.errors import ChainError, InvalidInput, NotReady, VerificationFailed, WrongChain
 from trine.protocol import committee
 from trine.protocol.committee import Member
 from trine.protocol.header import Header, batch_id
 from trine.protocol.messages import Domain, Voucher
 from trine.protocol.votes import Vote
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from web3 import Web3
+    from web3.contract import Contract
+    from web3.contract.contract import ContractFunction
+    from web3.types import TxReceipt
+
+    from trine.chain.sender import Sender
 
 RPC_TIMEOUT_SECONDS = 20.0
 POOL_PAGE = 256
@@ -66,15 +66,17 @@ T = TypeVar("T")
 
 
 class Chain:
-    """A deployment seen through one RPC endpoint, optionally with an account that sends."""
+    """A deployment seen through one RPC endpoint, optionally with an account that sends.
 
-    def __init__(self, web3: Web3, deployment: Deployment, signer: LocalAccount | None = None) -> None:
-        self._web3 = web3
+    View functions are asked without web3, which is imported when something else is needed.
+    """
+
+    def __init__(self, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> None:
         self.deployment = deployment
-        self._sender = Sender(web3, signer) if signer else None
-        self._contracts: dict[str, Contract] = {
-            name: web3.eth.contract(address=cast(Any, deployment.address(name)), abi=abi(name)) for name in CONTRACTS
-        }
+        self._rpc_url = rpc_url
+        self._views = Views(rpc_url, RPC_TIMEOUT_SECONDS)
+        self._sender = self._make_sender(signer) if signer else None
+        self._contracts: dict[str, Contract] = {}
         self._models: dict[bytes, Model] = {}
         self._headers: dict[bytes, Header] = {}
         self._seats: dict[int, tuple[Seat, ...]] = {}  # by the committee's hash
@@ -86,20 +88,17 @@ class Chain:
     @classmethod
     def connect(cls, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> Self:
         """Connects and checks the chain id. Raises ChainUnreachable or WrongChain."""
-        web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": RPC_TIMEOUT_SECONDS}))
-        try:
-            chain_id = web3.eth.chain_id
-        except (requests.exceptions.RequestException, OSError, Web3Exception) as error:
-            raise unreachable(error) from None
+        chain = cls(deployment, rpc_url, signer)
+        chain_id = chain._views.chain_id() or chain._chain_id_by_web3()
         if chain_id != deployment.chain_id:
             raise WrongChain(f"the RPC endpoint serves chain {chain_id}, the deployment is on {deployment.chain_id}")
-        return cls(web3, deployment, signer)
+        return chain
 
     # Who and where
 
     @property
     def address(self) -> str:
-        return require_account(self._sender).address
+        return self._require_sender().address
 
     @property
     def domain(self) -> Domain:
@@ -112,7 +111,7 @@ class Chain:
         return Domain(self.deployment.chain_id, self.deployment.address("Payments"))
 
     def sign(self, digest: bytes) -> bytes:
-        return require_account(self._sender).sign(digest)
+        return self._require_sender().sign(digest)
 
     def follow(self, poll_seconds: float) -> Follower:
         """From now on one thread asks for the newest block, and everybody else is told. For processes that stay.
@@ -125,11 +124,14 @@ class Chain:
         return follower
 
     def block_number(self) -> int:
-        return self._follower.latest().number if self._follower else self._ask(lambda: int(self._web3.eth.block_number))
+        return self._latest().number
 
     def timestamp(self) -> int:
         """Time of the newest block, seconds."""
-        return (self._follower.latest() if self._follower else self._newest_block()).timestamp
+        return self._latest().timestamp
+
+    def _latest(self) -> Head:
+        return self._follower.latest() if self._follower else self._newest_block()
 
     def block_timestamp(self, block: int) -> int:
         return self._ask(lambda: int(self._web3.eth.get_block(block)["timestamp"]))
@@ -142,6 +144,8 @@ class Chain:
 
     def gas_used(self, transaction: bytes) -> int:
         """Gas that a mined transaction used."""
+        from hexbytes import HexBytes
+
         return self._ask(lambda: int(self._web3.eth.get_transaction_receipt(HexBytes(transaction))["gasUsed"]))
 
     # Token and stake
@@ -468,8 +472,10 @@ class Chain:
 
     def request_calibration(self, model_id: bytes, role: Role, hardware_class: bytes) -> bytes:
         """Opens a challenge and returns its id. `hardware_class` is the engine's class, 32 bytes."""
+        from web3.logs import DISCARD
+
         receipt = self._write("Calibration", "request", model_id, int(role), hardware_class)
-        (event,) = self._contracts["Calibration"].events.ChallengeRequested().process_receipt(receipt, DISCARD)
+        (event,) = self._contract("Calibration").events.ChallengeRequested().process_receipt(receipt, DISCARD)
         return bytes(event["args"]["challengeId"])
 
     def seal_calibration(self, challenge_id: bytes) -> bytes:
@@ -560,47 +566,98 @@ class Chain:
         self, contract: str, name: str, *, from_block: int | None = None, to_block: int | None = None, **filters: Any
     ) -> Iterator[Event]:
         """Events of one kind, oldest first, from the deployment's first block to now unless told otherwise."""
+        from trine.chain import logs
+
         start = self.deployment.block if from_block is None else from_block
         end = self.block_number() if to_block is None else to_block
-        return logs.read(self._contracts[contract], name, start, end, filters)
+        return logs.read(self._contract(contract), name, start, end, filters)
 
     def events_of(self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int) -> Iterator[Event]:
         """Events of several kinds, (contract, name) each, oldest first: one question for all of them."""
+        from trine.chain import logs
+
         return logs.read_kinds(
-            self._web3, [(self._contracts[contract], name) for contract, name in kinds], from_block, to_block
+            self._web3, [(self._contract(contract), name) for contract, name in kinds], from_block, to_block
         )
 
     def newest_event(self, contract: str, name: str, **filters: Any) -> Event | None:
         """The newest event of one kind, or None."""
-        return logs.newest(self._contracts[contract], name, self.deployment.block, self.block_number(), filters)
+        from trine.chain import logs
+
+        return logs.newest(self._contract(contract), name, self.deployment.block, self.block_number(), filters)
 
     # How
 
+    @cached_property
+    def _web3(self) -> Web3:
+        from web3 import HTTPProvider, Web3
+
+        return Web3(HTTPProvider(self._rpc_url, request_kwargs={"timeout": RPC_TIMEOUT_SECONDS}))
+
+    def _contract(self, name: str) -> Contract:
+        with self._cache_lock:
+            known = self._contracts.get(name)
+        if known is None:
+            known = self._web3.eth.contract(address=cast(Any, self.deployment.address(name)), abi=abi(name))
+            with self._cache_lock:
+                self._contracts[name] = known
+        return known
+
+    def _make_sender(self, signer: LocalAccount) -> Sender:
+        from trine.chain.sender import Sender
+
+        return Sender(self._web3, signer)
+
+    def _require_sender(self) -> Sender:
+        if self._sender is None:
+            raise InvalidInput("this needs an account: connect with a signer")
+        return self._sender
+
+    def _chain_id_by_web3(self) -> int:
+        import requests.exceptions
+        from web3.exceptions import Web3Exception
+
+        from trine.chain.sender import unreachable
+
+        try:
+            return int(self._web3.eth.chain_id)
+        except (requests.exceptions.RequestException, OSError, Web3Exception) as error:
+            raise unreachable(error) from None
+
     def _read(self, contract: str, function: str, *arguments: Any, block: int | None = None) -> Any:
-        call: ContractFunction = self._contracts[contract].functions[function](*arguments)
+        answer = self._views.call(contract, self.deployment.address(contract), function, arguments, block)
+        return self._read_by_web3(contract, function, *arguments, block=block) if answer is None else answer
+
+    def _read_by_web3(self, contract: str, function: str, *arguments: Any, block: int | None = None) -> Any:
+        from web3.exceptions import ContractLogicError
+
+        from trine.chain.sender import reverted
+
+        call: ContractFunction = self._contract(contract).functions[function](*arguments)
         try:
             return self._ask(lambda: call.call(block_identifier="latest" if block is None else block))
         except ContractLogicError as error:
             raise reverted(function, error) from None
 
     def _write(self, contract: str, function: str, *arguments: Any) -> TxReceipt:
-        receipt = require_account(self._sender).send(self._contracts[contract].functions[function](*arguments))
+        receipt = self._require_sender().send(self._contract(contract).functions[function](*arguments))
         if self._follower:
             self._follower.refresh()
         return receipt
 
     def _newest_block(self) -> Head:
-        """By the provider itself: asked for all the time, and two numbers of a block are all that is needed."""
-        answer = self._ask(
-            lambda: self._web3.provider.make_request(RPCEndpoint("eth_getBlockByNumber"), ["latest", False])
-        )
-        try:
-            block = answer["result"]
-            return Head(int(block["number"], 16), int(block["timestamp"], 16))
-        except (KeyError, TypeError, ValueError):
-            raise ChainError(f"the RPC endpoint shows no newest block: {answer.get('error', 'malformed')}") from None
+        known = self._views.newest_block()
+        if known:
+            return Head(*known)
+        block = self._ask(lambda: self._web3.eth.get_block("latest"))
+        return Head(int(block["number"]), int(block["timestamp"]))
 
     def _ask(self, question: Callable[[], T]) -> T:
+        import requests.exceptions
+        from web3.exceptions import ContractLogicError, Web3Exception
+
+        from trine.chain.sender import unreachable
+
         try:
             return question()
         except ContractLogicError:

@@ -26,7 +26,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxParams, TxReceipt
 
 from trine.chain.deployment import CONTRACTS, abi
-from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, TransactionReverted
+from trine.errors import ChainError, ChainUnreachable, NotReady, TransactionReverted
 
 GAS_HEADROOM = 1.25
 GAS_RESERVE = 100_000
@@ -198,9 +198,3 @@ def _error_table() -> dict[str, tuple[str, list[str]]]:
 
 
 _ERRORS: dict[str, tuple[str, list[str]]] = {}
-
-
-def require_account(sender: Sender | None) -> Sender:
-    if sender is None:
-        raise InvalidInput("this needs an account: connect with a signer")
-    return sender

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from trine.appeal import open_appeal, see_through
-from trine.chain import Verdict
 from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
@@ -20,11 +18,8 @@ from trine.cli.options import (
     RpcUrl,
     account_chain,
 )
-from trine.cli.output import err, fail_cleanly, print_json, say, tokens
+from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
-from trine.protocol.certificate import Certificate
-
-CLAIMS = {"accept": Verdict.ACCEPTED, "reject": Verdict.REJECTED}
 
 
 @fail_cleanly
@@ -43,16 +38,21 @@ def appeal(
 
     Puts up the bond, draws the committee, waits for the end and takes out what is won.
     """
-    if claim not in CLAIMS:
+    if claim not in ("accept", "reject"):
         raise InvalidInput(f"{claim!r} is no claim: accept or reject")
+    from trine.appeal import open_appeal, see_through
+    from trine.chain import Verdict
+    from trine.protocol.certificate import Certificate
+
     try:
         certificate = Certificate.from_json(json_module.loads(file.read_text()))
     except ValueError as error:
         raise InvalidInput(f"{file}: {error}") from None
     chain = account_chain(rpc_url, deployment, keystore, password_file)
     if not resume:
-        bond = open_appeal(chain, certificate, CLAIMS[claim])
-        err.print(f"appealed, {tokens(bond)} tokens are put up; waiting for the larger committee", markup=False)
+        wanted = Verdict.ACCEPTED if claim == "accept" else Verdict.REJECTED
+        bond = open_appeal(chain, certificate, wanted)
+        note(f"appealed, {tokens(bond)} tokens are put up; waiting for the larger committee")
     outcome = see_through(chain, certificate, timeout=timeout)
     if outcome.credit_wei:
         chain.withdraw_appeal_credit()

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from trine._client import Client
-from trine.chain import Deployment, load_keystore
 from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
@@ -20,7 +18,7 @@ from trine.cli.options import (
     RpcUrl,
     token_wei,
 )
-from trine.cli.output import err, fail_cleanly, print_json, tokens
+from trine.cli.output import fail_cleanly, note, print_json, tokens
 from trine.errors import InvalidInput, VerificationFailed
 
 
@@ -45,6 +43,8 @@ def ask(
     """Asks a node, streams the answer, checks the receipt and waits for the certificate."""
     if keystore is None or password_file is None:
         raise InvalidInput("asking is paid: pass --keystore and --password-file of an account with tokens")
+    from trine import Client, Deployment, load_keystore
+
     with Client(
         rpc_url=rpc_url,
         deployment=Deployment.load(deployment),
@@ -62,7 +62,7 @@ def ask(
             raise VerificationFailed("the stream ended without a receipt")
         if not json:
             sys.stdout.write("\n")
-            err.print(
+            note(
                 f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s"
             )
         certificate = client.certify(answer, final=final) if wait or final else None
@@ -80,6 +80,6 @@ def ask(
             }
         )
     elif certificate:
-        err.print(f"verified: {certificate.result} (batch 0x{certificate.batch_id.hex()}, leaf {certificate.index})")
+        note(f"verified: {certificate.result} (batch 0x{certificate.batch_id.hex()}, leaf {certificate.index})")
     if certificate and certificate.result != "accept":
         raise VerificationFailed(f"the verifiers' result is {certificate.result}: do not use this answer")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json as json_module
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from trine.audit import OperatorReport, Standing, certificate_report, operator_report
+from trine.cli.groups import group
 from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
@@ -19,11 +18,13 @@ from trine.cli.options import (
     RpcUrl,
     read_chain,
 )
-from trine.cli.output import fail_cleanly, out, print_json, say, tokens
+from trine.cli.output import fail_cleanly, print_json, say, tokens
 from trine.errors import InvalidInput
-from trine.protocol.certificate import Certificate
 
-app = typer.Typer(help="Read operators' records and check certificates.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from trine.audit import OperatorReport, Standing
+
+app = group("Read operators' records and check certificates.")
 
 
 @app.command()
@@ -35,6 +36,8 @@ def operator(
     json: AsJson = False,
 ) -> None:
     """Stake, calibration and reputation, with the batches behind them."""
+    from trine.audit import operator_report
+
     report = operator_report(read_chain(rpc_url, deployment), address)
     if json:
         print_json(report.to_json())
@@ -51,6 +54,9 @@ def certificate(
     json: AsJson = False,
 ) -> None:
     """Checks a stored certificate against the chain. Exit code 7 when it does not hold."""
+    from trine.audit import certificate_report
+    from trine.protocol.certificate import Certificate
+
     chain = read_chain(rpc_url, deployment)
     try:
         held = Certificate.from_json(json_module.loads(file.read_text()))
@@ -65,6 +71,10 @@ def certificate(
 
 
 def _print(report: OperatorReport) -> None:
+    from rich.table import Table
+
+    from trine.cli.output import out
+
     stake = report.stake
     say(f"operator   {report.operator}")
     say(f"endpoint   {report.endpoint or '-'}")
@@ -83,6 +93,10 @@ def _print(report: OperatorReport) -> None:
 
 
 def _print_standing(standing: Standing) -> None:
+    from rich.table import Table
+
+    from trine.cli.output import out
+
     reputation, calibration = standing.reputation, standing.calibration
     say("")
     say(f"{standing.role.name.lower()} of {standing.model_name}")

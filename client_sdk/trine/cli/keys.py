@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from trine.chain import create_keystore
+from trine.cli.groups import group
 from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
 
-app = typer.Typer(help="Create and inspect encrypted account keys.", no_args_is_help=True)
+app = group("Create and inspect encrypted account keys.")
 
 
 @app.command()
@@ -23,6 +23,8 @@ def new(
     password_file: Annotated[Path | None, typer.Option(help="File whose first line is the password.")] = None,
 ) -> None:
     """Creates a new key, encrypted as Web3 Secret Storage, and prints its address."""
+    from trine.chain import create_keystore
+
     say(create_keystore(path, _password(password_file)))
 
 

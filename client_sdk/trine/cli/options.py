@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trine.chain import Chain, Deployment, load_keystore
 from trine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from trine.chain import Chain
 
 RpcUrl = Annotated[str, typer.Option(envvar="TRINE_RPC_URL", help="JSON-RPC endpoint of the chain.")]
 DeploymentFile = Annotated[
@@ -28,6 +30,8 @@ DEFAULT_DEPLOYMENT = Path(".trine/devnet/deployment.json")
 
 
 def read_chain(rpc_url: str, deployment: Path) -> Chain:
+    from trine.chain import Chain, Deployment
+
     return Chain.connect(Deployment.load(deployment), rpc_url)
 
 
@@ -35,6 +39,8 @@ def account_chain(rpc_url: str, deployment: Path, keystore: Path | None, passwor
     """Raises InvalidInput naming the option that is missing."""
     if keystore is None or password_file is None:
         raise InvalidInput("this needs an account: pass --keystore and --password-file")
+    from trine.chain import Chain, Deployment, load_keystore
+
     account = load_keystore(keystore, password_file)
     return Chain.connect(Deployment.load(deployment), rpc_url, account)
 

@@ -1,22 +1,38 @@
-"""How the command talks: data on stdout, everything else on stderr, an exit code for every kind of failure."""
+"""How the command talks: data on stdout, everything else on stderr, an exit code for every kind of failure.
+
+`out` and `err` are rich's consoles, for tables, bars and colours. They are made when a command first names them: rich
+takes longer to import than `--help` takes without it. A line of text needs neither: `say` and `note`.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
 
 from trine.errors import ChainError, InvalidInput, NotReady, ProtocolError, TrineError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    out: Console
+    err: Console
+else:
+
+    def __getattr__(name: str) -> Console:
+        if name not in ("out", "err"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from rich.console import Console
+
+        return globals().setdefault(name, Console(stderr=name == "err"))
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-out = Console()
-err = Console(stderr=True)
 
 EXIT_CODES: list[tuple[type[TrineError], int]] = [
     (ProtocolError, 7),
@@ -25,6 +41,8 @@ EXIT_CODES: list[tuple[type[TrineError], int]] = [
     (ChainError, 5),
 ]
 """First match wins; any other TrineError is 1. Usage errors are 2."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def fail_cleanly(command: Callable[P, R]) -> Callable[P, R]:
@@ -45,11 +63,19 @@ def fail_cleanly(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(message: str) -> None:
-    out.print(message, markup=False, highlight=False, soft_wrap=True)
+    """What was asked for, on stdout."""
+    typer.echo(_shown(message))
+
+
+def note(message: str) -> None:
+    """What happens meanwhile, on stderr."""
+    typer.echo(_shown(message), err=True)
 
 
 def complain(message: str) -> None:
-    err.print(f"error: {message}", markup=False, highlight=False, style="red", soft_wrap=True)
+    from trine.cli.output import err
+
+    err.print(f"error: {_shown(message)}", markup=False, highlight=False, style="red", soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
@@ -59,3 +85,8 @@ def print_json(document: Any) -> None:
 def tokens(wei: int) -> str:
     """Wei of an 18-decimals token, for people."""
     return f"{wei / 10**18:,.4f}".rstrip("0").rstrip(".")
+
+
+def _shown(message: str) -> str:
+    """Without control codes: text from elsewhere may hold them, and a terminal would obey."""
+    return _CONTROLS.sub("", message)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trine.chain import Chain
+from trine.cli.groups import group
 from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
@@ -22,7 +22,10 @@ from trine.cli.options import (
 from trine.cli.output import fail_cleanly, print_json, say, tokens
 from trine.errors import InvalidInput
 
-app = typer.Typer(help="Stake, delegate, unbond, withdraw, prepay.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from trine.chain import Chain
+
+app = group("Stake, delegate, unbond, withdraw, prepay.")
 Amount = Annotated[str, typer.Argument(help="In whole tokens, e.g. 250 or 0.5.")]
 With = Annotated[
     str | None, typer.Option("--operator", help="With whom the account has the stake; default: itself, as an operator.")

@@ -17,7 +17,6 @@ from typing import Protocol, Self
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
-from py_ecc.bls.ciphersuites import G2Basic
 
 from trine.errors import InvalidInput
 from trine.protocol._bls_arkworks import Arkworks
@@ -79,6 +78,8 @@ class SecretKey:
         """KeyGen of draft-irtf-cfrg-bls-signature, section 2.3, from 32 or more random bytes."""
         if len(seed) < SECRET_BYTES:
             raise InvalidInput(f"a seed has at least {SECRET_BYTES} bytes, not {len(seed)}")
+        from py_ecc.bls.ciphersuites import G2Basic  # computes its constants when it is imported: half a second
+
         return cls(int(G2Basic.KeyGen(seed)))
 
     @classmethod

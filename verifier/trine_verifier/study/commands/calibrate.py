@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, say
+from trine.cli.output import fail_cleanly, note, say
 
 
 @fail_cleanly
@@ -54,5 +54,5 @@ def calibrate(
         accept_sigmas=accept_sigmas,
         reject_sigmas=reject_sigmas,
     )
-    study.calibrate(options, out, lambda message: err.print(message, markup=False), observed)
+    study.calibrate(options, out, note, observed)
     say(f"policy and report: {out}/policy.json, {out}/report.md")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, say
+from trine.cli.output import fail_cleanly, note, say
 
 
 @fail_cleanly
@@ -26,5 +26,5 @@ def fingerprints(
     """Makes the file that `billion` compares: one text, fingerprinted by honest engines and by cheats."""
     from trine_verifier.study import fingerprint_making as study
 
-    rows = study.make(out, model, prompts, tokens, seed, threads, lambda message: err.print(message, markup=False))
+    rows = study.make(out, model, prompts, tokens, seed, threads, note)
     say(f"{out}: {rows[0]} reference rows and {rows[1]} claimed ones, {rows[0] * rows[1]:,} pairs")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from trine.cli.groups import group
 from trine.cli.output import fail_cleanly, say
 
-app = typer.Typer(invoke_without_command=True, help="Image mode: what perceptual hashes tell apart.")
+app = group("Image mode: what perceptual hashes tell apart.", no_args_is_help=False, invoke_without_command=True)
 
 
 @app.callback()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trine.cli.output import err, fail_cleanly, out
+from trine.cli.output import fail_cleanly, note, say
 
 
 @fail_cleanly
@@ -28,11 +28,11 @@ def text(
 
     found = study.run(prompts, tokens, beams, seed, threads)
     for line in text_report.tables(found):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     if json:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(dumps(found.to_json(), indent=1), "utf-8")
-        err.print(f"every comparison is in {json}", markup=False)
+        note(f"every comparison is in {json}")
     if plot:
         text_report.plot(found, plot)
-        err.print(f"the distributions are drawn in {plot}", markup=False)
+        note(f"the distributions are drawn in {plot}")
