@@ -13,21 +13,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 CONTRACTS := $(shell find contracts -name '*.sol')
-PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) $(wildcard deploy/requirements/*.txt) \
-	deploy/scripts/setup-python.sh deploy/scripts/install.py
+PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) \
+	$(addprefix deploy/requirements/,$(addsuffix .txt,uv runtime torch-cpu torch-cuda node)) \
+	$(addprefix deploy/scripts/,setup-python.sh setup-node.sh install.py)
 # The tests that measure gas; what they measure is in snapshots/.
 GAS_TESTS := $(addprefix tests/contracts/,EntryPoints.t.sol Gas.t.sol SortitionGas.t.sol CertificateVerifier.t.sol)
 
-# Without a Node that is new enough, JavaScript packages have to wait for the one from PyPI.
-node_from = $(if $(wildcard node_modules/.$(2)),,$(if $(filter wheel,$(shell bash deploy/scripts/setup-node.sh which $(1))),$(VENV)/.$(2)))
+# Without a Node that is new enough, JavaScript packages have to wait for the one that comes with the Python packages.
+wheel_or_machine = $(if $(wildcard node_modules/.$(1)),,$(shell bash deploy/scripts/setup-node.sh which $(1)))
+after_node = $(if $(filter wheel,$(wheel_or_machine)),$(VENV)/.$(1))
 # Steps of set-up that do not need one another run side by side.
 side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4)
 
-.PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels lint test-unit test-python \
-	test-contracts stale invariants gas abi vectors audit prove lock hooks consensus clean
+.PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
+	lint lint-python lint-contracts lint-workflows stale test-unit test-python test-contracts invariants \
+	abi vectors gas lock hooks audit prove consensus clean
 
 help:
-	@sed -n 's/^## //p' Makefile
+	@sed -nE 's/^##( |$$)//p' Makefile
 
 ## make demo        the whole protocol once, on a real model and a real chain
 ## make check       linters, types and the fast tests: seconds to two minutes
@@ -58,16 +61,16 @@ $(VENV)/.runtime: $(PACKAGES)
 	@bash deploy/scripts/setup-python.sh runtime
 	@touch $@
 
-$(VENV)/.ready: pyproject.toml $(PACKAGES)
-	@bash deploy/scripts/setup-python.sh development
+$(VENV)/.ready: $(PACKAGES) deploy/requirements/development.txt
+	@bash deploy/scripts/setup-python.sh ready
 	@touch $(VENV)/.runtime $@
 
-node_modules/.runtime: package-lock.json deploy/scripts/setup-node.sh | $(call node_from,runtime,runtime)
+node_modules/.runtime: package-lock.json deploy/scripts/setup-node.sh | $(call after_node,runtime)
 	@bash deploy/scripts/setup-node.sh runtime
 	@touch $@
 
-node_modules/.ready: package-lock.json deploy/scripts/setup-node.sh | $(call node_from,development,ready)
-	@bash deploy/scripts/setup-node.sh development
+node_modules/.ready: package-lock.json deploy/scripts/setup-node.sh | $(call after_node,ready)
+	@bash deploy/scripts/setup-node.sh ready
 	@touch node_modules/.runtime $@
 
 build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
@@ -87,21 +90,34 @@ kernels:
 demo: setup
 	@trine devnet demo $(DEMO_ARGS)
 
-check: setup-dev lint test-unit
+# One after the other, also under -j: an error at the end of the output is the one that stopped it.
+check: setup-dev
+	@$(MAKE) --no-print-directory -j1 lint test-unit
 
 # Side by side: compiling Solidity keeps one core busy, the Python tests mostly another.
-test: setup-dev lint stale
+test: setup-dev
+	@$(MAKE) --no-print-directory -j1 lint stale
 	@$(MAKE) --no-print-directory -j2 test-contracts test-python
 
-test-long: setup-dev invariants
+test-long: setup-dev
+	@$(MAKE) --no-print-directory -j1 invariants
 
-lint: $(VENV)/.ready node_modules/.ready
-	@echo "==> linters and types"
+lint: lint-python lint-contracts lint-workflows
+
+lint-python: $(VENV)/.ready
+	@echo "==> Python: style, format, types, imports"
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+
+lint-contracts: node_modules/.ready
+	@echo "==> Solidity: style"
 	npm run --silent lint
+
+lint-workflows: $(VENV)/.ready
+	@echo "==> workflows: GitHub's schema"
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 # What is generated from the contracts is in git, and must be what they give now.
 stale: build/.ready

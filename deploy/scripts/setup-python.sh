@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment and fills it: setup-python.sh runtime|development. Idempotent.
+# Makes the virtual environment and fills it: setup-python.sh runtime|ready. Idempotent.
 # PYTHON names the interpreter, VENV the folder, TORCH_INDEX an index that has torch's CPU build.
 set -euo pipefail
 
@@ -29,4 +29,4 @@ if [ -n "${PYTHON:-}" ]; then
     [ "$(minor "$python")" = "$found" ] || fail \
         "$venv has Python $found, but PYTHON=$python is $(minor "$python"): rm -r $venv first, or set VENV to another folder"
 fi
-exec "$venv/bin/python" deploy/scripts/install.py "$what"
+exec "$venv/bin/python" deploy/scripts/install.py "$what" "$(bash deploy/scripts/setup-node.sh which "$what")"
