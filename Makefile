@@ -109,7 +109,7 @@ lint-python: $(VENV)/.ready
 	ruff check .
 	ruff format --check .
 	mypy
-	lint-imports
+	lint-imports --no-logo
 
 lint-contracts: node_modules/.ready
 	@echo "==> Solidity: style"

@@ -1,0 +1,141 @@
+"""The four distributions as wheels: what is in each, and what each does where nothing else is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import grimp
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {"trine": "client_sdk", "trine-node": "node", "trine-verifier": "verifier", "trine-devnet": "deploy"}
+MODULES = {name: name.replace("-", "_") for name in FOLDERS}
+UV = Path(sys.executable).with_name("uv")
+# Halves of other packages, which pin them.
+BROUGHT_BY = {"starlette": "fastapi", "pydantic-core": "pydantic", "llvmlite": "numba", "hexbytes": "eth-account"}
+# torch's CUDA builds bring it; engines.gpu is imported only where there is one.
+OPTIONAL = {"triton"}
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Built by the hatchling that is installed: nothing is downloaded."""
+    folder = tmp_path_factory.mktemp("wheels")
+
+    def build(name: str) -> Path:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / name)]
+        subprocess.run(command, cwd=ROOT / FOLDERS[name], check=True, capture_output=True, timeout=120)
+        (wheel,) = (folder / name).glob("*.whl")
+        return wheel
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(FOLDERS, pool.map(build, FOLDERS), strict=True))
+
+
+def environment(folder: Path) -> Path:
+    """A bare one without pip. Returns its Python."""
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True, timeout=120)
+    return folder / "bin" / "python"
+
+
+def install(python: Path, *arguments: str | Path) -> None:
+    """From uv's cache where it has the packages: set-up has just put them there."""
+    command = [UV, "pip", "install", "--quiet", "--python", python, "--no-deps", *arguments]
+    if subprocess.run([*command, "--offline"], capture_output=True, timeout=120, check=False).returncode:
+        subprocess.run(command, check=True, timeout=300)
+
+
+def shown(command: list[str | Path], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TRINE"))}
+    return subprocess.run(
+        command, cwd=folder, env=clean | variables, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_wheel_holds_its_package_and_nothing_else(wheels: dict[str, Path], name: str) -> None:
+    with zipfile.ZipFile(wheels[name]) as wheel:
+        held = {entry for entry in wheel.namelist() if ".dist-info/" not in entry}
+        (metadata,) = (
+            wheel.read(entry).decode() for entry in wheel.namelist() if entry.endswith(".dist-info/METADATA")
+        )
+        licences = [entry for entry in wheel.namelist() if entry.endswith("/licenses/LICENSE")]
+        assert [wheel.read(entry) for entry in licences] == [(ROOT / "LICENSE").read_bytes()]
+    folder = ROOT / FOLDERS[name]
+    files = (file for file in (folder / MODULES[name]).rglob("*") if file.is_file() and file.suffix != ".pyc")
+    assert held == {str(file.relative_to(folder)) for file in files}
+    assert f"{MODULES[name]}/py.typed" in held
+    assert "\nLicense-Expression: MIT\n" in metadata
+
+
+def test_the_sdk_brings_the_contracts_and_the_models_records(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["trine"]) as wheel:
+        held = set(wheel.namelist())
+    for needed in ("chain/abi/Batches", "chain/bytecode/Batches", "data/models/smollm2-135m-instruct/policy"):
+        assert f"trine/{needed}.json" in held
+
+
+def test_the_sdk_alone_brings_neither_node_nor_verifier_nor_devnet(wheels: dict[str, Path], tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv")
+    install(python, "--require-hashes", "-r", ROOT / "deploy" / "requirements" / "sdk.txt")
+    install(python, wheels["trine"])
+    find = "from importlib.util import find_spec; print([n for n in {} if find_spec(n)])"
+    others = ["trine_node", "trine_verifier", "trine_devnet", "torch", "transformers", "fastapi", "sqlalchemy"]
+    found = shown([python, "-c", find.format(["trine", *others])], tmp_path)
+    assert (found.stdout, found.stderr) == ("['trine']\n", "")
+    trine = python.with_name("trine")
+    help_text = shown([trine, "--help"], tmp_path, COLUMNS="200")
+    assert help_text.returncode == 0
+    for group, needed in {"node": "trine-node", "verifier": "trine-verifier", "devnet": "trine-devnet"}.items():
+        assert re.search(rf"\b{group}\b.*pip install {needed}", help_text.stdout)
+        refused = shown([trine, group, "--anything", "at-all"], tmp_path)
+        assert refused.returncode == 3
+        assert f"pip install {needed}" in refused.stderr
+    assert shown([python, "-c", "from trine import Client"], tmp_path).stderr == ""
+
+
+def test_all_four_work_outside_a_checkout(wheels: dict[str, Path], tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv")
+    install(python, *wheels.values())
+    # What others wrote comes from this environment. Its own .pth files, which lead to the checkout, are not read there.
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    where = "import trine, trine_node, trine_verifier, trine_devnet as d; print(d.__file__)"
+    assert shown([python, "-c", where], tmp_path).stdout == f"{site}/trine_devnet/__init__.py\n"
+    trine = python.with_name("trine")
+    for group, command in {"devnet": "demo", "node": "serve", "verifier": "run", "model": "prepare"}.items():
+        asked = shown([trine, group, "--help"], tmp_path)
+        assert (asked.returncode, asked.stderr) == (0, "")
+        assert command in asked.stdout
+    assert shown([python.with_name("trine-study"), "--help"], tmp_path).returncode == 0
+
+
+def test_each_distribution_asks_for_what_it_imports() -> None:
+    graph = grimp.build_graph(*MODULES.values(), include_external_packages=True)
+    of_module = {module: {canonicalize_name(n) for n in names} for module, names in packages_distributions().items()}
+    available: dict[str, set[str]] = {}
+    for name, folder in FOLDERS.items():
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+        extras = (text for extra in project.get("optional-dependencies", {}).values() for text in extra)
+        asked = {canonicalize_name(Requirement(text).name) for text in [*project["dependencies"], *extras]}
+        available[name] = asked.union(*(available.get(other, set()) for other in asked))
+        imported = {
+            target
+            for module in graph.find_descendants(MODULES[name]) | {MODULES[name]}
+            for target in graph.find_modules_directly_imported_by(module)
+            if graph.is_module_squashed(target)
+        }
+        for module in imported - set(sys.stdlib_module_names) - OPTIONAL:
+            owners = {BROUGHT_BY.get(owner, owner) for owner in of_module.get(module, {module})}
+            assert owners & available[name], f"{name} imports {module}, of {owners}, and does not ask for it"
