@@ -1,16 +1,17 @@
 # Node and verifier. Build in the repository's root: docker build -f deploy/images/trine.Dockerfile -t trine:0.1.0 .
-# Before an inference server nothing needs a GPU here; --build-arg TORCH_INDEX=<url> names an index with torch's CPU build.
+# Before an inference server nothing needs a GPU here; --build-arg TORCH_INDEX=<url> names an index with torch's CPU build
+# where PyTorch's own cannot be reached.
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=""
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY LICENSE ./
+COPY deploy/requirements deploy/requirements
+COPY deploy/scripts/install.py deploy/scripts/install.py
 COPY client_sdk client_sdk
 COPY node node
 COPY verifier verifier
-COPY deploy/trine_devnet deploy/trine_devnet
 RUN python -m venv /opt/trine \
-    && /opt/trine/bin/pip install --no-cache-dir --constraint constraints.txt \
-        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[node,verifier,postgres]"
+    && TORCH_INDEX="$TORCH_INDEX" UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 /opt/trine/bin/python deploy/scripts/install.py operator
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/trine /opt/trine

@@ -1,4 +1,4 @@
-"""Fills the environment that runs it: `install.py runtime` for `make demo`, `install.py ready` for everything.
+"""Fills the environment that runs it: `install.py runtime` for `make demo`, `ready` for all, `operator` for an image.
 
 Everything comes as wheels, with exact versions and hashes from deploy/requirements; what is there is left alone.
 A second argument `wheel` brings Node.js, too. Standard library only: it runs before anything is installed.
@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "deploy" / "requirements"
+LOCK_OF = {"runtime": "runtime.txt", "ready": "development.txt", "operator": "operator.txt"}
 FOLDERS = ("client_sdk", "node", "verifier", "deploy")
 UV = Path(sys.executable).with_name("uv")
 
@@ -69,22 +70,24 @@ class Torch:
 
 
 def main() -> None:
-    what, node = sys.argv[1:]
+    what, *node = sys.argv[1:]
     started = time.monotonic()
     bootstrap_uv()
     torch = choose_torch()
-    locks = ["runtime.txt" if what == "runtime" else "development.txt"]
+    locks = [LOCK_OF[what]]
     titles = []
     if torch:
         locks.append(torch.lock)
         titles.append(torch.title)
-    if node == "wheel":
+    if node == ["wheel"]:
         locks.append("node.txt")
         titles.append("Node.js (the machine's is missing or too old)")
     count = sum(len(re.findall(r"^\S+==", (LOCKS / name).read_text(), re.MULTILINE)) for name in locks)
     print(f"==> Python packages: {', '.join([str(count), *titles])}", flush=True)
     install(*(part for name in locks for part in ("-r", str(LOCKS / name))), *(torch.options if torch else ()))
-    own = [part for folder in FOLDERS for part in ("-e", str(ROOT / folder))]
+    folders = [str(ROOT / folder) for folder in FOLDERS]
+    # An image holds copies and no devnet; a checkout is used where it is.
+    own = folders[:-1] if what == "operator" else [part for folder in folders for part in ("-e", folder)]
     run_uv("pip", "install", "--no-deps", "--no-build-isolation", "--no-sources", *own)
     print(f"    Python packages: {time.monotonic() - started:.0f} s", flush=True)
 

@@ -1,0 +1,144 @@
+"""Set-up: uv is told what pip is told, and what goes wrong is said in a sentence with its remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "deploy" / "scripts"
+
+
+@pytest.fixture(scope="module")
+def install() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install", SCRIPTS / "install.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["install"] = module  # where dataclasses look their fields' types up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings but a test's own, wherever pip and uv look for them."""
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_", "SSL_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+
+
+def test_uv_is_told_what_pip_is_told(install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://mirror.invalid/simple\n"
+        f"find-links =\n  {tmp_path}/wheels\n  {tmp_path}/none-here\n"
+        "[install]\ntrusted-host = mirror.invalid\n"
+    )
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"file://{tmp_path}/absent https://other.invalid/simple")
+    told = install.uv_environment()
+    assert told["UV_DEFAULT_INDEX"] == "https://mirror.invalid/simple"
+    assert told["UV_FIND_LINKS"] == f"{tmp_path}/wheels"
+    assert told["UV_INSECURE_HOST"] == "mirror.invalid"
+    assert told["UV_INDEX"] == "https://other.invalid/simple"
+    assert told["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+
+
+def test_what_uv_itself_is_told_goes_first(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.invalid/simple")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://another.invalid/simple")
+    assert install.uv_environment()["UV_DEFAULT_INDEX"] == "https://another.invalid/simple"
+
+
+def test_without_settings_nothing_is_passed_on(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    assert not {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "SSL_CERT_FILE"} & install.uv_environment().keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("error: failed to write\n  cause: No space left on device (os error 28)", "the disk is full"),
+        ("error: Failed to fetch\n  cause: dns error", "check the network"),
+        ("error: Hash mismatch for `numpy`", "check the mirror"),
+        ("error: No solution found when resolving dependencies", "for this Python and machine"),
+    ],
+)
+def test_a_failure_is_a_sentence_with_its_remedy(install: ModuleType, said: str, remedy: str) -> None:
+    sentence, *words = install.explained("packages could not be installed", said).splitlines()
+    assert sentence.startswith("packages could not be installed: ")
+    assert remedy in sentence
+    assert 1 <= len(words) <= 2
+
+
+def set_up(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", SCRIPTS / "setup-python.sh", "runtime"],
+        cwd=ROOT,
+        env=os.environ | {"VENV": str(folder), "TORCH_INDEX": ""} | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_python_that_is_missing_is_named(tmp_path: Path) -> None:
+    done = set_up(tmp_path / "venv", PYTHON="python-of-another-world")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no python-of-another-world: ")
+    assert not (tmp_path / "venv").exists()
+
+
+def other_python(folder: Path, version: str) -> str:
+    """Answers as a Python of another version does to the questions that set-up asks."""
+    shim = folder / "python-other"
+    minor = version.rpartition(".")[0]
+    shim.write_text(
+        f'#!/bin/sh\ncase "$*" in --version) echo Python {version};; *print*) echo {minor};; '
+        f"*) exec {sys.executable} -c 'import sys; sys.version_info = ({minor.replace('.', ', ')}, 0); '\"$2\";; esac\n"
+    )
+    shim.chmod(0o755)
+    return str(shim)
+
+
+def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    done = set_up(tmp_path / "venv", PYTHON=other_python(tmp_path, "3.10.13"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Python 3.10.13 is too old: ")
+    assert not (tmp_path / "venv").exists()
+
+
+def test_an_environment_of_another_python_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    done = set_up(tmp_path / "venv", PYTHON=other_python(tmp_path, "3.99.1"))
+    assert done.returncode == 1
+    assert "3.99" in done.stderr
+    assert "rm -r" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_environment_whose_python_is_gone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(tmp_path / "gone")
+    done = set_up(tmp_path / "venv")
+    assert done.returncode == 1
+    assert "does not run any more" in done.stderr
+
+
+def test_without_a_network_a_sentence_says_so(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index is a port where nothing listens; uv's cache is empty."""
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(install.SetupFailed, match=r"^packages could not be installed: no package index can be reached"):
+        install.install("-r", str(install.LOCKS / "uv.txt"), "--target", str(tmp_path / "target"))
