@@ -53,8 +53,8 @@ setup:
 setup-dev:
 	@$(side_by_side) dev-parts
 
-demo-parts: $(VENV)/.runtime node_modules/.runtime model kernels
-dev-parts: $(VENV)/.ready node_modules/.ready build/.ready model kernels
+demo-parts: $(VENV)/.runtime node_modules/.runtime $(VENV)/.model $(VENV)/.kernels
+dev-parts: $(VENV)/.ready node_modules/.ready build/.ready $(VENV)/.model $(VENV)/.kernels
 
 # What tests need includes what the demo needs.
 $(VENV)/.runtime: $(PACKAGES)
@@ -78,14 +78,17 @@ build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
 	@npm run --silent build
 	@touch $@
 
-# Both are found made on a machine that has made them. Whichever of the two environments is being made comes first.
-model kernels: $(if $(filter dev-parts,$(MAKECMDGOALS)),$(VENV)/.ready,$(VENV)/.runtime)
+# For all checkouts of a user, in the cache folder: found made where they were made before. Operators would make them,
+# too, when they start, but one after the other.
+$(VENV)/.model $(VENV)/.kernels: | $(if $(filter dev-parts,$(MAKECMDGOALS)),$(VENV)/.ready,$(VENV)/.runtime)
 
-model:
+$(VENV)/.model: client_sdk/trine/data/models/smollm2-135m-instruct/model.json
 	@trine model prepare smollm2-135m-instruct >/dev/null
+	@touch $@
 
-kernels:
+$(VENV)/.kernels: $(wildcard node/trine_node/engines/kernels/*.py)
 	@trine engine compile >/dev/null
+	@touch $@
 
 demo: setup
 	@trine devnet demo $(DEMO_ARGS)

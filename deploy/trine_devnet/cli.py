@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,10 @@ from trine.cli.groups import group
 from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
 from trine_devnet.cheats import VERIFIER_CHEATS, known_cheat
+from trine_devnet.launcher import prepare
+from trine_devnet.options import CHEATS, PARAMETERS, Options
 
 if TYPE_CHECKING:
-    from trine_devnet.demo import Options
     from trine_devnet.network import Devnet
 
 app = group("Run a whole network on this machine.")
@@ -51,16 +53,16 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
+    options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
+    started, launcher = time.monotonic(), prepare(home)
     from trine.cli.output import err, out
-    from trine_devnet.demo import PARAMETERS, Demo
+    from trine_devnet.demo import Demo
     from trine_devnet.network import Devnet
     from trine_devnet.reporting import report_to
     from trine_devnet.tables import show
 
-    options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     _end_on_sigterm()
-    with report_to(err) as report, Devnet(home, report) as net:
-        net.warm_up()
+    with report_to(err, started) as report, Devnet(home, report, launcher) as net:
         net.start_chain(PARAMETERS)
         outcome = Demo(net, options, report).run()
         show(outcome, out)
@@ -86,15 +88,15 @@ def up(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
+    options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
+    started, launcher = time.monotonic(), prepare(home)
     from trine.cli.output import err
-    from trine_devnet.demo import PARAMETERS, Demo
+    from trine_devnet.demo import Demo
     from trine_devnet.network import Devnet
     from trine_devnet.reporting import report_to
 
-    options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _end_on_sigterm()
-    with report_to(err) as report, Devnet(home, report) as net:
-        net.warm_up()
+    with report_to(err, started) as report, Devnet(home, report, launcher) as net:
         net.start_chain(PARAMETERS)
         demo = Demo(net, options, report)
         net.add(demo.members(), options.threads)
@@ -112,8 +114,6 @@ def _options(
     prompts: tuple[str, ...],
     max_tokens: int,
 ) -> Options:
-    from trine_devnet.demo import CHEATS, Options
-
     defaults = Options()
     chosen = tuple(cheats) if cheats else CHEATS
     dtypes = tuple(verifier_dtypes or defaults.verifier_dtypes)

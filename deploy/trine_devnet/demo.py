@@ -22,22 +22,13 @@ from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Receipt, text_hash
 from trine.protocol.votes import Vote
 from trine_devnet.network import TOKEN, Devnet, Member
+from trine_devnet.options import Options
 from trine_devnet.reporting import Report
 from trine_devnet.waiting import wait_until
 from trine_verifier.store import VerifierStore
 
-VERIFIERS = 4
-CHEATS = ("int8-weights", "swapped-token", "other-prompt")
 LOOK_SECONDS = 2.0
 """How long to wait for a certificate before looking how far it is."""
-# One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
-# The time to appeal is short, so that slashes, which come after it, are part of the demo.
-PARAMETERS: dict[str, int | str] = {
-    "promptsPerChallenge": 1,
-    "seedDelayBlocks": 1,
-    "drawDelayBlocks": 1,
-    "appealWindowSeconds": 8,
-}
 DEPOSIT = 100 * TOKEN
 
 QUESTIONS = (
@@ -53,19 +44,6 @@ CHEATED_QUESTIONS = (
     "What makes bread rise in the oven?",
     "Give some advice to a new student.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a demo may be told."""
-
-    node_dtypes: tuple[str, ...] = ("fp32", "bf16")
-    verifier_dtypes: tuple[str, ...] = ("fp32",) * VERIFIERS
-    cheats: tuple[str, ...] = CHEATS
-    cheating_verifiers: tuple[str, ...] = ()  # what the first verifiers try as soon as everybody is calibrated
-    prompts: tuple[str, ...] = ()
-    max_tokens: int = 48
-    threads: int = 1
 
 
 @dataclass(slots=True)
@@ -84,6 +62,10 @@ class Seen:
     fault: str | None = None
     state: str = ""
     """How far it is, for a person who waits; empty when nothing is waited for."""
+
+    @property
+    def is_certified(self) -> bool:
+        return self.certificate is not None
 
     @property
     def verdict(self) -> str:
@@ -145,47 +127,46 @@ class Demo:
     def run(self) -> Outcome:
         """Starts the operators, asks, waits for every verdict, checks what the chain holds."""
         members = self.members()
-        cheaters = [member for member in members if member.cheats and member.role is Role.NODE]
-        honest = [member for member in members if member not in cheaters]
-        self.net.add(honest, self.options.threads)
+        nodes = [member for member in members if member.role is Role.NODE]
+        # All that a first certified answer takes; who comes later does not slow it down.
+        first = [member for member in members if member.role is Role.VERIFIER or member is nodes[0]]
+        self.net.add(first, self.options.threads)
         client = self.net.create_client()
         chain = self.net.chain(client)
         before = self._standings(chain, client)
-        jobs = self._jobs([m for m in members if m.role is Role.NODE])
-        pool = ThreadPoolExecutor(max(1, len(jobs)), thread_name_prefix="asker")
+        jobs = self._jobs(nodes)
+        questions = [question for asked in jobs.values() for question in asked]
+        pool = ThreadPoolExecutor(len(nodes) + len(questions), thread_name_prefix="asker")
         try:
-            futures = [
-                pool.submit(self._ask_all, node, questions, client)
-                for node, questions in jobs.items()
-                if node != "cheater"
-            ]
             # Operators that fail to come up end the wait with their log.
             self.net.wait_ready()
-            # Two cores calibrate six operators sooner than seven: who cheats comes last.
-            self.net.add(cheaters, self.options.threads)
-            self.tell_verifiers()
+            futures = [pool.submit(self._ask_all, nodes[0].name, jobs[nodes[0].name], client, pool)]
+            self._see(futures, jobs[nodes[0].name], "the first answer", lambda: jobs[nodes[0].name][0].is_certified)
+            later = [member for member in members if member not in first]
+            self.net.add(later, self.options.threads)
             before |= {name: now for name, now in self._standings(chain, client).items() if name not in before}
-            futures += [pool.submit(self._ask_all, m.name, jobs[m.name], client) for m in cheaters]
-            self._see_through(futures, [question for questions in jobs.values() for question in questions])
+            self.net.wait_ready()
+            self.tell_verifiers()
+            futures += [pool.submit(self._ask_all, node.name, jobs[node.name], client, pool) for node in nodes[1:]]
+            self._see(futures, questions, "answers and verdicts", lambda: all(future.done() for future in futures))
+            for future in futures:
+                future.result()
         finally:
             self._given_up.set()
             pool.shutdown(cancel_futures=True)
-        seen = [question for questions in jobs.values() for question in questions]
-        for question in seen:
+        for question in questions:
             self._judge(question, chain)
         after = self._standings(chain, client)
-        return Outcome(seen, before, after, self._first, self._failures(seen, chain))
+        return Outcome(questions, before, after, self._first, self._failures(questions, chain))
 
-    def _see_through(self, futures: list[Future[None]], questions: list[Seen]) -> None:
-        """Returns when every question has its final verdict. Raises NotReady when nothing moves any more."""
+    def _see(self, futures: list[Future[None]], questions: list[Seen], what: str, done: Callable[[], bool]) -> None:
+        """Shows how far questions are, until `done` or all are. Raises NotReady when nothing moves any more."""
 
         def states() -> Mapping[str, str]:
             return {f"{q.node} {q.prompt[:24]!r}": q.state for q in questions if q.state}
 
         children = [running.child for running in self.net.operators.values()]
-        wait_until(lambda: all(f.done() for f in futures), "answers and verdicts", children, self.report, states)
-        for future in futures:
-            future.result()
+        wait_until(lambda: done() or all(f.done() for f in futures), what, children, self.report, states)
 
     def tell_verifiers(self) -> None:
         """Those who cheat begin to, in league with the node that does."""
@@ -209,8 +190,8 @@ class Demo:
             jobs["cheater"].append(Seen(prompt, "sdk", "cheater", cheat))
         return jobs
 
-    def _ask_all(self, node: str, questions: list[Seen], account: LocalAccount) -> None:
-        self.net.wait_ready([node])
+    def _ask_all(self, node: str, questions: list[Seen], account: LocalAccount, pool: ThreadPoolExecutor) -> None:
+        """Asks one question after the other; what becomes of the answers is seen to beside."""
         endpoint = self.net.operators[node].endpoint
         with Client(
             rpc_url=self.net.rpc_url,
@@ -219,14 +200,19 @@ class Demo:
             node=endpoint,
             deposit_wei=DEPOSIT,
         ) as client:
+            judged = []
             for question in questions:
                 self._ask(question, client, endpoint)
-            for question in questions:
                 if question.answer:
-                    self._certify(question, client, question.answer, final=False)
-            for question in questions:
-                if question.certificate and question.answer:
-                    self._certify(question, client, question.answer, final=True)
+                    judged.append(pool.submit(self._certify_all, question, client, question.answer))
+            for future in judged:
+                future.result()
+
+    def _certify_all(self, question: Seen, client: Client, answer: Answer) -> None:
+        """Waits for the verdict, and until nobody can appeal it: only then is a node slashed and its record written."""
+        self._certify(question, client, answer, final=False)
+        if question.certificate:
+            self._certify(question, client, answer, final=True)
 
     def _ask(self, question: Seen, client: Client, endpoint: str) -> None:
         ways: dict[str, Callable[[], None]] = {
@@ -296,7 +282,6 @@ class Demo:
         raise VerificationFailed("the node served a request with temperature 0.9")
 
     def _certify(self, question: Seen, client: Client, answer: Answer, *, final: bool) -> None:
-        """Waits for the verdict, or until nobody can appeal it: only then is a node slashed and its record written."""
         try:
             question.certificate = self._wait_for(question, client, answer, final)
         except Exception as error:  # noqa: BLE001  (fails the demo, with the others' results shown)

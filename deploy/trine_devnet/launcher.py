@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,16 +21,33 @@ from typing import Any
 
 from trine_devnet.processes import STOP_SECONDS, Child, die_with_parent
 
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+"""Nothing is fetched, and no other tool's bars are drawn into logs."""
+
+
+def empty(home: Path) -> None:
+    """A devnet's folder, new."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+
+
+def prepare(home: Path) -> Launcher:
+    """A launcher in an emptied folder. It imports for seconds: to be started before anything else is imported."""
+    home = home.absolute()
+    empty(home)
+    return Launcher(home)
+
 
 class Launcher:
     """The parent's end."""
 
-    def __init__(self, log: Path, env: dict[str, str]) -> None:
+    def __init__(self, home: Path) -> None:
+        log = home / "logs" / "launcher.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "trine_devnet.launcher"],
-                env={**os.environ, **env},
+                env={**os.environ, **QUIET},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,

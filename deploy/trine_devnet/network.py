@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from trine.models import ModelRecord, load_record
 from trine_devnet.addresses import DEVNET_CHAIN_ID
 from trine_devnet.contracts import deploy
 from trine_devnet.epochs import Epochs
-from trine_devnet.launcher import Launcher
+from trine_devnet.launcher import Launcher, empty
 from trine_devnet.orders import Orders
 from trine_devnet.processes import Child, free_port, start
 from trine_devnet.reporting import Report
@@ -70,10 +69,11 @@ class Running:
 class Devnet:
     """Use as a context manager: leaving it stops every process. Empties its folder `home` at the beginning."""
 
-    def __init__(self, home: Path, report: Report) -> None:
+    def __init__(self, home: Path, report: Report, launcher: Launcher | None = None) -> None:
+        """`launcher`: of `launcher.prepare`, if one was started early; it has emptied the folder."""
         self.home = home.absolute()
-        shutil.rmtree(self.home, ignore_errors=True)
-        self.home.mkdir(parents=True)
+        if launcher is None:
+            empty(self.home)
         descriptor = os.open(self.password_file, os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(descriptor, secrets.token_urlsafe(24).encode())
         os.close(descriptor)
@@ -84,7 +84,7 @@ class Devnet:
         self.record: ModelRecord = load_record(MODEL)
         self._http = httpx2.Client(timeout=HEALTH_SECONDS, trust_env=False)
         self._rpc: Rpc | None = None
-        self._launcher: Launcher | None = None
+        self._launcher = launcher
         self._admin: Chain | None = None
         self._epochs: Epochs | None = None
         self._ready: set[str] = set()
@@ -109,10 +109,6 @@ class Devnet:
         if self._rpc:
             self._rpc.close()
         self._http.close()
-
-    def warm_up(self) -> None:
-        """Begins to import what operators need, in the background: worth it before `start_chain`."""
-        self._started_launcher()
 
     # Chain
 
@@ -287,10 +283,10 @@ class Devnet:
             "threads": threads,
             "store_url": f"sqlite:///{self.home}/{member.name}.sqlite",
             "port": port,
-            "poll_seconds": 0.5,
+            "poll_seconds": 0.25,
         }
         if member.role is Role.NODE:
-            settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 2.0}
+            settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 0.5}
         settings |= member.options
         config = self.home / f"{member.name}.toml"
         config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
@@ -317,8 +313,7 @@ class Devnet:
 
     def _started_launcher(self) -> Launcher:
         if self._launcher is None:
-            quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-            self._launcher = Launcher(self.home / "logs" / "launcher.log", quiet)
+            self._launcher = Launcher(self.home)
         return self._launcher
 
 

@@ -20,7 +20,7 @@ from trine.errors import InvalidInput, NotReady
 from trine.protocol.manifest import Manifest
 from trine_node.credit import Credit
 from trine_node.engines.base import Engine
-from trine_node.models import prepare, verify
+from trine_node.models import prepare, verify_once
 from trine_node.settings import OperatorSettings
 from trine_node.store import Store
 
@@ -79,7 +79,7 @@ def load_engine(settings: OperatorSettings, model: Model) -> Engine:
     """
     started = time.monotonic()
     folder = prepare(model.source, progress=lambda message: log.info("model_preparation", step=message))
-    verify(folder, Manifest.from_bytes(model.manifest))
+    verify_once(folder, Manifest.from_bytes(model.manifest))
     engine = _engine(settings, model, folder)
     log.info("model_loaded", model=model.name, seconds=round(time.monotonic() - started, 2))
     return engine
@@ -101,7 +101,7 @@ def _engine(settings: OperatorSettings, model: Model, folder: Path) -> Engine:
             timeout_seconds=settings.engine_timeout_seconds,
             start_seconds=settings.engine_start_seconds,
         )
-    from trine_node.engines.kernels.compilation import compile_kernels
+    from trine_node.engines.compilation import compile_kernels
     from trine_node.engines.transformers_engine import TransformersEngine
 
     if settings.device == "cpu":

@@ -56,7 +56,7 @@ def selftest(
 @fail_cleanly
 def compile_command() -> None:
     """Compiles the CPU kernels for this machine, once; operators would do it when they start."""
-    from trine_node.engines.kernels.compilation import compile_kernels
+    from trine_node.engines.compilation import compile_kernels
 
     compile_kernels(note)
     say("the CPU kernels are compiled for this machine")

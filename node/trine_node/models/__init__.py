@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from trine.lazy import lazily
 
 if TYPE_CHECKING:
-    from trine_node.models.integrity import ModelMismatch, describe, verify
+    from trine_node.models.integrity import ModelMismatch, describe, verify, verify_once
     from trine_node.models.preparation import default_cache_dir, prepare
     from trine_node.models.sources import Source, parse_source
 else:
@@ -19,7 +19,17 @@ else:
             "parse_source": "trine_node.models.sources",
             "prepare": "trine_node.models.preparation",
             "verify": "trine_node.models.integrity",
+            "verify_once": "trine_node.models.integrity",
         },
     )
 
-__all__ = ["ModelMismatch", "Source", "default_cache_dir", "describe", "parse_source", "prepare", "verify"]
+__all__ = [
+    "ModelMismatch",
+    "Source",
+    "default_cache_dir",
+    "describe",
+    "parse_source",
+    "prepare",
+    "verify",
+    "verify_once",
+]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,6 +62,32 @@ def verify(folder: Path, manifest: Manifest) -> None:
                     f"{folder / name} has SHA-256 {digest}, the registered manifest says {expected[name].sha256}",
                     file=name,
                 )
+
+
+def verify_once(folder: Path, manifest: Manifest) -> None:
+    """`verify`, but for files that were verified on this machine and have not been touched since.
+
+    Several operators of one machine would each read the whole model. What was verified is noted beside the folder.
+    """
+    note = folder.with_name(f"{folder.name}.verified")
+    state = json.dumps(
+        [
+            hashlib.sha256(manifest.to_bytes()).hexdigest(),
+            *([p.name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for p, s in _stated(folder)),
+        ]
+    )
+    try:
+        if note.read_text() == state:
+            return
+    except OSError:
+        pass
+    verify(folder, manifest)
+    with contextlib.suppress(OSError):  # a read-only cache: verified anew every time
+        note.write_text(state)
+
+
+def _stated(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    return [(path, path.stat()) for path in sorted(folder.iterdir())]
 
 
 def _sha256(path: Path) -> str:

@@ -17,23 +17,25 @@ import numba
 from filelock import FileLock, Timeout
 
 from trine.errors import NotReady
-from trine_node.engines.kernels import attention, decoder, linear
+from trine_node.engines import kernels
 
 LOCK_TIMEOUT_SECONDS = 1800
-ENTRY_POINTS: tuple[tuple[Any, str], ...] = (
-    (
-        decoder.decode,
-        "(int64, int64[:, ::1], int64, int64[::1], int64, int64, int32[:, ::1], int32[:, ::1], int64[::1], int64,"
-        " int64, int64, int64, int64, int64, float32, float32, int64[::1], int64, int64, int64[::1])",
-    ),
-    (linear._whole, "(int64, int64, int64, int64, int64, int64, int64, int64)"),
-    (
-        attention._whole,
-        "(int64, int64, int64, int64, int32[:, ::1], int32[:, ::1], int64, int64, int64, int64, int64, int64, int64,"
-        " float32, float32, int64, int64)",
-    ),
+DECODE = (
+    "(int64, int64[:, ::1], int64, int64[::1], int64, int64, int32[:, ::1], int32[:, ::1], int64[::1], int64, int64,"
+    " int64, int64, int64, int64, float32, float32, int64[::1], int64, int64, int64[::1])"
 )
-"""What Python calls, with the only types it is called with; what these call is compiled along."""
+LINEAR = "(int64, int64, int64, int64, int64, int64, int64, int64)"
+ATTENTION = (
+    "(int64, int64, int64, int64, int32[:, ::1], int32[:, ::1], int64, int64, int64, int64, int64, int64, int64,"
+    " float32, float32, int64, int64)"
+)
+
+
+def entry_points() -> list[tuple[Any, str]]:
+    """What Python calls, with the only types it is called with; what these call is compiled along."""
+    from trine_node.engines.kernels import attention, decoder, linear  # torch: not needed to see that all is there
+
+    return [(decoder.decode, DECODE), (linear._whole, LINEAR), (attention._whole, ATTENTION)]
 
 
 def are_compiled() -> bool:
@@ -42,7 +44,7 @@ def are_compiled() -> bool:
 
 
 def compile_kernels(progress: Callable[[str], None] = lambda message: None) -> bool:
-    """Compiles what is not yet; whether there was anything to do. Starts no thread and computes nothing.
+    """Compiles what is not yet; whether there was anything to do.
 
     Safe to call from several processes at once: one compiles, the others wait for it. Raises NotReady.
     """
@@ -59,7 +61,7 @@ def compile_kernels(progress: Callable[[str], None] = lambda message: None) -> b
         if marker.exists():
             return False
         progress("compiling the CPU kernels for this processor (once a machine, half a minute of one core)")
-        for function, signature in ENTRY_POINTS:
+        for function, signature in entry_points():
             function.compile(signature)
         marker.touch()
     finally:
@@ -80,4 +82,4 @@ def _acquire(lock: FileLock) -> None:
 def _marker() -> Path:
     binding: Any = llvmlite.binding
     machine = f"{sys.version}:{numba.__version__}:{binding.get_host_cpu_name()}:{binding.get_host_cpu_features()}"
-    return Path(str(numba.config.CACHE_DIR)) / f"compiled-{hashlib.sha256(machine.encode()).hexdigest()[:16]}"
+    return kernels.cache_folder() / f"compiled-{hashlib.sha256(machine.encode()).hexdigest()[:16]}"

@@ -1,0 +1,29 @@
+"""What a demo may be told, and what it is told by default. Imports nothing: the command line reads it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VERIFIERS = 4
+CHEATS = ("int8-weights", "swapped-token", "other-prompt")
+# One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
+# The time to appeal is short, so that slashes, which come after it, are part of the demo.
+PARAMETERS: dict[str, int | str] = {
+    "promptsPerChallenge": 1,
+    "seedDelayBlocks": 1,
+    "drawDelayBlocks": 1,
+    "appealWindowSeconds": 8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a demo may be told."""
+
+    node_dtypes: tuple[str, ...] = ("fp32", "bf16")
+    verifier_dtypes: tuple[str, ...] = ("fp32",) * VERIFIERS
+    cheats: tuple[str, ...] = CHEATS
+    cheating_verifiers: tuple[str, ...] = ()  # what the first verifiers try as soon as everybody is calibrated
+    prompts: tuple[str, ...] = ()
+    max_tokens: int = 48
+    threads: int = 1
