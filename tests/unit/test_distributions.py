@@ -17,6 +17,7 @@ import grimp
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setup_support import script
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"trine": "client_sdk", "trine-node": "node", "trine-verifier": "verifier", "trine-devnet": "deploy"}
@@ -52,8 +53,10 @@ def environment(folder: Path) -> Path:
 def install(python: Path, *arguments: str | Path) -> None:
     """From uv's cache where it has the packages: set-up has just put them there."""
     command = [UV, "pip", "install", "--quiet", "--python", python, "--no-deps", *arguments]
-    if subprocess.run([*command, "--offline"], capture_output=True, timeout=120, check=False).returncode:
-        subprocess.run(command, check=True, timeout=300)
+    as_set_up = script("install").uv_environment()
+    done = subprocess.run([*command, "--offline"], env=as_set_up, capture_output=True, timeout=120, check=False)
+    if done.returncode:
+        subprocess.run(command, env=as_set_up, check=True, timeout=300)
 
 
 def shown(command: list[str | Path], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:

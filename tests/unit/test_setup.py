@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,20 +9,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from setup_support import SCRIPTS, script
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "deploy" / "scripts"
 
 
 @pytest.fixture(scope="module")
 def install() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install", SCRIPTS / "install.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["install"] = module  # where dataclasses look their fields' types up
-    spec.loader.exec_module(module)
-    return module
+    return script("install")
 
 
 @pytest.fixture(autouse=True)

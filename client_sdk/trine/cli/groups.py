@@ -75,14 +75,14 @@ def from_elsewhere() -> dict[str, Command | EntryPoint]:
     """The groups that other packages bring, not imported yet; those that are not installed say so."""
     points = {point.name: point for point in entry_points(group="trine.commands")}
     absent = DISTRIBUTIONS.keys() - points.keys()
-    return dict(sorted({**points, **{name: _as_command(_missing(name), name) for name in absent}}.items()))
+    return dict(sorted({**points, **{name: _missing(name) for name in absent}}.items()))
 
 
 def _load(point: EntryPoint) -> Command:
     try:
         return _as_command(point.load(), point.name)
     except ImportError as error:
-        return _as_command(_missing(point.name, error.name), point.name)
+        return _missing(point.name, error.name)
 
 
 def _as_command(app: typer.Typer, name: str) -> Command:
@@ -92,14 +92,18 @@ def _as_command(app: typer.Typer, name: str) -> Command:
     return cast(Command, get_group(outer).commands[name])
 
 
-def _missing(name: str, needed: str | None = None) -> typer.Typer:
-    """A group whose packages are not installed: it says what to install."""
+def _missing(name: str, needed: str | None = None) -> Command:
+    """Stands for a group whose packages are not installed: whatever it is asked, it says what to install."""
     install = f"pip install {DISTRIBUTIONS.get(name, name)}"
-    app = group(f"(needs more packages: {install})", no_args_is_help=False, invoke_without_command=True)
+    outer = group("")
 
-    @app.callback(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+    @outer.command(
+        name,
+        help=f"(needs more packages: {install})",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
     def explain() -> None:
         complain(f"`trine {name}` needs {needed or 'more packages'}: {install}")
         raise typer.Exit(3)
 
-    return app
+    return cast(Command, get_group(outer).commands[name])
