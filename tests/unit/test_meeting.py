@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from numba import prange
 
-from trine_node.engines.kernels import compiled, use_threads
+from trine_node.engines.kernels import entry_point, use_threads
 from trine_node.engines.kernels.meeting import all_here, meet
 
 ROUNDS = 200
 
 
-@compiled(parallel=True)
+@entry_point(parallel=True)
 def running(parts, meeting, counts, seen):
     """Everybody counts a round, meets, and looks how far the others are."""
     for number in prange(parts):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trine.errors import InvalidInput
-from trine_node.engines.kernels import compiled
+from trine_node.engines.kernels import entry_point
 from trine_verifier.study.fingerprint_file import WORD_BYTES, Words
 
 BINS = 8 * WORD_BYTES + 1
@@ -33,7 +33,7 @@ Block = tuple[int, int]
 Task = TypeVar("Task")
 
 
-@compiled()
+@entry_point()
 def _count(distances: NDArray[np.uint32], counts: Histogram) -> None:
     """Adds to counts [LANES, BINS], whose sum over lanes is the histogram."""
     whole = len(distances) // LANES * LANES

@@ -15,8 +15,15 @@ from pathlib import Path
 import numba
 import platformdirs
 
-compiled = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
-"""Divisions are IEEE 754's: a check for zero would keep loops from becoming vector code."""
+_options = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+# Divisions are IEEE 754's: a check for zero would keep loops from becoming vector code.
+
+compiled = functools.partial(numba.njit, no_cpython_wrapper=True, **_options)
+"""For what only other kernels call. A way in from Python would hold all of a function's code once more, for LLVM to
+optimise and for every caller to take along: twice the time to compile."""
+
+entry_point = functools.partial(numba.njit, **_options)
+"""For what Python calls."""
 
 
 def use_threads(threads: int) -> int:

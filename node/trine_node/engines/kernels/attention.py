@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba import carray, prange
 
-from trine_node.engines.kernels import compiled, use_threads
+from trine_node.engines.kernels import compiled, entry_point, use_threads
 from trine_node.engines.kernels.elementwise import exponential
 from trine_node.engines.kernels.products import COLUMNS, KINDS, dots, mixes, size_of
 from trine_node.engines.kernels.tiles import largest, pointer, total
@@ -81,7 +81,7 @@ def _one(
             answer[r, d] /= totals[r]
 
 
-@compiled(parallel=True)
+@entry_point(parallel=True)
 def _whole(
     kind: int, q: int, k: int, v: int, tables: np.ndarray, rows: np.ndarray, out: int, scores: int, line: int,
     group: int, shared: int, width: int, value_width: int, scale: np.float32, cap: np.float32, window: int, parts: int,

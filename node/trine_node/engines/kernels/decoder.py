@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import carray, prange
 
-from trine_node.engines.kernels import compiled
+from trine_node.engines.kernels import compiled, entry_point
 from trine_node.engines.kernels.attention import _one
 from trine_node.engines.kernels.elementwise import rounded, sigmoid, store
 from trine_node.engines.kernels.linear import _part
@@ -33,7 +33,7 @@ def _norm(kind: int, x: int, weight: int, y: int, width: int, epsilon: np.float3
     row = carray(pointer(x), (width,), np.float32)
     out = carray(pointer(y), (width,), np.float32)
     square = np.empty(1, np.float32)
-    dot(0, x, x, width, square.ctypes.data)
+    dot(np.int64(0), x, x, width, np.int64(square.ctypes.data))
     factor = np.float32(1) / np.float32(math.sqrt(square[0] / np.float32(width) + epsilon))
     size = size_of(kind)
     for i in range(width):
@@ -144,7 +144,7 @@ def _sum_and_norm(
         _norm(kind, x + row * width * 4, weight, y + row * width * 4, width, epsilon)
 
 
-@compiled(parallel=True)
+@entry_point(parallel=True)
 def decode(
     kind: int, layers: np.ndarray, x: int, room: np.ndarray, cosine: int, sine: int, tables: np.ndarray,
     rows: np.ndarray, slots: np.ndarray, hidden: int, heads: int, shared: int, width: int, inner: int, line: int,
@@ -159,9 +159,10 @@ def decode(
     """
     for number in prange(parts):
         if all_here(meeting.ctypes.data, parts):
+            # prange counts in unsigned numbers: all that is below would be compiled for those, too.
             _share(
                 kind, layers, x, room, cosine, sine, tables, rows, slots, hidden, heads, shared, width, inner, line,
-                epsilon, scale, windows, last_norm, number, parts, meeting.ctypes.data + 16,
+                epsilon, scale, windows, last_norm, np.int64(number), parts, meeting.ctypes.data + 16,
             )  # fmt: skip
 
 
@@ -174,6 +175,7 @@ def _share(
     """One thread's part of `decode`."""
     count = len(rows)
     group = heads // shared
+    zero = np.int64(0)  # for a literal Numba compiles a function once more
     normed, query, key, value, gate, up, scores = room[0], room[1], room[2], room[3], room[4], room[5], room[6]
     start, stop = (
         number * count // parts,
@@ -198,17 +200,17 @@ def _share(
                 head, query + item * group * width * 4, scores + number * (line + 1) * group * 4, line, group,
                 shared, width, width, scale, np.float32(0), windows[layer],
             )  # fmt: skip
-            _finish(kind, query + item * group * width * 4, group, width, 0, 0, width)
+            _finish(kind, query + item * group * width * 4, group, width, zero, zero, width)
         meet(counter, parts)
-        _linear(kind, query, a[OUTPUT], 0, normed, count, hidden, heads * width, number, parts)
+        _linear(kind, query, a[OUTPUT], zero, normed, count, hidden, heads * width, number, parts)
         meet(counter, parts)
         _sum_and_norm(kind, x, normed, a[NEXT_NORM], hidden, epsilon, start, stop)
         meet(counter, parts)
-        _linear(kind, normed, a[GATE], 0, gate, count, inner, hidden, number, parts)
-        _linear(kind, normed, a[UP], 0, up, count, inner, hidden, number, parts)
+        _linear(kind, normed, a[GATE], zero, gate, count, inner, hidden, number, parts)
+        _linear(kind, normed, a[UP], zero, up, count, inner, hidden, number, parts)
         _gated(kind, gate, up, count, inner, number, parts)
         meet(counter, parts)
-        _linear(kind, gate, a[DOWN], 0, normed, count, hidden, inner, number, parts)
+        _linear(kind, gate, a[DOWN], zero, normed, count, hidden, inner, number, parts)
         meet(counter, parts)
         norm = layers[layer + 1, NORM] if layer + 1 < len(layers) else last_norm
         _sum_and_norm(kind, x, normed, norm, hidden, epsilon, start, stop)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numba import prange
 
-from trine_node.engines.kernels import compiled, use_threads
+from trine_node.engines.kernels import compiled, entry_point, use_threads
 from trine_node.engines.kernels.products import COLUMNS, KINDS, dot, dots, size_of
 from trine_node.engines.kernels.tiles import LANES
 
@@ -31,7 +31,7 @@ def _part(kind: int, x: int, w: int, y: int, rows: int, outputs: int, inputs: in
                 dot(kind, at + row * inputs * 4, w + column * inputs * size, inputs, place)
 
 
-@compiled(parallel=True)
+@entry_point(parallel=True)
 def _whole(kind: int, x: int, w: int, y: int, rows: int, outputs: int, inputs: int, parts: int) -> None:
     share = (outputs + parts * COLUMNS - 1) // (parts * COLUMNS) * COLUMNS
     for number in prange(parts):
