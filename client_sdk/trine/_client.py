@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
-from eth_account.signers.local import LocalAccount
 
 from trine._answer import Answer, Draft, Messages, placed_certificate
 from trine._core import Core, Stream, decoded
 from trine.chain import Chain, Deployment
 from trine.errors import NodeUnreachable, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 CERTIFICATE_TIMEOUT_SECONDS = 900.0

@@ -8,11 +8,12 @@ wrong with an argument.
 
 from __future__ import annotations
 
-import weakref
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx2
+import urllib3
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import AddressDecoder
 from eth_abi.encoding import AddressEncoder
@@ -23,14 +24,16 @@ from eth_utils.address import to_checksum_address
 
 from trine.chain.deployment import abi
 
+CONNECTIONS = 32
+"""Kept open, at most; more threads than that may ask."""
+
 
 class Views:
     """Asks one RPC endpoint. Thread-safe."""
 
     def __init__(self, rpc_url: str, timeout_seconds: float) -> None:
         self._rpc_url = rpc_url
-        self._http = httpx2.Client(timeout=timeout_seconds)
-        weakref.finalize(self, self._http.close)
+        self._http = _pool(rpc_url, timeout_seconds)
 
     def chain_id(self) -> int | None:
         try:
@@ -63,13 +66,12 @@ class Views:
 
     def _ask(self, method: str, *parameters: Any) -> Any:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-        answer = self._http.post(self._rpc_url, json=request).raise_for_status().json()
+        answer = self._http.request("POST", self._rpc_url, json=request, retries=False).json()
         return answer["result"]
 
 
 _NO_PLAIN_ANSWER = (
-    httpx2.HTTPError,
-    httpx2.InvalidURL,
+    urllib3.exceptions.HTTPError,
     EncodingError,
     DecodingError,
     ValueError,
@@ -77,6 +79,19 @@ _NO_PLAIN_ANSWER = (
     TypeError,
     RecursionError,
 )
+
+
+def _pool(url: str, timeout_seconds: float) -> urllib3.PoolManager:
+    """By the proxy that the environment names, if any; with the address's user and password, if it has them."""
+    address = urlsplit(url)
+    proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
+    login = f"{address.username}:{address.password}" if address.username else None
+    options: dict[str, Any] = {
+        "timeout": timeout_seconds,
+        "maxsize": CONNECTIONS,
+        "headers": urllib3.make_headers(basic_auth=login),
+    }
+    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
 
 class _ChecksumDecoder(AddressDecoder):
