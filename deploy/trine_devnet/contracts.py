@@ -7,6 +7,7 @@ for what constructors take. Here the chain belongs to us: the factory is simply 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -18,13 +19,15 @@ from eth_utils.address import is_address
 
 from trine.chain import Deployment
 from trine.chain.deployment import CONTRACTS, FACTORY, abi, bytecode
-from trine.errors import InvalidInput, TrineError
+from trine.errors import InvalidInput, NotReady, TrineError
 from trine_devnet.addresses import DEVNET_CHAIN_ID, DEVNET_DEPLOYER, factory_address, salt_of
 from trine_devnet.rpc import Rpc
 
 NOBODY = "0x" + "00" * 20
 GAS = 12_000_000
 """More than any contract takes; the chain charges what is used."""
+LOOK_SECONDS = 0.05
+MINING_LOOKS = 2400
 
 
 def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
@@ -46,13 +49,21 @@ def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
     ]
     rpc.call("anvil_setCode", factory, "0x" + bytecode(FACTORY).deployed.hex())
     hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])
-    rpc.call("anvil_mine")
-    receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
-    for name, receipt in zip(specification()["constructors"], receipts, strict=True):
-        if receipt is None or int(receipt["status"], 16) != 1:
+    for name, receipt in zip(specification()["constructors"], _receipts(rpc, hashes), strict=True):
+        if int(receipt["status"], 16) != 1:
             raise TrineError(f"the chain did not take {name}'s constructor: a parameter may be out of its range")
     check_code(rpc, known)
     return known
+
+
+def _receipts(rpc: Rpc, hashes: list[str]) -> list[dict[str, str]]:
+    """Once all are mined, which the chain does beside answering. Raises NotReady."""
+    for _ in range(MINING_LOOKS):
+        receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
+        if all(receipts):
+            return receipts
+        time.sleep(LOOK_SECONDS)
+    raise NotReady(f"the devnet's chain has not mined the contracts in {MINING_LOOKS * LOOK_SECONDS:.0f} s")
 
 
 def check_code(rpc: Rpc, deployment: Deployment) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import llvmlite.binding
 import numba
 from filelock import FileLock, Timeout
+from numba.core import sigutils
 
 from trine.errors import NotReady
 from trine_node.engines import kernels
@@ -62,7 +63,8 @@ def compile_kernels(progress: Callable[[str], None] = lambda message: None) -> b
             return False
         progress("compiling the CPU kernels for this processor (once a machine, half a minute of one core)")
         for function, signature in entry_points():
-            function.compile(signature)
+            types, _result = sigutils.normalize_signature(signature)
+            function.compile(types)  # the cache goes by what it is given, which for a call are types
         marker.touch()
     finally:
         lock.release()
