@@ -9,6 +9,8 @@ Protocol: one JSON line in, `{"module", "arguments", "log", "cwd"}`, one line ou
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -94,14 +96,33 @@ def main() -> None:
         sys.stdout.flush()
 
 
+HEAVY = (
+    "sqlalchemy.dialects.sqlite",
+    "trine.chain.logs",
+    "trine.chain.sender",
+    "trine.cli",
+    "trine_devnet.cheating_node",
+    "trine_devnet.cheating_verifier",
+    "trine_node.cli",
+    "trine_node.engines.compilation",
+    "trine_node.engines.decoder",
+    "trine_node.engines.kernels.attention",
+    "trine_node.run",
+    "trine_verifier.adversaries",
+    "trine_verifier.cli",
+    "trine_verifier.run",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+)
+"""What operators import when they run, and all that it imports."""
+
+
 def _import_heavy_libraries() -> None:
-    import fastapi  # noqa: F401
-    import transformers
-    import uvicorn  # noqa: F401
-
-    import trine_verifier.adversaries
-    import trine_verifier.run  # noqa: F401
-
+    """Computes nothing: kernels that were loaded would have started threads, which no fork survives."""
+    for name in HEAVY:
+        importlib.import_module(name)
+    transformers = importlib.import_module("transformers")
     # Lazy modules: naming them imports them.
     for name in (
         "AutoModelForCausalLM",
@@ -111,6 +132,8 @@ def _import_heavy_libraries() -> None:
         "PreTrainedTokenizerFast",
     ):
         getattr(transformers, name)
+    gc.collect()
+    gc.freeze()  # what is there now stays shared with the children
 
 
 def _become(order: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ HIDDEN_SECONDS = 1800.0
 """Processes computed all the while, but nothing changed for so long: they run in a circle."""
 IDLE_SHARE = 0.02
 """Of a core: a process that uses less is idle."""
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.4
 
 
 class Movement:

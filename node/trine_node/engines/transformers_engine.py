@@ -219,7 +219,7 @@ class TransformersEngine:
         """The model in bf16, or in fp32 if it is in bf16 itself: tells how far rounding moves an answer's states."""
         if self._other is None:
             dtype = torch.float32 if self.model.dtype == torch.bfloat16 else torch.bfloat16
-            self._other = Runner(copy.deepcopy(self.model).to(dtype), self.arithmetic, self.threads)
+            self._other = Runner(_copy_in(self.model, dtype), self.arithmetic, self.threads)
         return self._other
 
     @torch.inference_mode()
@@ -364,6 +364,17 @@ class _Batched:
 
     def states_of(self, segments: Sequence[Segment]) -> torch.Tensor:
         return self._engine._runner.states(self._storage, segments)
+
+
+def _copy_in(model: Any, dtype: torch.dtype) -> Any:
+    """`copy.deepcopy(model).to(dtype)` without a whole copy in the first precision."""
+    tensors = [*model.parameters(), *model.buffers()]
+    converted: dict[int, Any] = {}
+    for tensor in tensors:
+        wide = tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        converted[id(tensor)] = torch.nn.Parameter(wide, tensor.requires_grad) if is_parameter else wide
+    return copy.deepcopy(model, converted)
 
 
 _SHIFTS = torch.arange(7, -1, -1, dtype=torch.uint8)
