@@ -81,6 +81,8 @@ def _import_heavy_libraries() -> None:
     import transformers
     import uvicorn  # noqa: F401
 
+    import trine.chain.logs
+    import trine.chain.sender  # noqa: F401  (and with it web3, which a chain imports when it first needs it)
     import trine_verifier.adversaries
     import trine_verifier.run  # noqa: F401
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from trine.errors import InvalidInput
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
+from trine_devnet import cheats
 from trine_devnet.cheating_verifier import CHEATS, MAX_ORDERS_BYTES, Orders, Seated, Told
 from trine_devnet.cli import app
 from trine_verifier.voting import Voting
@@ -45,6 +46,10 @@ def test_orders_that_are_none_are_refused(orders, text):
     orders.write_text(text, "utf-8")
     with pytest.raises(InvalidInput):
         Orders.read(orders)
+
+
+def test_the_cheats_are_those_that_the_command_names():
+    assert tuple(CHEATS) == cheats.VERIFIER_CHEATS
 
 
 def test_orders_count_from_the_next_batch_on(orders, monkeypatch):
