@@ -666,6 +666,8 @@ class Chain:
             raise unreachable(error) from None
         except Web3Exception as error:
             raise ChainError(str(error)) from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ChainError(f"the RPC endpoint's answer makes no sense ({type(error).__name__})") from None
 
     def _header(self, batch_id: bytes) -> Header:
         """From the event; believed because it hashes to the id. Raises VerificationFailed."""

@@ -8,7 +8,7 @@ wrong with an argument.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -33,7 +33,7 @@ class Views:
 
     def __init__(self, rpc_url: str, timeout_seconds: float) -> None:
         self._rpc_url = rpc_url
-        self._http = _pool(rpc_url, timeout_seconds)
+        self._timeout_seconds = timeout_seconds
 
     def chain_id(self) -> int | None:
         try:
@@ -63,6 +63,10 @@ class Views:
         except _NO_PLAIN_ANSWER:
             return None
         return values if len(values) > 1 else values[0]
+
+    @cached_property
+    def _http(self) -> urllib3.PoolManager:
+        return _pool(self._rpc_url, self._timeout_seconds)
 
     def _ask(self, method: str, *parameters: Any) -> Any:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}

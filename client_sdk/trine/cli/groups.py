@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 from trine.cli.output import complain
 
@@ -50,6 +50,15 @@ class LazyGroup(TyperGroup):
         finally:
             self.params, self.add_help_option = own
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if ctx.invoked_subcommand not in DISTRIBUTIONS:
+                raise
+            complain(_needs(ctx.invoked_subcommand, error.name))
+            raise typer.Exit(3) from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """With whole sentences; click cuts them."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
@@ -74,36 +83,39 @@ def group(help: str, *, no_args_is_help: bool = True, invoke_without_command: bo
 def from_elsewhere() -> dict[str, Command | EntryPoint]:
     """The groups that other packages bring, not imported yet; those that are not installed say so."""
     points = {point.name: point for point in entry_points(group="trine.commands")}
-    absent = DISTRIBUTIONS.keys() - points.keys()
-    return dict(sorted({**points, **{name: _missing(name) for name in absent}}.items()))
+    absent = {name: _missing(name) for name in DISTRIBUTIONS.keys() - points.keys()}
+    return dict(sorted({**points, **absent}.items()))
 
 
 def _load(point: EntryPoint) -> Command:
     try:
-        return _as_command(point.load(), point.name)
+        app: typer.Typer = point.load()
     except ImportError as error:
         return _missing(point.name, error.name)
-
-
-def _as_command(app: typer.Typer, name: str) -> Command:
-    """What typer makes of a group that is added to another."""
     outer = group("")
-    outer.add_typer(app, name=name)
-    return cast(Command, get_group(outer).commands[name])
+    outer.add_typer(app, name=point.name)
+    return cast(Command, get_group(outer).commands[point.name])
 
 
 def _missing(name: str, needed: str | None = None) -> Command:
-    """Stands for a group whose packages are not installed: whatever it is asked, it says what to install."""
-    install = f"pip install {DISTRIBUTIONS.get(name, name)}"
-    outer = group("")
+    """In place of a group whose packages are not installed: it says what to install."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-    @outer.command(
+    @app.command(
         name,
-        help=f"(needs more packages: {install})",
+        help=f"(needs more packages: {_install(name)})",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def explain() -> None:
-        complain(f"`trine {name}` needs {needed or 'more packages'}: {install}")
+        complain(_needs(name, needed))
         raise typer.Exit(3)
 
-    return cast(Command, get_group(outer).commands[name])
+    return cast(Command, get_command(app))
+
+
+def _needs(name: str, needed: str | None) -> str:
+    return f"`trine {name}` needs {needed or 'more packages'}: {_install(name)}"
+
+
+def _install(name: str) -> str:
+    return f"pip install {DISTRIBUTIONS.get(name, name)}"
