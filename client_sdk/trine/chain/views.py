@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -89,7 +89,7 @@ def _pool(url: str, timeout_seconds: float) -> urllib3.PoolManager:
     """By the proxy that the environment names, if any; with the address's user and password, if it has them."""
     address = urlsplit(url)
     proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
-    login = f"{address.username}:{address.password}" if address.username else None
+    login = unquote(f"{address.username}:{address.password or ''}") if address.username else None
     options: dict[str, Any] = {
         "timeout": timeout_seconds,
         "maxsize": CONNECTIONS,
