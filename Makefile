@@ -54,7 +54,9 @@ setup-dev:
 	@$(side_by_side) dev-parts
 
 demo-parts: $(VENV)/.runtime node_modules/.runtime $(VENV)/.model $(VENV)/.kernels
+	@:
 dev-parts: $(VENV)/.ready node_modules/.ready build/.ready $(VENV)/.model $(VENV)/.kernels
+	@:
 
 # What tests need includes what the demo needs.
 $(VENV)/.runtime: $(PACKAGES)

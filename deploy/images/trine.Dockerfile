@@ -4,7 +4,6 @@
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH_INDEX=""
 WORKDIR /src
-COPY LICENSE ./
 COPY deploy/requirements deploy/requirements
 COPY deploy/scripts/install.py deploy/scripts/install.py
 COPY client_sdk client_sdk

@@ -20,7 +20,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "deploy" / "requirements"
-LOCK_OF = {"runtime": "runtime.txt", "ready": "development.txt", "operator": "operator.txt"}
+# What is installed, and how much it is to download (without torch).
+LOCK_OF = {
+    "runtime": ("runtime.txt", "140 MB"),
+    "ready": ("development.txt", "540 MB"),
+    "operator": ("operator.txt", "140 MB"),
+}
 FOLDERS = ("client_sdk", "node", "verifier", "deploy")
 UV = Path(sys.executable).with_name("uv")
 
@@ -74,16 +79,17 @@ def main() -> None:
     started = time.monotonic()
     bootstrap_uv()
     torch = choose_torch()
-    locks = [LOCK_OF[what]]
-    titles = []
+    lock, size = LOCK_OF[what]
+    locks = [lock]
+    count = len(re.findall(r"^\S+==", (LOCKS / lock).read_text(), re.MULTILINE))
+    titles = [f"{count} (at most {size})"]
     if torch:
         locks.append(torch.lock)
         titles.append(torch.title)
     if node == ["wheel"]:
         locks.append("node.txt")
         titles.append("Node.js (the machine's is missing or too old)")
-    count = sum(len(re.findall(r"^\S+==", (LOCKS / name).read_text(), re.MULTILINE)) for name in locks)
-    print(f"==> Python packages: {', '.join([str(count), *titles])}", flush=True)
+    print(f"==> Python packages: {', '.join(titles)}", flush=True)
     install(*(part for name in locks for part in ("-r", str(LOCKS / name))), *(torch.options if torch else ()))
     folders = [str(ROOT / folder) for folder in FOLDERS]
     # An image holds copies and no devnet; a checkout is used where it is.
@@ -164,23 +170,25 @@ def install(*arguments: str) -> None:
 def run_uv(*arguments: str) -> None:
     """Shows how far it is on a terminal, nothing in a log."""
     last: deque[str] = deque(maxlen=200)
-    large: dict[str, str] = {}
+    large: dict[str, str] = {}  # what is being downloaded, and how large it is
     show = sys.stderr.isatty()
     with subprocess.Popen(uv_command(*arguments), env=uv_environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         for line in process.stderr:
             last.append(line)
+            doing = "installing" if line.startswith("Prepared") else "unpacking"
             if found := re.match(r"Downloading (\S+) \((\S+)\)", line):
                 large[found[1]] = found[2]
             elif found := re.match(r" Downloaded (\S+)", line):
                 large.pop(found[1], None)
-            elif not re.match(r"(Resolved|Prepared|Uninstalled|Installed) ", line):
+            elif doing == "unpacking":
                 continue
             if show:
                 waiting = ", ".join(f"{name} ({size})" for name, size in large.items())
-                text = f"downloading {waiting}" if waiting else line.strip()
-                width = shutil.get_terminal_size().columns - 5
-                print(f"\r\x1b[K    {text[:width]}", end="", file=sys.stderr, flush=True)
+                text = f"downloading {waiting}" if waiting else doing
+                print(
+                    f"\r\x1b[K    {text[: shutil.get_terminal_size().columns - 5]}", end="", file=sys.stderr, flush=True
+                )
     if show:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     if process.returncode != 0:
