@@ -43,7 +43,7 @@ const problemsOf = (name, code) => {
   return problems;
 };
 
-const names = Object.keys(CONTRACTS);
+const names = CONTRACTS;
 const missing = names.filter((name) => !(`Trine#${name}` in addresses));
 if (missing.length > 0) {
   console.error(`not deployed: ${missing.join(", ")}`);

@@ -15,9 +15,11 @@ from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from trine.chain.deployment import CONTRACTS, FACTORY, Deployment, bytecode
+from trine_devnet.specification import specification
 from trine_devnet.toolchain import project_root
 
-RELEASE = "trine-1"
+RELEASE: str = specification()["release"]
+"""Part of every address. A release that deploys anew on a chain that has an older one needs another name."""
 CREATEX = "0xba5Ed099633D3B313e4D5F7bdc1305d3c28ba5Ed"
 """Keyless CREATE2 and CREATE3 factory that Hardhat Ignition's `create2` strategy uses; the same on all chains."""
 CREATE2_SALT = b"trine".ljust(32, b"\0")

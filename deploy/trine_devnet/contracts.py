@@ -6,11 +6,8 @@ for what constructors take. Here the chain belongs to us: the factory is simply 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from typing import Any, cast
 
 from eth_abi.abi import encode
@@ -22,6 +19,7 @@ from trine.chain.deployment import CONTRACTS, FACTORY, abi, bytecode
 from trine.errors import InvalidInput, NotReady, TrineError
 from trine_devnet.addresses import DEVNET_CHAIN_ID, DEVNET_DEPLOYER, factory_address, salt_of
 from trine_devnet.rpc import Rpc
+from trine_devnet.specification import specification
 
 NOBODY = "0x" + "00" * 20
 GAS = 12_000_000
@@ -75,17 +73,6 @@ def check_code(rpc: Rpc, deployment: Deployment) -> None:
             found[part] = bytes(len(found[part]))
         if found != expected.deployed:
             raise TrineError(f"{name}: the code at {deployment.address(name)} is not what ships with trine")
-
-
-@cache
-def specification() -> dict[str, Any]:
-    """`deployment.json`: parameters with defaults, and what each constructor takes, by the names of its inputs.
-
-    A constructor's input is a word: a parameter, a contract (its address), `deployer` or `nobody`. Not mentioned are
-    inputs that are called as a parameter, and addresses that are called as a counterpart.
-    """
-    loaded: dict[str, Any] = json.loads(resources.files("trine_devnet").joinpath("deployment.json").read_text())
-    return loaded
 
 
 def words_of(parameters: Mapping[str, int | str], addresses: Mapping[str, str]) -> dict[str, int | str]:

@@ -115,7 +115,7 @@ class Devnet:
     def start_chain(self, parameters: dict[str, int | str] | None = None) -> None:
         """Starts the chain on a free loopback port and deploys, registers and funds.
 
-        `parameters`: of the contracts, see `contracts.specification`. Raises InvalidInput or NotReady.
+        `parameters`: of the contracts, see `specification`. Raises InvalidInput or NotReady.
         """
         program = anvil()
         port = free_port()

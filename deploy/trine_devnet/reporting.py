@@ -97,7 +97,8 @@ class TerminalReport(Report):
     def _table(self, what: str, rows: Mapping[str, str]) -> Table:
         """Lines are cut, not wrapped: the table must not jump."""
         table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
+        names = max((len(name) + 2 for name in rows), default=0)
+        table.add_column(no_wrap=True, overflow="ellipsis", min_width=min(names, self._console.width // 2))
         table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
         table.add_row(Text(f"{self.seconds:6.1f} s"), Text(f"waiting for {what}"))
         for name, state in rows.items():

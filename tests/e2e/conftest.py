@@ -5,6 +5,7 @@ import pytest
 from trine import Client
 from trine.chain import Role
 from trine_devnet.network import TOKEN, Devnet, Member
+from trine_devnet.reporting import Report
 
 PARAMETERS = {
     "promptsPerChallenge": 1,
@@ -19,7 +20,7 @@ VERIFIERS = ("verifier-1", "verifier-2", "verifier-3", "verifier-4")
 
 @pytest.fixture(scope="session")
 def net(tmp_path_factory):
-    with Devnet(tmp_path_factory.mktemp("devnet") / "home", print) as network:
+    with Devnet(tmp_path_factory.mktemp("devnet") / "home", Report(print)) as network:
         network.start_chain(PARAMETERS)
         network.add([Member(name, Role.VERIFIER) for name in VERIFIERS])
         # Batches wait a while to be sealed, so that a test can stop the node between a receipt and its anchor.

@@ -26,6 +26,7 @@ from trine.protocol.reputation import Change
 from trine.protocol.settlement import Counts, Silence, Terms, conclude
 from trine.protocol.votes import Vote, settle
 from trine_devnet.network import TOKEN, Devnet, Member
+from trine_devnet.reporting import Report
 
 THREE = ("verifier-1", "verifier-2", "verifier-3")
 FOURTH = "verifier-4"
@@ -55,7 +56,7 @@ class Judged:
 def net(tmp_path_factory):
     """All seats on nodes' answers are `THREE`'s. Nobody could calibrate these without a fourth, who is a candidate and
     never takes the test, so it may judge calibrations and nothing else."""
-    with Devnet(tmp_path_factory.mktemp("devnet") / "home", print) as network:
+    with Devnet(tmp_path_factory.mktemp("devnet") / "home", Report(print)) as network:
         network.start_chain(PARAMETERS)
         network.add([Member(name, Role.VERIFIER, cheats=("honest",)) for name in THREE])
         network.add([Member(FOURTH, Role.VERIFIER, options={"calibrate": False})])
@@ -94,7 +95,7 @@ def clients(net):
 def seven(net):
     """Enough more for an appeal of what three have judged. With them in the pool nobody knows who sits."""
     net.add([Member(name, Role.VERIFIER) for name in SEVEN])
-    net.wait_ready(list(SEVEN), timeout=600)
+    net.wait_ready(list(SEVEN))
     return SEVEN
 
 

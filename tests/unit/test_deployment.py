@@ -16,6 +16,7 @@ from trine_devnet.addresses import (
     devnet_deployment,
     factory_address,
 )
+from trine_devnet.specification import specification
 from trine_devnet.toolchain import project_root
 
 ONES = "0x" + "11" * 20
@@ -25,11 +26,9 @@ def test_the_bundled_devnet_is_where_the_module_deploys():
     assert Deployment.bundled(DEVNET_CHAIN_ID) == devnet_deployment()
 
 
-def test_the_module_deploys_under_the_names_and_the_release_that_addresses_follow_from():
-    module = (project_root() / "deploy" / "ignition" / "modules" / "Trine.js").read_text()
-    table = module[module.index("export const CONTRACTS") : module.index("const CALLED_BY_CONSTRUCTOR")]
-    assert set(re.findall(r"^  (\w+): \(", table, re.MULTILINE)) == set(CONTRACTS)
-    assert f'const RELEASE = "{RELEASE}";' in module
+def test_what_is_specified_is_every_contract_and_the_release_that_addresses_follow_from():
+    assert set(specification()["constructors"]) == set(CONTRACTS)
+    assert specification()["release"] == RELEASE
 
 
 def test_abi_and_code_are_exported_for_every_contract():

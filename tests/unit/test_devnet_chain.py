@@ -13,8 +13,9 @@ from eth_account import Account
 from trine.chain import Chain, Deployment
 from trine.chain.deployment import CONTRACTS, bytecode
 from trine.errors import ChainUnreachable, InvalidInput, TransactionReverted, TrineError
-from trine_devnet.contracts import check_code, deploy, specification, words_of
+from trine_devnet.contracts import check_code, deploy, words_of
 from trine_devnet.rpc import Rpc
+from trine_devnet.specification import specification
 
 NODE = "0x" + "11" * 20
 TOKEN = 10**18

@@ -1,0 +1,19 @@
+"""What a deployment consists of: `deployment.json`, which the Ignition module reads, too."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@cache
+def specification() -> dict[str, Any]:
+    """The release, parameters with defaults, and what each constructor takes, by the names of its inputs.
+
+    A constructor's input is a word: a parameter, a contract (its address), `deployer` or `nobody`. Not mentioned are
+    inputs that are called as a parameter, and addresses that are called as a counterpart.
+    """
+    loaded: dict[str, Any] = json.loads(resources.files("trine_devnet").joinpath("deployment.json").read_text())
+    return loaded
