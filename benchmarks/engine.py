@@ -280,7 +280,7 @@ def llamacpp(given: argparse.Namespace) -> dict[str, Any]:
         port = probe.getsockname()[1]
         probe.close()
         command = [sys.executable, str(script), str(weights), str(port), "--threads", str(given.threads)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:  # noqa: S603
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
             try:
                 speed = median_of(lambda: asked_of_llamacpp(port, given.tokens), given.runs)
             finally:
@@ -341,7 +341,7 @@ def part(given: argparse.Namespace, name: str, dtype: str) -> dict[str, Any]:
     command += ["--threads", str(given.threads), "--tokens", str(given.tokens), "--runs", str(given.runs)]
     command += ["--equality", str(given.equality)]
     print(f"… {name} {dtype}", file=sys.stderr)
-    run = subprocess.run(  # noqa: S603 - ourselves
+    run = subprocess.run(
         [*command, "--device", given.device], capture_output=True, text=True, timeout=PART_TIMEOUT_SECONDS
     )
     if run.returncode:
