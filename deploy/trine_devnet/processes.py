@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STOP_SECONDS = 40.0
+TAIL_BYTES = 16_384
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,7 +48,13 @@ class Child:
         self._wait(STOP_SECONDS)
 
     def tail(self, lines: int = 12) -> str:
-        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+        """The log's end; empty before the process has written anything."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+                return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
 
     def _signal(self, number: signal.Signals) -> None:
         try:

@@ -91,6 +91,14 @@ def test_a_wait_ends_when_a_process_does_with_its_last_words(child):
         wait_until(lambda: False, "spring", [dying], Report(lambda line: None))
 
 
+def test_the_end_of_a_log_is_read_and_a_log_that_is_not_there_yet_is_empty(child, tmp_path):
+    quiet = child(IDLE)
+    quiet.log.unlink()
+    assert quiet.tail() == ""
+    quiet.log.write_text("".join(f"line {number}\n" for number in range(100_000)))
+    assert quiet.tail(2) == "line 99998\nline 99999"
+
+
 def test_a_log_gets_a_line_for_many_changes_and_one_when_it_was_silent(monkeypatch):
     lines = []
     report = Report(lines.append)
