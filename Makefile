@@ -26,7 +26,7 @@ after_node = $(if $(filter wheel,$(wheel_or_machine)),$(VENV)/.$(1))
 side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4)
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
-	lint lint-python lint-contracts lint-workflows stale test-unit test-python test-contracts invariants \
+	lint lint-python lint-contracts lint-workflows stale test-rest test-unit test-python test-contracts invariants \
 	abi vectors gas lock hooks audit prove consensus clean
 
 help:
@@ -99,10 +99,13 @@ demo: setup
 check: setup-dev
 	@$(MAKE) --no-print-directory -j1 lint test-unit
 
-# Side by side: compiling Solidity keeps one core busy, the Python tests mostly another.
+# Side by side: linters and compiling Solidity keep one core busy, the Python tests mostly another.
 test: setup-dev
-	@$(MAKE) --no-print-directory -j1 lint stale
-	@$(MAKE) --no-print-directory -j2 test-contracts test-python
+	@$(MAKE) --no-print-directory -j2 test-rest test-python
+	@echo "==> everything passed"
+
+test-rest:
+	@$(MAKE) --no-print-directory -j1 lint stale test-contracts
 
 test-long: setup-dev
 	@$(MAKE) --no-print-directory -j1 invariants

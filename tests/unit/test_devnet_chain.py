@@ -159,6 +159,20 @@ def test_a_following_chain_knows_its_own_transactions_blocks(net):
         blocks.stop()
 
 
+def test_a_following_chain_finds_events_of_blocks_that_it_was_not_told_of_yet(net):
+    account = funded(net, TOKEN)
+    chain = net.chain()
+    blocks = chain.follow(600.0)
+    try:
+        receipt = net.chain(account).transfer(NODE, 3)
+        assert chain.block_number() < receipt["blockNumber"]
+        sent = {"from": account.address, "to": NODE}
+        assert [event.args["value"] for event in chain.events("TrineToken", "Transfer", **sent)] == [3]
+        assert chain.newest_event("TrineToken", "Transfer", **sent).block == receipt["blockNumber"]
+    finally:
+        blocks.stop()
+
+
 def test_events_of_several_kinds_come_in_order(net):
     account = funded(net, 10 * TOKEN)
     chain = net.chain(account)

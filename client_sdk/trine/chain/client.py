@@ -131,6 +131,7 @@ class Chain:
         return self._latest().timestamp
 
     def _latest(self) -> Head:
+        """May be older than what a view function has just been told, by a poll: no bound for events."""
         return self._follower.latest() if self._follower else self._newest_block()
 
     def block_timestamp(self, block: int) -> int:
@@ -569,7 +570,7 @@ class Chain:
         from trine.chain import logs
 
         start = self.deployment.block if from_block is None else from_block
-        end = self.block_number() if to_block is None else to_block
+        end = self._newest_block().number if to_block is None else to_block
         return logs.read(self._contract(contract), name, start, end, filters)
 
     def events_of(self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int) -> Iterator[Event]:
@@ -584,7 +585,7 @@ class Chain:
         """The newest event of one kind, or None."""
         from trine.chain import logs
 
-        return logs.newest(self._contract(contract), name, self.deployment.block, self.block_number(), filters)
+        return logs.newest(self._contract(contract), name, self.deployment.block, self._newest_block().number, filters)
 
     # How
 
