@@ -10,6 +10,7 @@ from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_verifier.adversaries import ADVERSARIES, Adversary, make_adversary
+from trine_verifier.adversaries.weights import FineTuned
 
 Judge = Callable[..., Verdict]
 QUESTION = [{"role": "user", "content": "Tell me how bread is baked."}]
@@ -39,7 +40,10 @@ CAUGHT_BY = {
 
 
 @pytest.mark.parametrize("name", CAUGHT_BY)
-def test_cheats_are_rejected(name: str, engine: TransformersEngine, judge: Judge) -> None:
+def test_cheats_are_rejected(
+    name: str, engine: TransformersEngine, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FineTuned, "STEPS", 2)  # of the studies' eight: less of a change, and harder to notice
     cheat = make_adversary(name, engine)
     ids = cheat.encode_chat(QUESTION)
     verdict = judge(ids, list(cheat.generate(ids, TOKENS)), TOKENS, cheat, engine)

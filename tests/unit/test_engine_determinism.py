@@ -44,10 +44,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def made(name: str, dtype: str, **options: Any) -> TransformersEngine:
+def made(name: str, dtype: str, sizes: dict[str, Any] | None = None, **options: Any) -> TransformersEngine:
     kind = name.split(",")[0]
     torch.manual_seed(7)
-    config = AutoConfig.for_model(kind, **SMALL | ARCHITECTURES[name])
+    config = AutoConfig.for_model(kind, **SMALL | ARCHITECTURES[name] | (sizes or {}))
     model = AutoModelForCausalLM.from_config(config).to(DTYPES[dtype]).requires_grad_(False).train(False)
     for parameter in model.parameters():  # the usual beginning is so small that nothing depends on anything
         if parameter.dim() == 2:

@@ -23,6 +23,13 @@ from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton has no wheel for this platform")
 
 BLOCK = 16
+# An interpreted program takes milliseconds, and attention starts one for each row and each shared head of each layer.
+FEW_HEADS = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+SIZES = {"llama": {"num_hidden_layers": 2}, "gpt2": {"n_head": 2}, "opt": {"num_attention_heads": 2}}
+
+
+def small(name, dtype, **options):
+    return made(name, dtype, SIZES.get(name, FEW_HEADS), **options)
 
 
 def product_in_order(_self, a, b, sums, *_options):
@@ -103,7 +110,7 @@ def test_attention_is_the_definitions_over_blocks_in_any_order(kernels, heads, s
 
 @pytest.mark.parametrize(("name", "dtype"), [("llama", "bf16"), ("gemma2", "fp32"), ("gpt2", "fp16")])
 def test_answers_do_not_depend_on_company(name, dtype):
-    engine = made(name, dtype, arithmetic="triton", prompt_tokens=5, rows=2)
+    engine = small(name, dtype, arithmetic="triton", prompt_tokens=5, rows=2)
     asked = [prompts(1)[0][:7], prompts(2)[1][:4]]
     alone = [list(engine.generate(prompt, 3)) for prompt in asked]
     assert engine.generate_batch(asked, 3) == alone
@@ -116,7 +123,7 @@ def test_answers_do_not_depend_on_company(name, dtype):
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen3", "opt", "gpt_neox", "phi3"])
 def test_states_are_those_of_the_kernels_for_cpus(name):
     ids = prompts(1)[0][:18]
-    own, other = made(name, "fp32", arithmetic="triton"), made(name, "fp32")
+    own, other = small(name, "fp32", arithmetic="triton"), small(name, "fp32")
     segments = [Segment(ids, 0, [0, 1])]
     found, expected = (engine._runner.states(Storage(2), segments) for engine in (own, other))
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
@@ -130,7 +137,7 @@ class Softmaxed(torch.nn.Module):
 
 
 def test_a_model_that_adds_up_in_ways_of_its_own_is_refused():
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL | LLAMA_LIKE)).train(False)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL | LLAMA_LIKE | FEW_HEADS)).train(False)
     model.base_model.layers[1].mlp.act_fn = Softmaxed()
     with pytest.raises(EngineError, match=r"aten::_softmax may give a row another result.*'sdpa' serves"):
         TransformersEngine(model, None, model_name="odd", model_id=bytes(32), dtype="fp32", arithmetic="triton")

@@ -45,7 +45,7 @@ class PerturbedWeights(OtherModel):
 
         def change(weight: torch.Tensor) -> torch.Tensor:
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
-            return (weight.float() * (1 + share * noise)).to(weight.dtype)
+            return noise.mul_(share).add_(1).mul_(weight.float()).to(weight.dtype)
 
         self.cheap = with_changed_weights(self.honest, change)
 
@@ -78,7 +78,7 @@ class FineTuned(OtherModel):
         super().__init__(honest)
         engine = self.honest
         model = copy.deepcopy(engine.model).float().requires_grad_(True)
-        optimiser = torch.optim.Adam(model.parameters(), lr=self.LEARNING_RATE)
+        optimiser = torch.optim.Adam(model.parameters(), lr=self.LEARNING_RATE, fused=True)
         ids = torch.tensor([engine.encode_text(FINE_TUNING_TEXT)], device=engine.device)
         for _ in range(self.STEPS):
             optimiser.zero_grad()
@@ -97,7 +97,7 @@ class RandomModel(OtherModel):
 
         def change(weight: torch.Tensor) -> torch.Tensor:
             noise = torch.randn(weight.shape, generator=generator).to(weight.device)
-            return (noise * weight.float().std()).to(weight.dtype)
+            return noise.mul_(weight.float().std()).to(weight.dtype)
 
         self.cheap = with_changed_weights(self.honest, change)
 
@@ -108,13 +108,21 @@ def with_changed_weights(
     """An engine whose linear layers have other weights; embeddings and the output head stay."""
     from transformers.pytorch_utils import Conv1D
 
-    model = copy.deepcopy(engine.model)
+    model = _with_the_same_weights(engine.model)
     for module in model.base_model.modules():
         if isinstance(module, torch.nn.Linear):
-            module.weight.data = change(module.weight.data)
+            changed = change(module.weight.data)
         elif isinstance(module, Conv1D):  # GPT-2's, [inputs, outputs]
-            module.weight.data = change(module.weight.data.T).T.contiguous()
+            changed = change(module.weight.data.T).T.contiguous()
+        else:
+            continue
+        module.weight = torch.nn.Parameter(changed, requires_grad=False)
     return sibling(engine, model)
+
+
+def _with_the_same_weights(model: Any) -> Any:
+    """A copy of the modules, around the very tensors of the model: as large as what is put in their place."""
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
 def sibling(engine: TransformersEngine, model: Any) -> TransformersEngine:
@@ -141,7 +149,7 @@ def _layers(model: Any) -> tuple[str, torch.nn.ModuleList]:
 
 
 def _with_layers(engine: TransformersEngine, kept: list[int]) -> TransformersEngine:
-    model = copy.deepcopy(engine.model)
+    model = _with_the_same_weights(engine.model)
     name, layers = _layers(model)
     chosen = torch.nn.ModuleList([layers[i] for i in kept])
     model.base_model.set_submodule(name, chosen)
@@ -161,5 +169,5 @@ def _rounded(weight: torch.Tensor, bits: int, per_channel: bool, group: int | No
         exact = exact.reshape(-1, group)
     peak = exact.abs().amax(dim=1, keepdim=True) if per_channel else exact.abs().max()
     step = (peak / (2 ** (bits - 1) - 1)).clamp_min(1e-12)
-    rounded: torch.Tensor = (exact / step).round() * step
+    rounded = (exact / step).round_().mul_(step)
     return rounded.reshape(weight.shape).to(weight.dtype)
