@@ -283,7 +283,7 @@ class Devnet:
             "threads": threads,
             "store_url": f"sqlite:///{self.home}/{member.name}.sqlite",
             "port": port,
-            "poll_seconds": 0.25,
+            "poll_seconds": 0.4,
         }
         if member.role is Role.NODE:
             settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 0.5}

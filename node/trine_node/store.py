@@ -328,7 +328,8 @@ def leaves_of(evidence: Sequence[Evidence]) -> list[bytes]:
 
 
 def _open(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    # A server's connection may have died meanwhile, a file's cannot.
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
 
         def configure(connection: Any, _record: Any) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from eth_abi.abi import encode
+from eth_utils.abi import event_abi_to_log_topic
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -575,11 +576,20 @@ class Chain:
 
     def events_of(self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int) -> Iterator[Event]:
         """Events of several kinds, (contract, name) each, oldest first: one question for all of them."""
+        addresses, topics = self._watched(tuple(kinds))
+        # Asked at every block, and mostly there are none.
+        if self._views.has_no_logs(addresses, topics, from_block, to_block):
+            return iter(())
         from trine.chain import logs
 
         return logs.read_kinds(
             self._web3, [(self._contract(contract), name) for contract, name in kinds], from_block, to_block
         )
+
+    def _watched(self, kinds: tuple[tuple[str, str], ...]) -> tuple[list[str], list[str]]:
+        """Addresses of the contracts, topics of their events."""
+        addresses = sorted({self.deployment.address(contract) for contract, _ in kinds})
+        return addresses, sorted({topic_of(contract, name) for contract, name in kinds})
 
     def newest_event(self, contract: str, name: str, **filters: Any) -> Event | None:
         """The newest event of one kind, or None."""
@@ -703,6 +713,13 @@ def _committee_hash(seats: Sequence[Seat]) -> int:
     """The upper 160 bits of keccak256 over the seats, two words each. `SeatsLib.hash` is its twin."""
     encoded = b"".join(encode(["address", "uint96"], seat.values()) for seat in seats)
     return int.from_bytes(keccak(encoded)[:20], "big")
+
+
+@cache
+def topic_of(contract: str, name: str) -> str:
+    """The first topic of a contract's event, in hexadecimal."""
+    (event,) = (entry for entry in abi(contract) if entry["type"] == "event" and entry["name"] == name)
+    return "0x" + event_abi_to_log_topic(cast(Any, event)).hex()
 
 
 def checksum(address: str) -> Any:

@@ -49,6 +49,14 @@ class Views:
         except _NO_PLAIN_ANSWER:
             return None
 
+    def has_no_logs(self, addresses: list[str], topics: list[str], from_block: int, to_block: int) -> bool:
+        """Whether the endpoint says so; not when it says anything else."""
+        asked = {"address": addresses, "topics": [topics], "fromBlock": hex(from_block), "toBlock": hex(to_block)}
+        try:
+            return bool(self._ask("eth_getLogs", asked) == [])
+        except _NO_PLAIN_ANSWER:
+            return False
+
     def call(self, contract: str, address: str, function: str, arguments: tuple[Any, ...], block: int | None) -> Any:
         """What the function of one of CONTRACTS returns, at a block or now: its value, or a tuple of several."""
         selector, takes, gives = _signature(contract, function)

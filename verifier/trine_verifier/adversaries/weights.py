@@ -169,5 +169,5 @@ def _rounded(weight: torch.Tensor, bits: int, per_channel: bool, group: int | No
         exact = exact.reshape(-1, group)
     peak = exact.abs().amax(dim=1, keepdim=True) if per_channel else exact.abs().max()
     step = (peak / (2 ** (bits - 1) - 1)).clamp_min(1e-12)
-    rounded = (exact / step).round_().mul_(step)
+    rounded: torch.Tensor = (exact / step).round_().mul_(step)
     return rounded.reshape(weight.shape).to(weight.dtype)
