@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ignition from "@nomicfoundation/hardhat-ignition";
 import { configVariable, defineConfig } from "hardhat/config";
@@ -7,26 +8,50 @@ const solc = {
   version: "0.8.37",
   path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
   settings: {
-    viaIR: true,
     optimizer: { enabled: true, runs: 800 },
+    viaIR: true,
     evmVersion: "prague",
     // Addresses of a CREATE2 deployment must not depend on comments or paths.
     metadata: { bytecodeHash: "none" },
   },
 };
 
-// These tests take the contracts that they call from the build (vm.getCode), so their own compiler settings do not
-// matter, and the older code generator takes seconds where `viaIR` takes ten minutes. A test that creates
-// one of them with `new` would test other code than is deployed: it does not belong here.
-const quick = { ...solc, settings: { ...solc.settings, viaIR: false } };
-const quickTests = [
-  "Appeals", "Attacks", "Batches", "BatchesSigned", "Calibration", "Canaries", "Differential", "Finality", "Reentrancy",
-  "Staking", "Vectors", "invariants/Protocol",
-];
-const overrides = Object.fromEntries(quickTests.map((name) => [`tests/contracts/${name}.t.sol`, quick]));
+// Tests create the contracts that they try from the build (tests/contracts/Built.sol), so how they are compiled
+// themselves does not matter: the older code generator without its optimizer takes seconds where `viaIR` takes minutes.
+const quick = { ...solc, settings: { ...solc.settings, viaIR: false, optimizer: { enabled: false } } };
+// But these contain what they try, a library or a contract whose gas is measured: compiled as what is deployed.
+const COMPILED_AS_DEPLOYED = ["Decay.t", "EpochTree.t", "Libraries.t", "Measured", "erc8004/Registries"]
+  .map((name) => `tests/contracts/${name}.sol`);
+
+// What tests may read.
+const fsPermissions = { readDirectory: ["./tests/vectors", "./client_sdk/trine/chain/bytecode"] };
+
+const contracts = readdirSync(new URL("contracts", import.meta.url), { recursive: true })
+  .filter((path) => path.endsWith(".sol"))
+  .map((path) => `contracts/${path.replaceAll("\\", "/")}`);
+
+// Hardhat compiles together what has the very same settings object: all contracts in one run of the compiler, tests in
+// two. Contracts have theirs in common with the profile `production`, so neither profile compiles them again.
+const compilation = {
+  id: "trine-compilation",
+  hookHandlers: {
+    config: async () => ({
+      default: async () => ({
+        async resolveUserConfig(userConfig, resolveVariable, next) {
+          const config = await next(userConfig, resolveVariable);
+          const { profiles } = config.solidity;
+          const [deployed] = profiles.production.compilers;
+          profiles.default.overrides =
+            Object.fromEntries([...contracts, ...COMPILED_AS_DEPLOYED].map((path) => [path, deployed]));
+          return config;
+        },
+      }),
+    }),
+  },
+};
 
 export default defineConfig({
-  plugins: [ignition],
+  plugins: [ignition, compilation],
   paths: {
     sources: "./contracts",
     tests: { solidity: "./tests/contracts" },
@@ -34,8 +59,16 @@ export default defineConfig({
     artifacts: "./build/artifacts",
     cache: "./build/cache",
   },
-  // Isolated jobs, the default in production, compile what they share again and again: same bytecode, twice the time.
-  solidity: { profiles: { default: { compilers: [solc], overrides }, production: { ...solc, isolated: false } } },
+  solidity: {
+    // Whoever starts a chain does not read what tests were compiled to.
+    splitTestsCompilation: true,
+    profiles: {
+      default: { compilers: [quick], toolVersionsInBuildInfo: true },
+      // Isolated jobs, the default in production, compile what they share again and again: same bytecode, twice the
+      // time.
+      production: { ...solc, isolated: false },
+    },
+  },
   // `--strategy create2` gives deploy/ignition's factory one address on every chain that has CreateX.
   ignition: { strategyConfig: { create2: { salt: `0x${Buffer.from("trine").toString("hex").padEnd(64, "0")}` } } },
   networks: {
@@ -62,13 +95,13 @@ export default defineConfig({
       profiles: {
         default: {
           isolate: true,
-          fsPermissions: { readDirectory: ["./tests/vectors"] },
+          fsPermissions,
           fuzz: { runs: 128 },
           invariant: { runs: 16, depth: 40, failOnRevert: true },
         },
         // `make invariants`: longer lives, many more of them.
         long: {
-          fsPermissions: { readDirectory: ["./tests/vectors"] },
+          fsPermissions,
           fuzz: { runs: 1000 },
           invariant: { runs: 500, depth: 400, failOnRevert: true },
         },

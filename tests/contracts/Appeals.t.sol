@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
-import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
@@ -151,7 +150,7 @@ contract AppealsTest is AppealWorld {
     }
 
     function testAConstructorRefusesToMissAContract() external {
-        bytes memory code = vm.getCode("contracts/Appeals.sol:Appeals");
+        bytes memory code = vm.getCode("Appeals");
         for (uint256 missing = 0; missing < 7; ++missing) {
             address[7] memory contracts;
             for (uint256 i = 0; i < 7; ++i) {

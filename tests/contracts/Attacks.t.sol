@@ -233,14 +233,14 @@ contract AttacksTest is AppealWorld {
 
     function testAttackExitByOverflowingPeriods() external {
         address[6] memory six = [ALICE, ALICE, ALICE, ALICE, ALICE, ALICE];
-        bytes memory code = vm.getCode("contracts/Staking.sol:Staking");
+        bytes memory code = vm.getCode("Staking");
         uint256[4] memory delays = [uint256(0), 59, 90 days + 1, type(uint256).max];
         for (uint256 i = 0; i < 4; ++i) {
             Check.eq(_create(bytes.concat(code, abi.encode(six, delays[i]))), address(0), "unbonding delay");
         }
         Check.yes(_create(bytes.concat(code, abi.encode(six, 90 days))) != address(0), "within bounds");
         address[5] memory five = [ALICE, ALICE, ALICE, ALICE, ALICE];
-        code = vm.getCode("contracts/Payments.sol:Payments");
+        code = vm.getCode("Payments");
         uint256[4] memory notices = [uint256(0), 1 hours - 1, 30 days + 1, type(uint64).max];
         for (uint256 i = 0; i < 4; ++i) {
             Check.eq(_create(bytes.concat(code, abi.encode(five, notices[i], ALICE))), address(0), "notice");
@@ -551,7 +551,7 @@ contract AttacksTest is AppealWorld {
     function testAttackReplayingAVoucherOnAnotherChainOrContract() external {
         address[5] memory five =
             [address(token), address(staking), address(batches), address(finality), address(requests)];
-        bytes memory code = vm.getCode("contracts/Payments.sol:Payments");
+        bytes memory code = vm.getCode("Payments");
         IPayments other = IPayments(_create(bytes.concat(code, abi.encode(five, 1 days, address(this)))));
         vm.startPrank(_client);
         token.approve(address(other), 10 ether);

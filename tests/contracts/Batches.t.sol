@@ -991,7 +991,7 @@ contract BatchesTest is BatchesWorld {
                 parts[k] = k == i ? address(0) : address(committees);
             }
             bytes memory code =
-                bytes.concat(vm.getCode("contracts/Batches.sol:Batches"), abi.encode(parts, address(this), GUARDIAN));
+                bytes.concat(vm.getCode("Batches"), abi.encode(parts, address(this), GUARDIAN));
             vm.expectRevert(abi.encodeWithSelector(IBatches.BatchesZeroAddress.selector));
             factory.deploy("missing", code);
         }

@@ -3,28 +3,9 @@ pragma solidity 0.8.37;
 
 import {Bls12381} from "../../contracts/libraries/Bls12381.sol";
 import {BlsSigner} from "./BlsSigner.sol";
+import {Built} from "./Built.sol";
+import {Checker} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
-
-/// @notice Measures what a check costs besides the transaction around it.
-contract Checker {
-    function verify(bytes32 message, bytes calldata keys, bytes calldata signature)
-        external
-        view
-        returns (bool valid, uint256 gasUsed)
-    {
-        gasUsed = gasleft();
-        valid = Bls12381.verify(message, keys, signature);
-        gasUsed -= gasleft();
-    }
-
-    function hashToG1(bytes calldata message, bytes calldata tag) external view returns (bytes memory) {
-        return Bls12381.hashToG1(message, tag);
-    }
-
-    function aggregate(bytes calldata keys) external view returns (bytes memory) {
-        return Bls12381.aggregate(keys);
-    }
-}
 
 contract Bls12381Test {
     uint256 private constant GROUP_ORDER = 0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001;
@@ -35,7 +16,7 @@ contract Bls12381Test {
     bytes[] private _keys;
 
     function setUp() external {
-        _checker = new Checker();
+        _checker = Checker(Built.create("Checker"));
         _json = vm.readFile("tests/vectors/bls.json");
         _message = vm.parseJsonBytes32(_json, ".message");
         _keys = vm.parseJsonBytesArray(_json, ".key");

@@ -336,7 +336,7 @@ contract CalibrationTest is World {
             for (uint256 k = 0; k < 5; ++k) {
                 parts[k] = k == i ? address(0) : address(1);
             }
-            bytes memory code = bytes.concat(vm.getCode("contracts/Calibration.sol:Calibration"), abi.encode(parts));
+            bytes memory code = bytes.concat(vm.getCode("Calibration"), abi.encode(parts));
             vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationZeroAddress.selector));
             factory.deploy("missing", code);
         }

@@ -266,7 +266,7 @@ contract CanariesTest is AppealWorld {
     }
 
     function testAConstructorRefusesToMissAContract() external {
-        bytes memory code = vm.getCode("contracts/Canaries.sol:Canaries");
+        bytes memory code = vm.getCode("Canaries");
         for (uint256 missing = 0; missing < 2; ++missing) {
             bytes memory initCode = bytes.concat(
                 code, abi.encode(missing == 0 ? address(0) : ALICE, missing == 1 ? address(0) : ALICE)

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {CertificateVerifier} from "../../contracts/foreign/CertificateVerifier.sol";
 import {ExampleConsumer} from "../../contracts/foreign/ExampleConsumer.sol";
 import {ICertificateVerifier} from "../../contracts/interfaces/ICertificateVerifier.sol";
 import {CertificateLib} from "../../contracts/libraries/CertificateLib.sol";
 import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {BlsSigner} from "./BlsSigner.sol";
+import {Built} from "./Built.sol";
+import {Relay} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
 
 /// @notice What Python made passes: key root, certificates of three sizes, handover; and what it costs.
 contract CertificateVectorsTest {
     string private _json;
-    CertificateVerifier private _verifier;
+    ICertificateVerifier private _verifier;
 
     function setUp() external {
         _json = vm.readFile("tests/vectors/bls.json");
         ICertificateVerifier.KeySet memory set = abi.decode(_bytes(".key_set"), (ICertificateVerifier.KeySet));
-        _verifier = new CertificateVerifier(31337, vm.parseJsonAddress(_json, ".batches"), 2, _epoch(), set);
+        bytes memory arguments = abi.encode(31337, vm.parseJsonAddress(_json, ".batches"), 2, _epoch(), set);
+        _verifier = ICertificateVerifier(Built.create("CertificateVerifier", arguments));
     }
 
     function testCertificatesOfPythonPass() external view {
@@ -46,7 +48,8 @@ contract CertificateVectorsTest {
     function testAConsumerActsOnAnAnswerForLessThan250k() external {
         Receipt memory receipt = abi.decode(_bytes(".certificate_receipt"), (Receipt));
         string memory text = string(_bytes(".certificate_text"));
-        ExampleConsumer consumer = new ExampleConsumer(_verifier, receipt.modelId, 3);
+        ExampleConsumer consumer =
+            ExampleConsumer(Built.create("ExampleConsumer", abi.encode(_verifier, receipt.modelId, 3)));
         consumer.ask{value: 1 ether}(receipt.inputHash, 100);
         ICertificateVerifier.Certificate memory certificate = _certificate(0);
         vm.deal(receipt.node, 1 wei);
@@ -57,7 +60,7 @@ contract CertificateVectorsTest {
     }
 
     function testAWholeTransactionWithThreeKeysCostsLessThan250k() external {
-        Relay relay = new Relay(_verifier);
+        Relay relay = Relay(Built.create("Relay", abi.encode(_verifier)));
         uint256[3] memory limits = [uint256(205_000), 250_000, 342_000];
         string[3] memory names = ["check of three keys", "check of seven keys", "check of fifteen keys"];
         for (uint256 i = 0; i < 3; ++i) {
@@ -79,22 +82,6 @@ contract CertificateVectorsTest {
     }
 }
 
-/// @notice A transaction that only checks.
-contract Relay {
-    ICertificateVerifier private immutable VERIFIER;
-
-    event Checked(bytes32 batchId);
-
-    constructor(ICertificateVerifier verifier) {
-        VERIFIER = verifier;
-    }
-
-    function relay(ICertificateVerifier.Certificate calldata certificate) external {
-        (bytes32 batchId,,) = VERIFIER.check(certificate);
-        emit Checked(batchId);
-    }
-}
-
 contract CertificateVerifierTest {
     uint256 private constant SOURCE = 8453;
     address private constant BATCHES = address(0xba7c4);
@@ -103,7 +90,7 @@ contract CertificateVerifierTest {
     address private constant NODE = address(0x40de);
     bytes32 private constant MODEL = keccak256("model");
 
-    CertificateVerifier private _verifier;
+    ICertificateVerifier private _verifier;
     bytes32[] private _keyLeaves; // of eight, two are padding
     uint256[] private _members;
     Receipt private _receipt;
@@ -370,26 +357,26 @@ contract CertificateVerifierTest {
     function testParametersAreBounded() external {
         ICertificateVerifier.KeySet memory set = _set();
         _expectOutOfBounds("sourceChainId");
-        new CertificateVerifier(0, BATCHES, 2, EPOCH, set);
+        _deploy(0, BATCHES, 2, EPOCH, set);
         _expectOutOfBounds("sourceBatches");
-        new CertificateVerifier(SOURCE, address(0), 2, EPOCH, set);
+        _deploy(SOURCE, address(0), 2, EPOCH, set);
         _expectOutOfBounds("maxAge");
-        new CertificateVerifier(SOURCE, BATCHES, 1025, EPOCH, set);
+        _deploy(SOURCE, BATCHES, 1025, EPOCH, set);
         set.root = 0;
         _expectOutOfBounds("root");
-        new CertificateVerifier(SOURCE, BATCHES, 2, EPOCH, set);
+        _deploy(SOURCE, BATCHES, 2, EPOCH, set);
         set = _set();
         set.count = 2;
         _expectOutOfBounds("count");
-        new CertificateVerifier(SOURCE, BATCHES, 2, EPOCH, set);
+        _deploy(SOURCE, BATCHES, 2, EPOCH, set);
         set = _set();
         set.totalWeight = 0;
         _expectOutOfBounds("totalWeight");
-        new CertificateVerifier(SOURCE, BATCHES, 2, EPOCH, set);
+        _deploy(SOURCE, BATCHES, 2, EPOCH, set);
         set = _set();
         set.validUntil = uint64(block.timestamp);
         _expectOutOfBounds("validUntil");
-        new CertificateVerifier(SOURCE, BATCHES, 2, EPOCH, set);
+        _deploy(SOURCE, BATCHES, 2, EPOCH, set);
     }
 
     function testAnAnswerPaysOnce() external {
@@ -452,12 +439,24 @@ contract CertificateVerifierTest {
     receive() external payable {}
 
     function _consumer(uint256 minCommittee) private returns (ExampleConsumer consumer) {
-        consumer = new ExampleConsumer(_verifier, _receipt.modelId, minCommittee);
+        bytes memory arguments = abi.encode(_verifier, _receipt.modelId, minCommittee);
+        consumer = ExampleConsumer(Built.create("ExampleConsumer", arguments));
         consumer.ask{value: 1 ether}(_receipt.inputHash, 100);
     }
 
-    function _deploy(uint256 chainId, address batches, uint64 epoch) private returns (CertificateVerifier) {
-        return new CertificateVerifier(chainId, batches, 2, epoch, _set());
+    function _deploy(uint256 chainId, address batches, uint64 epoch) private returns (ICertificateVerifier) {
+        return _deploy(chainId, batches, 2, epoch, _set());
+    }
+
+    function _deploy(
+        uint256 chainId,
+        address batches,
+        uint64 maxAge,
+        uint64 epoch,
+        ICertificateVerifier.KeySet memory set
+    ) private returns (ICertificateVerifier) {
+        return
+            ICertificateVerifier(Built.create("CertificateVerifier", abi.encode(chainId, batches, maxAge, epoch, set)));
     }
 
     function _set() private view returns (ICertificateVerifier.KeySet memory set) {

@@ -1,45 +1,12 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Committees} from "../../contracts/Committees.sol";
-import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
-import {IReputation} from "../../contracts/interfaces/IReputation.sol";
-import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {EpochTree} from "../../contracts/libraries/EpochTree.sol";
-import {ModelId, Role} from "../../contracts/types/Types.sol";
+import {ModelId} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
+import {Standing} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
-
-/// @notice What Committees asks of stake, calibration and reputation, set by hand to any value.
-contract Standing {
-    uint256 private constant MIN_STAKE_WEI = 200 ether;
-
-    mapping(address operator => IStaking.Stake) private _stakes;
-    mapping(address operator => bool) private _calibrated;
-    mapping(address operator => uint256) private _scores;
-
-    function set(address operator, uint256 activeWei, bool calibrated, uint256 scoreBps_) external {
-        (_stakes[operator].active, _stakes[operator].own) = (uint128(activeWei), uint128(activeWei));
-        _calibrated[operator] = calibrated;
-        _scores[operator] = scoreBps_;
-    }
-
-    function stakeOf(address operator) external view returns (IStaking.Stake memory) {
-        return _stakes[operator];
-    }
-
-    function isCalibrated(address operator, Role role, ModelId) external view returns (bool) {
-        return role == Role.Verifier && _calibrated[operator];
-    }
-
-    function minStakeOf(Role role) external pure returns (uint256) {
-        return role == Role.Verifier ? MIN_STAKE_WEI : type(uint256).max;
-    }
-
-    function scoreBps(address operator, Role role, ModelId) external view returns (uint256) {
-        return role == Role.Verifier ? _scores[operator] : 0;
-    }
-}
 
 abstract contract CommitteesWorld {
     uint256 internal constant EPOCH_BLOCKS = 100;
@@ -50,15 +17,18 @@ abstract contract CommitteesWorld {
     address internal constant NODE = address(0xA0);
 
     Standing internal standing;
-    Committees internal committees;
+    ICommittees internal committees;
     uint256 internal epoch = 10;
 
     function setUp() public virtual {
         vm.roll(epoch * EPOCH_BLOCKS);
-        standing = new Standing();
-        committees = new Committees(
-            IStaking(address(standing)), ICalibration(address(standing)), IReputation(address(standing)), EPOCH_BLOCKS
-        );
+        standing = Standing(Built.create("Standing"));
+        committees = _deploy(address(standing), EPOCH_BLOCKS);
+    }
+
+    /// All but `staking` is always there.
+    function _deploy(address staking, uint256 blocks) internal returns (ICommittees) {
+        return ICommittees(Built.create("Committees", abi.encode(staking, standing, standing, blocks)));
     }
 
     function _nextEpoch() internal {
@@ -271,6 +241,8 @@ contract CommitteesDrawTest is CommitteesWorld {
 }
 
 contract CommitteesWeightTest is CommitteesWorld {
+    uint256 private constant MAX_WEIGHT = 1 << 24;
+
     function testWeightIsStakeTimesReputation() external {
         uint256[4] memory scores = [uint256(0), 5000, 10_000, 20_000];
         uint256[4] memory weights = [uint256(250), 625, 1000, 1000];
@@ -321,8 +293,8 @@ contract CommitteesWeightTest is CommitteesWorld {
             standing.set(_verifier(i), type(uint128).max, false, 10_000);
             _nominate(i, CPU);
         }
-        Check.eq(_weight(0, false, epoch + 1), committees.MAX_WEIGHT(), "clamped");
-        Check.eq(_weight(63, false, epoch + 1), committees.MAX_WEIGHT() - 1, "lowered to what is left");
+        Check.eq(_weight(0, false, epoch + 1), MAX_WEIGHT, "clamped");
+        Check.eq(_weight(63, false, epoch + 1), MAX_WEIGHT - 1, "lowered to what is left");
         standing.set(_verifier(64), STAKE, false, 10_000);
         _nominate(64, CPU);
         Check.eq(_weight(64, false, epoch + 1), 0, "no room");
@@ -400,19 +372,13 @@ contract CommitteesWeightTest is CommitteesWorld {
         Check.eq(committees.currentEpoch(), 10, "now");
         Check.eq(committees.epochBlocks(), 100, "blocks");
         Check.eq(committees.drawWindowBlocks(), 100, "an epoch");
-        Check.eq(_deploy(50_000).drawWindowBlocks(), 256, "as long as hashes are known");
+        Check.eq(_deploy(address(standing), 50_000).drawWindowBlocks(), 256, "as long as hashes are known");
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutOfBounds.selector, 7, 8, 50_000));
-        _deploy(7);
+        _deploy(address(standing), 7);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutOfBounds.selector, 50_001, 8, 50_000));
-        _deploy(50_001);
+        _deploy(address(standing), 50_001);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesZeroAddress.selector));
-        new Committees(IStaking(address(0)), ICalibration(address(standing)), IReputation(address(standing)), 100);
-    }
-
-    function _deploy(uint256 blocks) private returns (Committees) {
-        return new Committees(
-            IStaking(address(standing)), ICalibration(address(standing)), IReputation(address(standing)), blocks
-        );
+        _deploy(address(0), 100);
     }
 }
 

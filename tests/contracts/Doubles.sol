@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
+import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
-import {TrineToken} from "../../contracts/TrineToken.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {LeafLib, Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
@@ -52,10 +54,12 @@ interface IHook {
 }
 
 /// @notice A token that tells sender and receiver of every transfer, as ERC-777 does, if they have asked for it.
-contract HookedToken is TrineToken {
+contract HookedToken is ERC20, ERC20Burnable, ERC20Permit {
     mapping(address account => IHook) private _hooks;
 
-    constructor(address holder, uint256 supply) TrineToken(holder, supply) {}
+    constructor(address holder, uint256 supply) ERC20("Trine", "TRI") ERC20Permit("Trine") {
+        _mint(holder, supply);
+    }
 
     function setHook(IHook hook) external {
         _hooks[msg.sender] = hook;

@@ -11,16 +11,16 @@ import {
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IRequests} from "../../contracts/interfaces/IRequests.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
-import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {CertificateLib} from "../../contracts/libraries/CertificateLib.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {BatchId, ChallengeId, ModelId, Role} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
 import {BlsSigner} from "./BlsSigner.sol";
+import {Built} from "./Built.sol";
 import {Trees} from "./Trees.sol";
-import {Check, vm} from "./Vm.sol";
+import {vm} from "./Vm.sol";
 import {World} from "./World.sol";
-import {IdentityRegistry, ReputationRegistry, ValidationRegistry} from "./erc8004/Registries.sol";
+import {IIdentityRegistry} from "./erc8004/IRegistries.sol";
 
 /// @notice What all of Trine's contracts with a guardian have, too.
 interface IGuarded {
@@ -373,15 +373,17 @@ contract EntryPointsTest is World {
     }
 
     function testErc8004Adapter() external {
-        IdentityRegistry identity = new IdentityRegistry();
+        IIdentityRegistry identity = IIdentityRegistry(Built.create("IdentityRegistry"));
         IErc8004Identity agents = IErc8004Identity(address(identity));
-        IErc8004Reputation opinions = new ReputationRegistry(agents);
-        IErc8004Validation validations = new ValidationRegistry(agents);
+        IErc8004Reputation opinions =
+            IErc8004Reputation(Built.create("ReputationRegistry", abi.encode(agents)));
+        IErc8004Validation validations =
+            IErc8004Validation(Built.create("ValidationRegistry", abi.encode(agents)));
         IErc8004Adapter adapter = IErc8004Adapter(
             factory.deploy(
                 "adapter",
                 bytes.concat(
-                    vm.getCode("contracts/Erc8004Adapter.sol:Erc8004Adapter"),
+                    vm.getCode("Erc8004Adapter"),
                     abi.encode(batches, agents, opinions, validations)
                 )
             )
@@ -426,7 +428,7 @@ contract EntryPointsTest is World {
             factory.deploy(
                 "timelock",
                 bytes.concat(
-                    vm.getCode("contracts/Timelock.sol:Timelock"), abi.encode(2 days, proposers, anyone)
+                    vm.getCode("Timelock"), abi.encode(2 days, proposers, anyone)
                 )
             )
         );
@@ -625,17 +627,10 @@ contract CertificateEntryPointsTest {
         vm.snapshotGasLastCall("certificateverifier", "advance by fifteen keys");
     }
 
-    function _deploy(string memory json, uint64 epoch) private returns (address verifier) {
+    function _deploy(string memory json, uint64 epoch) private returns (address) {
         ICertificateVerifier.KeySet memory set =
             abi.decode(vm.parseJsonBytes(json, ".key_set"), (ICertificateVerifier.KeySet));
-        bytes memory initCode = bytes.concat(
-            vm.getCode("contracts/foreign/CertificateVerifier.sol:CertificateVerifier"),
-            abi.encode(31337, vm.parseJsonAddress(json, ".batches"), 2, epoch, set)
-        );
-        // Nothing in Solidity deploys bytes.
-        assembly ("memory-safe") {
-            verifier := create(0, add(initCode, 32), mload(initCode))
-        }
-        Check.yes(verifier != address(0), "deployed");
+        bytes memory arguments = abi.encode(31337, vm.parseJsonAddress(json, ".batches"), 2, epoch, set);
+        return Built.create("CertificateVerifier", arguments);
     }
 }

@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Erc8004Adapter, Erc8004Feedback} from "../../contracts/Erc8004Adapter.sol";
-import {
-    IErc8004Adapter,
-    IErc8004Identity,
-    IErc8004Reputation,
-    IErc8004Validation
-} from "../../contracts/interfaces/IErc8004.sol";
+import {IErc8004Adapter, IErc8004Validation} from "../../contracts/interfaces/IErc8004.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
-import {LeafLib, Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {LeafLib, Opening} from "../../contracts/libraries/LeafLib.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
 import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
-import {IdentityRegistry, ReputationRegistry, ValidationRegistry} from "./erc8004/Registries.sol";
+import {IIdentityRegistry, IReputationRegistry, IValidationRegistry} from "./erc8004/IRegistries.sol";
 
 /// @notice Verdicts as a test sets them; says of a batch what `IVerdicts` demands.
 contract Verdicts is IVerdicts {
@@ -54,10 +49,10 @@ contract Verdicts is IVerdicts {
 
 /// @notice A registry that calls back while it is called, as an upgrade might.
 contract ReenteringValidation is IErc8004Validation {
-    Erc8004Adapter public adapter;
+    IErc8004Adapter public adapter;
     Header private _header;
 
-    function aim(Erc8004Adapter adapter_, Header calldata header) external {
+    function aim(IErc8004Adapter adapter_, Header calldata header) external {
         (adapter, _header) = (adapter_, header);
     }
 
@@ -68,6 +63,20 @@ contract ReenteringValidation is IErc8004Validation {
     function validationResponse(bytes32, uint8, string calldata, bytes32, string calldata) external {}
 }
 
+/// @notice The address of its own by which the adapter speaks.
+interface IFeedbackAuthor {
+    error Erc8004FeedbackUnauthorized(address caller);
+
+    function give(
+        uint256 agentId,
+        int128 value,
+        uint8 decimals,
+        string calldata tag,
+        string calldata verdict,
+        bytes32 feedbackHash
+    ) external;
+}
+
 contract Erc8004AdapterTest {
     address private constant NODE = address(0xA0);
     address private constant OWNER = address(0xA1);
@@ -76,21 +85,20 @@ contract Erc8004AdapterTest {
     bytes32 private constant CANARY = "canary";
 
     Verdicts private _verdicts;
-    IdentityRegistry private _identity;
-    ReputationRegistry private _reputation;
-    ValidationRegistry private _validation;
-    Erc8004Adapter private _adapter;
+    IIdentityRegistry private _identity;
+    IReputationRegistry private _reputation;
+    IValidationRegistry private _validation;
+    IErc8004Adapter private _adapter;
     uint256 private _agent;
     Header private _header;
     BatchId private _batch;
 
     function setUp() external {
         _verdicts = new Verdicts();
-        _identity = new IdentityRegistry();
-        IErc8004Identity identity = IErc8004Identity(address(_identity));
-        _reputation = new ReputationRegistry(identity);
-        _validation = new ValidationRegistry(identity);
-        _adapter = new Erc8004Adapter(_verdicts, identity, _reputation, _validation);
+        _identity = IIdentityRegistry(Built.create("IdentityRegistry"));
+        _reputation = IReputationRegistry(Built.create("ReputationRegistry", abi.encode(_identity)));
+        _validation = IValidationRegistry(Built.create("ValidationRegistry", abi.encode(_identity)));
+        _adapter = _deploy(_verdicts, address(_identity), address(_reputation), address(_validation));
         // Agent 0 belongs to somebody else: zero must not be mistaken for none.
         vm.prank(STRANGER);
         _identity.register();
@@ -294,8 +302,7 @@ contract Erc8004AdapterTest {
 
     function testARegistryThatCallsBackPublishesNothingTwice() external {
         ReenteringValidation hostile = new ReenteringValidation();
-        Erc8004Adapter adapter =
-            new Erc8004Adapter(_verdicts, IErc8004Identity(address(_identity)), _reputation, hostile);
+        IErc8004Adapter adapter = _deploy(_verdicts, address(_identity), address(_reputation), address(hostile));
         hostile.aim(adapter, _header);
         vm.startPrank(NODE);
         adapter.link(_agent);
@@ -310,24 +317,15 @@ contract Erc8004AdapterTest {
 
     function testMissingRegistriesAreNamed() external {
         vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterZeroAddress.selector));
-        new Erc8004Adapter(
-            IVerdicts(address(0)), IErc8004Identity(address(_identity)), _reputation, _validation
-        );
+        _deploy(IVerdicts(address(0)), address(_identity), address(_reputation), address(_validation));
 
         bytes memory refusal =
             abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterNoRegistry.selector, address(0));
-        Erc8004Adapter alone = new Erc8004Adapter(
-            _verdicts, IErc8004Identity(address(0)), IErc8004Reputation(address(0)), IErc8004Validation(address(0))
-        );
+        IErc8004Adapter alone = _deploy(_verdicts, address(0), address(0), address(0));
         vm.expectRevert(refusal);
         alone.link(0);
 
-        Erc8004Adapter onlyIdentity = new Erc8004Adapter(
-            _verdicts,
-            IErc8004Identity(address(_identity)),
-            IErc8004Reputation(address(0)),
-            IErc8004Validation(address(0))
-        );
+        IErc8004Adapter onlyIdentity = _deploy(_verdicts, address(_identity), address(0), address(0));
         vm.prank(NODE);
         onlyIdentity.link(_agent);
         Opening memory opening = _anchored(9);
@@ -472,13 +470,22 @@ contract Erc8004AdapterTest {
     }
 
     function testNobodyButTheAdapterSpeaksAsItsClients() external {
-        Erc8004Feedback author = Erc8004Feedback(_adapter.feedbackAuthor());
+        IFeedbackAuthor author = IFeedbackAuthor(_adapter.feedbackAuthor());
         vm.prank(CLIENT);
-        vm.expectRevert(abi.encodeWithSelector(Erc8004Feedback.Erc8004FeedbackUnauthorized.selector, CLIENT));
+        vm.expectRevert(abi.encodeWithSelector(IFeedbackAuthor.Erc8004FeedbackUnauthorized.selector, CLIENT));
         author.give(_agent, 1, 0, "quality", "accepted", 0);
     }
 
     // Helpers
+
+    function _deploy(IVerdicts verdicts, address identity, address reputation, address validation)
+        private
+        returns (IErc8004Adapter)
+    {
+        return IErc8004Adapter(
+            Built.create("Erc8004Adapter", abi.encode(verdicts, identity, reputation, validation))
+        );
+    }
 
     function _link() private {
         vm.prank(NODE);
@@ -541,7 +548,7 @@ contract Erc8004AdapterTest {
         uint256 accepted,
         uint256 rejected
     ) private view {
-        ValidationRegistry.Validation memory v = _validation.getValidationStatus(requestHash);
+        IValidationRegistry.Validation memory v = _validation.getValidationStatus(requestHash);
         Check.eq(v.validator, address(_adapter), "validator");
         Check.eq(v.agentId, _agent, "agent");
         Check.eq(v.response, response, "response");
@@ -558,7 +565,7 @@ contract Erc8004AdapterTest {
         string memory verdict,
         uint256 leaf
     ) private view {
-        ReputationRegistry.Feedback memory f =
+        IReputationRegistry.Feedback memory f =
             _reputation.readFeedback(_agent, _adapter.feedbackAuthor(), index);
         Check.yes(f.value == value, "value");
         Check.eq(f.decimals, decimals, "decimals");

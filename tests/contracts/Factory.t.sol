@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {Create3} from "@openzeppelin/contracts/utils/Create3.sol";
 import {Errors} from "@openzeppelin/contracts/utils/Errors.sol";
 
-import {Factory} from "../../contracts/deployment/Factory.sol";
 import {IFactory} from "../../contracts/interfaces/IFactory.sol";
+import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
 
 /// @notice Knows its counterpart from the start, as Trine's contracts do.
@@ -25,10 +25,10 @@ contract Half {
 contract FactoryTest {
     bytes32 private constant SALT = "left";
 
-    Factory private _factory;
+    IFactory private _factory;
 
     function setUp() external {
-        _factory = new Factory();
+        _factory = IFactory(Built.create("Factory"));
     }
 
     function testTwoContractsKnowOneAnotherWithoutAWiringStep() external {

@@ -640,7 +640,7 @@ contract FinalityTest is FinalityWorld {
             for (uint256 k = 0; k < 7; ++k) {
                 parts[k] = k == i ? address(0) : address(1);
             }
-            bytes memory code = bytes.concat(vm.getCode("contracts/Finality.sol:Finality"), abi.encode(parts));
+            bytes memory code = bytes.concat(vm.getCode("Finality"), abi.encode(parts));
             vm.expectRevert(abi.encodeWithSelector(IFinality.FinalityZeroAddress.selector));
             factory.deploy("missing", code);
         }

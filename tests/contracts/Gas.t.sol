@@ -109,19 +109,31 @@ contract GasTest is World {
         _reach(seedBlock + 1);
         uint256 epoch = committees.epochAt(seedBlock);
         bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), id, 0));
-        address[] memory drawn = committees.draw(model, seed, epoch, NODE, 3, false);
-        seats = new IStaking.Seat[](3);
-        uint256[] memory secrets = new uint256[](3);
-        for (uint256 i = 0; i < 3; ++i) {
-            seats[i].verifier = drawn[i];
-            secrets[i] = _secret(drawn[i]);
-        }
-        bytes32 digest = CertificateLib.resultDigest(
-            block.chainid, address(batches), epoch, BatchId.unwrap(id), _all(leaves), 0
-        );
-        (bytes memory publicKeys, bytes memory signature) = BlsSigner.signAll(secrets, digest);
+        seats = _seatsOf(committees.draw(model, seed, epoch, NODE, 3, false));
+        (bytes memory publicKeys, bytes memory signature) = _signed(id, seats, epoch, _all(leaves));
         IStaking.Seat[] memory none = new IStaking.Seat[](0);
         batches.settleSigned(_headerOf(id), none, epoch, _all(leaves), 0, publicKeys, signature);
+    }
+
+    function _signed(BatchId id, IStaking.Seat[] memory seats, uint256 epoch, uint256 accepts)
+        private
+        view
+        returns (bytes memory publicKeys, bytes memory signature)
+    {
+        uint256[] memory secrets = new uint256[](seats.length);
+        for (uint256 i = 0; i < seats.length; ++i) {
+            secrets[i] = _secret(seats[i].verifier);
+        }
+        bytes32 digest =
+            CertificateLib.resultDigest(block.chainid, address(batches), epoch, BatchId.unwrap(id), accepts, 0);
+        return BlsSigner.signAll(secrets, digest);
+    }
+
+    function _seatsOf(address[] memory drawn) private pure returns (IStaking.Seat[] memory seats) {
+        seats = new IStaking.Seat[](drawn.length);
+        for (uint256 i = 0; i < drawn.length; ++i) {
+            seats[i].verifier = drawn[i];
+        }
     }
 
     function _all(uint256 leaves) private pure returns (uint256) {

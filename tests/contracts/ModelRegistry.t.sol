@@ -3,19 +3,19 @@ pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 
-import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {ModelId} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
 
 contract ModelRegistryTest {
     address private constant REGISTRAR = address(0x4E);
 
-    ModelRegistry private _registry;
+    IModelRegistry private _registry;
 
     function setUp() external {
         vm.roll(77);
-        _registry = new ModelRegistry(address(this), REGISTRAR);
+        _registry = IModelRegistry(Built.create("ModelRegistry", abi.encode(address(this), REGISTRAR)));
     }
 
     function testFuzz_aModelIsItsNameAndContent(string calldata name, bytes calldata manifest) external {

@@ -2,13 +2,14 @@
 pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
 
-import {Parameters} from "../../contracts/Parameters.sol";
 import {Timelock} from "../../contracts/Timelock.sol";
 import {IBatchTerms} from "../../contracts/interfaces/IBatchTerms.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
+import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
 
 /// @notice Remembers what it was told, as `Batches` does: under which version something was begun.
@@ -55,6 +56,13 @@ abstract contract WithValues {
         });
     }
 
+    function _deploy(address owner, IBatchTerms terms, uint256 unbonding, IParameters.Values memory values)
+        internal
+        returns (IParameters)
+    {
+        return IParameters(Built.create("Parameters", abi.encode(owner, terms, unbonding, values)));
+    }
+
     function _hash(IParameters.Values memory values) internal pure returns (bytes32) {
         return keccak256(abi.encode(values));
     }
@@ -62,11 +70,11 @@ abstract contract WithValues {
 
 contract ParametersTest is WithValues {
     Terms private _terms;
-    Parameters private _parameters;
+    IParameters private _parameters;
 
     function setUp() external {
         _terms = new Terms();
-        _parameters = new Parameters(address(this), _terms, UNBONDING, _values());
+        _parameters = _deploy(address(this), _terms, UNBONDING, _values());
     }
 
     function testTheFirstVersionIsAdoptedAtDeployment() external view {
@@ -116,24 +124,25 @@ contract ParametersTest is WithValues {
     }
 
     function testOwnershipMovesInTwoSteps() external {
-        _parameters.transferOwnership(address(2));
-        Check.eq(_parameters.owner(), address(this), "not before it is accepted");
+        Ownable2Step parameters = Ownable2Step(address(_parameters));
+        parameters.transferOwnership(address(2));
+        Check.eq(parameters.owner(), address(this), "not before it is accepted");
         vm.prank(address(2));
-        _parameters.acceptOwnership();
-        Check.eq(_parameters.owner(), address(2), "accepted");
+        parameters.acceptOwnership();
+        Check.eq(parameters.owner(), address(2), "accepted");
     }
 
     function testDeploymentNeedsACounterpartAndValuesWithinBounds() external {
         vm.expectRevert(abi.encodeWithSelector(IParameters.ParametersZeroAddress.selector));
-        new Parameters(address(this), IBatchTerms(address(0)), UNBONDING, _values());
+        _deploy(address(this), IBatchTerms(address(0)), UNBONDING, _values());
         IParameters.Values memory bad = _values();
         bad.stakePerLeafWei = 0;
         vm.expectRevert(abi.encodeWithSelector(IParameters.ParametersOutOfBounds.selector, "stakePerLeafWei"));
-        new Parameters(address(this), _terms, UNBONDING, bad);
+        _deploy(address(this), _terms, UNBONDING, bad);
         uint256 life = _parameters.maxLifeSeconds(_values());
-        new Parameters(address(this), _terms, life, _values());
+        _deploy(address(this), _terms, life, _values());
         vm.expectRevert(abi.encodeWithSelector(IParameters.ParametersLifeTooLong.selector, life, life - 1));
-        new Parameters(address(this), _terms, life - 1, _values());
+        _deploy(address(this), _terms, life - 1, _values());
     }
 
     /// Three rounds of at most (2 + 256) * 15 s for the draw, 120 s and 60 s; two appeals of the same after 600 s each.
@@ -161,7 +170,7 @@ contract ParametersTest is WithValues {
         if (life > unbonding) {
             vm.expectRevert(abi.encodeWithSelector(IParameters.ParametersLifeTooLong.selector, life, unbonding));
         }
-        new Parameters(address(this), _terms, unbonding, v);
+        _deploy(address(this), _terms, unbonding, v);
     }
 
     function testSetRefusesALifeThatStakeDoesNotOutlive() external {
@@ -231,7 +240,7 @@ contract ParametersTest is WithValues {
 
     function testBoundsOfTimes() external {
         // Long enough for the longest windows alone.
-        _parameters = new Parameters(address(this), _terms, 90 days, _values());
+        _parameters = _deploy(address(this), _terms, 90 days, _values());
         IParameters.Values memory v = _values();
         v.maxRounds = 1;
         (v.appealWindowSeconds, v.commitSeconds, v.revealSeconds) = (7 days, 7 days, 7 days);
@@ -270,7 +279,7 @@ contract ParametersTest is WithValues {
         _refused(v, "maxRounds");
         v.maxRounds = 9;
         _refused(v, "maxRounds");
-        _parameters = new Parameters(address(this), _terms, 90 days, _values());
+        _parameters = _deploy(address(this), _terms, 90 days, _values());
         v.maxRounds = 8;
         _accepted(v);
     }
@@ -321,7 +330,7 @@ contract ParametersTest is WithValues {
     }
 }
 
-/// @notice Parameters as they are deployed: owned by a timelock.
+/// @notice IParameters as they are deployed: owned by a timelock.
 contract TimelockTest is WithValues {
     address private constant GOVERNOR = address(0x60);
     address private constant STRANGER = address(0x57);
@@ -329,13 +338,13 @@ contract TimelockTest is WithValues {
 
     Terms private _terms;
     Timelock private _timelock;
-    Parameters private _parameters;
+    IParameters private _parameters;
 
     function setUp() external {
         vm.warp(1_000_000);
-        _timelock = _deploy(DELAY);
+        _timelock = _timelocked(DELAY);
         _terms = new Terms();
-        _parameters = new Parameters(address(_timelock), _terms, UNBONDING, _values());
+        _parameters = _deploy(address(_timelock), _terms, UNBONDING, _values());
     }
 
     function testAChangeAppliesOnlyAfterTheDelay() external {
@@ -425,7 +434,7 @@ contract TimelockTest is WithValues {
         if (delay > 30 days) {
             vm.expectRevert(abi.encodeWithSelector(Timelock.TimelockDelayOutOfBounds.selector, delay, 0, 30 days));
         }
-        Timelock timelock = _deploy(delay);
+        Timelock timelock = _timelocked(delay);
         if (delay <= 30 days) Check.eq(timelock.FLOOR_SECONDS(), delay, "floor");
     }
 
@@ -450,9 +459,9 @@ contract TimelockTest is WithValues {
         vm.warp(block.timestamp + wait);
     }
 
-    function _deploy(uint256 delay) private returns (Timelock) {
+    function _timelocked(uint256 delay) private returns (Timelock) {
         address[] memory proposers = new address[](1);
         proposers[0] = GOVERNOR;
-        return new Timelock(delay, proposers, new address[](1));
+        return Timelock(payable(Built.create("Timelock", abi.encode(delay, proposers, new address[](1)))));
     }
 }

@@ -5,17 +5,17 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
-import {Payments} from "../../contracts/Payments.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
-import {IRewards} from "../../contracts/interfaces/IRewards.sol";
-import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {BatchId} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
 import {ContractWallet, HookedToken, Leaves, Reenterer, RewardsDouble, VerdictsDouble} from "./Doubles.sol";
 import {Check, vm} from "./Vm.sol";
 
 contract PaymentsTest {
+    bytes32 private constant VOUCHER_TYPEHASH =
+        keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
     uint256 private constant PAYER_KEY = 0xBEEF;
     uint256 private constant START = 1_000_000;
     uint256 private constant DEPOSIT = 100 ether;
@@ -30,7 +30,7 @@ contract PaymentsTest {
     HookedToken private _token;
     RewardsDouble private _staking;
     VerdictsDouble private _batches;
-    Payments private _payments;
+    IPayments private _payments;
     address private _payer;
 
     function setUp() external {
@@ -38,7 +38,7 @@ contract PaymentsTest {
         _token = new HookedToken(address(this), 1_000_000 ether);
         _staking = new RewardsDouble();
         _batches = new VerdictsDouble();
-        _payments = new Payments(_contracts(), 1 days, address(this));
+        _payments = _deploy(_contracts(), 1 days);
         _payer = vm.addr(PAYER_KEY);
         require(_token.transfer(_payer, 1000 ether));
         vm.startPrank(_payer);
@@ -115,8 +115,8 @@ contract PaymentsTest {
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
         _collect(voucher, 10 ether, signature);
         vm.chainId(CHAIN_ID);
-        Payments first = _payments;
-        _payments = new Payments(_contracts(), 1 days, address(this));
+        IPayments first = _payments;
+        _payments = _deploy(_contracts(), 1 days);
         vm.startPrank(_payer);
         _token.approve(address(_payments), 10 ether);
         _payments.deposit(NODE, 10 ether);
@@ -281,7 +281,7 @@ contract PaymentsTest {
         uint256[4] memory notices = [type(uint256).max, type(uint64).max - START, 30 days + 1, 1 hours - 1];
         for (uint256 i = 0; i < notices.length; ++i) {
             vm.expectPartialRevert(IPayments.PaymentsNoticeOutOfBounds.selector);
-            new Payments(_contracts(), notices[i], address(this));
+            _deploy(_contracts(), notices[i]);
         }
         Check.eq(_payments.noticeSeconds(), 1 days, "notice");
     }
@@ -296,14 +296,10 @@ contract PaymentsTest {
         vm.expectPartialRevert(IPayments.PaymentsUnauthorized.selector);
         _payments.fundRefunds(BatchId.wrap("b"), 1, 1);
         for (uint256 i = 0; i < 5; ++i) {
-            Payments.Contracts memory c = _contracts();
-            if (i == 0) c.token = IStakeToken(address(0));
-            if (i == 1) c.staking = IRewards(address(0));
-            if (i == 2) c.batches = IVerdicts(address(0));
-            if (i == 3) c.finality = address(0);
-            if (i == 4) c.requests = address(0);
+            address[5] memory c = _contracts();
+            c[i] = address(0);
             vm.expectPartialRevert(IPayments.PaymentsZeroAddress.selector);
-            new Payments(c, 1 days, address(this));
+            _deploy(c, 1 days);
         }
     }
 
@@ -463,14 +459,13 @@ contract PaymentsTest {
         Check.eq(_token.balanceOf(address(_payments)), _payments.totalOwed(), "holds what it owes");
     }
 
-    function _contracts() private view returns (Payments.Contracts memory) {
-        return Payments.Contracts(
-            IStakeToken(address(_token)),
-            IRewards(address(_staking)),
-            IVerdicts(address(_batches)),
-            FINALITY,
-            REQUESTS
-        );
+    function _deploy(address[5] memory contracts, uint256 notice) private returns (IPayments) {
+        return IPayments(Built.create("Payments", abi.encode(contracts, notice, address(this))));
+    }
+
+    /// Token, Staking, Batches, Finality, Requests.
+    function _contracts() private view returns (address[5] memory) {
+        return [address(_token), address(_staking), address(_batches), FINALITY, REQUESTS];
     }
 
     function _fund(BatchId id, uint256 leaves, uint256 perLeaf) private {
@@ -503,7 +498,7 @@ contract PaymentsTest {
 
     function _sign(IPayments.Voucher memory voucher) private returns (bytes memory) {
         bytes32 structHash =
-            keccak256(abi.encode(_payments.VOUCHER_TYPEHASH(), voucher.payer, voucher.payee, voucher.cumulativeWei));
+            keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.payer, voucher.payee, voucher.cumulativeWei));
         bytes32 domain = _domain("Trine", address(_payments));
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", domain, structHash));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(PAYER_KEY, digest);

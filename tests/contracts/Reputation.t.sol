@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Reputation} from "../../contracts/Reputation.sol";
 import {IReputation} from "../../contracts/interfaces/IReputation.sol";
 import {Decay} from "../../contracts/libraries/Decay.sol";
 import {BatchId, ModelId, Role} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
+import {MeasuredSettlement} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
 
 contract ReputationTest {
@@ -18,11 +19,11 @@ contract ReputationTest {
     uint256 private constant START = 1_000_000;
     uint256 private constant ONE = 1_000_000;
 
-    Reputation private _reputation;
+    IReputation private _reputation;
 
     function setUp() external {
         vm.warp(START);
-        _reputation = new Reputation(address(this), FINALITY, APPEALS, HALF_LIFE);
+        _reputation = _deploy(address(this), FINALITY, APPEALS, HALF_LIFE);
     }
 
     function testItStartsAtZeroAndIsEarned() external {
@@ -71,12 +72,12 @@ contract ReputationTest {
     function testFuzz_waitingNeverLiftsAnyonePastANewcomer(uint256 seed, uint32 wait, uint16 work) external {
         _live(NODE, seed);
         uint256 now_ = block.timestamp;
-        Reputation twin = new Reputation(address(this), FINALITY, APPEALS, HALF_LIFE);
+        IReputation twin = _deploy(address(this), FINALITY, APPEALS, HALF_LIFE);
         // The same life and the same work at once, to know who stood where without the wait.
         _reputation.record(NEWCOMER, Role.Node, MODEL, BATCH, work, 0, 0);
         uint256 newcomer = _score(NEWCOMER);
         vm.warp(START);
-        Reputation first = _reputation;
+        IReputation first = _reputation;
         _reputation = twin;
         _live(NODE, seed);
         vm.warp(now_);
@@ -181,17 +182,24 @@ contract ReputationTest {
 
     function testParametersAreBounded() external {
         vm.expectPartialRevert(IReputation.ReputationHalfLifeOutOfBounds.selector);
-        new Reputation(address(this), FINALITY, APPEALS, 1 days - 1);
+        _deploy(address(this), FINALITY, APPEALS, 1 days - 1);
         vm.expectPartialRevert(IReputation.ReputationHalfLifeOutOfBounds.selector);
-        new Reputation(address(this), FINALITY, APPEALS, 365 days + 1);
+        _deploy(address(this), FINALITY, APPEALS, 365 days + 1);
         vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
-        new Reputation(address(0), FINALITY, APPEALS, HALF_LIFE);
+        _deploy(address(0), FINALITY, APPEALS, HALF_LIFE);
         vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
-        new Reputation(address(this), address(0), APPEALS, HALF_LIFE);
+        _deploy(address(this), address(0), APPEALS, HALF_LIFE);
         vm.expectPartialRevert(IReputation.ReputationZeroAddress.selector);
-        new Reputation(address(this), FINALITY, address(0), HALF_LIFE);
-        new Reputation(address(this), FINALITY, APPEALS, 1 days);
-        new Reputation(address(this), FINALITY, APPEALS, 365 days);
+        _deploy(address(this), FINALITY, address(0), HALF_LIFE);
+        _deploy(address(this), FINALITY, APPEALS, 1 days);
+        _deploy(address(this), FINALITY, APPEALS, 365 days);
+    }
+
+    function _deploy(address batches, address finality, address appeals, uint256 halfLife)
+        private
+        returns (IReputation)
+    {
+        return IReputation(Built.create("Reputation", abi.encode(batches, finality, appeals, halfLife)));
     }
 
     function _live(address operator, uint256 seed) private {
@@ -213,48 +221,29 @@ contract ReputationTest {
     }
 }
 
-/// @notice Settles as `Batches` does, within one transaction: the contract is warm, the record is not.
+/// @notice What reputation costs `Batches`.
 contract ReputationGasTest {
-    ModelId private constant MODEL = ModelId.wrap("model");
-    BatchId private constant BATCH = BatchId.wrap("batch");
-
     uint256 private constant MAX_CODE = 5000;
 
-    Reputation private _reputation;
-    uint256 public spent;
-    uint256 public spentOnMany;
+    MeasuredSettlement private _settlement;
+    IReputation private _reputation;
 
     function setUp() external {
         vm.warp(1_000_000);
-        _reputation = new Reputation(address(this), address(1), address(2), 30 days);
-        this.settle();
+        _settlement = MeasuredSettlement(Built.create("MeasuredSettlement"));
+        bytes memory arguments = abi.encode(_settlement, address(1), address(2), 30 days);
+        _reputation = IReputation(Built.create("Reputation", arguments));
+        _settlement.settle(_reputation);
     }
 
     function testARecordCostsAboutTenThousandGasAndADecayLessThanAThousand() external {
         // Instrumented for coverage it is larger, and costs say nothing.
         if (address(_reputation).code.length > MAX_CODE) return;
         vm.warp(1_000_000 + 3 days);
-        this.settle();
-        uint256 elapsed = block.timestamp;
-        uint256 before = gasleft();
-        uint256 left = Decay.decay(type(uint72).max, elapsed, 30 days);
-        uint256 spentOnDecay = before - gasleft();
+        (uint256 spent, uint256 spentOnMany) = _settlement.settle(_reputation);
+        (uint256 left, uint256 spentOnDecay) = _settlement.decay(type(uint72).max, block.timestamp, 30 days);
         Check.yes(left > 0 && spentOnDecay < 1000, "a decay");
         Check.yes(spent < 10_300, "one");
         Check.yes(spentOnMany < 40_000, "a node and three verifiers");
-    }
-
-    function settle() external {
-        _reputation.halfLifeSeconds();
-        uint256 before = gasleft();
-        _reputation.record(address(0xA0), Role.Node, MODEL, BATCH, 255, 1, 0);
-        spent = before - gasleft();
-        IReputation.Work[] memory works = new IReputation.Work[](4);
-        for (uint160 i = 0; i < 4; ++i) {
-            works[i] = IReputation.Work(address(0xB0 + i), i == 0 ? Role.Node : Role.Verifier, 1, 1, 1);
-        }
-        before = gasleft();
-        _reputation.recordMany(MODEL, BATCH, works);
-        spentOnMany = before - gasleft();
     }
 }

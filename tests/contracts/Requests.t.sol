@@ -2,15 +2,11 @@
 pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {Guarded} from "../../contracts/Guarded.sol";
-import {Payments} from "../../contracts/Payments.sol";
-import {Requests} from "../../contracts/Requests.sol";
 import {AnswerConsumer} from "../../contracts/examples/AnswerConsumer.sol";
-import {IAnswerConsumer} from "../../contracts/interfaces/IAnswerConsumer.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IRequests} from "../../contracts/interfaces/IRequests.sol";
 import {IRewards} from "../../contracts/interfaces/IRewards.sol";
@@ -18,7 +14,10 @@ import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {BatchId, ModelId} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
+import {Consumer} from "./Consumer.sol";
 import {HookedToken, Leaves, Reenterer, RewardsDouble, VerdictsDouble} from "./Doubles.sol";
+import {MeasuringConsumer} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
 
 contract RequestsTest {
@@ -34,8 +33,9 @@ contract RequestsTest {
     HookedToken private _token;
     RewardsDouble private _staking;
     VerdictsDouble private _batches;
-    Payments private _payments;
-    Requests private _requests;
+    IPayments private _payments;
+    IRequests private _requests;
+    Guarded private _guarded; // the same, as guardian and owner know it
 
     function setUp() external {
         vm.warp(START);
@@ -52,6 +52,7 @@ contract RequestsTest {
             GUARDIAN
         );
         require(_token.transfer(CLIENT, 1000 ether));
+        _guarded = Guarded(address(_requests));
         vm.prank(CLIENT);
         _token.approve(address(_requests), type(uint256).max);
     }
@@ -220,13 +221,9 @@ contract RequestsTest {
         vm.stopPrank();
         for (uint256 i = 0; i < 3; ++i) {
             vm.expectPartialRevert(IRequests.RequestsZeroAddress.selector);
-            new Requests(
-                IERC20(i == 0 ? address(0) : address(_token)),
-                IVerdicts(i == 1 ? address(0) : address(_batches)),
-                IPayments(i == 2 ? address(0) : address(_payments)),
-                address(this),
-                GUARDIAN
-            );
+            address[3] memory known = [address(_token), address(_batches), address(_payments)];
+            known[i] = address(0);
+            Built.create("Requests", abi.encode(known, address(this), GUARDIAN));
         }
     }
 
@@ -248,7 +245,7 @@ contract RequestsTest {
     // Callbacks
 
     function testAContractAsksAndKeepsTheAnswer() external {
-        AnswerConsumer consumer = new AnswerConsumer(_requests, _token);
+        AnswerConsumer consumer = AnswerConsumer(Built.create("AnswerConsumer", abi.encode(_requests, _token)));
         vm.startPrank(CLIENT);
         _token.approve(address(consumer), type(uint256).max);
         bytes32 id = consumer.ask(MODEL, INPUT, 1 ether);
@@ -309,7 +306,7 @@ contract RequestsTest {
     }
 
     function testFuzz_aBringerCannotStarveTheCallback(uint24 extra) external {
-        MeasuringConsumer consumer = new MeasuringConsumer(_requests);
+        MeasuringConsumer consumer = _measuring();
         require(_token.transfer(address(consumer), 1 ether));
         consumer.approve(_token);
         uint32 promised = 300_000;
@@ -325,7 +322,7 @@ contract RequestsTest {
     }
 
     function testTooLittleGasIsRefusedByName() external {
-        MeasuringConsumer consumer = new MeasuringConsumer(_requests);
+        MeasuringConsumer consumer = _measuring();
         require(_token.transfer(address(consumer), 1 ether));
         consumer.approve(_token);
         bytes32 id = consumer.ask(_orderWithCallback(2_000_000));
@@ -380,9 +377,9 @@ contract RequestsTest {
         bytes32 first = _post(_order());
         bytes32 second = _post(_order());
         vm.expectRevert(abi.encodeWithSelector(Guarded.GuardedNotGuardian.selector, address(this), GUARDIAN));
-        _requests.pause();
+        _guarded.pause();
         vm.prank(GUARDIAN);
-        _requests.pause();
+        _guarded.pause();
         vm.prank(CLIENT);
         vm.expectPartialRevert(Pausable.EnforcedPause.selector);
         _requests.post(_order());
@@ -394,23 +391,23 @@ contract RequestsTest {
         _requests.withdrawCredit();
         vm.prank(GUARDIAN);
         vm.expectPartialRevert(Ownable.OwnableUnauthorizedAccount.selector);
-        _requests.unpause();
-        _requests.unpause();
+        _guarded.unpause();
+        _guarded.unpause();
         vm.warp(START);
         _post(_order());
     }
 
     function testOnlyTheOwnerNamesTheGuardianAndItStaysOwner() external {
-        Check.eq(_requests.guardian(), GUARDIAN, "guardian");
+        Check.eq(_guarded.guardian(), GUARDIAN, "guardian");
         vm.prank(GUARDIAN);
         vm.expectPartialRevert(Ownable.OwnableUnauthorizedAccount.selector);
-        _requests.setGuardian(OTHER);
-        _requests.setGuardian(address(0));
+        _guarded.setGuardian(OTHER);
+        _guarded.setGuardian(address(0));
         vm.prank(GUARDIAN);
         vm.expectPartialRevert(Guarded.GuardedNotGuardian.selector);
-        _requests.pause();
+        _guarded.pause();
         vm.expectPartialRevert(Guarded.GuardedOwnerNeeded.selector);
-        _requests.renounceOwnership();
+        _guarded.renounceOwnership();
     }
 
     function _checkSolvent() private view {
@@ -443,6 +440,10 @@ contract RequestsTest {
         receipt.feeWei = 0.6 ether;
     }
 
+    function _measuring() private returns (MeasuringConsumer) {
+        return MeasuringConsumer(Built.create("MeasuringConsumer", abi.encode(_requests)));
+    }
+
     function _accepted(Receipt memory receipt) private returns (BatchId id, Opening memory o) {
         (id, o) = Leaves.opening(address(_batches), 5, receipt);
         _batches.set(id, 5, IVerdicts.Verdict.Accepted, true);
@@ -453,29 +454,14 @@ contract RequestsTest {
 contract RequestsDeployer {
     function deploy(IStakeToken token, IRewards staking, IVerdicts batches, address owner, address guardian)
         external
-        returns (Payments payments, Requests requests)
+        returns (IPayments payments, IRequests requests)
     {
         bytes32 second = keccak256(abi.encodePacked(hex"d694", address(this), hex"02"));
         address known = address(uint160(uint256(second)));
-        payments = new Payments(Payments.Contracts(token, staking, batches, address(0xA9), known), 1 days, owner);
-        requests = new Requests(token, batches, payments, owner, guardian);
+        bytes memory arguments = abi.encode(token, staking, batches, address(0xA9), known, 1 days, owner);
+        payments = IPayments(Built.create("Payments", arguments));
+        requests = IRequests(Built.create("Requests", abi.encode(token, batches, payments, owner, guardian)));
         require(address(requests) == known, "another address");
-    }
-}
-
-abstract contract Consumer is IAnswerConsumer {
-    Requests internal immutable REQUESTS;
-
-    constructor(Requests requests) {
-        REQUESTS = requests;
-    }
-
-    function approve(IERC20 token) external {
-        token.approve(address(REQUESTS), type(uint256).max);
-    }
-
-    function ask(IRequests.Order calldata order) external returns (bytes32) {
-        return REQUESTS.post(order);
     }
 }
 
@@ -488,7 +474,7 @@ contract NosyConsumer is Consumer {
     bytes public expireFailure;
     bytes32 public next;
 
-    constructor(Requests requests) Consumer(requests) {}
+    constructor(IRequests requests) Consumer(requests) {}
 
     function remember(bytes calldata fulfil) external {
         _fulfil = fulfil;
@@ -509,7 +495,7 @@ contract NosyConsumer is Consumer {
 contract HostileConsumer is Consumer {
     uint256 private immutable KIND;
 
-    constructor(Requests requests, uint256 kind) Consumer(requests) {
+    constructor(IRequests requests, uint256 kind) Consumer(requests) {
         KIND = kind;
     }
 
@@ -522,16 +508,5 @@ contract HostileConsumer is Consumer {
             if eq(kind, 2) { revert(0, 900000) }
             return(0, 900000)
         }
-    }
-}
-
-/// @notice Notes how much gas it got.
-contract MeasuringConsumer is Consumer {
-    uint256 public got;
-
-    constructor(Requests requests) Consumer(requests) {}
-
-    function onTrineAnswer(bytes32, bytes calldata, bytes32, uint256) external {
-        got = gasleft();
     }
 }

@@ -1,57 +1,10 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {EpochTree} from "../../contracts/libraries/EpochTree.sol";
+import {Built} from "./Built.sol";
 import {CommitteesWorld} from "./Committees.t.sol";
+import {MeasuredTree} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
-
-/// @notice A tree that can be filled at once, and what its functions cost. Every call is a transaction of its own
-/// (`isolate`), so storage is cold.
-contract MeasuredTree {
-    using EpochTree for EpochTree.Tree;
-    using EpochTree for EpochTree.Snapshot;
-
-    EpochTree.Tree private _tree;
-
-    /// Writes the words of one level for `members` members of weight 1 each, from node `first` up to `last`.
-    function fill(uint256 members, uint256 level, uint256 first, uint256 last, uint256 from) external {
-        uint256 size = 7 ** level;
-        for (uint256 node = first; node < last; ++node) {
-            uint256 word = 0;
-            for (uint256 slot = 0; slot < 7; ++slot) {
-                uint256 start = (node * 7 + slot) * size;
-                if (start >= members) break;
-                uint256 sum = members - start < size ? members - start : size;
-                word = EpochTree.put(word, slot, 0, sum);
-            }
-            _tree.nodes[(level << 248) | (node << 2)] = EpochTree.stamp(word, from);
-        }
-    }
-
-    function finish(uint256 members, uint256 depth, uint256 from) external {
-        _tree.roots = (depth << 64) | (members << 32) | from;
-    }
-
-    function set(uint256 position, uint256 weight, uint256 epoch) external returns (uint256 gas) {
-        gas = gasleft();
-        _tree.set(position, weight, epoch);
-        gas -= gasleft();
-    }
-
-    function pickThree(uint256 epoch, uint256[3] calldata targets) external view returns (uint256 gas) {
-        gas = gasleft();
-        EpochTree.Snapshot memory snapshot = _tree.asOf(epoch);
-        uint256 positions = _tree.pick(snapshot, targets[0]);
-        positions += _tree.pick(snapshot, targets[1]);
-        positions += _tree.pick(snapshot, targets[2]);
-        gas -= gasleft();
-        require(positions > 0);
-    }
-
-    function sum(uint256 epoch) external view returns (uint256) {
-        return _tree.asOf(epoch).total();
-    }
-}
 
 /// @notice What sortition costs. `hardhat test solidity --snapshot` writes the numbers to snapshots/.
 contract SortitionTreeGasTest {
@@ -72,7 +25,7 @@ contract SortitionTreeGasTest {
     }
 
     function _measure(string memory name, uint256 members, uint256 depth, uint256 maxDraw, uint256 maxSet) private {
-        MeasuredTree tree = new MeasuredTree();
+        MeasuredTree tree = MeasuredTree(Built.create("MeasuredTree"));
         for (uint256 level = 0; level < depth; ++level) {
             uint256 nodes = (members + 7 ** (level + 1) - 1) / 7 ** (level + 1);
             for (uint256 first = 0; first < nodes; first += CHUNK) {

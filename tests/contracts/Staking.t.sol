@@ -642,7 +642,7 @@ contract StakingTest is StakingWorld {
                 parts[k] = k == i ? address(0) : address(1);
             }
             bytes memory code = bytes.concat(
-                vm.getCode("contracts/Staking.sol:Staking"), abi.encode(parts, UNBONDING)
+                vm.getCode("Staking"), abi.encode(parts, UNBONDING)
             );
             vm.expectRevert(abi.encodeWithSelector(IStaking.StakingZeroAddress.selector));
             factory.deploy("missing", code);
@@ -651,7 +651,7 @@ contract StakingTest is StakingWorld {
 
     function _code(address token_, address batches_, uint256 delay) private view returns (bytes memory) {
         return bytes.concat(
-            vm.getCode("contracts/Staking.sol:Staking"),
+            vm.getCode("Staking"),
             abi.encode(token_, batches_, finality, appeals, payments, requests, delay)
         );
     }

@@ -17,11 +17,11 @@ import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerifierKeys} from "../../contracts/interfaces/IVerifierKeys.sol";
 import {BatchId, ChallengeId, Header, ModelId, Role} from "../../contracts/types/Types.sol";
+import {Built} from "./Built.sol";
 import {Vm, vm} from "./Vm.sol";
 
 /// @notice All contracts as a deployment makes them, with a model, funded accounts and helpers that walk a batch
-/// through its life. Knows interfaces only and takes code from the build: tests that import contracts compile them all
-/// again.
+/// through its life. Knows interfaces only and takes code from the build.
 abstract contract World {
     address internal constant NODE = address(0xA0);
     address internal constant CLIENT = address(0xC1);
@@ -60,7 +60,7 @@ abstract contract World {
     function _deploy() internal {
         vm.warp(timestamp);
         _roll(blockNumber);
-        factory = IFactory(_created(vm.getCode("contracts/deployment/Factory.sol:Factory")));
+        factory = IFactory(Built.create("Factory"));
         token = IStakeToken(_at("token"));
         factory.deploy("token", bytes.concat(_tokenCode(), abi.encode(address(this), 1_000_000_000 ether)));
         parameters = IParameters(_at("parameters"));
@@ -112,7 +112,7 @@ abstract contract World {
 
     /// Of a token whose constructor takes who holds all of it, and how much that is.
     function _tokenCode() internal view virtual returns (bytes memory) {
-        return vm.getCode("contracts/TrineToken.sol:TrineToken");
+        return vm.getCode("TrineToken");
     }
 
     function _values() internal pure virtual returns (IParameters.Values memory) {
@@ -377,15 +377,6 @@ abstract contract World {
     }
 
     function _create(bytes32 salt, string memory name, bytes memory arguments) private {
-        bytes memory code = vm.getCode(string.concat("contracts/", name, ".sol:", name));
-        factory.deploy(salt, bytes.concat(code, arguments));
-    }
-
-    function _created(bytes memory initCode) private returns (address created) {
-        // Nothing in Solidity deploys bytes.
-        assembly ("memory-safe") {
-            created := create(0, add(initCode, 32), mload(initCode))
-        }
-        require(created != address(0), "deployment failed");
+        factory.deploy(salt, bytes.concat(vm.getCode(name), arguments));
     }
 }

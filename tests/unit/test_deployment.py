@@ -35,6 +35,20 @@ def test_abi_and_code_are_exported_for_every_contract():
     script = (project_root() / "deploy" / "scripts" / "export-contracts.js").read_text()
     listed = re.findall(r'"(?:deployment/)?(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])
     assert set(listed) == {*CONTRACTS, FACTORY}
+    # Compares what is exported with what the compiler makes.
+    compared = (project_root() / "tests" / "contracts" / "Packaged.t.sol").read_text()
+    assert set(re.findall(r'"(\w+)"', compared)) == {*CONTRACTS, FACTORY}
+
+
+def test_solidity_tests_try_what_is_deployed_and_not_their_own_compilation_of_it():
+    names = "|".join(file.stem for file in (project_root() / "contracts").rglob("*.sol"))
+    created = re.compile(rf"\bnew (?:{names})\(")
+    found = [
+        f"{file.name}: {match[0]}"
+        for file in (project_root() / "tests" / "contracts").rglob("*.sol")
+        for match in created.finditer(file.read_text())
+    ]
+    assert found == [], "create it with Built.create"
 
 
 @pytest.mark.parametrize("name", [*CONTRACTS, FACTORY])

@@ -3,11 +3,8 @@ pragma solidity 0.8.37;
 
 import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
 
-import {
-    IErc8004Identity,
-    IErc8004Reputation,
-    IErc8004Validation
-} from "../../../contracts/interfaces/IErc8004.sol";
+import {IErc8004Identity} from "../../../contracts/interfaces/IErc8004.sol";
+import {IReputationRegistry, IValidationRegistry} from "./IRegistries.sol";
 
 // The registries of ERC-8004 belong to others. These are written from the draft's text and do what it and the public
 // reference say of who may call what and when, no more: no URIs, no summaries, no upgrades.
@@ -54,15 +51,7 @@ abstract contract KnowsAgents {
     }
 }
 
-contract ReputationRegistry is IErc8004Reputation, KnowsAgents {
-    struct Feedback {
-        int128 value;
-        uint8 decimals;
-        string tag1;
-        string tag2;
-        bytes32 feedbackHash;
-    }
-
+contract ReputationRegistry is IReputationRegistry, KnowsAgents {
     mapping(uint256 agentId => mapping(address client => Feedback[])) private _feedback;
 
     constructor(IErc8004Identity identity) KnowsAgents(identity) {}
@@ -93,16 +82,7 @@ contract ReputationRegistry is IErc8004Reputation, KnowsAgents {
     }
 }
 
-contract ValidationRegistry is IErc8004Validation, KnowsAgents {
-    struct Validation {
-        address validator;
-        uint256 agentId;
-        uint8 response;
-        bytes32 responseHash;
-        string tag;
-        uint256 responses; // not in the draft: how often it was answered
-    }
-
+contract ValidationRegistry is IValidationRegistry, KnowsAgents {
     mapping(bytes32 requestHash => Validation) private _validations;
 
     constructor(IErc8004Identity identity) KnowsAgents(identity) {}
