@@ -203,6 +203,9 @@ class Demo:
             judged = []
             for question in questions:
                 self._ask(question, client, endpoint)
+                if question.answer and self._first is None:
+                    # Nothing competes with the first certificate: a newcomer waits for it.
+                    self._certify(question, client, question.answer, final=False)
                 if question.answer:
                     judged.append(pool.submit(self._certify_all, question, client, question.answer))
             for future in judged:
@@ -210,7 +213,8 @@ class Demo:
 
     def _certify_all(self, question: Seen, client: Client, answer: Answer) -> None:
         """Waits for the verdict, and until nobody can appeal it: only then is a node slashed and its record written."""
-        self._certify(question, client, answer, final=False)
+        if question.certificate is None:
+            self._certify(question, client, answer, final=False)
         if question.certificate:
             self._certify(question, client, answer, final=True)
 

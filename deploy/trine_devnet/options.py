@@ -12,7 +12,7 @@ PARAMETERS: dict[str, int | str] = {
     "promptsPerChallenge": 1,
     "seedDelayBlocks": 1,
     "drawDelayBlocks": 1,
-    "appealWindowSeconds": 8,
+    "appealWindowSeconds": 6,
 }
 
 
