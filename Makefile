@@ -13,13 +13,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 CONTRACTS := $(shell find contracts -name '*.sol')
-PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) \
-	$(addprefix deploy/requirements/,$(addsuffix .txt,uv runtime torch-cpu torch-cuda node)) \
-	$(addprefix deploy/scripts/,setup-python.sh setup-node.sh install.py)
+PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) deploy/scripts/install.py \
+	$(addprefix deploy/requirements/,$(addsuffix .txt,runtime torch-cpu torch-cuda))
 
-# Without a Node that is new enough, JavaScript packages have to wait for the one that comes with the Python packages.
-wheel_or_machine = $(if $(wildcard node_modules/.$(1)),,$(shell bash deploy/scripts/setup-node.sh which $(1)))
-after_node = $(if $(filter wheel,$(wheel_or_machine)),$(VENV)/.$(1))
 # Steps of set-up that do not need one another run side by side.
 side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4)
 
@@ -46,30 +42,35 @@ help:
 ## PYTHON=python3.13   another Python     VENV=folder   another environment     TORCH_INDEX=url   has torch's CPU build
 
 setup:
-	@$(side_by_side) demo-parts
+	+@$(side_by_side) demo-parts
 
 setup-dev:
-	@$(side_by_side) dev-parts
+	+@$(side_by_side) dev-parts
 
 demo-parts: $(VENV)/.runtime node_modules/.runtime $(VENV)/.model $(VENV)/.kernels
 	@:
 dev-parts: $(VENV)/.ready node_modules/.ready build/.ready $(VENV)/.model $(VENV)/.kernels
 	@:
 
-# What tests need includes what the demo needs.
-$(VENV)/.runtime: $(PACKAGES)
-	@bash deploy/scripts/setup-python.sh runtime
+# First an environment with uv, and Node in it where the machine's is not new enough: then npm and uv can work at once.
+$(VENV)/.node-runtime $(VENV)/.node-ready: $(VENV)/.node-%: deploy/requirements/uv.txt deploy/requirements/node.txt
+	@bash deploy/scripts/setup-python.sh $*
 	@touch $@
 
-$(VENV)/.ready: $(PACKAGES) deploy/requirements/development.txt
-	@bash deploy/scripts/setup-python.sh ready
+# What tests need includes what the demo needs.
+$(VENV)/.runtime: $(PACKAGES) | $(VENV)/.node-runtime
+	@python deploy/scripts/install.py runtime
+	@touch $@
+
+$(VENV)/.ready: $(PACKAGES) deploy/requirements/development.txt | $(VENV)/.node-ready
+	@python deploy/scripts/install.py ready
 	@touch $(VENV)/.runtime $@
 
-node_modules/.runtime: package-lock.json deploy/scripts/setup-node.sh | $(call after_node,runtime)
+node_modules/.runtime: package-lock.json | $(VENV)/.node-runtime
 	@bash deploy/scripts/setup-node.sh runtime
 	@touch $@
 
-node_modules/.ready: package-lock.json deploy/scripts/setup-node.sh | $(call after_node,ready)
+node_modules/.ready: package-lock.json | $(VENV)/.node-ready
 	@bash deploy/scripts/setup-node.sh ready
 	@touch node_modules/.runtime $@
 

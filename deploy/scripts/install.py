@@ -1,7 +1,8 @@
-"""Fills the environment that runs it: `install.py runtime` for `make demo`, `ready` for all, `operator` for an image.
+"""Fills the environment that runs it: `install.py uv`, `node` (that and Node.js), then `runtime` (`make demo`), `ready`
+(everything) or `operator` (an image).
 
 Everything comes as wheels, with exact versions and hashes from deploy/requirements; what is there is left alone.
-A second argument `wheel` brings Node.js, too. Standard library only: it runs before anything is installed.
+Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -75,9 +76,14 @@ class Torch:
 
 
 def main() -> None:
-    what, *node = sys.argv[1:]
+    (what,) = sys.argv[1:]
     started = time.monotonic()
     bootstrap_uv()
+    if what == "node":
+        print("==> Node.js from PyPI: the machine's is missing or too old (70 MB)", flush=True)
+        install("-r", str(LOCKS / "node.txt"))
+    if what not in LOCK_OF:
+        return
     torch = choose_torch()
     lock, size = LOCK_OF[what]
     locks = [lock]
@@ -86,9 +92,6 @@ def main() -> None:
     if torch:
         locks.append(torch.lock)
         titles.append(torch.title)
-    if node == ["wheel"]:
-        locks.append("node.txt")
-        titles.append("Node.js (the machine's is missing or too old)")
     print(f"==> Python packages: {', '.join(titles)}", flush=True)
     install(*(part for name in locks for part in ("-r", str(LOCKS / name))), *(torch.options if torch else ()))
     folders = [str(ROOT / folder) for folder in FOLDERS]

