@@ -137,8 +137,9 @@ class Softmaxed(torch.nn.Module):
 
 
 def test_a_model_that_adds_up_in_ways_of_its_own_is_refused():
-    config = AutoConfig.for_model("llama", **SMALL | LLAMA_LIKE | FEW_HEADS)
-    model = AutoModelForCausalLM.from_config(config).train(False)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL | LLAMA_LIKE | FEW_HEADS)).train(
+        False
+    )
     model.base_model.layers[1].mlp.act_fn = Softmaxed()
     with pytest.raises(EngineError, match=r"aten::_softmax may give a row another result.*'sdpa' serves"):
         TransformersEngine(model, None, model_name="odd", model_id=bytes(32), dtype="fp32", arithmetic="triton")

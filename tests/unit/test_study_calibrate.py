@@ -13,11 +13,19 @@ from trine_verifier.study.cli import app
 from trine_verifier.study.subject import Subject
 
 MODEL = "smollm2-135m-instruct"
+BEGINNINGS = (
+    "The sea is", "Two and two are", "My sister has", "In the morning", "Once upon a time", "The capital of France is",
+    "Bread is made of", "A triangle has", "Snow falls when", "The oldest city", "Birds can", "To open the door,",
+    "Nobody knows why", "The first king", "Water boils at", "A good teacher", "Trains are", "If it rains,",
+)  # fmt: skip
+"""Short, so that there is little to compute."""
 
 
 def test_a_calibration_writes_a_policy_and_a_report(tmp_path: Path) -> None:
-    command = ["calibrate", MODEL, "--out", str(tmp_path), "--prompts", "20", "--cheat-prompts", "4", "--tokens", "10"]
-    command += ["--dtypes", "fp32", "--adversaries", "int4-weights", "--threads", "1"]
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps([*BEGINNINGS, [{"role": "user", "content": "Hi"}]]))
+    command = ["calibrate", MODEL, "--out", str(tmp_path), "--prompts", "20", "--cheat-prompts", "4", "--tokens", "8"]
+    command += ["--prompt-file", str(prompts), "--dtypes", "fp32", "--adversaries", "int4-weights", "--threads", "1"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     policy = Policy.from_bytes((tmp_path / "policy.json").read_bytes().rstrip())

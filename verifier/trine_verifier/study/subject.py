@@ -89,8 +89,8 @@ class Subject:
         head = made[: len(TASKS) * len(TOPICS)]
         shuffled.shuffle(head)
         shuffled.shuffle(tail)
-        chosen += [chat_input([{"role": "user", "content": text}]) for text in head + tail]
-        return chosen[:count]
+        missing = (head + tail)[: max(0, count - len(chosen))]
+        return chosen[:count] + [chat_input([{"role": "user", "content": text}]) for text in missing]
 
 
 @dataclass(frozen=True, slots=True)
