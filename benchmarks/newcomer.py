@@ -105,7 +105,7 @@ def measure(title: str, target: str, folder: Path, environment: dict[str, str], 
     print(title)
     started = time.monotonic()
     missing = dict(MILESTONES) if target == "demo" else {}
-    with log.open("w") as file:
+    with log.open("w", buffering=1) as file:
         process = subprocess.Popen(
             ["make", target], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
