@@ -79,8 +79,8 @@ build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
 	@npm run --silent build
 	@touch $@
 
-# For all checkouts of a user, in the cache folder: found made where they were made before. Operators would make them,
-# too, when they start, but one after the other.
+# In the user's cache folder: the model for all checkouts, kernels for this one. Operators would make them, too, when
+# they start, but one after the other.
 $(VENV)/.model $(VENV)/.kernels: | $(if $(filter dev-parts,$(MAKECMDGOALS)),$(VENV)/.ready,$(VENV)/.runtime)
 
 $(VENV)/.model: client_sdk/trine/data/models/smollm2-135m-instruct/model.json

@@ -101,7 +101,7 @@ def _deployment_of(name: str, words: Mapping[str, int | str]) -> bytes:
     given: dict[str, Any] = dict(specification()["constructors"][name])
     values = [_argument(name, entry, given, words) for entry in constructor["inputs"]]
     if given:
-        raise TrineError(f"{name}'s constructor does not take {', '.join(given)}: mend deployment.json")
+        raise TrineError(f"{name}'s constructor does not take {', '.join(given)}: correct deployment.json")
     code = bytecode(name).creation + encode(get_abi_input_types(cast(Any, constructor)), values)
     (deploy_,) = (entry for entry in abi(FACTORY) if entry.get("name") == "deploy")
     return function_abi_to_4byte_selector(cast(Any, deploy_)) + encode(["bytes32", "bytes"], [salt_of(name), code])

@@ -153,7 +153,8 @@ class Demo:
                 future.result()
         finally:
             self._given_up.set()
-            pool.shutdown(cancel_futures=True)
+            # After an error the operators are stopped next, which ends what is still asked of them.
+            pool.shutdown(wait=False, cancel_futures=True)
         for question in questions:
             self._judge(question, chain)
         after = self._standings(chain, client)
@@ -298,7 +299,7 @@ class Demo:
         self.report.say(f"{question.node:<10} {stage:<16} {question.prompt[:44]!r}: {question.verdict}")
 
     def _wait_for(self, question: Seen, client: Client, answer: Answer, final: bool) -> Certificate:
-        """For as long as it takes: whether anything moves is `_see_through`'s to judge."""
+        """For as long as it takes: whether anything moves is `_see`'s to judge."""
         while True:
             try:
                 return client.certify(answer, final=final, timeout=LOOK_SECONDS)

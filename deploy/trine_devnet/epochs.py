@@ -43,8 +43,10 @@ class Epochs:
 
     def stop(self) -> None:
         self._stop.set()
-        if self._thread:
-            self._thread.join(10)
+        with self._lock:
+            thread = self._thread
+        if thread:
+            thread.join(10)
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):

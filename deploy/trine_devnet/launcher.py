@@ -9,6 +9,7 @@ Protocol: one JSON line in, `{"module", "arguments", "log", "cwd"}`, one line ou
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -21,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trine.errors import NotReady
 from trine_devnet.processes import STOP_SECONDS, Child, die_with_parent
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
@@ -44,7 +46,7 @@ class Launcher:
     """The parent's end."""
 
     def __init__(self, home: Path) -> None:
-        log = home / "logs" / "launcher.log"
+        self._log = log = home / "logs" / "launcher.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             self._process = subprocess.Popen(
@@ -65,14 +67,18 @@ class Launcher:
         assert stdout is not None
         log.parent.mkdir(parents=True, exist_ok=True)
         order = {"module": module, "arguments": arguments, "log": str(log), "cwd": str(Path.cwd())}
-        stdin.write(json.dumps(order) + "\n")
-        stdin.flush()
-        return Child(name, int(stdout.readline()), log)
+        try:
+            stdin.write(json.dumps(order) + "\n")
+            stdin.flush()
+            return Child(name, int(stdout.readline()), log)
+        except (BrokenPipeError, ValueError):
+            raise NotReady(f"what starts operators has ended; {self._log} says why") from None
 
     def stop(self) -> None:
         """The launcher ends when its input does; children that still run die with it."""
         if self._process.stdin:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

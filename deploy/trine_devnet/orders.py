@@ -21,7 +21,7 @@ class Orders:
 
     @classmethod
     def read(cls, file: Path) -> Orders:
-        """A cheat's name and addresses, parted by blanks. Raises InvalidInput for anything else."""
+        """A cheat's name and addresses, separated by blanks. Raises InvalidInput for anything else."""
         with file.open("rb") as opened:
             words = opened.read(MAX_ORDERS_BYTES + 1)
         if len(words) > MAX_ORDERS_BYTES:

@@ -12,8 +12,8 @@ from typing import Any
 def specification() -> dict[str, Any]:
     """The release, parameters with defaults, and what each constructor takes, by the names of its inputs.
 
-    A constructor's input is a word: a parameter, a contract (its address), `deployer` or `nobody`. Not mentioned are
-    inputs that are called as a parameter, and addresses that are called as a counterpart.
+    A constructor's input is a word: a parameter, a contract (its address), `deployer` or `nobody`. Inputs named
+    like a parameter, and addresses named like a counterpart, are left out.
     """
     loaded: dict[str, Any] = json.loads(resources.files("trine_devnet").joinpath("deployment.json").read_text())
     return loaded

@@ -40,7 +40,10 @@ class Movement:
         if seen != self._seen:
             self._seen, self._changed = seen, now
             self._restart(now)
-        elif self._cpu_seconds() - self._computed > IDLE_SHARE * len(self._children) * STALL_SECONDS:
+        elif any(
+            used - before > IDLE_SHARE * STALL_SECONDS
+            for used, before in zip(self._cpu_seconds(), self._computed, strict=True)
+        ):
             self._restart(now)
 
     @property
@@ -54,15 +57,17 @@ class Movement:
     def _restart(self, now: float) -> None:
         self._moved, self._computed = now, self._cpu_seconds()
 
-    def _cpu_seconds(self) -> float:
-        total = 0.0
-        for child in self._children:
-            try:
-                times = psutil.Process(child.pid).cpu_times()
-            except psutil.Error:
-                continue
-            total += float(times.user + times.system)
-        return total
+    def _cpu_seconds(self) -> list[float]:
+        """Of each child; 0 for one that has ended."""
+        return [_cpu_seconds_of(child) for child in self._children]
+
+
+def _cpu_seconds_of(child: Child) -> float:
+    try:
+        times = psutil.Process(child.pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def wait_until(

@@ -91,7 +91,8 @@ def test_deposits_of_many_threads_and_clients_all_stand(net):
 
 def test_deposits_of_many_processes_all_stand(net):
     account = funded(net, 1_000 * TOKEN)
-    amounts = [(number + 1) * TOKEN for number in range(8)]
+    # All the same: what two processes sign at one moment must not be one transaction.
+    amounts = [TOKEN] * 9
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = [
             pool.submit(_deposit, net.rpc_url, str(net.deployment_file), account.key.hex(), amount)
@@ -110,6 +111,50 @@ def test_an_allowance_is_only_ever_added_to(net):
     before = chain.allowance(account.address, "Payments")
     chain.allow("Payments", 2 * TOKEN)
     assert chain.allowance(account.address, "Payments") == before >= 9 * TOKEN
+
+
+def test_a_rest_of_an_allowance_from_elsewhere_is_not_relied_on(net):
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    chain._write("TrineToken", "approve", chain.deployment.address("Payments"), 2 * TOKEN)
+    chain.allow("Payments", 2 * TOKEN)  # another client may use it up before this one does
+    net.chain(account).deposit(NODE, 2 * TOKEN)
+    chain.deposit(NODE, 2 * TOKEN)
+    assert chain.account(account.address, NODE).balance == 4 * TOKEN
+
+
+def test_two_that_sign_the_same_at_one_moment_make_two_transactions(net):
+    account = funded(net, 10 * TOKEN)
+    calls = [net.chain(account)._contract("TrineToken").functions.transfer(NODE, 1) for _ in range(2)]
+    senders = [net.chain(account)._require_sender() for _ in range(2)]
+    before = net.admin.token_balance(NODE)
+    net.rpc.call("evm_setAutomine", False)
+    try:
+        first = senders[0]._submit(calls[0], 1)
+        second = senders[1]._submit(calls[1], 1)
+        assert first[0] != second[0]
+    finally:
+        net.rpc.call("evm_setAutomine", True)
+    for hash_, nonce, _gas in (first, second):
+        assert senders[0]._receipt(calls[0], hash_, nonce)["status"] == 1
+    assert net.admin.token_balance(NODE) == before + 2
+
+
+def test_a_transaction_whose_answer_was_lost_is_not_sent_twice(net, monkeypatch):
+    """web3 repeats a request that got no answer; the chain then says that the nonce is taken: by this transaction."""
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    before = net.admin.token_balance(NODE)
+    send = chain._web3.eth.send_raw_transaction
+
+    def sent_twice(raw):
+        send(raw)
+        net.rpc.call("evm_mine")
+        return send(raw)
+
+    monkeypatch.setattr(chain._web3.eth, "send_raw_transaction", sent_twice)
+    chain.transfer(NODE, 5)
+    assert net.admin.token_balance(NODE) == before + 5
 
 
 def test_gas_holds_when_the_state_moves_between_estimate_and_execution(net, monkeypatch):

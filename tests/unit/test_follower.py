@@ -83,6 +83,14 @@ def test_nobody_acts_on_an_old_block_while_the_chain_is_away(chain, follower):
     assert follower.latest().number == 9
 
 
+def test_a_malformed_answer_is_an_error_until_the_next_good_one(chain, follower):
+    chain.error = TypeError("int() argument must be a string")
+    wait_for(lambda: _fails(follower))
+    chain.error, chain.number = None, 12
+    wait_for(lambda: not _fails(follower))
+    assert follower.latest().number == 12
+
+
 def test_a_loop_steps_once_a_block(chain, follower):
     steps, stop = [], threading.Event()
     loop = in_thread(

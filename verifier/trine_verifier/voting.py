@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from typing import Any
 
 import structlog
 
@@ -31,6 +32,8 @@ WATCHED = (
 )
 CURSOR_BLOCKS = 100
 """How far the cursor may lie behind when nothing was found: blocks read twice after a crash instead of writes."""
+OVERLAP_BLOCKS = 12
+"""Blocks that are read again: an endpoint may know a block before it knows its events, or replace it by another."""
 DRAW_SHARE = 0.5
 """A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
 committee that it dislikes expire."""
@@ -74,6 +77,7 @@ class Voting:
         self._undrawn: dict[bytes, int] = {}  # batches that wait for a committee: their seed blocks
         self._read: int | None = None  # the first block whose events were not read yet
         self._stored = 0  # the same, as it stands in the store
+        self._noted: dict[Any, int] = {}  # seats of the last blocks that are in the store: where they were drawn
 
     def step(self) -> None:
         """Does what is due at this block. Raises TrineError, or InterruptedError when the process is to end."""
@@ -100,9 +104,10 @@ class Voting:
             self._read = min(self._stored, max(end - 2 * chain.draw_window_blocks(), chain.deployment.block))
         if self._read > end:
             return
-        events = list(chain.events_of(WATCHED, self._read, end))
+        events = list(chain.events_of(WATCHED, max(self._read - OVERLAP_BLOCKS, chain.deployment.block), end))
         self._note_undrawn(events)
-        mine = [e for e in events if chain.address in [seat["verifier"] for seat in e.args.get("seats", ())]]
+        seats = [e for e in events if chain.address in [seat["verifier"] for seat in e.args.get("seats", ())]]
+        mine = [e for e in seats if (e.block, e.transaction, e.log_index) not in self._noted]
         duties = [(bytes(e.args["batchId"]), int(e.args["round"])) for e in mine if e.name == "CommitteeDrawn"]
         appeals = [
             AppealSeat(bytes(e.args["batchId"]), e.args["leafIndex"], e.args["level"], e.args["round"])
@@ -113,6 +118,8 @@ class Voting:
             self.store.note_draws(end + 1, duties, appeals)
             self._stored = end + 1
         self._read = end + 1
+        kept = {(e.block, e.transaction, e.log_index): e.block for e in seats}
+        self._noted = {k: at for k, at in (self._noted | kept).items() if at > end - 2 * OVERLAP_BLOCKS}
 
     def _note_undrawn(self, events: list[Event]) -> None:
         for event in events:

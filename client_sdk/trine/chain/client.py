@@ -164,7 +164,8 @@ class Chain:
         Once and without limit, so that clients of one account cannot take each other's allowance away. These contracts
         are immutable, and take from nobody but who calls them.
         """
-        if self.allowance(self.address, spender_contract) < amount:
+        # One of an amount, from elsewhere, could be used up by another client in between.
+        if self.allowance(self.address, spender_contract) < max(amount, UNLIMITED // 2):
             self._write("TrineToken", "approve", self.deployment.address(spender_contract), UNLIMITED)
 
     def allowance(self, owner: str, spender_contract: str) -> int:
@@ -660,8 +661,7 @@ class Chain:
         known = self._views.newest_block()
         if known:
             return Head(*known)
-        block = self._ask(lambda: self._web3.eth.get_block("latest"))
-        return Head(int(block["number"]), int(block["timestamp"]))
+        return self._ask(lambda: _head_of(self._web3.eth.get_block("latest")))
 
     def _ask(self, question: Callable[[], T]) -> T:
         import requests.exceptions
@@ -720,6 +720,10 @@ def topic_of(contract: str, name: str) -> str:
     """The first topic of a contract's event, in hexadecimal."""
     (event,) = (entry for entry in abi(contract) if entry["type"] == "event" and entry["name"] == name)
     return "0x" + event_abi_to_log_topic(cast(Any, event)).hex()
+
+
+def _head_of(block: Any) -> Head:
+    return Head(int(block["number"]), int(block["timestamp"]))
 
 
 def checksum(address: str) -> Any:

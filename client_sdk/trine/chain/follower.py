@@ -25,6 +25,7 @@ class Follower:
         self._ask = ask
         self._poll_seconds = poll_seconds
         self._news = threading.Condition()
+        self._asking = threading.Lock()  # answers are kept in the order of the questions
         self._stop = threading.Event()
         self._head: Head | None = None
         self._error: TrineError | None = None
@@ -68,12 +69,17 @@ class Follower:
             self._look()
 
     def _look(self) -> None:
-        try:
-            head, error = self._ask(), None
-        except TrineError as failed:
-            head, error = None, failed
-        with self._news:
-            self._error = error
-            if head and head != self._head:
-                self._head = head
-                self._news.notify_all()
+        with self._asking:
+            head: Head | None = None
+            error: TrineError | None = None
+            try:
+                head = self._ask()
+            except TrineError as failed:
+                error = failed
+            except Exception as failed:  # noqa: BLE001  (an endpoint may answer anything; who follows goes on)
+                error = ChainUnreachable(f"the RPC endpoint shows no newest block ({type(failed).__name__})")
+            with self._news:
+                self._error = error
+                if head and head != self._head:
+                    self._head = head
+                    self._news.notify_all()

@@ -1,8 +1,9 @@
 """Sends transactions: simulate, sign, send, wait, decode.
 
-Any number of threads and processes may send from one account. Whose nonce somebody else has used meanwhile sends again
-with the next one: a transaction is lost only together with the nonce, so it is never executed twice. A revert is found
-in the simulation, before gas is spent, and raised with the contract's own error and arguments.
+Any number of threads and processes may send from one account. A sender whose nonce was taken meanwhile sends again with
+the next one, once it is sure that its own transaction is not the one that took it. No two transactions are the same, so
+nobody takes another's for its own. A revert is found in the simulation, before gas is spent, and raised with the
+contract's own error and arguments.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ RECEIPT_POLL_SECONDS = (0.02, 0.5)
 NONCE_RETRIES = 50
 """Each means that another transaction of the account was faster, so one of them has got on."""
 NONCE_PAUSE_SECONDS = 0.2
+GAS_MARKS = 10_000
+"""Each transaction may use a random number of these more: two processes that do the same at the same moment would sign
+the same transaction otherwise, which is executed once."""
+TAKEN_LOOKS = 8
+"""So often in a row a transaction must be missing while its nonce is used: one endpoint may be many servers, of which
+some are behind."""
 NONCE_TAKEN = ("nonce", "replacement transaction", "underpriced")
 SAME_TRANSACTION = ("already known", "already imported")
 """As go-ethereum, Reth, Erigon, Nethermind, Anvil and Hardhat say it."""
@@ -99,7 +106,7 @@ class Sender:
     def _submit(self, call: ContractFunction, gas_factor: int) -> tuple[HexBytes, int, int]:
         """Hash, nonce and gas of what was sent."""
         estimated = call.estimate_gas({"from": self._account.address})
-        gas = (int(estimated * GAS_HEADROOM) + GAS_RESERVE) * gas_factor
+        gas = (int(estimated * GAS_HEADROOM) + GAS_RESERVE) * gas_factor + random.randrange(GAS_MARKS)  # noqa: S311
         for attempt in range(NONCE_RETRIES):
             nonce = self._web3.eth.get_transaction_count(self._account.address, "pending")
             transaction = call.build_transaction({"from": self._account.address, "nonce": nonce, "gas": gas})
@@ -108,8 +115,9 @@ class Sender:
                 return self._web3.eth.send_raw_transaction(signed.raw_transaction), nonce, gas
             except Web3RPCError as error:
                 said = str(error).lower()
-                if any(words in said for words in SAME_TRANSACTION):
-                    return signed.hash, nonce, gas  # another process had the same idea: it is one transaction
+                # Sent before, by a try whose answer was lost.
+                if any(words in said for words in SAME_TRANSACTION) or self._is_known(signed.hash):
+                    return signed.hash, nonce, gas
                 # Another process of the same account was faster.
                 if not any(words in said for words in NONCE_TAKEN) or attempt + 1 == NONCE_RETRIES:
                     raise
@@ -119,22 +127,25 @@ class Sender:
     def _receipt(self, call: ContractFunction, transaction_hash: HexBytes, nonce: int) -> TxReceipt | None:
         """Waits for it; None when another transaction has taken the nonce. Raises NotReady."""
         deadline = time.monotonic() + RECEIPT_TIMEOUT_SECONDS
-        pause = RECEIPT_POLL_SECONDS[0]
+        pause, missing = RECEIPT_POLL_SECONDS[0], 0
         while True:
             try:
                 return self._web3.eth.get_transaction_receipt(transaction_hash)
             except TransactionNotFound:
-                pass
-            if self._web3.eth.get_transaction_count(self._account.address) > nonce:
-                # Looked for once more: it may have been mined between the two questions.
-                try:
-                    return self._web3.eth.get_transaction_receipt(transaction_hash)
-                except TransactionNotFound:
-                    return None
+                missing += self._web3.eth.get_transaction_count(self._account.address) > nonce
+            if missing >= TAKEN_LOOKS:
+                return None
             if time.monotonic() > deadline:
                 raise NotReady(f"{call.fn_name}: not mined within {RECEIPT_TIMEOUT_SECONDS:.0f} s")
             time.sleep(pause)
             pause = min(2 * pause, RECEIPT_POLL_SECONDS[1])
+
+    def _is_known(self, transaction_hash: HexBytes) -> bool:
+        try:
+            self._web3.eth.get_transaction(transaction_hash)
+        except TransactionNotFound:
+            return False
+        return True
 
     def _lacked_gas(self, call: ContractFunction, receipt: TxReceipt, gas: int) -> bool:
         """Whether a failed call has used (nearly) all of its gas: the last call keeps a 64th of it, by EIP-150."""

@@ -84,4 +84,6 @@ def _acquire(lock: FileLock) -> None:
 def _marker() -> Path:
     binding: Any = llvmlite.binding
     machine = f"{sys.version}:{numba.__version__}:{binding.get_host_cpu_name()}:{binding.get_host_cpu_features()}"
+    # Numba keeps what it compiled by the place of its source.
+    machine += f":{Path(kernels.__file__).resolve().parent}:{numba.config.CACHE_DIR}"
     return kernels.cache_folder() / f"compiled-{hashlib.sha256(machine.encode()).hexdigest()[:16]}"

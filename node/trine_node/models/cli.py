@@ -23,7 +23,7 @@ def prepare(model: NameOrSource = EMBEDDED) -> None:
     """Fetches and prepares a model once, checks it where its files are known, and prints its folder."""
     folder = _prepared(model)
     if ":" not in model:
-        _check(folder, model)
+        _check(folder, model, once=True)
         note(f"{model}: every file is as the record says")
     say(str(folder))
 
@@ -48,12 +48,12 @@ def check(
     say("every file is as the record says")
 
 
-def _check(folder: Path, model: str) -> None:
+def _check(folder: Path, model: str, *, once: bool = False) -> None:
     from trine.models import load_record
     from trine.protocol.manifest import Manifest
-    from trine_node.models import verify
+    from trine_node.models import verify, verify_once
 
-    verify(folder, Manifest.from_bytes(load_record(model).manifest))
+    (verify_once if once else verify)(folder, Manifest.from_bytes(load_record(model).manifest))
 
 
 def _prepared(model: str) -> Path:

@@ -79,8 +79,8 @@ def verify_once(folder: Path, manifest: Manifest) -> None:
     try:
         if note.read_text() == state:
             return
-    except OSError:
-        pass
+    except (OSError, ValueError):
+        pass  # none yet, or damaged
     verify(folder, manifest)
     with contextlib.suppress(OSError):  # a read-only cache: verified anew every time
         note.write_text(state)
