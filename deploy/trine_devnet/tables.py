@@ -1,25 +1,66 @@
-"""What the demo shows at its end."""
+"""What the demo shows at its end: tables where there is room for them, else a paragraph for each of their rows."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from trine.cli.output import tokens
 from trine_devnet.demo import Outcome, Seen, Standing
 
 STYLES = {"accept": "green", "reject": "red", "refused": "yellow"}
-MIN_WIDTH = 150
+TABLE_WIDTH = 150
+"""Columns that the table of answers needs. A file has as many; a terminal may have fewer."""
+LEGEND = """d: deviation of the fingerprint, 1 is what rounding to bf16 causes
+m: the worst token's margin, in logits over the noise of its position
+gas: of the whole batch, an answer
+"""
 
 
 def show(outcome: Outcome, console: Console) -> None:
     """Answers with their verdicts, then accounts before and after."""
-    wide = Console(file=console.file, width=max(MIN_WIDTH, console.width), force_terminal=console.is_terminal)
+    if console.is_terminal and console.width < TABLE_WIDTH:
+        for question in outcome.seen:
+            console.print(_answer(question))
+        console.print(LEGEND)
+        for name, old in outcome.before.items():
+            console.print(_account(name, old, outcome.after[name]))
+        console.print()
+        return
+    wide = Console(file=console.file, width=max(TABLE_WIDTH, console.width), force_terminal=console.is_terminal)
     wide.print(_answers(outcome.seen))
-    wide.print("d: deviation of the fingerprint, 1 is what rounding to bf16 causes")
-    wide.print("m: the worst token's margin, in logits over the noise of its position")
-    wide.print("gas: of the whole batch, an answer\n")
+    wide.print(LEGEND)
     wide.print(_accounts(outcome.before, outcome.after))
+
+
+def _answer(question: Seen) -> Padding:
+    """A question as a paragraph."""
+    answer = question.answer
+    verdict = Text.assemble((question.verdict, STYLES.get(question.verdict, "magenta")), f"  {question.node}")
+    verdict.append(f" ({question.cheat})" if question.cheat else "").append(f", {question.via}")
+    lines = [verdict, Text(question.prompt, style="bold"), Text(_said(question))]
+    if answer:
+        lines.append(Text(f"{answer.tokens_per_second:.1f} tokens/s, {question.gas:,} gas", style="dim"))
+    return Padding(Group(*lines, *(Text(vote, style="dim") for vote in question.votes)), (0, 0, 1, 0))
+
+
+def _account(name: str, old: Standing, new: Standing) -> Text:
+    """An account as a paragraph: only what there is."""
+    values = {
+        "tokens": _change(tokens(old.balance), tokens(new.balance)),
+        "at stake": _change(tokens(old.stake), tokens(new.stake)),
+        "deposit": _change(tokens(old.deposit), tokens(new.deposit)),
+        "reputation": _change(f"{old.score_bps / 100:.2f} %", f"{new.score_bps / 100:.2f} %"),
+        "rejected": _change(f"{old.rejected:.1f}", f"{new.rejected:.1f}"),
+    }
+    told = [f"{what} {value}" for what, value in values.items() if value not in ("0", "0.0", "0.00 %")]
+    return Text.assemble((name, "cyan"), f": {'; '.join(told)}")
+
+
+def _said(question: Seen) -> str:
+    return _first_words(question.answer.text) if question.answer else question.refused or question.fault or ""
 
 
 def _answers(seen: list[Seen]) -> Table:
@@ -37,14 +78,14 @@ def _answers(seen: list[Seen]) -> Table:
         table.add_column(name, **options)  # type: ignore[arg-type]
     for question in seen:
         answer = question.answer
-        style = STYLES.get(question.verdict, "magenta")
+        # As text: what a model says is no markup.
         table.add_row(
-            question.prompt,
-            _first_words(answer.text) if answer else question.refused or question.fault or "",
+            Text(question.prompt),
+            Text(_said(question)),
             question.node + (f"\n({question.cheat})" if question.cheat else ""),
             question.via,
             f"{answer.tokens_per_second:.1f}" if answer else "",
-            f"[{style}]{question.verdict}[/]",
+            Text(question.verdict, style=STYLES.get(question.verdict, "magenta")),
             "\n".join(question.votes),
             f"{question.gas:,}" if question.gas else "",
         )
