@@ -76,7 +76,7 @@ node_modules/.ready: package-lock.json | $(VENV)/.node-ready
 
 build/.ready: $(CONTRACTS) hardhat.config.js node_modules/.ready
 	@echo "==> contracts (npm's solc, nothing is downloaded)"
-	@npm run --silent build
+	@output=$$(npm run --silent build 2>&1) || { printf '%s\n' "$$output"; exit 1; }
 	@touch $@
 
 # In the user's cache folder: the model for all checkouts, kernels for this one. Operators would make them, too, when
@@ -96,7 +96,8 @@ demo: setup
 
 # One after the other, also under -j: an error at the end of the output is the one that stopped it.
 check: setup-dev
-	@$(MAKE) --no-print-directory -j1 lint test-unit
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-unit
 
 # Side by side: linters and compiling Solidity keep one core busy, the Python tests mostly another.
 test: setup-dev
@@ -104,10 +105,12 @@ test: setup-dev
 	@echo "==> everything passed"
 
 test-rest:
-	@$(MAKE) --no-print-directory -j1 lint stale test-contracts
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory stale
+	@$(MAKE) --no-print-directory test-contracts
 
 test-long: setup-dev
-	@$(MAKE) --no-print-directory -j1 invariants
+	@$(MAKE) --no-print-directory invariants
 
 lint: lint-python lint-contracts lint-workflows
 
