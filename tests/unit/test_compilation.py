@@ -14,8 +14,6 @@ from filelock import FileLock
 from trine.errors import NotReady
 from trine_node.engines import compilation
 
-pytestmark = pytest.mark.slow
-
 USE = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
