@@ -263,8 +263,8 @@ def test_a_capture_takes_two_verifiers_however_small_the_pool() -> None:
 
 
 def test_prices_are_the_deployments() -> None:
-    text = (ROOT / "deploy/ignition/modules/Trine.js").read_text()
-    values = {name: float(value) for name, value in re.findall(r'p\("(\w+)Wei", tokens\(([\d.]+)\)\)', text)}
+    given = json.loads((ROOT / "deploy/trine_devnet/deployment.json").read_text())["parameters"]
+    values = {name.removesuffix("Wei"): int(value) / 10**18 for name, value in given.items() if name.endswith("Wei")}
     prices = Prices()
     assert prices.stake_per_leaf == values["stakePerLeaf"]
     assert prices.wrong_vote_penalty == values["wrongVotePenalty"]

@@ -21,7 +21,7 @@ MAX_TOKENS = 1e12
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """In whole tokens. Defaults are those of `deploy/ignition/modules/Trine.js`, named there as here (`…Wei`)."""
+    """In whole tokens. Defaults are those of `deploy/trine_devnet/deployment.json`, named there as here (`…Wei`)."""
 
     stake_per_leaf: float = 5
     wrong_vote_penalty: float = 20
