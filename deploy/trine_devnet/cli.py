@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
 from trine_devnet.cheats import VERIFIER_CHEATS, known_cheat
 from trine_devnet.launcher import prepare
-from trine_devnet.options import CHEATS, PARAMETERS, Options
+from trine_devnet.options import CHEATS, DTYPES, PARAMETERS, Options
 
 if TYPE_CHECKING:
     from trine_devnet.network import Devnet
@@ -75,6 +76,8 @@ def demo(
             say("every honest answer was accepted; every cheat was rejected, slashed and is in the reputation")
         if keep:
             _stay(net)
+        elif not outcome.failures:
+            say(f"`{sys.argv[0]} devnet demo --keep` leaves the network up, to ask questions of your own")
     raise typer.Exit(1 if outcome.failures else 0)
 
 
@@ -118,6 +121,9 @@ def _options(
     chosen = tuple(cheats) if cheats else CHEATS
     dtypes = tuple(verifier_dtypes or defaults.verifier_dtypes)
     dishonest = tuple(known_cheat(name) for name in cheating_verifiers or ())
+    for dtype in (*dtypes, *(node_dtypes or ())):
+        if dtype not in DTYPES:
+            raise InvalidInput(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     if len(dishonest) > len(dtypes):
         raise InvalidInput(f"{len(dishonest)} cheating verifiers of {len(dtypes)}: add some with --verifier-dtype")
     return Options(
@@ -136,7 +142,7 @@ def _stay(net: Devnet) -> None:
     say("the network is up; in another terminal, in this folder:")
     say(f"  export TRINE_RPC_URL={net.rpc_url} TRINE_DEPLOYMENT={net.deployment_file}")
     say(f"  export TRINE_KEYSTORE={net.keystore('client')} TRINE_PASSWORD_FILE={net.password_file}")
-    say('  trine ask --deposit 10 "Why is the sea salty?"')
+    say(f'  {sys.argv[0]} ask --deposit 10 "Why is the sea salty?"')
     for name, running in net.operators.items():
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
     say("Ctrl-C stops all of it.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERIFIERS = 4
+DTYPES = ("fp32", "bf16", "fp16")
 CHEATS = ("int8-weights", "swapped-token", "other-prompt")
 # One calibration prompt an operator, so that seven operators on two cores are ready within a minute.
 # The time to appeal is short, so that slashes, which come after it, are part of the demo.
