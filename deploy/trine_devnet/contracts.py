@@ -60,6 +60,7 @@ def _receipts(rpc: Rpc, hashes: list[str]) -> list[dict[str, str]]:
         receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
         if all(receipts):
             return receipts
+        rpc.call("anvil_mine")  # what came before the one that it follows waits for a block
         time.sleep(LOOK_SECONDS)
     raise NotReady(f"the devnet's chain has not mined the contracts in {MINING_LOOKS * LOOK_SECONDS:.0f} s")
 
