@@ -20,7 +20,8 @@ PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) deploy/
 side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4)
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
-	lint lint-python lint-contracts lint-workflows stale test-rest test-unit test-python test-contracts invariants \
+	lint lint-python lint-contracts lint-workflows stale \
+	test-rest test-fast test-units test-e2e test-contracts invariants studies soak \
 	abi vectors gas lock hooks audit prove consensus clean
 
 help:
@@ -29,11 +30,11 @@ help:
 ## make demo        the whole protocol once, on a real model and a real chain
 ## make check       linters, types and the fast tests: seconds to two minutes
 ## make test        everything that a change must pass: linters, Solidity, Python, end to end
-## make test-long   what takes longer: hundreds of thousands of random acts, studies
+## make test-long   what takes longer: hundreds of thousands of random acts, studies, a soak of the network
 ##
 ## make setup       only what `make demo` needs; `make setup-dev`: what `make test` needs. Both do it themselves
 ## make lint        the quick half of `make check`; `make hooks` runs it before every commit
-## make test-unit | test-python | test-contracts | invariants      one part of the tests
+## make test-fast | test-units | test-e2e | test-contracts | invariants      one part of the tests
 ## make abi | vectors | gas       writes what is generated from the contracts and the protocol
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
 ## make audit | prove | consensus      Slither; Halmos; TOPLOC beside Trine
@@ -41,15 +42,20 @@ help:
 ##
 ## PYTHON=python3.13   another Python     VENV=folder   another environment     TORCH_INDEX=url   has torch's CPU build
 
+# An environment of another Python than the one that is asked for is not used silently.
+fits = $(if $(PYTHON),bash deploy/scripts/setup-python.sh check)
+
 setup:
+	@$(fits)
 	+@$(side_by_side) demo-parts
 
 setup-dev:
+	@$(fits)
 	+@$(side_by_side) dev-parts
 
 demo-parts: $(VENV)/.runtime node_modules/.runtime $(VENV)/.model $(VENV)/.kernels
 	@:
-dev-parts: $(VENV)/.ready node_modules/.ready build/.ready $(VENV)/.model $(VENV)/.kernels
+dev-parts: $(VENV)/.ready node_modules/.ready $(VENV)/.model $(VENV)/.kernels
 	@:
 
 # First an environment with uv, and Node in it where the machine's is not new enough: then npm and uv can work at once.
@@ -97,20 +103,23 @@ demo: setup
 # One after the other, also under -j: an error at the end of the output is the one that stopped it.
 check: setup-dev
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-fast
 
-# Side by side: linters and compiling Solidity keep one core busy, the Python tests mostly another.
+# Side by side: Python's unit tests keep one core busy, the rest another.
 test: setup-dev
-	@$(MAKE) --no-print-directory -j2 test-rest test-python
+	@$(MAKE) --no-print-directory -j2 test-rest test-units
 	@echo "==> everything passed"
 
-test-rest:
+test-rest: build/.ready
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory stale
 	@$(MAKE) --no-print-directory test-contracts
+	@$(MAKE) --no-print-directory test-e2e
 
 test-long: setup-dev
 	@$(MAKE) --no-print-directory invariants
+	@$(MAKE) --no-print-directory studies
+	@$(MAKE) --no-print-directory soak
 
 lint: lint-python lint-contracts lint-workflows
 
@@ -135,13 +144,18 @@ stale: build/.ready
 	npm run --silent export -- --check
 	python -m trine_devnet.addresses --check
 
-test-unit: setup-dev
+test-fast: setup-dev
 	@echo "==> fast Python tests"
 	pytest tests/unit -m "not slow"
 
-test-python: setup-dev
-	@echo "==> Python tests"
-	pytest
+test-units: setup-dev
+	@echo "==> Python unit tests"
+	pytest tests/unit
+
+# One of them deploys by Ignition, with the compiler's output.
+test-e2e: setup-dev build/.ready
+	@echo "==> end-to-end tests"
+	pytest tests/e2e
 
 # Hardhat also keeps and compares the gas of whole tests, in .gas-snapshot: that tells nothing here, so it is not in git
 # and is emptied before a check, which fails without the file. A filter, even one that lets all tests pass, keeps the
@@ -154,6 +168,19 @@ test-contracts: build/.ready
 # 200,000 random acts of all roles; the short run of the same is among the tests.
 invariants: build/.ready
 	npm run --silent test -- --test-profile long tests/contracts/invariants/Protocol.t.sol
+
+# What the documents' figures come from, short enough for an hour.
+studies: setup-dev
+	trine-study majority --json build/majority.json
+	trine-study billion --random 31623,31623
+	trine-study calibrate smollm2-135m-instruct --prompts 20 --cheat-prompts 4 --tokens 32 --threads 2 --out build/study
+
+# The demo's network again and again, with more and longer answers; each run must end as it should.
+soak: setup-dev
+	@for cheat in always-accept colluding never-reveal waiting; do \
+		trine devnet demo --max-tokens 128 --cheating-verifier $$cheat \
+			--prompt "Why is the sea salty?" --prompt "Name three rivers." --prompt "Tell me a fable." || exit 1; \
+	done
 
 gas: build/.ready
 	npm run --silent test -- --snapshot

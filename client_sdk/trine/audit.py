@@ -63,9 +63,15 @@ class OperatorReport:
     standings: tuple[Standing, ...]
     slashes: tuple[Slash, ...]
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the address has left any trace as an operator."""
+        return bool(self.endpoint or self.standings or self.slashes or self.stake != Stake(0, 0, 0, 0))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "operator": self.operator,
+            "known": self.is_known,
             "block": self.block,
             "endpoint": self.endpoint,
             "stake": {

@@ -43,10 +43,16 @@ FROM_PIP = {
     "timeout": "UV_HTTP_TIMEOUT",
 }
 NO_NETWORK = r"dns error|error sending request|timed out|[Cc]onnection (refused|reset)|ConnectionError|Retrying"
+NO_TRUST = r"[Cc]ertificate|CERTIFICATE_VERIFY_FAILED|UnknownIssuer"
 REMEDIES = (
     (
         "No space left on device",
         "the disk is full: free some space (2 GB for the demo, 4 GB for the tests), then try again",
+    ),
+    (
+        NO_TRUST,
+        "the index's certificate is not trusted; if a company's proxy is in between, name its certificate: "
+        "pip config set global.cert <file>",
     ),
     (
         NO_NETWORK,
@@ -141,24 +147,30 @@ def choose_torch() -> Torch | None:
                 explained(f"TORCH_INDEX={index} does not give torch {version}+cpu", problem, remedies=False)
             )
         return candidate
-    for options in ((), ("--torch-backend", "cpu")):  # what is configured, then PyTorch's own index, which uv knows
-        candidate = Torch(cpu_build, "torch-cpu.txt", options)
+    # What is configured, then PyTorch's own index, which uv knows.
+    candidates = [Torch(cpu_build, "torch-cpu.txt", options) for options in ((), ("--torch-backend", "cpu"))]
+    unreachable = 0
+    for candidate in candidates:
         problem = problem_with(candidate)
         if not problem:
             return candidate
-        if not options and re.search(NO_NETWORK, problem):
+        unreachable += re.search(NO_NETWORK, problem) is not None
+    if unreachable == len(candidates):
+        # Perhaps only slow: asked once more, with all the patience there is.
+        if problem := problem_with(candidates[0], hurried=False):
             raise SetupFailed(explained("nothing can be downloaded", problem))
+        return candidates[0]
     print(f"    no index within reach has torch {version}'s CPU build; name one to save 2 GB: make … TORCH_INDEX=…")
     return gpu_build
 
 
-def problem_with(torch: Torch) -> str:
-    """Asked without patience: the next place may answer at once. Empty if this one has what is wanted."""
+def problem_with(torch: Torch, *, hurried: bool = True) -> str:
+    """Empty if this place has what is wanted. Hurried: asked without patience, as the next one may answer at once."""
     command = uv_command("pip", "install", "--dry-run", "--require-hashes", "--no-deps", "--no-build")
-    hurried = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15", "UV_HTTP_CONNECT_TIMEOUT": "5"}
+    hurry = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15", "UV_HTTP_CONNECT_TIMEOUT": "5"} if hurried else {}
     done = subprocess.run(
         [*command, "-r", str(LOCKS / torch.lock), *torch.options],
-        env=uv_environment() | hurried,
+        env=uv_environment() | hurry,
         capture_output=True,
         text=True,
         check=False,
@@ -211,6 +223,9 @@ def uv_environment() -> dict[str, str]:
             values = [place for place in values if exists(place)]
         if values and FROM_PIP[name] not in environment:
             environment[FROM_PIP[name]] = ("," if name == "find-links" else " ").join(values)
+    # Where pip looks for certificates as well, and uv does not.
+    if bundle := os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        environment.setdefault("SSL_CERT_FILE", bundle)
     # pip takes the best of all indexes; uv would stop at the first that knows a package.
     environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return environment

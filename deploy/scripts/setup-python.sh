@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment, with uv, and Node.js where the machine's is not new enough for what is named: runtime or
-# ready. Idempotent. PYTHON names the interpreter, VENV the folder.
+# ready. Idempotent. PYTHON names the interpreter, VENV the folder. `check`: only whether those two fit together.
 set -euo pipefail
 
 what="${1:-runtime}"
@@ -9,6 +9,7 @@ python="${PYTHON:-python3}"
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 minor() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
+if [ "$what" = check ] && [ ! -e "$venv" ]; then exit 0; fi
 if [ ! -e "$venv" ]; then
     command -v "$python" >/dev/null || fail "there is no $python: install Python 3.11 or newer, or name one: PYTHON=…"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail \
@@ -29,4 +30,5 @@ if [ -n "${PYTHON:-}" ]; then
     [ "$(minor "$python")" = "$found" ] || fail \
         "$venv has Python $found, but PYTHON=$python is $(minor "$python"): rm -r $venv first, or set VENV to another folder"
 fi
+if [ "$what" = check ]; then exit 0; fi
 exec "$venv/bin/python" deploy/scripts/install.py "$(bash deploy/scripts/setup-node.sh which "$what")"

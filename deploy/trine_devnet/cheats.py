@@ -1,10 +1,29 @@
-"""Names of the ways in which a verifier can cheat. What each does is in `cheating_verifier`."""
+"""Names of the ways in which operators can cheat.
+
+What each does is in `trine_verifier.adversaries` and `cheating_verifier`. Imports neither: the command line reads it.
+"""
 
 from __future__ import annotations
 
 from trine.errors import InvalidInput
 
 VERIFIER_CHEATS = ("honest", "always-accept", "colluding", "slandering", "never-reveal", "copying", "waiting")
+
+
+NODE_CHEATS = (
+    "int8-weights", "int8-tensor-weights", "int8-group-weights", "int6-weights", "int4-weights", "perturbed-weights",
+    "fine-tuned-model", "random-model", "pruned-layers", "early-exit", "swapped-token", "runner-up-token",
+    "inserted-token", "dropped-token", "truncated", "sampled", "other-prompt", "other-system-prompt",
+    "copied-fingerprint", "cheap-tokens", "cheap-int8-tokens",
+)  # fmt: skip
+"""Keys of `trine_verifier.adversaries.ADVERSARIES`, whose import takes torch."""
+
+
+def known_adversary(name: str) -> str:
+    """The name, or `module:attribute`. Raises InvalidInput, naming those that there are, for another."""
+    if name not in NODE_CHEATS and ":" not in name:
+        raise InvalidInput(f"no adversary {name!r}: choose from {', '.join(NODE_CHEATS)} or give module:attribute")
+    return name
 
 
 def known_cheat(name: str) -> str:

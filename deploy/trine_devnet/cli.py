@@ -14,7 +14,7 @@ import typer
 from trine.cli.groups import group
 from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
-from trine_devnet.cheats import VERIFIER_CHEATS, known_cheat
+from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
 from trine_devnet.launcher import prepare
 from trine_devnet.options import CHEATS, DTYPES, PARAMETERS, Options
 
@@ -28,7 +28,11 @@ NodeDtypes = Annotated[list[str] | None, typer.Option("--node-dtype", help="One 
 VerifierDtypes = Annotated[list[str] | None, typer.Option("--verifier-dtype", help="One verifier each; four fp32.")]
 Cheats = Annotated[
     list[str] | None,
-    typer.Option("--cheat", help="Adversary's name or module:attribute, in turn; 'none' for no cheating node."),
+    typer.Option(
+        "--cheat",
+        help="The cheating node's next answer is by this adversary: 'none' (no cheating node), module:attribute, "
+        f"{', '.join(NODE_CHEATS)}.",
+    ),
 ]
 CheatingVerifiers = Annotated[
     list[str] | None,
@@ -39,6 +43,8 @@ CheatingVerifiers = Annotated[
 ]
 MaxTokens = Annotated[int, typer.Option(help="Longest answer.", min=1, max=1024)]
 DEFAULT_HOME = Path(".trine/devnet")
+RPC_PORT = 8545
+"""Where every command looks for a chain by default."""
 
 
 @app.command()
@@ -57,19 +63,20 @@ def demo(
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     started, launcher = time.monotonic(), prepare(home)
     from trine.cli.output import err, out
+    from trine.protocol.policy import Policy
     from trine_devnet.demo import Demo
     from trine_devnet.network import Devnet
     from trine_devnet.reporting import report_to
-    from trine_devnet.tables import show
+    from trine_devnet.tables import bounds, show
 
     _end_on_sigterm()
     with report_to(err, started) as report, Devnet(home, report, launcher) as net:
-        net.start_chain(PARAMETERS)
+        net.start_chain(PARAMETERS, preferred_port=RPC_PORT)
         outcome = Demo(net, options, report).run()
-        show(outcome, out)
+        show(outcome, out, bounds(Policy.from_bytes(net.record.policy), options))
         if outcome.first_certificate_seconds is not None:
             first, last = outcome.first_certificate_seconds, report.seconds
-            say(f"first certified answer after {first:.0f} s, all final after {last:.0f} s")
+            say(f"first certified answer after {first:.0f} s, all final after {last:.0f} s, set-up not counted")
         for failure in outcome.failures:
             err.print(f"FAILED: {failure}", markup=False, style="red", soft_wrap=True)
         if not outcome.failures:
@@ -100,7 +107,7 @@ def up(
 
     _end_on_sigterm()
     with report_to(err, started) as report, Devnet(home, report, launcher) as net:
-        net.start_chain(PARAMETERS)
+        net.start_chain(PARAMETERS, preferred_port=RPC_PORT)
         demo = Demo(net, options, report)
         net.add(demo.members(), options.threads)
         net.create_client()
@@ -119,6 +126,7 @@ def _options(
 ) -> Options:
     defaults = Options()
     chosen = tuple(cheats) if cheats else CHEATS
+    chosen = () if chosen == ("none",) else tuple(known_adversary(name) for name in chosen)
     dtypes = tuple(verifier_dtypes or defaults.verifier_dtypes)
     dishonest = tuple(known_cheat(name) for name in cheating_verifiers or ())
     for dtype in (*dtypes, *(node_dtypes or ())):
@@ -129,7 +137,7 @@ def _options(
     return Options(
         node_dtypes=tuple(node_dtypes or defaults.node_dtypes),
         verifier_dtypes=dtypes,
-        cheats=() if chosen == ("none",) else chosen,
+        cheats=chosen,
         cheating_verifiers=dishonest,
         prompts=prompts,
         max_tokens=max_tokens,

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import openai
 from eth_account.signers.local import LocalAccount
@@ -23,6 +22,7 @@ from trine.protocol.messages import Receipt, text_hash
 from trine.protocol.votes import Vote
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.options import Options
+from trine_devnet.outcomes import HOT, Outcome, Seen, Standing, cut, summary, vote_line
 from trine_devnet.reporting import Report
 from trine_devnet.waiting import wait_until
 from trine_verifier.store import VerifierStore
@@ -37,62 +37,13 @@ QUESTIONS = (
     ("Write a short story about a robot who learns to paint.", "sdk, streamed"),
     ("List three uses of a paper clip.", "openai, streamed"),
     ("Quelle est la capitale de l'Espagne ? Réponds en une phrase.", "openai"),
-    ("Give me a surprising answer.", "malformed"),
+    ("Give me a surprising answer.", HOT),
 )
 CHEATED_QUESTIONS = (
     "Describe the life cycle of a butterfly.",
     "What makes bread rise in the oven?",
     "Give some advice to a new student.",
 )
-
-
-@dataclass(slots=True)
-class Seen:
-    """One question and everything that came of it."""
-
-    prompt: str
-    via: str
-    node: str
-    cheat: str | None = None
-    answer: Answer | None = None
-    certificate: Certificate | None = None
-    refused: str | None = None
-    votes: list[str] = field(default_factory=list)
-    gas: int = 0
-    fault: str | None = None
-    state: str = ""
-    """How far it is, for a person who waits; empty when nothing is waited for."""
-
-    @property
-    def is_certified(self) -> bool:
-        return self.certificate is not None
-
-    @property
-    def verdict(self) -> str:
-        if self.fault:
-            return "error"
-        return self.certificate.result if self.certificate else "refused" if self.refused else "?"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """An account at one moment."""
-
-    balance: int
-    stake: int
-    deposit: int
-    score_bps: int
-    accepted: float
-    rejected: float
-
-
-@dataclass(slots=True)
-class Outcome:
-    seen: list[Seen]
-    before: dict[str, Standing]
-    after: dict[str, Standing]
-    first_certificate_seconds: float | None
-    failures: list[str]
 
 
 class Demo:
@@ -164,7 +115,7 @@ class Demo:
         """Shows how far questions are, until `done` or all are. Raises NotReady when nothing moves any more."""
 
         def states() -> Mapping[str, str]:
-            return {f"{q.node} {q.prompt[:24]!r}": q.state for q in questions if q.state}
+            return {f"{q.node} {cut(q.prompt, 24)!r}": q.state for q in questions if q.state}
 
         children = [running.child for running in self.net.operators.values()]
         wait_until(lambda: done() or all(f.done() for f in futures), what, children, self.report, states)
@@ -225,7 +176,7 @@ class Demo:
             "sdk, streamed": lambda: self._ask_streaming(question, client),
             "openai": lambda: self._ask_openai(question, endpoint, stream=False),
             "openai, streamed": lambda: self._ask_openai(question, endpoint, stream=True),
-            "malformed": lambda: self._ask_malformed(question, endpoint),
+            HOT: lambda: self._ask_hot(question, endpoint),
         }
         question.state = "being answered"
         try:
@@ -233,7 +184,7 @@ class Demo:
         except Exception as error:  # noqa: BLE001  (one failed question must not hide the others; it fails the demo)
             question.fault = f"{type(error).__name__}: {error}"
         question.state = "answered" if question.answer else ""
-        self.report.say(f"{question.node:<10} {question.via:<16} {question.prompt[:44]!r}: {_summary(question)}")
+        self.report.say(f"{question.node:<10} {question.via:<16} {cut(question.prompt, 44)!r}: {summary(question)}")
 
     def _ask_sdk(self, question: Seen, client: Client) -> None:
         question.answer = client.chat(question.prompt, max_tokens=self.options.max_tokens)
@@ -273,7 +224,7 @@ class Demo:
             text, reason, receipt, signature, receipt.struct_hash(), endpoint, time.monotonic() - started
         )
 
-    def _ask_malformed(self, question: Seen, endpoint: str) -> None:
+    def _ask_hot(self, question: Seen, endpoint: str) -> None:
         with openai.OpenAI(base_url=f"{endpoint}/v1", api_key="unused", max_retries=0) as stock:
             try:
                 stock.chat.completions.create(
@@ -296,7 +247,7 @@ class Demo:
                 self._first = self.report.seconds
         stage = "final" if final else "settled"
         question.state = "" if final or question.fault else "settled, open to appeals"
-        self.report.say(f"{question.node:<10} {stage:<16} {question.prompt[:44]!r}: {question.verdict}")
+        self.report.say(f"{question.node:<10} {stage:<16} {cut(question.prompt, 44)!r}: {question.verdict}")
 
     def _wait_for(self, question: Seen, client: Client, answer: Answer, final: bool) -> Certificate:
         """For as long as it takes: whether anything moves is `_see`'s to judge."""
@@ -322,7 +273,7 @@ class Demo:
             kept = store.vote(certificate.batch_id, batch.round)
             store.close()
             statistics = kept.verdicts[certificate.index] if kept else None
-            question.votes.append(_vote_line(name, vote, statistics))
+            question.votes.append(vote_line(name, vote, statistics))
         question.gas = batch_gas(chain, certificate.batch_id) // batch.leaf_count
 
     def _standings(self, chain: Chain, client: LocalAccount) -> dict[str, Standing]:
@@ -348,7 +299,7 @@ class Demo:
         """Everything that is not as it must be. Empty: the demo succeeded."""
         failures = []
         for question in seen:
-            wanted = "reject" if question.cheat else "refused" if question.via == "malformed" else "accept"
+            wanted = "reject" if question.cheat else "refused" if question.via == HOT else "accept"
             if question.verdict != wanted:
                 failures.append(f"{question.node}, {question.prompt!r}: {question.verdict}, expected {wanted}"
                                 + (f" ({question.fault})" if question.fault else ""))  # fmt: skip
@@ -358,14 +309,17 @@ class Demo:
         return failures
 
     def _record_failures(self, name: str, questions: list[Seen], chain: Chain) -> list[str]:
-        """Compares a node's on-chain record with what it did."""
+        """Compares a node's on-chain record with what it did; others may have asked it honest questions as well."""
         report = operator_report(chain, self.net.operators[name].account.address)
         standing = next(s for s in report.standings if s.role is Role.NODE)
         rejected = sum(1 for question in questions if question.cheat)
-        accepted = sum(1 for question in questions if not question.cheat and question.via != "malformed")
+        accepted = sum(1 for question in questions if not question.cheat and question.via != HOT)
         failures = []
-        if standing.counts[:2] != (accepted, rejected):
-            failures.append(f"{name}: its record says {standing.counts}, expected {accepted} and {rejected}")
+        told = standing.counts
+        if told[0] < accepted or told[1] != rejected:
+            failures.append(
+                f"{name}: its record says {told[0]} accepted, {told[1]} rejected; expected {accepted} and {rejected}"
+            )
         lost = sum(slash.taken_wei for slash in report.slashes)
         owed = rejected * chain.parameters().stake_per_leaf
         if lost != owed:
@@ -373,24 +327,6 @@ class Demo:
         return failures
 
 
-def _summary(question: Seen) -> str:
-    if question.fault:
-        return question.fault
-    if question.refused:
-        return f"refused: {question.refused}"
-    assert question.answer
-    return f"{question.answer.tokens_per_second:.1f} tokens/s, receipt checked"
-
-
 def _progress_of(client: Client, answer: Answer) -> str:
     batch_id = client.batch_of(answer)
     return "waits to be anchored" if batch_id is None else client.chain.batch(batch_id).progress
-
-
-def _vote_line(name: str, vote: str, statistics: dict[str, object] | None) -> str:
-    short = name.replace("verifier-", "v")
-    if statistics is None:
-        return f"{short} {vote}"
-    if statistics["reason"] in ("honest", "deviation", "margin", "between bounds"):
-        return f"{short} {vote} d={statistics['deviation']:.4f} m={statistics['worst_margin']:.2f}"
-    return f"{short} {vote} ({statistics['reason']})"

@@ -112,13 +112,13 @@ class Devnet:
 
     # Chain
 
-    def start_chain(self, parameters: dict[str, int | str] | None = None) -> None:
-        """Starts the chain on a free loopback port and deploys, registers and funds.
+    def start_chain(self, parameters: dict[str, int | str] | None = None, preferred_port: int = 0) -> None:
+        """Starts the chain on a free loopback port, deploys and registers.
 
         `parameters`: of the contracts, see `specification`. Raises InvalidInput or NotReady.
         """
         program = anvil()
-        port = free_port()
+        port = free_port(preferred_port)
         self.rpc_url = f"http://127.0.0.1:{port}"
         self._rpc = Rpc(self.rpc_url)
         # A block a second even without transactions, because draws wait for later blocks.

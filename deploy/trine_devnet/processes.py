@@ -89,9 +89,16 @@ def start(name: str, command: list[str], log: Path, *, cwd: Path) -> Child:
     return Child(name, process.pid, log, process)
 
 
-def free_port() -> int:
+def free_port(preferred: int = 0) -> int:
+    """A port of the loopback address that nobody listens on now: the preferred one, else any."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: lingering connections are no bar
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            if not preferred:
+                raise
+            return free_port()
         return int(probe.getsockname()[1])
 
 

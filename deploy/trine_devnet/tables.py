@@ -8,30 +8,48 @@ from rich.table import Table
 from rich.text import Text
 
 from trine.cli.output import tokens
-from trine_devnet.demo import Outcome, Seen, Standing
+from trine.protocol.policy import Policy
+from trine_devnet.options import Options
+from trine_devnet.outcomes import Outcome, Seen, Standing
 
 STYLES = {"accept": "green", "reject": "red", "refused": "yellow"}
 TABLE_WIDTH = 150
 """Columns that the table of answers needs. A file has as many; a terminal may have fewer."""
-LEGEND = """d: deviation of the fingerprint, 1 is what rounding to bf16 causes
+LEGEND = """accept: it is what the model says, whether true or not
+d: deviation of the fingerprint, 1 is what rounding to bf16 causes
 m: the worst token's margin, in logits over the noise of its position
-gas: of the whole batch, an answer
+gas: of the whole batch, an answer; a full one has 256
 """
 
 
-def show(outcome: Outcome, console: Console) -> None:
-    """Answers with their verdicts, then accounts before and after."""
+def bounds(policy: Policy, options: Options) -> str:
+    """From where on these verifiers reject what these nodes say, a line for each of the nodes' classes."""
+    dtypes = sorted({*options.node_dtypes, *(["fp32"] if options.cheats else [])})
+    lines = []
+    for dtype in dtypes:
+        found = [policy.bounds(f"cpu-{dtype}", f"cpu-{verifier}") for verifier in set(options.verifier_dtypes)]
+        known = [bound for bound in found if bound]
+        if known:
+            sigmas = policy.reject_sigmas / 1000
+            deviation = max(bound.deviation_bound(options.max_tokens, sigmas) for bound in known)
+            margin = max(bound.margin_reject for bound in known) / 1000
+            lines.append(f"a node that says it computes in {dtype}: rejected above d={deviation:.2f}, m={margin:.0f}\n")
+    return "".join(lines)
+
+
+def show(outcome: Outcome, console: Console, bounds: str = "") -> None:
+    """Answers with their verdicts and what those mean, then accounts before and after."""
     if console.is_terminal and console.width < TABLE_WIDTH:
         for question in outcome.seen:
             console.print(_answer(question))
-        console.print(LEGEND)
+        console.print(LEGEND + bounds, highlight=False)
         for name, old in outcome.before.items():
             console.print(_account(name, old, outcome.after[name]))
         console.print()
         return
     wide = Console(file=console.file, width=max(TABLE_WIDTH, console.width), force_terminal=console.is_terminal)
     wide.print(_answers(outcome.seen))
-    wide.print(LEGEND)
+    wide.print(LEGEND + bounds, highlight=False)
     wide.print(_accounts(outcome.before, outcome.after))
 
 
@@ -53,9 +71,9 @@ def _account(name: str, old: Standing, new: Standing) -> Text:
         "at stake": _change(tokens(old.stake), tokens(new.stake)),
         "deposit": _change(tokens(old.deposit), tokens(new.deposit)),
         "reputation": _change(f"{old.score_bps / 100:.2f} %", f"{new.score_bps / 100:.2f} %"),
-        "rejected": _change(f"{old.rejected:.1f}", f"{new.rejected:.1f}"),
+        "rejected": _change(_count(old.rejected), _count(new.rejected)),
     }
-    told = [f"{what} {value}" for what, value in values.items() if value not in ("0", "0.0", "0.00 %")]
+    told = [f"{what} {value}" for what, value in values.items() if value not in ("0", "0.00 %")]
     return Text.assemble((name, "cyan"), f": {'; '.join(told)}")
 
 
@@ -104,10 +122,15 @@ def _accounts(before: dict[str, Standing], after: dict[str, Standing]) -> Table:
             _change(tokens(old.stake), tokens(new.stake)),
             _change(tokens(old.deposit), tokens(new.deposit)),
             _change(f"{old.score_bps / 100:.2f} %", f"{new.score_bps / 100:.2f} %"),
-            _change(f"{old.accepted:.1f}", f"{new.accepted:.1f}"),
-            _change(f"{old.rejected:.1f}", f"{new.rejected:.1f}"),
+            _change(_count(old.accepted), _count(new.accepted)),
+            _change(_count(old.rejected), _count(new.rejected)),
         )
     return table
+
+
+def _count(answers: float) -> str:
+    """They fade with time, so there may be a part of one."""
+    return f"{answers:.1f}".removesuffix(".0")
 
 
 def _change(old: str, new: str) -> str:

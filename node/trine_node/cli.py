@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 app = group("Serve a model and be paid for verified answers.")
 
-Config = Annotated[Path | None, typer.Option(help="TOML file with the settings.", exists=True, dir_okay=False)]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with the settings; see docs/operators.md.", exists=True, dir_okay=False),
+]
 
 
 @app.command()

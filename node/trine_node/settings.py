@@ -110,10 +110,31 @@ class OperatorSettings(BaseSettings):
         try:
             return configured(**chosen)  # type: ignore[no-any-return]
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise InvalidInput(f"settings: {faults}") from None
+            raise InvalidInput(cls._told(error)) from None
         except (OSError, ValueError) as error:
             raise InvalidInput(f"settings: cannot read {file}: {error}") from None
+
+    @classmethod
+    def _told(cls, error: ValidationError) -> str:
+        """What is wrong with the settings, and where one gives those that are missing."""
+        faults, missing = [], []
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"]))
+            if fault["type"] == "missing":
+                field = cls.model_fields.get(name)
+                missing.append(f"{name} ({field.description})" if field and field.description else name)
+            elif fault["type"] == "extra_forbidden":
+                faults.append(f"{name}: there is no such setting")
+            else:
+                faults.append(f"{name}: {fault['msg']}")
+        if missing:
+            prefix = cls.model_config.get("env_prefix", "")
+            example = f"{prefix}{missing[0].partition(' ')[0]}".upper()
+            faults.append(
+                f"missing: {', '.join(missing)}. Give them in a TOML file by --config, or in the environment as "
+                f"{example} and so on; docs/operators.md has a file to begin with"
+            )
+        return f"settings: {'; '.join(faults)}"
 
     @classmethod
     def settings_customise_sources(

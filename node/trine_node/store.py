@@ -126,6 +126,11 @@ class Store:
             fresh = not inspect(self._engine).has_table(SchemaRow.__tablename__)
         except SQLAlchemyError as error:
             raise StoreError(f"cannot open the store: {error.__cause__ or error}") from None
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"cannot open the store: {error.name} is not installed, which this kind of database needs; "
+                "for PostgreSQL: pip install 'trine-node[postgres]' and postgresql+psycopg://…"
+            ) from None
         if not fresh:
             self._check_schema()
         Base.metadata.create_all(self._engine)

@@ -10,9 +10,10 @@ from trine.errors import InvalidInput
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine_devnet.cheating_verifier import CHEATS, Seated, Told
-from trine_devnet.cheats import VERIFIER_CHEATS
+from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS
 from trine_devnet.cli import app
 from trine_devnet.orders import MAX_ORDERS_BYTES, Orders
+from trine_verifier.adversaries import ADVERSARIES
 from trine_verifier.voting import Voting
 
 FRIEND, STRANGER = "0x" + "11" * 20, "0x" + "22" * 20
@@ -89,11 +90,16 @@ def test_what_a_cheat_says_of_friends_and_strangers(cheat, friend, stranger, mon
         assert [verdict.outcome for verdict in seat.judge(batch, None, 0)] == [expected] * batch.leaf_count
 
 
+def test_the_command_line_knows_every_adversary():
+    assert tuple(ADVERSARIES) == NODE_CHEATS
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--cheating-verifier", "kind"], "choose from"),
         (["--cheating-verifier", "copying"] * 5, "5 cheating verifiers of 4"),
+        (["--cheat", "int3-weights"], "no adversary 'int3-weights': choose from int8-weights,"),
     ],
 )
 def test_a_demo_without_sense_does_not_start(arguments, said):

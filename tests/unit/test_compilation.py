@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from trine.errors import NotReady
+from trine_node import once
 from trine_node.engines import compilation
 
 USE = """
@@ -50,7 +50,7 @@ def compiled(home: Path) -> list[str]:
 
 
 def test_of_two_at_once_one_compiles_and_the_other_waits(compiled: list[str]) -> None:
-    assert sum("compiling the CPU kernels" in said for said in compiled) == 1
+    assert sum("compiling the CPU kernels for this processor (once" in said for said in compiled) == 1
     assert sum(said.startswith("waiting for another process") for said in compiled) <= 1
 
 
@@ -61,9 +61,12 @@ def test_what_was_compiled_is_all_that_engines_need(home: Path, compiled: list[s
     assert run.stdout.splitlines() == ["decode 1 0", "_whole 1 0", "_whole 1 0"]
 
 
-def test_who_waits_for_a_lock_in_vain_is_told_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_another_process_is_told_so_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compilation, "_marker", lambda: tmp_path / "compiled")
-    monkeypatch.setattr(compilation, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(compilation, "entry_points", list)
+    monkeypatch.setattr(once, "AGAIN_SECONDS", 0.05)
     told: list[str] = []
     held = threading.Event()
     done = threading.Event()
@@ -73,13 +76,34 @@ def test_who_waits_for_a_lock_in_vain_is_told_whose_it_is(tmp_path: Path, monkey
             held.set()
             done.wait(60)
 
+    def tell(message: str) -> None:
+        told.append(message)
+        if len(told) == 3:
+            done.set()
+
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait(60)
-    try:
-        with pytest.raises(NotReady, match=r"end whoever holds .*compiled\.lock"):
-            compilation.compile_kernels(told.append)
-    finally:
-        done.set()
-        holder.join()
-    assert told == ["waiting for another process that compiles the CPU kernels"]
+    assert compilation.compile_kernels(tell)
+    holder.join()
+    waiting = [message for message in told if message.startswith("waiting")]
+    assert waiting[0] == "waiting for another process that is compiling the CPU kernels"
+    assert all(message.endswith("s so far)") for message in waiting[1:])
+    assert len(waiting) >= 3
+    assert told[-1].startswith("compiling the CPU kernels")
+
+
+def test_long_work_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "AGAIN_SECONDS", 0.01)
+    told: list[str] = []
+    again = threading.Event()
+
+    def tell(message: str) -> None:
+        told.append(message)
+        if message.startswith("still"):
+            again.set()
+
+    with once.telling("unpacking", tell, "once"):
+        assert again.wait(60)
+    assert told[0] == "unpacking (once)"
+    assert told[1].startswith("still unpacking (")

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from trine_devnet.demo import Outcome, Seen, Standing
+from trine_devnet.outcomes import HOT, Outcome, Seen, Standing
 from trine_devnet.tables import TABLE_WIDTH, show
 
 BEFORE = Standing(2_000 * 10**18, 2_000 * 10**18, 0, 0, 0.0, 0.0)
@@ -17,7 +17,7 @@ AFTER = Standing(1_999 * 10**18, 1_985 * 10**18, 0, 1_304, 3.0, 1.0)
 
 @pytest.fixture
 def outcome():
-    refused = Seen("Is [red]this[/red] text, too?", "malformed", "node-fp32", refused="send temperature 0 " * 9)
+    refused = Seen("Is [red]this[/red] text, too?", HOT, "node-fp32", refused="send temperature 0 " * 9)
     faulty = Seen("Where?", "sdk", "cheater", "int8-weights", fault="NodeError: gone", votes=["v1 reject d=2.5 m=1.0"])
     return Outcome([refused, faulty], {"cheater": BEFORE}, {"cheater": AFTER}, 1.0, [])
 

@@ -92,9 +92,12 @@ def test_an_engine_that_is_half_chosen_is_named(toml, wrong, named):
         NodeSettings.load(toml(**quoted(REQUIRED | wrong)))
 
 
-def test_what_is_missing_is_named(toml):
-    with pytest.raises(InvalidInput, match=r"keystore: .*required"):
-        NodeSettings.load(toml(model='"m"'))
+@pytest.mark.parametrize("settings", [NodeSettings, VerifierSettings])
+def test_what_is_missing_is_named_with_where_to_give_it(toml, settings):
+    prefix = settings.model_config["env_prefix"]
+    named = rf"missing: deployment .*, keystore \(Web3 .*, password_file .*--config, .* {prefix}DEPLOYMENT"
+    with pytest.raises(InvalidInput, match=named):
+        settings.load(toml(model='"m"'))
 
 
 def test_a_broken_file_is_named(tmp_path):

@@ -170,6 +170,11 @@ def test_what_cannot_be_opened_says_so(tmp_path):
             Store(url)
 
 
+def test_a_database_whose_driver_is_not_installed_is_named():
+    with pytest.raises(StoreError, match=r"aiomysql is not installed.*trine-node\[postgres\]"):
+        Store("mysql+aiomysql://operator@127.0.0.1/trine")
+
+
 def test_a_store_serves_one_account_only(store):
     Batcher(store, RecordingChain(), bytes(32), max_leaves=1, max_wait_seconds=0)
     with pytest.raises(StoreError, match="use a store of its own"):

@@ -51,6 +51,8 @@ def test_what_uv_itself_is_told_goes_first(install: ModuleType, monkeypatch: pyt
 
 def test_without_settings_nothing_is_passed_on(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
     assert not {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "SSL_CERT_FILE"} & install.uv_environment().keys()
 
 
@@ -59,6 +61,10 @@ def test_without_settings_nothing_is_passed_on(install: ModuleType, monkeypatch:
     [
         ("error: failed to write\n  cause: No space left on device (os error 28)", "the disk is full"),
         ("error: Failed to fetch\n  cause: dns error", "check the network"),
+        (
+            "error: error sending request\n  cause: invalid peer certificate",
+            "pip config set global.cert",
+        ),
         ("error: Hash mismatch for `numpy`", "check the mirror"),
         ("error: No solution found when resolving dependencies", "for this Python and machine"),
     ],
@@ -124,6 +130,37 @@ def test_an_environment_whose_python_is_gone_says_so(tmp_path: Path) -> None:
     done = set_up(tmp_path / "venv")
     assert done.returncode == 1
     assert "does not run any more" in done.stderr
+
+
+def test_a_certificate_that_pip_trusts_is_trusted(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company.pem")
+    assert install.uv_environment()["SSL_CERT_FILE"] == "/etc/company.pem"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_index_that_is_slow_keeps_nobody_from_another(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """The configured one times out; PyTorch's own has the wheel, or times out as well."""
+    asked: list[tuple[str, ...]] = []
+
+    def problem_with(torch: object, *, hurried: bool = True) -> str:
+        asked.append(torch.options)  # type: ignore[attr-defined]
+        return "" if answers and len(asked) == 2 else "error: Failed to fetch\n  cause: operation timed out"
+
+    monkeypatch.delenv("TORCH_INDEX", raising=False)
+    monkeypatch.setattr(install, "installed", lambda _: None)
+    monkeypatch.setattr(install.shutil, "which", lambda _: None)
+    monkeypatch.setattr(install.sys, "platform", "linux")
+    monkeypatch.setattr(install, "problem_with", problem_with)
+    if answers:
+        assert install.choose_torch().options == ("--torch-backend", "cpu")
+    else:
+        with pytest.raises(install.SetupFailed, match="nothing can be downloaded"):
+            install.choose_torch()
+        assert asked == [(), ("--torch-backend", "cpu"), ()]
 
 
 def test_without_a_network_a_sentence_says_so(

@@ -160,3 +160,19 @@ def test_another_chain_is_refused(node):
 def test_an_endpoint_that_does_not_answer_is_unreachable(url):
     with pytest.raises(ChainUnreachable):
         Chain.connect(Deployment.bundled(CHAIN_ID), url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("https://user:hunter2@localhost:1/v3/hunter2?key=hunter2#hunter2", "https://localhost:1"),
+        ("http://[::1]:1/hunter2", "http://::1:1"),
+        ("http://127.0.0.1:hunter2", "malformed"),
+    ],
+)
+def test_the_endpoint_that_does_not_answer_is_named_without_its_secrets(url, shown):
+    with pytest.raises(ChainUnreachable) as caught:
+        Chain.connect(Deployment.bundled(CHAIN_ID), url)
+    assert shown in str(caught.value)
+    assert "hunter2" not in str(caught.value)

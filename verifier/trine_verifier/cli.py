@@ -22,7 +22,8 @@ def _group() -> None:
 @fail_cleanly
 def run(
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with the settings.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(help="TOML file with the settings; see docs/operators.md.", exists=True, dir_okay=False),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to serve calibration evidence on.")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,

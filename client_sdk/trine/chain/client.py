@@ -618,7 +618,7 @@ class Chain:
     def _make_sender(self, signer: LocalAccount) -> Sender:
         from trine.chain.sender import Sender
 
-        return Sender(self._web3, signer)
+        return Sender(self._web3, signer, self._rpc_url)
 
     def _require_sender(self) -> Sender:
         if self._sender is None:
@@ -634,7 +634,7 @@ class Chain:
         try:
             return int(self._web3.eth.chain_id)
         except (requests.exceptions.RequestException, OSError, Web3Exception) as error:
-            raise unreachable(error) from None
+            raise unreachable(error, self._rpc_url) from None
 
     def _read(self, contract: str, function: str, *arguments: Any, block: int | None = None) -> Any:
         answer = self._views.call(contract, self.deployment.address(contract), function, arguments, block)
@@ -674,7 +674,7 @@ class Chain:
         except ContractLogicError:
             raise
         except (requests.exceptions.RequestException, OSError) as error:
-            raise unreachable(error) from None
+            raise unreachable(error, self._rpc_url) from None
         except Web3Exception as error:
             raise ChainError(str(error)) from None
         except (ValueError, TypeError, RecursionError) as error:

@@ -27,6 +27,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxParams, TxReceipt
 
 from trine.chain.deployment import CONTRACTS, abi
+from trine.chain.views import origin_of
 from trine.errors import ChainError, ChainUnreachable, NotReady, TransactionReverted
 
 GAS_HEADROOM = 1.25
@@ -55,8 +56,9 @@ SAME_TRANSACTION = ("already known", "already imported")
 class Sender:
     """Sends contract calls from one account."""
 
-    def __init__(self, web3: Web3, account: LocalAccount) -> None:
+    def __init__(self, web3: Web3, account: LocalAccount, rpc_url: str) -> None:
         self._web3 = web3
+        self._rpc_url = rpc_url
         self._account = account
         self._lock = _lock_of(str(account.address))
 
@@ -81,7 +83,7 @@ class Sender:
         except ContractLogicError as error:
             raise reverted(call.fn_name, error) from None
         except (requests.exceptions.RequestException, OSError) as error:
-            raise unreachable(error) from None
+            raise unreachable(error, self._rpc_url) from None
         except Web3RPCError as error:
             # A node that mines at once refuses a revert when it is sent: another account was faster since the estimate.
             details = (error.rpc_response or {}).get("error")
@@ -178,8 +180,11 @@ def reverted(function: str, error: ContractLogicError) -> TransactionReverted:
     return TransactionReverted(f"{function}: {reason}", reason=reason)
 
 
-def unreachable(error: Exception) -> ChainUnreachable:
-    return ChainUnreachable(f"no answer from the RPC endpoint ({type(error).__name__}): is the chain running?")
+def unreachable(error: Exception, rpc_url: str) -> ChainUnreachable:
+    return ChainUnreachable(
+        f"no answer from the RPC endpoint at {origin_of(rpc_url)} ({type(error).__name__}): "
+        "is the chain running, and the endpoint right?"
+    )
 
 
 def decode_error(data: Any) -> str | None:

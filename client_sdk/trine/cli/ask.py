@@ -16,10 +16,11 @@ from trine.cli.options import (
     Keystore,
     PasswordFile,
     RpcUrl,
+    load_account,
     token_wei,
 )
 from trine.cli.output import fail_cleanly, note, print_json, tokens
-from trine.errors import InvalidInput, VerificationFailed
+from trine.errors import VerificationFailed
 
 
 @fail_cleanly
@@ -41,14 +42,13 @@ def ask(
     json: AsJson = False,
 ) -> None:
     """Asks a node, streams the answer, checks the receipt and waits for the certificate."""
-    if keystore is None or password_file is None:
-        raise InvalidInput("asking is paid: pass --keystore and --password-file of an account with tokens")
-    from trine import Client, Deployment, load_keystore
+    account = load_account(keystore, password_file)
+    from trine import Client, Deployment
 
     with Client(
         rpc_url=rpc_url,
         deployment=Deployment.load(deployment),
-        account=load_keystore(keystore, password_file),
+        account=account,
         node=node,
         deposit_wei=token_wei(deposit),
     ) as client:

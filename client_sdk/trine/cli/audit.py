@@ -37,8 +37,10 @@ def operator(
 ) -> None:
     """Stake, calibration and reputation, with the batches behind them."""
     from trine.audit import operator_report
+    from trine.chain.client import checksum
 
-    report = operator_report(read_chain(rpc_url, deployment), address)
+    operator = checksum(address)
+    report = operator_report(read_chain(rpc_url, deployment), operator)
     if json:
         print_json(report.to_json())
     else:
@@ -77,6 +79,8 @@ def _print(report: OperatorReport) -> None:
 
     stake = report.stake
     say(f"operator   {report.operator}")
+    if not report.is_known:
+        say("unknown    this deployment has never seen it: no stake, no endpoint, no calibration, no record")
     say(f"endpoint   {report.endpoint or '-'}")
     say(
         f"stake      {tokens(stake.active)} active ({tokens(stake.own)} its own, {tokens(stake.locked)} locked), "

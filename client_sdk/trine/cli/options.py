@@ -11,6 +11,8 @@ import typer
 from trine.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
     from trine.chain import Chain
 
 RpcUrl = Annotated[str, typer.Option(envvar="TRINE_RPC_URL", help="JSON-RPC endpoint of the chain.")]
@@ -35,13 +37,31 @@ def read_chain(rpc_url: str, deployment: Path) -> Chain:
     return Chain.connect(Deployment.load(deployment), rpc_url)
 
 
-def account_chain(rpc_url: str, deployment: Path, keystore: Path | None, password_file: Path | None) -> Chain:
-    """Raises InvalidInput naming the option that is missing."""
+def load_account(keystore: Path | None, password_file: Path | None) -> LocalAccount:
+    """Raises InvalidInput naming what is missing, and where it may come from."""
+    missing = [
+        f"{option} ({variable})"
+        for option, variable, given in (
+            ("--keystore", "TRINE_KEYSTORE", keystore),
+            ("--password-file", "TRINE_PASSWORD_FILE", password_file),
+        )
+        if given is None
+    ]
     if keystore is None or password_file is None:
-        raise InvalidInput("this needs an account: pass --keystore and --password-file")
-    from trine.chain import Chain, Deployment, load_keystore
+        raise InvalidInput(
+            f"this needs an account: give {' and '.join(missing)}. `trine devnet demo --keep` prints those of its "
+            "client, `trine keys` makes new ones"
+        )
+    from trine.chain import load_keystore
 
-    account = load_keystore(keystore, password_file)
+    return load_keystore(keystore, password_file)
+
+
+def account_chain(rpc_url: str, deployment: Path, keystore: Path | None, password_file: Path | None) -> Chain:
+    """The chain, with an account that sends. Raises InvalidInput naming the option that is missing."""
+    account = load_account(keystore, password_file)
+    from trine.chain import Chain, Deployment
+
     return Chain.connect(Deployment.load(deployment), rpc_url, account)
 
 

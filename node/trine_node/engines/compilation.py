@@ -14,13 +14,11 @@ from typing import Any
 
 import llvmlite.binding
 import numba
-from filelock import FileLock, Timeout
 from numba.core import sigutils
 
-from trine.errors import NotReady
 from trine_node.engines import kernels
+from trine_node.once import alone, telling
 
-LOCK_TIMEOUT_SECONDS = 1800
 DECODE = (
     "(int64, int64[:, ::1], int64, int64[::1], int64, int64, int32[:, ::1], int32[:, ::1], int64[::1], int64, int64,"
     " int64, int64, int64, int64, float32, float32, int64[::1], int64, int64, int64[::1])"
@@ -47,38 +45,22 @@ def are_compiled() -> bool:
 def compile_kernels(progress: Callable[[str], None] = lambda message: None) -> bool:
     """Compiles what is not yet; whether there was anything to do.
 
-    Safe to call from several processes at once: one compiles, the others wait for it. Raises NotReady.
+    Safe to call from several processes at once: one compiles, the others wait for it.
     """
     marker = _marker()
     if marker.exists():
         return False
-    lock = FileLock(marker.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress("waiting for another process that compiles the CPU kernels")
-        _acquire(lock)
-    try:
+    with alone(marker.with_suffix(".lock"), "compiling the CPU kernels", progress):
         if marker.exists():
             return False
-        progress("compiling the CPU kernels for this processor (once a machine, half a minute of one core)")
-        for function, signature in entry_points():
-            types, _result = sigutils.normalize_signature(signature)
-            function.compile(types)  # the cache goes by what it is given, which for a call are types
+        with telling(
+            "compiling the CPU kernels for this processor", progress, "once a machine, half a minute of one core"
+        ):
+            for function, signature in entry_points():
+                types, _result = sigutils.normalize_signature(signature)
+                function.compile(types)  # the cache goes by what it is given, which for a call are types
         marker.touch()
-    finally:
-        lock.release()
     return True
-
-
-def _acquire(lock: FileLock) -> None:
-    try:
-        lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
-    except Timeout:
-        minutes = LOCK_TIMEOUT_SECONDS // 60
-        raise NotReady(
-            f"another process has been compiling kernels for {minutes} minutes: end whoever holds {lock.lock_file}"
-        ) from None
 
 
 def _marker() -> Path:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
 
 from trine.errors import InvalidInput
 from trine_node.models.sources import Source, parse_source
+from trine_node.once import alone, telling
 
 LAYOUT = 1
 """Part of the folder's name: a change of the prepared form prepares anew."""
-LOCK_TIMEOUT_SECONDS = 3600
 KEPT_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 TRACES = ("transformers_version", "_name_or_path", "name_or_path", "_from_model_config")
 
@@ -44,7 +43,7 @@ def prepare(source: str, cache_dir: Path | None = None, progress: Callable[[str]
     cache_dir.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(f"{LAYOUT}:{source}".encode()).hexdigest()[:16]
     target = cache_dir / digest
-    with FileLock(cache_dir / f"{digest}.lock", timeout=LOCK_TIMEOUT_SECONDS):
+    with alone(cache_dir / f"{digest}.lock", f"preparing {source}", progress):
         if not target.exists():
             _prepare(parsed, cache_dir, target, progress)
     return target
@@ -55,11 +54,11 @@ def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[
         raw_folder, result = Path(scratch) / "raw", Path(scratch) / "prepared"
         raw_folder.mkdir()
         result.mkdir()
-        progress(f"fetching {source.text}")
-        raw = source.fetch(raw_folder)
+        with telling(f"fetching {source.text}", progress):
+            raw = source.fetch(raw_folder)
         if raw.is_file():
-            progress(f"unpacking {raw.name} to dense weights (once, about 20 s)")
-            _unpack_gguf(raw, result)
+            with telling(f"unpacking {raw.name} to dense weights", progress, "once, up to a minute"):
+                _unpack_gguf(raw, result)
         else:
             _copy_folder(raw, result)
         for path in result.glob("*.json"):
