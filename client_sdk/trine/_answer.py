@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,8 +61,11 @@ def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
     return chat_input([{"role": "user", "content": messages}] if isinstance(messages, str) else messages, list(stop))
 
 
-def draft_request(asked: Input, model: Model, client: str, max_tokens: int, domain: Domain) -> Request:
-    """A request whose fee limit covers the longest prompt that the text can make. Raises InvalidInput."""
+def draft_request(asked: Input, model: Model, client: str, max_tokens: int, now: int) -> Request:
+    """A request whose fee limit covers the longest prompt that the text can make. Raises InvalidInput.
+
+    `now` is the chain's time, seconds.
+    """
     if not 1 <= max_tokens < 1 << 20:
         raise InvalidInput(f"max_tokens is {max_tokens}, expected 1 to {(1 << 20) - 1}")
     prompt_tokens = len(asked.canonical()) + TEMPLATE_ALLOWANCE_TOKENS
@@ -74,7 +76,7 @@ def draft_request(asked: Input, model: Model, client: str, max_tokens: int, doma
         max_tokens=max_tokens,
         max_fee_wei=model.price_per_token_wei * (prompt_tokens + max_tokens),
         nonce=secrets.randbits(256),
-        deadline=int(time.time()) + REQUEST_LIFETIME_SECONDS,
+        deadline=now + REQUEST_LIFETIME_SECONDS,
     )
 
 

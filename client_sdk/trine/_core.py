@@ -6,7 +6,6 @@ Chooses nodes, signs orders, puts streams together, checks what comes back.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,7 +85,7 @@ class Core:
         """Signs request and voucher; deposits with the node before, if that is wanted and needed."""
         chain = self.chain
         asked = as_input(messages, stop)
-        request = draft_request(asked, model, chain.address, max_tokens, chain.domain)
+        request = draft_request(asked, model, chain.address, max_tokens, chain.now())
         digest = request.digest(chain.domain)
         owed = owed_by_proof(account, chain.address, node, chain.payments_domain)
         voucher = Voucher(chain.address, node, owed + request.max_fee_wei)
@@ -98,7 +97,7 @@ class Core:
 
     def account_access(self, node: str) -> dict[str, str]:
         """Headers with which the node shows the client's account to nobody but the client."""
-        at = int(time.time())
+        at = self.chain.now()
         return {"authorization": access_header(at, self.chain.sign(account_digest(self.chain.domain, node, at)))}
 
     def deposit(self, node: str, amount_wei: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,8 +33,8 @@ class Seated(Voting):
     """Has the account, the store and the engine of an honest verifier, and as it stands its conduct."""
 
     def __init__(self, honest: Voting, orders: Orders, rpc_url: str) -> None:
-        super().__init__(honest.chain, honest.store, honest.engine, honest.model_id, honest.stop)
-        self._asleep = honest._asleep
+        super().__init__(honest.chain, honest.store, honest.engine, honest.model_id, honest.stop, honest.wake)
+        self._asleep, self._apart, self.checks = honest._asleep, honest._apart, honest.checks
         self.orders = orders
         self.rpc_url = rpc_url
 
@@ -46,23 +47,23 @@ class Seated(Voting):
 class AlwaysAccept(Seated):
     """Says yes to everything and computes nothing."""
 
-    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+    def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
         return _unchecked(Outcome.ACCEPT, batch)
 
 
 class Colluding(Seated):
     """Accepts whatever the nodes of its league anchor, and judges everybody else honestly, so as not to be seen."""
 
-    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+    def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
         if batch.known_header.node in self.orders.nodes:
             return _unchecked(Outcome.ACCEPT, batch)
-        return super().judge(batch, terms, now)
+        return super().judge(batch, terms, crowd)
 
 
 class Slandering(Seated):
     """Accepts whatever the nodes of its league anchor and rejects everybody else's answers, calibrations included."""
 
-    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+    def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
         ours = batch.known_header.node in self.orders.nodes
         return _unchecked(Outcome.ACCEPT if ours else Outcome.REJECT, batch)
 
@@ -78,7 +79,7 @@ class NeverReveal(Seated):
 class Copying(Seated):
     """Commits what a colleague has committed, and tries to open it with what the colleague reveals."""
 
-    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
+    def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
         return _unchecked(Outcome.INCONCLUSIVE, batch) if self.others("VoteCommitted", batch) else None
 
     def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
@@ -146,8 +147,9 @@ class Told(Voting):
         engine: Engine,
         model_id: bytes,
         stop: threading.Event,
+        wake: Callable[[], None],
     ) -> None:
-        super().__init__(chain, store, engine, model_id, stop)
+        super().__init__(chain, store, engine, model_id, stop, wake)
         self._orders = orders
         self._rpc_url = rpc_url
         self._seats: dict[tuple[bytes, int], Seated] = {}

@@ -6,7 +6,6 @@ Runs the engine in a thread of its own. Knows neither HTTP nor how answers get o
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -81,7 +80,7 @@ class Answering:
             )
         if order.signed is None and self.allow_unsigned:
             return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
-        digest = check_signed(order, domain=self.chain.domain, model_id=self.model.model_id, now=int(time.time()))
+        digest = check_signed(order, domain=self.chain.domain, model_id=self.model.model_id, now=self.chain.now())
         signed = order.signed
         if signed is None:
             raise AssertionError("check_signed refuses unsigned orders")
@@ -170,7 +169,7 @@ class Answering:
             finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
             engine_class=engine_class_bytes(self.engine.engine_class),
             fee_wei=self.model.price_per_token_wei * tokens if signed else 0,
-            issued_at=int(time.time()),
+            issued_at=self.chain.now(),
         )
         evidence = Evidence(
             receipt=receipt,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 
 import structlog
 
 from trine.chain import Batch, BatchState, Chain, Header
-from trine.errors import NotReady, TransactionReverted
+from trine.errors import TransactionReverted
+from trine_node.apart import Apart
 from trine_node.committees import can_be_drawn
 from trine_node.credit import Credit
 from trine_node.finalizing import Finalizing
@@ -91,7 +93,7 @@ class Batcher:
         self._clock = clock
         self._first_seen: float | None = None
         self._waiting: set[bytes] = set()  # for enough verifiers
-        self._pauses: dict[bytes, tuple[float, float]] = {}  # of batches that failed: how long, until when
+        self._apart = Apart(MAX_BACKOFF_SECONDS, clock)
         store.claim(f"{chain.address} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
 
     def step(self) -> None:
@@ -99,22 +101,11 @@ class Batcher:
         for stored in self.store.open_batches():
             self._try_to_advance(stored)
         self._seal_due()
-        self._finalizing.step()
+        self._apart.run("finalizing", self._finalizing.step, part="finalizing")
 
     def _try_to_advance(self, stored: StoredBatch) -> None:
         """A batch that cannot go on must not hold up the others."""
-        pause, until = self._pauses.get(stored.batch_id, (0.0, 0.0))
-        if self._clock() < until:
-            return
-        try:
-            self._advance(stored)
-            self._pauses.pop(stored.batch_id, None)
-        except (TransactionReverted, NotReady) as error:
-            # Often somebody else was faster, or the chain is not ready for it: the next try sees which.
-            pause = min(max(2 * pause, 1.0), MAX_BACKOFF_SECONDS)
-            self._pauses[stored.batch_id] = (pause, self._clock() + pause)
-            notify = log.warning if pause == MAX_BACKOFF_SECONDS else log.info
-            notify("batch_postponed", batch=stored.batch_id.hex(), reason=str(error), seconds=pause)
+        self._apart.run(stored.batch_id, partial(self._advance, stored), batch=stored.batch_id.hex())
 
     def _seal_due(self) -> None:
         waiting = self.store.unbatched(self.max_leaves)

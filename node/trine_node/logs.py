@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 
 import structlog
+
+TRACE_FRAMES = 8
+
+
+def trace_of(error: Exception) -> str:
+    """Where an error came from, in a few lines: whoever provokes errors must not fill the disk with them."""
+    return "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-4000:]
 
 
 def configure_logs(level: str = "info") -> None:

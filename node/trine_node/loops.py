@@ -19,7 +19,7 @@ MAX_BACKOFF_SECONDS = 30.0
 class Blocks(Protocol):
     """What waits for a block: see `trine.chain.Follower.wait`."""
 
-    def wait(self, seen: int, seconds: float) -> int: ...
+    def wait(self, seen: int, seconds: float, or_until: Callable[[], bool] = ...) -> int: ...
 
 
 def keep_doing(
@@ -29,16 +29,19 @@ def keep_doing(
     stop: threading.Event,
     *,
     at_least_every: float,
+    wake: threading.Event | None = None,
     backoff: tuple[float, float] = (FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS),
 ) -> None:
-    """Repeats `step` until `stop`: when a block has come, and every `at_least_every` seconds without one.
+    """Repeats `step` until `stop`: when a block has come or `wake` is set, and every `at_least_every` seconds.
 
     Errors are logged, and retried after pauses that grow within `backoff`, in seconds; nothing else ends the loop but
     an InterruptedError.
     """
     seen, pause = -1, 0.0
+    wake = wake or threading.Event()
     while not stop.is_set():
-        seen = blocks.wait(seen, at_least_every)
+        seen = blocks.wait(seen, at_least_every, wake.is_set)
+        wake.clear()
         if stop.is_set():
             return
         try:

@@ -146,15 +146,15 @@ def test_a_batch_lives_through_anchor_draw_settle_and_result(answering, chain):
     for update, sent in [
         ({}, []),
         ({"clock": chain.block - 1}, ["draw"]),
-        ({"state": BatchState.DRAWN, "clock": chain.now}, []),
-        ({"clock": chain.now - 60}, ["settle"]),
+        ({"state": BatchState.DRAWN, "clock": chain.seconds}, []),
+        ({"clock": chain.seconds - 60}, ["settle"]),
     ]:
         on_chain = replace(on_chain, **update)
         chain.batches[batch.batch_id] = on_chain
         chain.sent.clear()
         node.step()
         assert chain.names_sent() == sent
-    chain.batches[batch.batch_id] = replace(on_chain, state=BatchState.SETTLED, clock=chain.now, accepted=1)
+    chain.batches[batch.batch_id] = replace(on_chain, state=BatchState.SETTLED, clock=chain.seconds, accepted=1)
     node.step()
     assert answering.store.open_batches() == []
     assert answering.store.answers_of(batch.batch_id)[0].result == "accept"
@@ -175,8 +175,7 @@ def test_a_void_batch_is_anchored_again_as_it_is(answering, chain):
 def test_a_restart_between_seal_and_anchor_anchors_the_same_batch(answering, chain):
     answer(answering)
     chain.failures["anchor"] = ChainUnreachable("killed here")
-    with pytest.raises(ChainUnreachable):
-        batcher(answering).step()
+    batcher(answering).step()
     (sealed,) = answering.store.open_batches()
     chain.failures.clear()
     answer(answering, max_tokens=3)  # a new answer does not change what was sealed
@@ -268,7 +267,7 @@ def settled_batch(answering, chain, **changes):
     node = batcher(answering)
     node.step()
     (batch,) = answering.store.open_batches()
-    settled = chain_batch(batch.batch_id, BatchState.SETTLED, clock=chain.now, accepted=1, **changes)
+    settled = chain_batch(batch.batch_id, BatchState.SETTLED, clock=chain.seconds, accepted=1, **changes)
     chain.batches[batch.batch_id] = settled
     node.step()
     chain.sent.clear()
@@ -277,10 +276,10 @@ def settled_batch(answering, chain, **changes):
 
 def test_a_batch_is_finalized_once_its_time_to_appeal_is_over(answering, chain):
     node, batch, settled = settled_batch(answering, chain)
-    chain.now += APPEAL_SECONDS
+    chain.seconds += APPEAL_SECONDS
     node.step()
     assert chain.sent == []
-    chain.now += 1
+    chain.seconds += 1
     node.step()
     assert chain.sent == [("finalize", [(settled.header, ())])]
     chain.batches[batch.batch_id] = replace(settled, state=BatchState.FINAL)
@@ -294,7 +293,7 @@ def test_an_open_appeal_keeps_a_batch_and_its_outcome_is_noted(answering, chain)
     final = replace(settled, state=BatchState.FINAL)
     chain.batches[batch.batch_id] = final
     chain.results[batch.batch_id] = replace(result_of(final), is_final=False)
-    chain.now += APPEAL_SECONDS + 1
+    chain.seconds += APPEAL_SECONDS + 1
     node.step()
     assert answering.store.batch(batch.batch_id).state == "settled"
     chain.results[batch.batch_id] = replace(result_of(final), accepted=0, rejected=1)
@@ -307,7 +306,7 @@ def test_a_refused_finalization_is_tried_again_after_a_pause(answering, chain):
     clock = Clock()
     node, _batch, _settled = settled_batch(answering, chain)
     node._finalizing._clock = clock
-    chain.now += APPEAL_SECONDS + 1
+    chain.seconds += APPEAL_SECONDS + 1
     chain.failures["finalize"] = TransactionReverted("finalize: no", reason="no")
     node.step()
     del chain.failures["finalize"]

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from trine.appeal import LEVELS, committees
 from trine.chain import AppealCase, AppealPhase, Chain, Parameters, Seat
-from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.errors import InvalidInput, NodeError
 from trine.protocol.appeals import VOTES, commitment
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
+from trine_node.apart import Apart
 from trine_node.engines.base import Engine
 from trine_verifier.checking import check_shown_leaf, withheld
-from trine_verifier.duties import EVIDENCE_SHARE, FINALIZE_GRACE_SECONDS, Duty
+from trine_verifier.checks import Checks
+from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
 from trine_verifier.evidence import fetch_leaf
 from trine_verifier.store import AppealSeat, VerifierStore
 
@@ -55,21 +58,28 @@ class Appealing:
     """The seats of one verifier account on appealed leaves."""
 
     def __init__(
-        self, chain: Chain, store: VerifierStore, engine: Engine, model_id: bytes, stop: threading.Event
+        self,
+        chain: Chain,
+        store: VerifierStore,
+        engine: Engine,
+        model_id: bytes,
+        stop: threading.Event,
+        checks: Checks,
+        wake: Callable[[], None],
     ) -> None:
         self.chain = chain
         self.store = store
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
+        self.checks = checks
+        self.wake = wake
+        self._apart = Apart(MAX_PAUSE_SECONDS)
 
     def step(self) -> None:
         for seat in self.store.appeal_duties():
-            try:
-                self._advance(seat)
-            except TransactionReverted as error:
-                # Another verifier was faster, or a deadline fell: the next step sees which.
-                log.info("transaction_refused", batch=seat.batch_id.hex(), leaf=seat.leaf, reason=error.reason)
+            advance = partial(self._advance, seat)
+            self._apart.run(seat, advance, batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level)
 
     def _advance(self, seat: AppealSeat) -> None:
         chain = self.chain
@@ -79,13 +89,10 @@ class Appealing:
         now = chain.timestamp()
         voted = self.store.appeal_vote(seat) is not None
         duty = next_appeal_duty(case, seats, chain.address, seat, terms, voted=voted, now=now)
-        if duty is Duty.CHECK:
-            verdict = self._judge(case, terms, now)
-            if verdict is None:
-                return
-            self.store.save_appeal_vote(seat, VOTES[verdict.outcome], secrets.token_bytes(32), verdict)
-            duty = Duty.COMMIT
         header = chain.batch(seat.batch_id).known_header
+        if duty is Duty.CHECK:
+            self.checks.want(seat, header.node, lambda crowd: self._check(seat, case, terms, crowd))
+            return
         if duty in (Duty.COMMIT, Duty.REVEAL):
             self._vote(duty, case, seats)
         elif duty is Duty.SETTLE:
@@ -94,6 +101,7 @@ class Appealing:
             chain.conclude_appeal(header, seat.leaf, committees(chain, case))
         elif duty is Duty.OVER:
             self.store.end_appeal_duty(seat)
+            self._apart.forget(seat)
         if duty is not Duty.WAIT:
             log.info("appeal_duty", batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, action=duty.value)
 
@@ -113,7 +121,14 @@ class Appealing:
         )  # fmt: skip
         chain.commit_appeal(case.batch_id, case.leaf, seats, index, committed)
 
-    def _judge(self, case: AppealCase, terms: Parameters, now: int) -> Verdict | None:
+    def _check(self, seat: AppealSeat, case: AppealCase, terms: Parameters, crowd: int) -> None:
+        """Keeps the vote, which is committed at the next step. In a thread of its own."""
+        verdict = self._judge(case, terms, crowd)
+        if verdict is not None and self.store.appeal_vote(seat) is None:
+            self.store.save_appeal_vote(seat, VOTES[verdict.outcome], secrets.token_bytes(32), verdict)
+            self.wake()
+
+    def _judge(self, case: AppealCase, terms: Parameters, crowd: int) -> Verdict | None:
         """None to try again later, because the evidence is not there yet."""
         chain = self.chain
         batch = chain.batch(case.batch_id)
@@ -123,17 +138,19 @@ class Appealing:
             return None
         anchor = Anchor(chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
         try:
-            shown = fetch_leaf(chain, batch, case.leaf)
+            seconds = fetch_seconds(case.clock, terms, chain.timestamp(), crowd)
+            shown = fetch_leaf(chain, batch, case.leaf, seconds)
         except (NodeError, InvalidInput) as error:
-            if now < case.clock - terms.commit_seconds * (1 - EVIDENCE_SHARE):
+            if chain.timestamp() < evidence_deadline(case.clock, terms):
                 log.info("evidence_missing", batch=batch.batch_id.hex(), leaf=case.leaf, error=str(error))
                 return None
             return withheld(1, str(error))[0]
         anchoring = chain.anchoring(batch.batch_id)
         policy = Policy.from_bytes(chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
-        if self.stop.is_set():
-            raise InterruptedError
-        verdict = check_shown_leaf(shown, case.leaf, anchor, self.engine, policy)
+        with self.checks.turns.turn(case.clock):
+            if self.stop.is_set():
+                raise InterruptedError
+            verdict = check_shown_leaf(shown, case.leaf, anchor, self.engine, policy)
         log.info(
             "appeal_verdict",
             batch=batch.batch_id.hex(),

@@ -20,10 +20,13 @@ from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, stru
 from trine.protocol.votes import Vote
 from trine_node.answering import render
 from trine_node.engines.base import Engine, EngineError
+from trine_node.logs import trace_of
 from trine_verifier.evidence import Shown, ShownLeaf
 
 log = structlog.get_logger()
 
+MAX_DETAIL = 500
+"""Characters that are kept of what is wrong: a node may have chosen them."""
 TOGETHER = 16
 """Answers that are checked at once; between them a verifier can be stopped."""
 
@@ -50,30 +53,32 @@ def check_batch(
     engine: Engine,
     policy: Policy,
     challenge: Challenged | None = None,
-    stopped: Callable[[], bool] = lambda: False,
+    between: Callable[[], None] = lambda: None,
 ) -> list[Verdict]:
-    """A verdict per leaf. `challenge` is what a calibration batch had to answer."""
+    """A verdict per leaf, whatever was shown. `challenge` is what a calibration batch had to answer.
+
+    `between` is called between groups of answers: what is more urgent may go first there, or it raises to end the
+    check. Nothing else is raised, and no more than a group of answers is in memory.
+    """
     if fault := leaves_fault(shown.leaves, anchor):
         return withheld(anchor.leaf_count, fault)
     if challenge and (fault := claim_fault(shown, challenge.claimed_tokens)):
         return [Verdict(Outcome.REJECT, Reason.CLAIM, 0, detail=fault)] * anchor.leaf_count
     found: dict[int, Verdict] = {}
-    claims: dict[int, tuple[Evidence, Claim]] = {}
-    for index, (leaf, evidence) in enumerate(zip(shown.leaves, shown.answers, strict=True)):
-        if isinstance(evidence, InvalidInput):
-            found[index] = Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence))
-            continue
-        asked = challenge.prompts[index] if challenge else None
-        first = examine(evidence, index, leaf, anchor, engine, asked)
-        if isinstance(first, Verdict):
-            found[index] = first
-        else:
-            claims[index] = (evidence, first)
-    for group in batched(claims.items(), TOGETHER):
-        if stopped():
-            raise InterruptedError
-        judged = judge([claim for _, claim in group], engine, policy)
-        found.update(zip((index for index, _ in group), judged, strict=True))
+    for group in batched(enumerate(zip(shown.leaves, shown.answers, strict=True)), TOGETHER):
+        between()
+        claims: dict[int, tuple[Evidence, Claim]] = {}
+        for index, (leaf, evidence) in group:
+            if isinstance(evidence, InvalidInput):
+                found[index] = Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence)[:MAX_DETAIL])
+                continue
+            first = examine(evidence, index, leaf, anchor, engine, challenge.prompts[index] if challenge else None)
+            if isinstance(first, Verdict):
+                found[index] = first
+            else:
+                claims[index] = (evidence, first)
+        if claims:
+            found |= zip(claims, judge(list(claims.values()), engine, policy), strict=True)
     return [found[index] for index in range(anchor.leaf_count)]
 
 
@@ -96,34 +101,37 @@ def examine(
 ) -> Verdict | Claim:
     """Everything but the model: binding, prompt, structure, text. A claim if nothing is wrong so far."""
     tokens = len(evidence.output_ids)
-    if fault := binding_fault(evidence, index, leaf, anchor):
-        return Verdict(Outcome.REJECT, Reason.BINDING, tokens, detail=fault)
+    try:
+        if fault := binding_fault(evidence, index, leaf, anchor):
+            return Verdict(Outcome.REJECT, Reason.BINDING, tokens, detail=fault)
+        return _claimed(evidence, engine, challenge)
+    except Exception as error:  # noqa: BLE001  (whatever one answer does to us, the others are judged)
+        return _verdict_on(error, tokens)
+
+
+def _claimed(evidence: Evidence, engine: Engine, challenge: Input | None) -> Verdict | Claim:
+    """Of evidence that is bound to its leaf. Raises EngineError, or InvalidInput where no honest engine would."""
+    tokens = len(evidence.output_ids)
     asked = parsed_input(evidence)
     if challenge is not None and (asked != challenge or evidence.receipt.max_tokens != MAX_OUTPUT_TOKENS):
         return Verdict(Outcome.REJECT, Reason.PROMPT, tokens, detail="not the challenge's prompt")
-    try:
-        if tuple(render(engine, asked)) != evidence.prompt_ids:
-            return Verdict(
-                Outcome.REJECT, Reason.PROMPT, tokens, detail="prompt tokens are not the rendering of the input"
-            )
-        text = engine.decode(evidence.output_ids)
-        if first_stop(engine.decode(evidence.output_ids[:-1]), asked.stop) is not None:
-            detail = "the answer goes on after a stop string"
-            return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=detail)
-        claim = Claim(
-            output_ids=evidence.output_ids,
-            words=tuple(fingerprint.decode(evidence.fingerprint)),
-            finish_reason=evidence.receipt.finish_reason,
-            max_tokens=evidence.receipt.max_tokens,
-            engine_class=evidence.receipt.engine_class_name,
-            stopped=first_stop(text, asked.stop) is not None,
-        )
-        if fault := structural_fault(claim, engine.eos_ids):
-            return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
-        if text_hash(shown(text, asked.stop)) != evidence.receipt.text_hash:
-            return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
-    except (EngineError, InvalidInput) as error:
-        return _verdict_on(error, tokens)
+    if tuple(render(engine, asked)) != evidence.prompt_ids:
+        return Verdict(Outcome.REJECT, Reason.PROMPT, tokens, detail="prompt tokens are not the rendering of the input")
+    text = engine.decode(evidence.output_ids)
+    if first_stop(engine.decode(evidence.output_ids[:-1]), asked.stop) is not None:
+        return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail="the answer goes on after a stop string")
+    claim = Claim(
+        output_ids=evidence.output_ids,
+        words=tuple(fingerprint.decode(evidence.fingerprint)),
+        finish_reason=evidence.receipt.finish_reason,
+        max_tokens=evidence.receipt.max_tokens,
+        engine_class=evidence.receipt.engine_class_name,
+        stopped=first_stop(text, asked.stop) is not None,
+    )
+    if fault := structural_fault(claim, engine.eos_ids):
+        return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
+    if text_hash(shown(text, asked.stop)) != evidence.receipt.text_hash:
+        return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
     return claim
 
 
@@ -135,17 +143,20 @@ def judge(claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Poli
             decide(claim, mine, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)
             for (_, claim), mine in zip(claims, own, strict=True)
         ]
-    except (EngineError, InvalidInput) as error:
+    except Exception as error:  # noqa: BLE001  (as in `examine`)
         if len(claims) == 1:
             return [_verdict_on(error, len(claims[0][1].output_ids))]
         return [judge([claim], engine, policy)[0] for claim in claims]
 
 
-def _verdict_on(error: EngineError | InvalidInput, tokens: int) -> Verdict:
-    if isinstance(error, EngineError):
-        return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail=str(error))
-    # Token ids outside the vocabulary, more tokens than the context: no honest engine produced them.
-    return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error))
+def _verdict_on(error: Exception, tokens: int) -> Verdict:
+    """Only what no honest engine produces is rejected; an error that nobody foresaw is nobody's guilt."""
+    if isinstance(error, InvalidInput):
+        # Token ids outside the vocabulary, more tokens than the context, messages that the template refuses.
+        return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=str(error)[:MAX_DETAIL])
+    if not isinstance(error, EngineError):
+        log.error("check_failed", error=str(error)[:MAX_DETAIL], trace=trace_of(error))
+    return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail=(str(error) or type(error).__name__)[:MAX_DETAIL])
 
 
 T = TypeVar("T")

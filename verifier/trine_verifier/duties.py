@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 
+from trine.chain import Parameters
+
 EVIDENCE_SHARE = 0.5
 """Evidence that is not shown within this share of the commit window counts as withheld."""
+MIN_FETCH_SECONDS, MAX_FETCH_SECONDS = 2.0, 30.0
+"""A node is listened to for so long, however many bytes it drips."""
+MAX_PAUSE_SECONDS = 8.0
+"""Between tries of a duty that fails, at most: a reveal is due within `revealSeconds`."""
 FINALIZE_GRACE_SECONDS = 3
 """A node finalizes its batches, and its verifiers are paid then; they do it, one seat after another with so many
 seconds between, when it has not: it may be about to lose stake."""
@@ -21,3 +27,17 @@ class Duty(Enum):
     FINALIZE = "finalize"
     OVER = "over"
     WAIT = "wait"
+
+
+def evidence_deadline(clock: int, terms: Parameters) -> float:
+    """When evidence that does not come counts as withheld, in the chain's time; `clock` ends the commit window."""
+    return clock - terms.commit_seconds * (1 - EVIDENCE_SHARE)
+
+
+def fetch_seconds(clock: int, terms: Parameters, now: int, crowd: int) -> float:
+    """How long a node is listened to. Before the deadline, all its `crowd` of batches must be asked for; after it, what
+    is left of the commit window must do for the check."""
+    left = evidence_deadline(clock, terms) - now
+    if left <= 0:
+        left = (clock - now) / 4
+    return min(max(left * 2 / (1 + crowd), MIN_FETCH_SECONDS), MAX_FETCH_SECONDS)

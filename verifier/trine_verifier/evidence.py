@@ -1,9 +1,14 @@
-"""Fetches a batch's evidence from the node that anchored it. Trusts nothing: sizes and times are bounded."""
+"""Fetches a batch's evidence from the node that anchored it. Trusts nothing: bytes and seconds are bounded in all.
+
+Evidence comes as lines of JSON, one an answer, so that no more than one is unpacked at a time: a line of brackets takes
+twenty times its length in memory.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +19,13 @@ from trine.chain import Batch, Chain
 from trine.errors import InvalidInput, NodeError, NodeUnreachable
 from trine.protocol.access import access_header, evidence_digest
 from trine.protocol.evidence import Evidence
+from trine.protocol.merkle import DEPTH, MAX_LEAVES
 
-MAX_BYTES = 256 << 20
-TIMEOUT_SECONDS = 20.0
+MAX_LINE_BYTES = 8 << 20
+"""One answer: 130,000 tokens with their fingerprint."""
+MAX_BYTES = 64 << 20
+"""A full batch of default answers takes some 30 MB."""
+MAX_ERROR_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,7 @@ class Shown:
     """What the node showed: leaf hashes, and per leaf its evidence or why it cannot be read."""
 
     leaves: list[bytes]
-    answers: list[Evidence | InvalidInput]
+    answers: Iterable[Evidence | InvalidInput]  # may be gone through again
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,63 +44,99 @@ class ShownLeaf:
     answer: Evidence
 
 
-def fetch(chain: Chain, batch: Batch) -> Shown:
-    """Raises NodeUnreachable, NodeError or InvalidInput; any of them may pass on a later try."""
-    return _read(_ask(chain, batch))
+class _Lines:
+    """Evidence that is unpacked when it is looked at."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[Evidence | InvalidInput]:
+        for line in self._lines:
+            try:
+                yield Evidence.from_json(parsed(line))
+            except InvalidInput as error:
+                yield error
 
 
-def fetch_leaf(chain: Chain, batch: Batch, leaf: int) -> ShownLeaf:
-    """One answer, for the committee of its appeal. Raises as `fetch`."""
-    document = _ask(chain, batch, f"/{leaf}")
-    try:
-        proof = tuple(bytes.fromhex(sibling.removeprefix("0x")) for sibling in document["proof"])
-        return ShownLeaf(proof, Evidence.from_json(document["answer"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"evidence is malformed: {error}") from None
+def fetch(chain: Chain, batch: Batch, seconds: float) -> Shown:
+    """All answers, whatever the node sends how slowly: within `seconds`.
 
-
-def _ask(chain: Chain, batch: Batch, path: str = "") -> Any:
-    node = batch.known_header.node
-    endpoint = chain.endpoint_of(node)
-    if urlsplit(endpoint).scheme not in ("http", "https"):
-        raise NodeUnreachable(f"{node} registered no endpoint that can be asked: {endpoint!r}")
-    at = int(time.time())
-    header = access_header(at, chain.sign(evidence_digest(chain.domain, batch.batch_id, at)))
-    url = f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence{path}"
-    return _get(url, {"authorization": header})
-
-
-def _get(url: str, headers: dict[str, str]) -> Any:
-    try:
-        with httpx2.stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=False) as response:
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise NodeError(f"{url} sends more than {MAX_BYTES} bytes")
-    except httpx2.HTTPError as error:
-        raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
-    if response.status_code != 200:
-        raise NodeError(f"{url} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
-    try:
-        return json.loads(bytes(body))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{url} sends no JSON: {error}") from None
-
-
-def _read(document: Any) -> Shown:
+    Raises NodeUnreachable, NodeError or InvalidInput; each may pass on a later try.
+    """
+    head, *lines = _ask(chain, batch, seconds).splitlines() or [b""]
+    document = parsed(head)
     try:
         leaves = [bytes.fromhex(leaf.removeprefix("0x")) for leaf in document["leaves"]]
-        answers = document["answers"]
-        if any(len(leaf) != 32 for leaf in leaves) or len(answers) != len(leaves) or len(leaves) > 256:
-            raise ValueError("leaves and answers do not match")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"evidence is malformed: {error}") from None
-    return Shown(leaves, [_answer(answer) for answer in answers])
+        raise InvalidInput(f"evidence is malformed: {error!r:.200}") from None
+    if len(lines) != len(leaves) or len(leaves) > MAX_LEAVES:
+        raise InvalidInput(f"evidence is malformed: {len(leaves)} leaves and {len(lines)} answers")
+    return Shown(leaves, _Lines(lines))
 
 
-def _answer(document: Any) -> Evidence | InvalidInput:
+def fetch_leaf(chain: Chain, batch: Batch, leaf: int, seconds: float) -> ShownLeaf:
+    """One answer, for the committee of its appeal. Raises as `fetch`."""
+    document = parsed(_ask(chain, batch, seconds, f"/{leaf}"))
     try:
-        return Evidence.from_json(document)
-    except InvalidInput as error:
-        return error
+        proof = tuple(bytes.fromhex(sibling.removeprefix("0x")) for sibling in document["proof"])
+        answer = document["answer"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"evidence is malformed: {error!r:.200}") from None
+    if len(proof) > DEPTH:
+        raise InvalidInput(f"evidence is malformed: a proof of {len(proof)} hashes")
+    return ShownLeaf(proof, Evidence.from_json(answer))
+
+
+def parsed(line: bytes) -> Any:
+    """A line's JSON. Raises InvalidInput for anything else."""
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidInput(f"evidence is malformed: {len(line)} bytes in one line, at most {MAX_LINE_BYTES} are read")
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"evidence is malformed: no JSON ({error!r:.200})") from None
+
+
+def _ask(chain: Chain, batch: Batch, seconds: float, path: str = "") -> bytes:
+    node = batch.known_header.node
+    endpoint = chain.endpoint_of(node)
+    at = chain.now()
+    header = access_header(at, chain.sign(evidence_digest(chain.domain, batch.batch_id, at)))
+    return download(f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence{path}", header, seconds)
+
+
+def download(url: str, authorization: str, seconds: float) -> bytes:
+    """The body of a good answer, all of it within `seconds`. Raises NodeUnreachable or NodeError."""
+    try:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise NodeUnreachable(f"the node registered no endpoint that can be asked: {url!r:.200}")
+        # A time-out of each read would not end what comes byte by byte; this one ends anything, headers included.
+        return asyncio.run(asyncio.wait_for(_download(url, authorization), seconds))
+    except TimeoutError:
+        raise NodeUnreachable(f"{url:.200}: not all of it came within {seconds:.0f} s") from None
+    except NodeError:
+        raise
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
+        raise NodeUnreachable(f"{url:.200}: {type(error).__name__}") from None
+
+
+async def _download(url: str, authorization: str) -> bytes:
+    # Compressed bytes would be unpacked before anybody could count them.
+    headers = {"authorization": authorization, "accept-encoding": "identity"}
+    body = bytearray()
+    async with (
+        httpx2.AsyncClient(timeout=None, follow_redirects=False) as http,
+        http.stream("GET", url, headers=headers) as response,
+    ):
+        is_good = response.status_code == 200
+        if "content-encoding" in response.headers:
+            raise NodeError(f"{url:.200} sends compressed evidence: {response.headers['content-encoding']!r:.40}")
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if not is_good and len(body) >= MAX_ERROR_BYTES:
+                break
+            if len(body) > MAX_BYTES:
+                raise NodeError(f"{url:.200} sends more than {MAX_BYTES} bytes")
+    if not is_good:
+        raise NodeError(f"{url:.200} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
+    return bytes(body)

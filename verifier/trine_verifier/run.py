@@ -25,8 +25,12 @@ log = structlog.get_logger()
 PATIENCE_SECONDS = 10.0
 """Everything that a verifier does follows from a block; without one it looks again after so long."""
 
-MakeVoting = Callable[[Chain, VerifierStore, Engine, bytes, threading.Event], Voting]
-"""From the chain, the store of votes, the engine, the model's id, and what is set when the process is to end."""
+VOTING_BACKOFF_SECONDS = (1.0, 4.0)
+"""Reveals are due soon: a chain that was away is asked again soon."""
+
+MakeVoting = Callable[[Chain, VerifierStore, Engine, bytes, threading.Event, Callable[[], None]], Voting]
+"""From the chain, the store of votes, the engine, the model's id, what is set when the process is to end, and what is
+called when there is a new vote to send."""
 
 
 def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -> None:
@@ -46,13 +50,25 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
 
     server = BackgroundServer(create_evidence_app(store, chain, lambda: reason[0]), settings.host, settings.port)
     server.start()
-    voting = make_voting(chain, store, operator.engine, model.model_id, stop)
+    blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
+
+    def wake() -> None:
+        voted.set()
+        blocks.nudge()
+
+    voting = make_voting(chain, store, operator.engine, model.model_id, stop, wake)
     batcher = Batcher(
         store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
     )
-    blocks = chain.follow(settings.poll_seconds)
+
+    def vote() -> None:
+        keep_doing(
+            "voting", voting.step, blocks, stop,
+            at_least_every=PATIENCE_SECONDS, wake=voted, backoff=VOTING_BACKOFF_SECONDS,
+        )  # fmt: skip
+
     workers = [
-        Worker("voting", lambda: keep_doing("voting", voting.step, blocks, stop, at_least_every=PATIENCE_SECONDS)),
+        Worker("voting", vote),
         Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=PATIENCE_SECONDS)),
     ]
     for worker in workers:
@@ -70,5 +86,6 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         blocks.stop()
         for worker in workers:
             worker.join()
+        voting.close()
         server.stop()
         store.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,10 +17,12 @@ from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine.protocol.votes import commitment
+from trine_node.apart import Apart
 from trine_node.engines.base import Engine
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
-from trine_verifier.duties import EVIDENCE_SHARE, FINALIZE_GRACE_SECONDS, Duty
+from trine_verifier.checks import Checks
+from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
 from trine_verifier.evidence import fetch
 from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
 
@@ -65,14 +69,24 @@ class Voting:
     """The seats of one verifier account. Dishonest ones replace `advance`, `judge` or `vote`."""
 
     def __init__(
-        self, chain: Chain, store: VerifierStore, engine: Engine, model_id: bytes, stop: threading.Event
+        self,
+        chain: Chain,
+        store: VerifierStore,
+        engine: Engine,
+        model_id: bytes,
+        stop: threading.Event,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
+        """`wake` is called when there is a new vote to send: the next step need not wait for a block."""
         self.chain = chain
         self.store = store
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
-        self._appealing = Appealing(chain, store, engine, model_id, stop)
+        self.checks = Checks()
+        self.wake = wake
+        self._apart = Apart(MAX_PAUSE_SECONDS)
+        self._appealing = Appealing(chain, store, engine, model_id, stop, self.checks, wake)
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
         self._undrawn: dict[bytes, int] = {}  # batches that wait for a committee: their seed blocks
         self._read: int | None = None  # the first block whose events were not read yet
@@ -80,19 +94,19 @@ class Voting:
         self._noted: dict[Any, int] = {}  # seats of the last blocks that are in the store: where they were drawn
 
     def step(self) -> None:
-        """Does what is due at this block. Raises TrineError, or InterruptedError when the process is to end."""
-        self._read_events()
-        self._draw_late()
+        """Does what is due at this block, each part whatever becomes of the others. Raises TrineError."""
+        self._apart.run("events", self._read_events, part="events")
+        self._apart.run("draws", self._draw_late, part="late draws")
         now = self.chain.timestamp()
         for batch_id, round_ in self.store.duties():
-            if now <= self._asleep.get((batch_id, round_), 0):
-                continue
-            try:
-                self.advance(batch_id, round_)
-            except TransactionReverted as error:
-                # Another verifier was faster, or a deadline fell: the next step sees which.
-                log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
+            if now > self._asleep.get((batch_id, round_), 0):
+                advance = partial(self.advance, batch_id, round_)
+                self._apart.run((batch_id, round_), advance, batch=batch_id.hex(), round=round_)
         self._appealing.step()
+
+    def close(self) -> None:
+        """Waits for checks that run; `stop` must be set."""
+        self.checks.close()
 
     def _read_events(self) -> None:
         """Notes our seats, and which batches wait for a committee, from all blocks since the last time."""
@@ -161,12 +175,10 @@ class Voting:
         now = chain.timestamp()
         duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
         if duty is Duty.CHECK:
-            verdicts = self.judge(batch, terms, now)
-            if verdicts is None:
-                return
-            self.store.save_vote(batch_id, round_, vote_of(verdicts), secrets.token_bytes(32), verdicts)
-            stored = self.store.vote(batch_id, round_)
-            duty = Duty.COMMIT
+            self.checks.want(
+                (batch_id, round_), batch.known_header.node, lambda crowd: self._check(batch, terms, crowd)
+            )
+            return
         if duty in (Duty.COMMIT, Duty.REVEAL) and stored:
             self.vote(duty, batch, seats, stored)
         elif duty is Duty.SETTLE:
@@ -176,10 +188,18 @@ class Voting:
         elif duty is Duty.OVER:
             self.store.end_duty(batch_id, round_)
             self._asleep.pop((batch_id, round_), None)
+            self._apart.forget((batch_id, round_))
         elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
             self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
         if duty is not Duty.WAIT:
             log.info("duty", batch=batch_id.hex(), action=duty.value)
+
+    def _check(self, batch: Batch, terms: Parameters, crowd: int) -> None:
+        """Keeps the vote, which is committed at the next step."""
+        verdicts = self.judge(batch, terms, crowd)
+        if verdicts is not None and self.store.vote(batch.batch_id, batch.round) is None:
+            self.store.save_vote(batch.batch_id, batch.round, vote_of(verdicts), secrets.token_bytes(32), verdicts)
+            self.wake()
 
     def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
         """Commits or reveals what is stored."""
@@ -194,24 +214,34 @@ class Voting:
         )  # fmt: skip
         chain.commit(batch.batch_id, seats, seat, committed)
 
-    def judge(self, batch: Batch, terms: Parameters, now: int) -> list[Verdict] | None:
-        """Verdicts by leaf; None to try again later, because the evidence is not there yet."""
+    def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
+        """Verdicts by leaf; None to try again later, because the evidence is not there yet. In a thread of its own.
+
+        `crowd`: how many checks of the same node want time, this one included.
+        """
         header = batch.known_header
         if header.model_id != self.model_id:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
         anchor = Anchor(self.chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
         try:
-            shown = fetch(self.chain, batch)
+            shown = fetch(self.chain, batch, fetch_seconds(batch.clock, terms, self.chain.timestamp(), crowd))
         except (NodeError, InvalidInput) as error:
-            if now < batch.clock - terms.commit_seconds * (1 - EVIDENCE_SHARE):
+            if self.chain.timestamp() < evidence_deadline(batch.clock, terms):
                 log.info("evidence_missing", batch=batch.batch_id.hex(), error=str(error))
                 return None
             return withheld(batch.leaf_count, str(error))
         anchoring = self.chain.anchoring(batch.batch_id)
         policy = Policy.from_bytes(self.chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
         challenge = self._challenge(anchoring.challenge_id) if batch.is_calibration else None
-        verdicts = check_batch(shown, anchor, self.engine, policy, challenge, self.stop.is_set)
+        with self.checks.turns.turn(batch.clock) as let_others_go_first:
+
+            def between() -> None:
+                if self.stop.is_set():
+                    raise InterruptedError
+                let_others_go_first()
+
+            verdicts = check_batch(shown, anchor, self.engine, policy, challenge, between)
         for leaf, verdict in enumerate(verdicts):
             log.info(
                 "verdict",

@@ -17,7 +17,7 @@ from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from trine.chain.deployment import Deployment, abi
-from trine.chain.follower import Follower, Head
+from trine.chain.follower import ChainClock, Follower, Head
 from trine.chain.records import (
     Account,
     Anchoring,
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from trine.chain.sender import Sender
 
 RPC_TIMEOUT_SECONDS = 20.0
+RECKONING_SECONDS = 60.0
+"""How long a block's time is counted on from by who follows no blocks."""
 POOL_PAGE = 256
 KNOWN_BLOCKHASHES = 256
 UNLIMITED = 2**256 - 1
@@ -84,6 +86,7 @@ class Chain:
         self._parameters: dict[int, Parameters] = {}
         self._epoch_blocks: int | None = None
         self._follower: Follower | None = None
+        self._clock = ChainClock()
         self._cache_lock = threading.Lock()
 
     @classmethod
@@ -130,6 +133,14 @@ class Chain:
     def timestamp(self) -> int:
         """Time of the newest block, seconds."""
         return self._latest().timestamp
+
+    def now(self) -> int:
+        """The chain's time in seconds, between blocks too. Costs a call a minute, or none in a process that follows."""
+        if self._follower:
+            self._clock.note(self._follower.latest())
+        elif self._clock.age_seconds > RECKONING_SECONDS:
+            self._clock.note(self._newest_block())
+        return self._clock.now()
 
     def _latest(self) -> Head:
         """May be older than what a view function has just been told, by a poll: no bound for events."""

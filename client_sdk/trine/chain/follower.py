@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +17,34 @@ class Head:
 
     number: int
     timestamp: int
+
+
+class ChainClock:
+    """The chain's time between blocks: that of the newest known one, and what has passed since it was first seen.
+
+    The machine's clock may be wrong by hours, and decides nothing; how long a second is, it knows. Thread-safe.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._timestamp = 0
+        self._seen = -math.inf
+
+    @property
+    def age_seconds(self) -> float:
+        """Since a block was seen that was new."""
+        return self._monotonic() - self._seen
+
+    def note(self, head: Head) -> None:
+        with self._lock:
+            if head.timestamp != self._timestamp or self._seen == -math.inf:
+                self._timestamp, self._seen = head.timestamp, self._monotonic()
+
+    def now(self) -> int:
+        """Seconds. To be called once a block is known."""
+        with self._lock:
+            return self._timestamp + int(self._monotonic() - self._seen)
 
 
 class Follower:
@@ -54,11 +84,19 @@ class Follower:
         """Asks at once: a transaction of ours was just mined."""
         self._look()
 
-    def wait(self, seen: int, seconds: float) -> int:
-        """Waits for a block beyond number `seen`, at most so many seconds; returns the newest number known."""
+    def wait(self, seen: int, seconds: float, or_until: Callable[[], bool] = lambda: False) -> int:
+        """Waits for a block beyond number `seen`, at most so many seconds; returns the newest number known.
+
+        `or_until` ends the wait, too; who changes what it says calls `nudge`.
+        """
         with self._news:
-            self._news.wait_for(lambda: self._stop.is_set() or self._number > seen, seconds)
+            self._news.wait_for(lambda: self._stop.is_set() or self._number > seen or or_until(), seconds)
             return self._number
+
+    def nudge(self) -> None:
+        """Has everybody who waits look again."""
+        with self._news:
+            self._news.notify_all()
 
     @property
     def _number(self) -> int:

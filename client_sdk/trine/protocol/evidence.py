@@ -82,9 +82,11 @@ def leaves_fault(leaves: list[bytes], anchor: Anchor) -> str | None:
     """Why the list of leaf hashes is not the anchored one, or None."""
     if len(leaves) != anchor.leaf_count:
         return f"{len(leaves)} leaf hashes for a batch of {anchor.leaf_count}"
-    if merkle.root(leaves) != anchor.root:
-        return "leaf hashes do not lead to the anchored root"
-    return None
+    try:
+        root = merkle.root(leaves)
+    except InvalidInput as error:
+        return str(error)
+    return None if root == anchor.root else "leaf hashes do not lead to the anchored root"
 
 
 def binding_fault(evidence: Evidence, index: int, leaf: bytes, anchor: Anchor) -> str | None:

@@ -7,7 +7,6 @@ are judged by margins alone (see `trine.protocol.verdict`). Knows no server's AP
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from trine.protocol.verdict import LOGPROBS, Recomputation
 from trine_node.engines.base import EngineError, Step, TokenOutOfRange, validate
 from trine_node.engines.dialects import DIALECTS, Dialect
 from trine_node.engines.inference_server import InferenceServer, ServerNotUp
+from trine_node.engines.rendering import Renderer
 
 PROBES = 32
 RETRY_SECONDS = 1.0
@@ -48,7 +48,7 @@ class OpenAiEngine:
         self._where = f"the inference server {connection.url}"
         self._dialect = dialect
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._tokenizing = threading.Lock()  # a fast tokenizer refuses to be borrowed twice at once
+        self._renderer = Renderer(self._tokenizer)
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         self.vocab_size = int(config.vocab_size)
         self.model_context_tokens = int(config.max_position_embeddings)
@@ -105,19 +105,13 @@ class OpenAiEngine:
         self._connection.close()
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        with self._tokenizing:
-            ids = self._tokenizer.apply_chat_template(
-                [dict(m) for m in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-            )["input_ids"]
-        return [int(i) for i in ids]
+        return self._renderer.chat(messages)
 
     def encode_text(self, text: str) -> list[int]:
-        with self._tokenizing:
-            return [int(i) for i in self._tokenizer(text)["input_ids"]]
+        return self._renderer.text(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        with self._tokenizing:
-            return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return self._renderer.decode(token_ids)
 
     def generate(
         self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +24,7 @@ from trine_node.engines.batching import Answer, Batch, Choose, Server, blocks_fo
 from trine_node.engines.computing import on_compute_thread
 from trine_node.engines.paging import BlockPool
 from trine_node.engines.passes import Runner, Segment, Storage, pin_settings
+from trine_node.engines.rendering import Renderer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PACKED_TOKENS = 1024
@@ -60,7 +60,7 @@ class TransformersEngine:
         `threads`: of a pass; one a core by default. `cache_tokens`: of all answers at once, at least one context.
         """
         self.tokenizer = tokenizer
-        self._tokenizing = threading.Lock()  # tokenizers refuse to be used by two threads at once
+        self._renderer = Renderer(tokenizer)
         self.model_name = model_name
         self.model_id = model_id
         self.device = next(model.parameters()).device
@@ -121,18 +121,13 @@ class TransformersEngine:
         )
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        with self._tokenizing:
-            ids = self.tokenizer.apply_chat_template(
-                [dict(m) for m in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-            )["input_ids"]
-        return [int(i) for i in ids]
+        return self._renderer.chat(messages)
 
     def encode_text(self, text: str) -> list[int]:
-        with self._tokenizing:
-            return [int(i) for i in self.tokenizer(text)["input_ids"]]
+        return self._renderer.text(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return self._renderer.decode(token_ids)
 
     def generate(
         self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None

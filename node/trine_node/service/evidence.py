@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
 
 from trine.chain import Chain
 from trine.errors import BadSignature
@@ -80,14 +82,16 @@ class EvidenceEndpoints:
             "leaves": ["0x" + leaf.hex() for leaf in batch.leaves],
         }
 
-    async def evidence(self, batch_id: str, authorization: str = Header(default="")) -> dict[str, Any]:
-        """Everything a verifier needs, in one answer."""
+    async def evidence(self, batch_id: str, authorization: str = Header(default="")) -> StreamingResponse:
+        """Everything a verifier needs: a line with all leaves, then a line an answer, each an object of JSON."""
         batch = await asyncio.to_thread(self._known, _hash(batch_id))
         answers = await asyncio.to_thread(self._permitted, batch, authorization, None)
-        return {
-            "leaves": ["0x" + leaf.hex() for leaf in batch.leaves],
-            "answers": [answer.evidence.to_json() for answer in answers],
-        }
+        documents = itertools.chain(
+            [{"leaves": ["0x" + leaf.hex() for leaf in batch.leaves]}],
+            (answer.evidence.to_json() for answer in answers),
+        )
+        lines = (json.dumps(document, separators=(",", ":")) + "\n" for document in documents)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def leaf_evidence(self, batch_id: str, leaf: int, authorization: str = Header(default="")) -> dict[str, Any]:
         batch = await asyncio.to_thread(self._known, _hash(batch_id))
@@ -125,7 +129,7 @@ class EvidenceEndpoints:
         if not authorization:
             raise Refusal(wanted, status=401, code="authorization_required")
         try:
-            return caller(authorization, digest, int(time.time())).address
+            return caller(authorization, digest, self.chain.now()).address
         except BadSignature as error:
             raise Refusal(str(error), status=401, code="bad_authorization") from None
 

@@ -1,0 +1,281 @@
+"""Checks beside voting: who is due first goes first, one node's dawdling is its own, one failure nobody else's."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import pytest
+from test_node_support import RECORD, RecordingChain, ballots, chain_batch, wait_for
+
+from trine.chain import BatchState
+from trine.errors import ChainUnreachable, TransactionReverted
+from trine.protocol.header import Header
+from trine.protocol.verdict import Outcome, Reason, Verdict
+from trine.protocol.votes import Vote
+from trine_node.apart import Apart
+from trine_verifier.checks import THREADS, THREADS_PER_NODE, Checks, Turns
+from trine_verifier.duties import MAX_FETCH_SECONDS, MIN_FETCH_SECONDS, fetch_seconds
+from trine_verifier.store import VerifierStore
+from trine_verifier.voting import Voting
+
+NODE = "0x" + "11" * 20
+FIRST, SECOND = bytes([1]) * 32, bytes([2]) * 32
+NOTHING, COMMITTED = 0, 1
+PATIENCE = 20
+
+
+def test_the_lock_goes_to_who_is_due_first():
+    turns, order = Turns(), []
+
+    def work(deadline):
+        with turns.turn(deadline):
+            order.append(deadline)
+
+    with turns.turn(0):
+        threads = [threading.Thread(target=work, args=(deadline,)) for deadline in (30, 10, 20)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(turns._waiting) == 3)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert order == [10, 20, 30]
+
+
+def test_a_long_check_lets_a_more_urgent_one_go_first_and_no_other():
+    turns, order = Turns(), []
+
+    def work(deadline):
+        with turns.turn(deadline):
+            order.append(deadline)
+
+    with turns.turn(20) as let_others_go_first:
+        threads = [threading.Thread(target=work, args=(deadline,)) for deadline in (10, 30)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(turns._waiting) == 2)
+        let_others_go_first()
+        order.append(20)
+        let_others_go_first()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert order == [10, 20, 30]
+
+
+@pytest.fixture
+def checks():
+    opened = Checks()
+    yield opened
+    opened.close()
+
+
+def test_a_node_that_dawdles_takes_no_more_than_its_threads(checks):
+    going_on, done, crowds = threading.Event(), [], []
+    for number in range(THREADS + 5):
+        checks.want(number, "slow", lambda crowd: (crowds.append(crowd), going_on.wait(PATIENCE)))
+    checks.want("quick", "other", lambda _crowd: done.append("quick"))
+    wait_for(lambda: done)
+    assert len(crowds) == THREADS_PER_NODE
+    going_on.set()
+    wait_for(lambda: len(crowds) == THREADS + 5)
+    assert crowds[THREADS_PER_NODE] >= THREADS  # so many had to share the node's time
+
+
+def test_a_check_runs_once_at_a_time_and_again_when_it_is_over(checks):
+    going_on, runs = threading.Event(), []
+    for _ in range(3):
+        checks.want("key", "node", lambda _crowd: (runs.append(1), going_on.wait(PATIENCE)))
+    going_on.set()
+    wait_for(lambda: not checks._wanted)
+    assert len(runs) == 1
+    checks.want("key", "node", lambda _crowd: runs.append(2))
+    wait_for(lambda: runs == [1, 2])
+
+
+def test_a_check_that_fails_pauses_and_others_go_on(checks):
+    clock = [0.0]
+    checks._clock = lambda: clock[0]
+    tried, others = [], []
+
+    def fail(_crowd):
+        tried.append(1)
+        raise ValueError("broken")
+
+    for _ in range(3):
+        checks.want("bad", "node", fail)
+        wait_for(lambda: not checks._wanted)
+    checks.want("good", "node", lambda _crowd: others.append(1))
+    wait_for(lambda: others)
+    assert len(tried) == 1
+    clock[0] = 1.1
+    checks.want("bad", "node", fail)
+    wait_for(lambda: len(tried) == 2)
+
+
+def test_all_batches_of_a_node_are_asked_for_before_they_count_as_withheld():
+    @dataclass
+    class Terms:
+        commit_seconds: int = 120
+
+    clock = 1_000
+    assert fetch_seconds(clock, Terms(), 880, 1) == MAX_FETCH_SECONDS
+    assert fetch_seconds(clock, Terms(), 930, 1) == 10
+    assert fetch_seconds(clock, Terms(), 930, 9) == MIN_FETCH_SECONDS
+    for crowd in range(1, 30):
+        seconds = fetch_seconds(clock, Terms(), 880, crowd)
+        assert seconds == MIN_FETCH_SECONDS or seconds * crowd / THREADS_PER_NODE <= 60 + seconds
+    assert MIN_FETCH_SECONDS <= fetch_seconds(clock, Terms(), 990, 1) <= 10  # late: one short try
+
+
+def test_parts_that_fail_wait_longer_and_longer_and_no_other_part_does():
+    clock, done = [0.0], []
+    apart = Apart(4.0, lambda: clock[0])
+
+    def fail():
+        done.append("bad")
+        raise KeyError("x")
+
+    for clock[0] in range(12):
+        apart.run("bad", fail)
+        apart.run("good", lambda: done.append("good"))
+    assert done.count("good") == 12
+    assert [index - done[:index].count("bad") for index, what in enumerate(done) if what == "bad"] == [0, 1, 3, 7, 11]
+
+
+def test_a_chain_that_is_away_ends_the_step_and_another_batch_is_tried_first_then():
+    apart, tried = Apart(8.0, lambda: 0.0), []
+
+    def away(name):
+        tried.append(name)
+        raise ChainUnreachable("no answer")
+
+    for name in ("a", "b"):
+        if name == "a":
+            apart.run(name, lambda: away("a"))
+        else:
+            with pytest.raises(ChainUnreachable):
+                apart.run(name, lambda: away("b"))
+    apart.run("a", lambda: away("a"))
+    apart.run("c", lambda: tried.append("c"))
+    assert tried == ["a", "b", "c"]
+
+
+def test_the_end_of_the_process_is_no_failure():
+    def stopped():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Apart(8.0).run("part", stopped)
+
+
+class SeatedChain(RecordingChain):
+    """With a seat of ours on every batch."""
+
+    class deployment:  # noqa: N801
+        block, chain_id = 0, 31337
+
+        @staticmethod
+        def address(_name):
+            return "0x" + "44" * 20
+
+    def events_of(self, *_):
+        return []
+
+    def batch(self, batch_id):
+        found = self.batches[batch_id]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture
+def chain():
+    seated = SeatedChain()
+    seated.committee = (seated.address, "0x" + "22" * 20, "0x" + "33" * 20)
+    return seated
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = VerifierStore(f"sqlite:///{tmp_path}/verifier.sqlite")
+    yield opened
+    opened.close()
+
+
+def drawn(chain, batch_id, *seats):
+    header = Header(NODE, RECORD.model_id, bytes(32), bytes(32))
+    clock = chain.seconds + 60
+    return chain_batch(batch_id, BatchState.DRAWN, clock=clock, ballots=ballots(*seats), header=header)
+
+
+def voted(store, batch_id):
+    found = [Verdict(Outcome.ACCEPT, Reason.HONEST, 1)]
+    store.save_vote(batch_id, 0, Vote(1, 0), bytes(32), found)
+
+
+@pytest.mark.parametrize("error", [ValueError("all zero"), KeyError("x"), ChainUnreachable("once"), RecursionError()])
+def test_a_seat_that_fails_keeps_no_other_from_its_vote(chain, store, error):
+    chain.batches = {FIRST: error, SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED)}
+    store.note_draws(5, [(FIRST, 0), (SECOND, 0)], [])
+    voted(store, SECOND)
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting.step()
+    assert chain.names_sent() == ["reveal"]
+    voting.close()
+
+
+def test_a_refused_transaction_keeps_no_other_seat_from_its_vote(chain, store):
+    ready = (COMMITTED, COMMITTED, COMMITTED)
+    chain.batches = {FIRST: drawn(chain, FIRST, NOTHING), SECOND: drawn(chain, SECOND, *ready)}
+    chain.failures["commit"] = TransactionReverted("commit: late", reason="late")
+    store.note_draws(5, [(FIRST, 0), (SECOND, 0)], [])
+    voted(store, FIRST)
+    voted(store, SECOND)
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting.step()
+    assert chain.names_sent() == ["reveal"]
+    voting.close()
+
+
+def test_votes_are_sent_while_a_check_is_long(chain, store):
+    chain.batches = {
+        FIRST: drawn(chain, FIRST, NOTHING),
+        SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED),
+    }
+    store.note_draws(5, [(FIRST, 0), (SECOND, 0)], [])
+    voted(store, SECOND)
+    started, going_on, woken = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Voting):
+        def judge(self, batch, terms, crowd):
+            started.set()
+            going_on.wait(PATIENCE)
+            return [Verdict(Outcome.ACCEPT, Reason.HONEST, 1)]
+
+    voting = Slow(chain, store, None, RECORD.model_id, threading.Event(), woken.set)
+    voting.step()
+    assert started.wait(PATIENCE)
+    assert chain.names_sent() == ["reveal"]
+    voting.step()
+    assert chain.names_sent() == ["reveal", "reveal"]
+    going_on.set()
+    assert woken.wait(PATIENCE)
+    voting.step()
+    assert chain.names_sent()[2:] == ["commit", "reveal"]
+    voting.close()
+
+
+def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, store):
+    """An endpoint that refuses logs may well give everything else."""
+
+    def refuse(*_):
+        raise ChainUnreachable("too many requests")
+
+    chain.events_of = refuse
+    chain.batches = {SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED)}
+    store.note_draws(5, [(SECOND, 0)], [])
+    voted(store, SECOND)
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting.step()
+    assert chain.names_sent() == ["reveal"]
+    voting.close()
