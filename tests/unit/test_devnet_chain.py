@@ -205,6 +205,20 @@ def test_a_following_chain_knows_its_own_transactions_blocks(net):
         blocks.stop()
 
 
+def test_a_following_chain_is_told_of_blocks(net):
+    chain = net.chain()
+    blocks = chain.follow(3_600.0)
+    try:
+        seen = chain.block_number()
+        for _ in range(2):
+            net.rpc.call("evm_mine")
+            seen, before = blocks.wait(seen, 60), seen
+            assert seen > before
+        assert abs(chain.now() - chain.timestamp()) <= 3
+    finally:
+        blocks.stop()
+
+
 def test_a_following_chain_finds_events_of_blocks_that_it_was_not_told_of_yet(net):
     account = funded(net, TOKEN)
     chain = net.chain()

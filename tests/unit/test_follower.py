@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import collections
+import json
+import queue
 import threading
 
 import pytest
+import websockets.sync.server as ws_server
 from test_node_support import in_thread, wait_for
 
-from trine.chain.follower import Follower, Head
+from trine.chain.follower import ChainClock, Follower, Head
+from trine.chain.subscription import announced_heads
 from trine.errors import ChainUnreachable
 from trine_node.loops import keep_doing
 
@@ -122,3 +127,141 @@ def _fails(follower):
     except ChainUnreachable:
         return True
     return False
+
+
+def test_blocks_that_are_announced_are_not_asked_for(chain):
+    news = queue.Queue()
+    opened = Follower(chain, 600.0, lambda: iter(news.get, None))
+    opened.start()
+    try:
+        for number in (8, 9):
+            news.put(Head(number, 1_000 + number))
+            wait_for(lambda number=number: opened.latest().number == number)
+        assert chain.asked == 1
+    finally:
+        news.put(Head(10, 0))
+        opened.stop()
+
+
+def test_a_block_before_anybody_listened_is_not_missed(chain):
+    listening, ended = threading.Event(), threading.Event()
+
+    def announced():
+        listening.wait(20)
+        yield None
+        ended.wait(20)
+
+    opened = Follower(chain, 600.0, announced)
+    opened.start()
+    chain.number = 8
+    listening.set()
+    try:
+        assert opened.wait(7, 20) == 8
+    finally:
+        opened.stop()
+        ended.set()
+
+
+def test_where_announcements_end_blocks_are_asked_for(chain):
+    def announced():
+        yield Head(8, 1_008)
+        raise ChainUnreachable("broken off")
+
+    opened = Follower(chain, OFTEN, announced)
+    opened.start()
+    try:
+        chain.number = 12
+        wait_for(lambda: opened.latest().number == 12)
+    finally:
+        opened.stop()
+
+
+def test_a_nudge_has_who_waits_look_again(follower):
+    wanted, done = threading.Event(), []
+    thread = in_thread(lambda: done.append(follower.wait(10**9, 600, wanted.is_set)))
+    wanted.set()
+    follower.nudge()
+    thread.join(20)
+    assert done == [7]
+
+
+NAME = "0x7"
+GOOD = {"jsonrpc": "2.0", "method": "eth_subscription"}
+
+
+def told(**result):
+    return json.dumps({**GOOD, "params": {"subscription": NAME, "result": result}})
+
+
+@pytest.fixture
+def announcing():
+    """A WebSocket server that says what the test gives, after its answer to the subscription."""
+    said = []
+
+    def serve(socket):
+        socket.recv(20)
+        for each in said:
+            socket.send(each)
+
+    with ws_server.serve(serve, "127.0.0.1", 0) as server:
+        thread = in_thread(server.serve_forever)
+        yield said, f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+    thread.join(20)
+
+
+SUBSCRIBED = json.dumps({"jsonrpc": "2.0", "id": 1, "result": NAME})
+
+
+def test_announcements_are_heads_until_the_connection_ends(announcing):
+    said, url = announcing
+    foreign = json.dumps({**GOOD, "params": {"subscription": "0x8", "result": {}}})
+    said += [SUBSCRIBED, told(number="0x10", timestamp="0x20"), foreign, told(number="0x11", timestamp="0x21")]
+    heads, got = announced_heads(url), []
+    with pytest.raises(ChainUnreachable, match="announces no blocks"):
+        collections.deque(map(got.append, heads))
+    assert got == [None, Head(16, 32), Head(17, 33)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "[]",
+        "{",
+        "[" * 9_000,
+        "7",
+        "x" * (1 << 19),
+        b"\xff",
+        told(number="ten", timestamp="0x1"),
+        told(number=1),
+        '{"params": 1}',
+    ],
+)
+def test_a_malformed_announcement_ends_them(announcing, wrong):
+    said, url = announcing
+    said += [SUBSCRIBED, wrong]
+    heads = announced_heads(url)
+    assert next(heads) is None
+    with pytest.raises(ChainUnreachable):
+        next(heads)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://127.0.0.1", "http://[", "ws://"])
+def test_who_announces_nothing_says_so(url):
+    with pytest.raises(ChainUnreachable):
+        next(announced_heads(url))
+
+
+def test_the_chains_time_goes_on_between_blocks_whatever_the_machines_clock_says():
+    passed = [100.0]
+    clock = ChainClock(lambda: passed[0])
+    clock.note(Head(7, 5_000))
+    passed[0] += 9.5
+    clock.note(Head(7, 5_000))  # seen again: no news
+    assert clock.now() == 5_009
+    clock.note(Head(8, 5_012))
+    assert clock.now() == 5_012
+    passed[0] += 1
+    clock.note(Head(6, 4_990))  # another branch
+    assert clock.now() == 4_990

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from eth_abi.abi import encode
@@ -122,7 +122,10 @@ class Chain:
 
         Raises ChainUnreachable. To be stopped by who has asked for it.
         """
-        self._follower = follower = Follower(self._newest_block, poll_seconds)
+        from trine.chain.subscription import announced_heads
+
+        heads = partial(announced_heads, self._rpc_url)
+        self._follower = follower = Follower(self._newest_block, poll_seconds, heads)
         follower.start()
         follower.latest()
         return follower

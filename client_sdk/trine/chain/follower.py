@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from trine.errors import ChainUnreachable, TrineError
@@ -17,6 +17,10 @@ class Head:
 
     number: int
     timestamp: int
+
+
+LISTEN_AGAIN_SECONDS = 60.0
+"""An endpoint that announces no blocks is asked for them, and after so long whether it does now."""
 
 
 class ChainClock:
@@ -48,11 +52,20 @@ class ChainClock:
 
 
 class Follower:
-    """Asks for the newest block every `poll_seconds`, in a thread of its own, and wakes who waits for one."""
+    """Is told of new blocks, or asks for the newest every `poll_seconds`, and wakes who waits for one.
 
-    def __init__(self, ask: Callable[[], Head], poll_seconds: float) -> None:
-        """`ask` raises TrineError when the chain cannot be reached."""
+    In a thread of its own.
+    """
+
+    def __init__(
+        self, ask: Callable[[], Head], poll_seconds: float, announced: Callable[[], Iterable[Head | None]] = tuple
+    ) -> None:
+        """`ask` raises TrineError when the chain cannot be reached, `announced` when it tells no more of blocks.
+
+        `announced` gives None where it begins to listen: what came before was not told.
+        """
         self._ask = ask
+        self._announced = announced
         self._poll_seconds = poll_seconds
         self._news = threading.Condition()
         self._asking = threading.Lock()  # answers are kept in the order of the questions
@@ -103,8 +116,27 @@ class Follower:
         return self._head.number if self._head else -1
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_seconds):
-            self._look()
+        while not self._stop.is_set():
+            self._listen()
+            asked_since = time.monotonic()
+            while time.monotonic() - asked_since < LISTEN_AGAIN_SECONDS:
+                if self._stop.wait(self._poll_seconds):
+                    return
+                self._look()
+
+    def _listen(self) -> None:
+        """For as long as blocks are announced."""
+        try:
+            for head in self._announced():
+                if self._stop.is_set():
+                    return
+                if head is None:
+                    self._look()
+                    continue
+                with self._asking:
+                    self._note(head, None)
+        except TrineError:
+            return
 
     def _look(self) -> None:
         with self._asking:
@@ -116,8 +148,11 @@ class Follower:
                 error = failed
             except Exception as failed:  # noqa: BLE001  (an endpoint may answer anything; who follows goes on)
                 error = ChainUnreachable(f"the RPC endpoint shows no newest block ({type(failed).__name__})")
-            with self._news:
-                self._error = error
-                if head and head != self._head:
-                    self._head = head
-                    self._news.notify_all()
+            self._note(head, error)
+
+    def _note(self, head: Head | None, error: TrineError | None) -> None:
+        with self._news:
+            self._error = error
+            if head and head != self._head:
+                self._head = head
+                self._news.notify_all()
