@@ -89,8 +89,9 @@ class Demo:
         questions = [question for asked in jobs.values() for question in asked]
         pool = ThreadPoolExecutor(len(nodes) + len(questions), thread_name_prefix="asker")
         try:
+            # The first answer is made while verifiers are calibrated, and waits for the last one that it takes.
             # Operators that fail to come up end the wait with their log.
-            self.net.wait_ready()
+            self._see([], [], "operators to be calibrated", lambda: nodes[0].name not in self.net.states())
             futures = [pool.submit(self._ask_all, nodes[0].name, jobs[nodes[0].name], client, pool)]
             self._see(futures, jobs[nodes[0].name], "the first answer", lambda: jobs[nodes[0].name][0].is_certified)
             later = [member for member in members if member not in first]
@@ -115,10 +116,12 @@ class Demo:
         """Shows how far questions are, until `done` or all are. Raises NotReady when nothing moves any more."""
 
         def states() -> Mapping[str, str]:
-            return {f"{q.node} {cut(q.prompt, 24)!r}": q.state for q in questions if q.state}
+            asked = {f"{q.node} {cut(q.prompt, 24)!r}": q.state for q in questions if q.state}
+            return {**self.net.states(), **asked}
 
         children = [running.child for running in self.net.operators.values()]
-        wait_until(lambda: done() or all(f.done() for f in futures), what, children, self.report, states)
+        over = lambda: done() or bool(futures and all(f.done() for f in futures))  # noqa: E731
+        wait_until(over, what, children, self.report, states)
 
     def tell_verifiers(self) -> None:
         """Those who cheat begin to, in league with the node that does."""

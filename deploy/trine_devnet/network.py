@@ -246,27 +246,31 @@ class Devnet:
 
         Raises NotReady when one ends, or when nothing moves any more.
         """
-        waiting = dict(self.operators) if names is None else {n: self.operators[n] for n in names}
+        watched = list(self.operators) if names is None else names
+        children = [self.operators[name].child for name in watched if name not in self._ready]
         states: dict[str, str] = {}
 
         def done() -> bool:
-            for name, running in list(waiting.items()):
-                state = _state_of(running, self._http)
-                if state is None:
-                    del waiting[name]
-                    states.pop(name, None)
-                    self._note_ready(name)
-                else:
-                    states[name] = state
-            return not waiting
+            states.clear()
+            states.update(self.states(watched))
+            return not states
 
-        children = [running.child for running in waiting.values()]
         wait_until(done, "operators to be calibrated", children, self.report, lambda: states)
 
+    def states(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """How far those operators are that are not ready yet. Says it of those that have become ready."""
+        states = {}
+        for name in list(self.operators) if names is None else names:
+            state = None if name in self._ready else _state_of(self.operators[name], self._http)
+            if state is not None:
+                states[name] = state
+            elif name not in self._ready:
+                self._note_ready(name)
+        return states
+
     def _note_ready(self, name: str) -> None:
-        if name not in self._ready:
-            self._ready.add(name)
-            self.report.say(f"{name}: {CALIBRATED} ({self.operators[name].member.dtype})")
+        self._ready.add(name)
+        self.report.say(f"{name}: {CALIBRATED} ({self.operators[name].member.dtype})")
 
     def _are_starting(self) -> bool:
         return len(self._ready) < len(self.operators)

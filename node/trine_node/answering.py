@@ -24,7 +24,7 @@ from trine.protocol.messages import (
     text_hash,
 )
 from trine.protocol.tokens import tokens_hash
-from trine_node.engines.base import Engine, Step
+from trine_node.engines.base import Engine, EngineError, Step
 from trine_node.engines.detokenizer import TextStream
 from trine_node.orders import Order, Refusal, check_signed, check_voucher
 from trine_node.store import Store, StoredAnswer
@@ -91,7 +91,7 @@ class Answering:
         with self._promised_lock:
             if digest in self._promised:
                 raise Refusal("this request is being answered right now", status=429, code="in_progress")
-            owed = self.store.fees(client) + sum(fee for who, fee in self._promised.values() if who == client)
+            owed = self.store.owed(client) + sum(fee for who, fee in self._promised.values() if who == client)
             if owed + worst:
                 account = self.chain.account(client, self.chain.address)
                 covered = account.collected + account.firm
@@ -151,6 +151,9 @@ class Answering:
         canonical = order.input.canonical()
         whole, stop = self.engine.decode(output_ids), order.input.stop
         text = shown(whole, stop)
+        if stop and first_stop(self.engine.decode(output_ids[:-1]), stop) is not None:
+            # To verifiers the answer goes on after its end: never seen, and never to be signed.
+            raise EngineError("the text of these tokens is not what it was while they came")
         tokens = len(accepted.prompt_ids) + len(output_ids)
         stopped = output_ids[-1] in self.engine.eos_ids or first_stop(whole, stop) is not None
         receipt = Receipt(

@@ -7,7 +7,7 @@ on where it stopped. A batch's id follows from its header, so anchoring twice is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
@@ -20,7 +20,7 @@ from trine_node.committees import can_be_drawn
 from trine_node.credit import Credit
 from trine_node.finalizing import Finalizing
 from trine_node.payments import collect_earned
-from trine_node.store import Store, StoredAnswer, StoredBatch, sealed_batch
+from trine_node.store import Store, StoredBatch, sealed_batch
 
 log = structlog.get_logger()
 
@@ -63,11 +63,6 @@ def next_action(
     return Action.SETTLE if batch.can_settle(now - SETTLE_GRACE_SECONDS, reveal_seconds) else Action.WAIT
 
 
-def same_model(waiting: Sequence[StoredAnswer]) -> list[StoredAnswer]:
-    """The oldest answer with the others of its model: a batch has one."""
-    return [answer for answer in waiting if answer.evidence.receipt.model_id == waiting[0].evidence.receipt.model_id]
-
-
 class Batcher:
     """Owns the batches of one account. `step` does what is due now, and is to be repeated."""
 
@@ -108,19 +103,19 @@ class Batcher:
         self._apart.run(stored.batch_id, partial(self._advance, stored), batch=stored.batch_id.hex())
 
     def _seal_due(self) -> None:
-        waiting = self.store.unbatched(self.max_leaves)
-        if not waiting:
+        waiting = self.store.waiting(self.max_leaves)
+        if waiting is None:
             self._first_seen = None
             return
         if self._first_seen is None:
             self._first_seen = self._clock()
         waited = self._clock() - self._first_seen
-        answers = same_model(waiting)
-        model_id = answers[0].evidence.receipt.model_id
+        model_id, count = waiting
         # Of a model that is not served any more no further answers will come.
-        if model_id == self.model_id and len(answers) < self.max_leaves and waited < self.max_wait_seconds:
+        if model_id == self.model_id and count < self.max_leaves and waited < self.max_wait_seconds:
             return
         self._first_seen = None
+        answers = self.store.unbatched(self.max_leaves, model_id)
         evidence = [answer.evidence for answer in answers]
         batch = sealed_batch(self.chain.domain, self.chain.address, model_id, evidence)
         self.store.seal(batch, [answer.sequence for answer in answers])

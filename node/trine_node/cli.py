@@ -71,6 +71,7 @@ class Finding:
 def examine(settings: NodeSettings) -> Iterator[Finding]:
     """Looks at everything that `serve` needs, without a transaction. Raises where looking further is pointless."""
     from trine.chain import Role
+    from trine.chain.endpoint import origin_of
     from trine_node.engines.base import EngineError
     from trine_node.operator import find_model, load_engine, open_chain
     from trine_node.store import Store
@@ -79,7 +80,7 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     me = chain.address
     account = f"--keystore {settings.keystore} --password-file {settings.password_file}"
     yield Finding("account", me)
-    yield Finding("chain", f"{chain.domain.chain_id} at {settings.rpc_url}, block {chain.block_number()}")
+    yield Finding("chain", f"{chain.domain.chain_id} at {origin_of(settings.rpc_url)}, block {chain.block_number()}")
     gas = chain.gas_balance(me)
     yield Finding("gas money", f"{gas} wei", None if gas else f"send some of the chain's currency to {me}")
     stake = chain.stake_of(me)

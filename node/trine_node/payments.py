@@ -12,21 +12,20 @@ from trine_node.store import Store
 log = structlog.get_logger()
 
 
-def earned(store: Store, client: str) -> int:
-    """Fees of the client's answers that a committee accepted, wei."""
-    return store.fees(client, ["accept"])
-
-
 def collect_earned(store: Store, chain: Chain) -> None:
-    """One transaction for each client who owes more than was collected."""
-    for payer in store.payers():
+    """One transaction for each client of whom more was earned than collected."""
+    for payer, earned in store.to_collect():
         kept = store.voucher(payer)
-        due = earned(store, payer)
-        if kept is None or due <= chain.account(payer, chain.address).collected:
+        if kept is None:
             continue
         cumulative, signature = kept
-        try:
-            chain.collect(Voucher(payer, chain.address, cumulative), due, signature)
-            log.info("collected", payer=payer, cumulative_wei=due)
-        except TransactionReverted as error:
-            log.warning("collection_refused", payer=payer, reason=error.reason)
+        collected = chain.account(payer, chain.address).collected
+        if collected < earned:
+            try:
+                chain.collect(Voucher(payer, chain.address, cumulative), earned, signature)
+            except TransactionReverted as error:
+                log.warning("collection_refused", payer=payer, reason=error.reason)
+                continue
+            log.info("collected", payer=payer, cumulative_wei=earned)
+        # Corrected by an appeal, less may be earned than was collected: nothing is due until it is more again.
+        store.note_collected(payer, earned)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from trine.errors import InvalidInput
@@ -30,7 +30,7 @@ class OperatorSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
-    rpc_url: str = "http://127.0.0.1:8545"
+    rpc_url: str = Field("http://127.0.0.1:8545", repr=False, description="JSON-RPC endpoint; may hold a key")
     deployment: Path = Field(description="JSON file with the contracts' addresses")
     keystore: Path = Field(description="Web3 Secret Storage file")
     password_file: Path = Field(description="file whose first line opens the keystore")
@@ -63,7 +63,9 @@ class OperatorSettings(BaseSettings):
     store_url: str = "sqlite:///trine.sqlite"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
-    public_url: str | None = Field(None, description="what is registered on-chain; default http://host:port")
+    public_url: str | None = Field(
+        None, pattern=r"^https?://[^\s/]+", description="what is registered on-chain; default http://host:port"
+    )
     calibrate: bool = True
     credit_target: Decimal = Field(
         Decimal(20), ge=0, le=10**9, description="whole tokens of credit for verifiers' fees; topped up at half of it"
@@ -99,7 +101,15 @@ class OperatorSettings(BaseSettings):
 
     @property
     def endpoint(self) -> str:
+        """What is registered: where verifiers and clients reach this operator."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        # Registered as it is, it would lead nobody here, and evidence that nobody can fetch is withheld: a slash.
+        if self.public_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104
+            raise ValueError(f"host {self.host!r} is no address that others can reach: set public_url as well")
+        return self
 
     @classmethod
     def load(cls, file: Path | None = None, **arguments: Any) -> Self:
@@ -126,7 +136,8 @@ class OperatorSettings(BaseSettings):
             elif fault["type"] == "extra_forbidden":
                 faults.append(f"{name}: there is no such setting")
             else:
-                faults.append(f"{name}: {fault['msg']}")
+                said = fault["msg"].removeprefix("Value error, ")
+                faults.append(f"{name}: {said}" if name else said)  # without a name: of several together
         if missing:
             prefix = cls.model_config.get("env_prefix", "")
             example = f"{prefix}{missing[0].partition(' ')[0]}".upper()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from eth_utils.crypto import keccak
-from sqlalchemy import ForeignKey, Index, String, Text, create_engine, event, func, inspect, select
+from sqlalchemy import ForeignKey, Index, String, Text, create_engine, event, func, inspect, select, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -26,7 +26,7 @@ from trine.protocol.evidence import Evidence
 from trine.protocol.header import Header, batch_id
 from trine.protocol.messages import Domain
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_SECONDS = 30
 
 
@@ -73,14 +73,30 @@ class AnswerRow(Base):
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     request_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
-    client: Mapped[str] = mapped_column(String(42), index=True)
+    model_id: Mapped[str] = mapped_column(String(64))
+    client: Mapped[str] = mapped_column(String(42))
     fee_wei: Mapped[str] = mapped_column(String(78))
     evidence: Mapped[str] = mapped_column(Text)
-    batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.batch_id"), index=True)
+    batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.batch_id"))
     leaf: Mapped[int | None]
     result: Mapped[str | None] = mapped_column(String(16))
 
-    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"),)
+    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"), Index("waiting", "batch_id", "model_id"))
+
+
+class BalanceRow(Base):
+    """A client's running sums, kept with every answer and verdict: no request adds up all answers.
+
+    Lower-case address. Amounts in wei, as text: they exceed 64 bits.
+    """
+
+    __tablename__ = "balances"
+    client: Mapped[str] = mapped_column(String(42), primary_key=True)
+    owed_wei: Mapped[str] = mapped_column(String(78), default="0")  # of accepted answers and of those not judged yet
+    earned_wei: Mapped[str] = mapped_column(String(78), default="0")  # of accepted answers
+    collected_wei: Mapped[str] = mapped_column(String(78), default="0")  # as far as it was noted; the chain knows
+
+    __table_args__ = (Index("to_collect", "earned_wei", "collected_wei"),)
 
 
 class VoucherRow(Base):
@@ -168,6 +184,7 @@ class Store:
         """Durable on return: only then may the receipt leave the process."""
         with self.writing() as session:
             session.add(_answer_row(digest, evidence))
+            _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
 
     def answer(self, digest: bytes) -> StoredAnswer | None:
         return self._one_answer(AnswerRow.digest == digest.hex())
@@ -176,27 +193,57 @@ class Store:
         """The answer to a signed request, if it was given before: a retry gets the same one."""
         return self._one_answer(AnswerRow.request_hash == request_hash.hex())
 
-    def unbatched(self, limit: int) -> list[StoredAnswer]:
-        """The oldest answers that are in no batch."""
-        query = select(AnswerRow).where(AnswerRow.batch_id.is_(None)).order_by(AnswerRow.sequence).limit(limit)
-        return self._answers(query)
+    def waiting(self, limit: int) -> tuple[bytes, int] | None:
+        """The model of the oldest answer that is in no batch, and how many of it wait, at most `limit`.
+
+        Reads no answer: it is asked at every step.
+        """
+        with self._sessions() as session:
+            oldest = (
+                select(AnswerRow.model_id).where(AnswerRow.batch_id.is_(None)).order_by(AnswerRow.sequence).limit(1)
+            )
+            model_id = session.scalars(oldest).first()
+            if model_id is None:
+                return None
+            some = select(AnswerRow.sequence).where(AnswerRow.batch_id.is_(None), AnswerRow.model_id == model_id)
+            count = session.scalar(select(func.count()).select_from(some.limit(limit).subquery()))
+            return bytes.fromhex(model_id), count or 0
+
+    def unbatched(self, limit: int, model_id: bytes | None = None) -> list[StoredAnswer]:
+        """The oldest answers, of a model or of all, that are in no batch."""
+        query = select(AnswerRow).where(AnswerRow.batch_id.is_(None))
+        if model_id is not None:
+            query = query.where(AnswerRow.model_id == model_id.hex())
+        return self._answers(query.order_by(AnswerRow.sequence).limit(limit))
 
     def answers_of(self, batch_id: bytes) -> list[StoredAnswer]:
         """A batch's answers by leaf."""
         return self._answers(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex()).order_by(AnswerRow.leaf))
 
-    def fees(self, client: str, results: Sequence[str | None] | None = None) -> int:
-        """Sum of the client's fees: of answers with the given results, or of all that are or may be due.
+    # What clients owe
 
-        Due are accepted answers; those that were not judged yet may be.
-        """
-        query = select(AnswerRow.fee_wei).where(func.lower(AnswerRow.client) == client.lower())
-        if results is None:
-            query = query.where(AnswerRow.result.is_(None) | (AnswerRow.result == "accept"))
-        else:
-            query = query.where(AnswerRow.result.in_([r for r in results if r]))
+    def owed(self, client: str) -> int:
+        """Wei of the client's answers that were accepted or are not judged yet."""
+        return self._balance(client)[0]
+
+    def earned(self, client: str) -> int:
+        """Wei of the client's answers that a committee accepted."""
+        return self._balance(client)[1]
+
+    def to_collect(self) -> list[tuple[str, int]]:
+        """(payer, earned wei) of those of whom more was earned than is noted as collected, and who left a voucher."""
+        query = (
+            select(VoucherRow.payer, BalanceRow.earned_wei)
+            .join(BalanceRow, BalanceRow.client == func.lower(VoucherRow.payer))
+            .where(BalanceRow.earned_wei != BalanceRow.collected_wei)
+        )
         with self._sessions() as session:
-            return sum(int(fee) for fee in session.scalars(query))
+            return [(payer, int(earned)) for payer, earned in session.execute(query)]
+
+    def note_collected(self, client: str, collected_wei: int) -> None:
+        """What the chain says has been collected from the client."""
+        with self.writing() as session:
+            _balance_row(session, client).collected_wei = str(collected_wei)
 
     # Batches
 
@@ -222,6 +269,7 @@ class Store:
                 row.digest = keccak(digest + batch.batch_id + bytes([leaf])).hex()
                 row.batch_id, row.leaf = batch.batch_id.hex(), leaf
                 session.add(row)
+                _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
 
     def batch(self, batch_id: bytes) -> StoredBatch | None:
         with self._sessions() as session:
@@ -265,8 +313,7 @@ class Store:
         """The batch is given up; its answers are not judged."""
         with self.writing() as session:
             session.get_one(BatchRow, batch_id.hex()).state = "void"
-            for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
-                answer.result = "void"
+            _judge(session, batch_id, lambda _leaf: "void")
 
     # Vouchers
 
@@ -284,18 +331,18 @@ class Store:
             row = session.get(VoucherRow, payer)
             return (int(row.cumulative_wei), bytes.fromhex(row.signature)) if row else None
 
-    def payers(self) -> list[str]:
-        with self._sessions() as session:
-            return list(session.scalars(select(VoucherRow.payer)))
-
     # How
 
     def _decide(self, batch_id: bytes, state: str, accepted: int, rejected: int, results: Sequence[str]) -> None:
         with self.writing() as session:
             row = session.get_one(BatchRow, batch_id.hex())
             row.state, row.accepted, row.rejected = state, f"{accepted:x}", f"{rejected:x}"
-            for answer in session.scalars(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex())):
-                answer.result = results[answer.leaf or 0]
+            _judge(session, batch_id, lambda leaf: results[leaf])
+
+    def _balance(self, client: str) -> tuple[int, int]:
+        with self._sessions() as session:
+            row = session.get(BalanceRow, client.lower())
+            return (int(row.owed_wei), int(row.earned_wei)) if row else (0, 0)
 
     def _one_answer(self, condition: Any) -> StoredAnswer | None:
         found = self._answers(select(AnswerRow).where(condition))
@@ -359,11 +406,45 @@ def _batch_row(batch: StoredBatch) -> BatchRow:
     )
 
 
+def _judge(session: Session, batch_id: bytes, result_of: Callable[[int], str]) -> None:
+    """Gives a batch's answers their results, and clients' sums what that changes. Reads no evidence."""
+    columns = (AnswerRow.sequence, AnswerRow.leaf, AnswerRow.client, AnswerRow.fee_wei, AnswerRow.result)
+    changed = []
+    for sequence, leaf, client, fee, before in session.execute(
+        select(*columns).where(AnswerRow.batch_id == batch_id.hex())
+    ):
+        after = result_of(leaf or 0)
+        if after != before:
+            changed.append({"sequence": sequence, "result": after})
+            owed = int(after == "accept") - int(before in (None, "accept"))
+            earned = int(after == "accept") - int(before == "accept")
+            _move(session, client, owed=owed * int(fee), earned=earned * int(fee))
+    if changed:
+        session.execute(update(AnswerRow), changed)
+
+
+def _move(session: Session, client: str, *, owed: int = 0, earned: int = 0) -> None:
+    """Changes a client's sums."""
+    if owed or earned:
+        row = _balance_row(session, client)
+        row.owed_wei = str(int(row.owed_wei) + owed)
+        row.earned_wei = str(int(row.earned_wei) + earned)
+
+
+def _balance_row(session: Session, client: str) -> BalanceRow:
+    row = session.get(BalanceRow, client.lower(), with_for_update=True)
+    if row is None:
+        row = BalanceRow(client=client.lower(), owed_wei="0", earned_wei="0", collected_wei="0")
+        session.add(row)
+    return row
+
+
 def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
     receipt = evidence.receipt
     return AnswerRow(
         digest=digest.hex(),
         request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
+        model_id=receipt.model_id.hex(),
         client=receipt.client,
         fee_wei=str(receipt.fee_wei),
         evidence=json.dumps(evidence.to_json()),

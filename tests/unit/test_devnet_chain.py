@@ -219,7 +219,8 @@ def test_a_following_chain_is_told_of_blocks(net):
         blocks.stop()
 
 
-def test_a_following_chain_finds_events_of_blocks_that_it_was_not_told_of_yet(net):
+def test_a_following_chain_finds_events_of_blocks_that_it_was_not_told_of_yet(net, monkeypatch):
+    monkeypatch.setattr("trine.chain.subscription.announced_heads", lambda _url: ())
     account = funded(net, TOKEN)
     chain = net.chain()
     blocks = chain.follow(600.0)

@@ -22,7 +22,7 @@ from test_node_support import (
 from trine.errors import TransactionReverted
 from trine.protocol.messages import Receipt
 from trine_node.orders import parse_order
-from trine_node.payments import collect_earned, earned
+from trine_node.payments import collect_earned
 
 CHAT = "/v1/chat/completions"
 
@@ -162,7 +162,7 @@ def test_an_order_given_up_leaves_nothing_owed_and_can_be_sent_again(tmp_path, c
         order = signed_body(node.chain, client, max_tokens=500)
         assert refused(node.http.post(CHAT, json=order)) == (503, "timeout")
         time.sleep(0.2)
-        assert node.store.fees(client.address) == 0
+        assert node.store.owed(client.address) == 0
         assert refused(node.http.post(CHAT, json=order)) == (503, "timeout")  # not "in_progress"
 
 
@@ -180,10 +180,10 @@ def test_only_accepted_answers_are_collected_and_what_was_not_accepted_is_not_ow
         order = signed_body(node.chain, client)
         signed = parse_order(order, chat=True, model_name=NAME, default_max_tokens=4, limit_tokens=9).signed
         fees.append(answer(node.answering, signed=signed, max_tokens=4).evidence.receipt.fee_wei)
-    assert node.store.fees(client.address) == sum(fees)
-    assert earned(node.store, client.address) == 0
+    assert node.store.owed(client.address) == sum(fees)
+    assert node.store.earned(client.address) == 0
     settle(node.store, node, ["accept", "reject", "inconclusive"])
-    assert node.store.fees(client.address) == earned(node.store, client.address) == fees[0]
+    assert node.store.owed(client.address) == node.store.earned(client.address) == fees[0]
     collect_earned(node.store, node.chain)
     ((name, voucher, up_to, _signature),) = node.chain.sent
     assert (name, voucher.payer, up_to) == ("collect", client.address, fees[0])

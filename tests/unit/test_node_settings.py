@@ -93,6 +93,24 @@ def test_an_engine_that_is_half_chosen_is_named(toml, wrong, named):
 
 
 @pytest.mark.parametrize("settings", [NodeSettings, VerifierSettings])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104
+def test_an_address_that_nobody_can_reach_is_not_registered(toml, settings, host):
+    with pytest.raises(InvalidInput, match=r"settings: host .* is no address that others can reach: set public_url"):
+        settings.load(toml(**quoted(REQUIRED), host=f'"{host}"'))
+    public = settings.load(toml(**quoted(REQUIRED), host=f'"{host}"', public_url='"https://node.example"'))
+    assert public.endpoint == "https://node.example"
+
+
+def test_a_public_url_is_one(toml):
+    with pytest.raises(InvalidInput, match="public_url"):
+        NodeSettings.load(toml(**quoted(REQUIRED), public_url='"node.example"'))
+
+
+def test_the_key_of_an_rpc_endpoint_is_not_in_what_settings_show_of_themselves(toml):
+    assert "hunter2" not in repr(NodeSettings.load(toml(**quoted(REQUIRED), rpc_url='"https://rpc.example/hunter2"')))
+
+
+@pytest.mark.parametrize("settings", [NodeSettings, VerifierSettings])
 def test_what_is_missing_is_named_with_where_to_give_it(toml, settings):
     prefix = settings.model_config["env_prefix"]
     named = rf"missing: deployment .*, keystore \(Web3 .*, password_file .*--config, .* {prefix}DEPLOYMENT"

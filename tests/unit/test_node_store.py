@@ -5,10 +5,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from eth_account import Account as EthAccount
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_node_support import NAME, RecordingChain, answer, engine, model, sealed, signed_body
 
 from trine.protocol import merkle
@@ -141,7 +144,53 @@ def test_vouchers_never_go_down(store):
     for cumulative in (5, 9, 7):
         store.save_voucher(payer, cumulative, bytes([cumulative]) * 65)
     assert store.voucher(payer) == (9, bytes([9]) * 65)
-    assert store.payers() == [payer]
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=12))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_clients_owe_is_what_adding_up_their_answers_gives(answering, steps):
+    """Running sums against the sum over all answers, through verdicts, appeals and voids in any order."""
+    store = Store("sqlite://")
+    evidence = answer(answering, max_tokens=1).evidence
+    kept, sealed_ = [], []
+    for number, (what, choice) in enumerate(steps):
+        if what == 0:
+            client = "0x" + f"{choice % 3:040x}"
+            paid = replace(evidence, receipt=replace(evidence.receipt, client=client, fee_wei=10**20 + number))
+            kept.append([client, paid.receipt.fee_wei, None])
+            store.add_answer(number.to_bytes(32, "big"), paid)
+        elif what == 1 and (waiting := store.unbatched(2)):
+            batch = sealed(answering.chain, waiting)
+            store.seal(batch, [a.sequence for a in waiting])
+            sealed_.append((batch, [a.sequence - 1 for a in waiting]))
+        elif what >= 2 and sealed_:
+            batch, members = sealed_[choice % len(sealed_)]
+            results = [("accept", "reject", "inconclusive")[(choice + leaf) % 3] for leaf in range(len(members))]
+            if choice == 7:
+                store.mark_void(batch.batch_id)
+                results = ["void"] * len(members)
+            else:
+                (store.mark_settled if what == 2 else store.mark_final)(batch.batch_id, 0, 0, results)
+            for member, result in zip(members, results, strict=True):
+                kept[member][2] = result
+    for client in {client for client, *_ in kept}:
+        mine = [(fee, result) for who, fee, result in kept if who == client]
+        assert store.owed(client.upper().replace("X", "x")) == sum(fee for fee, r in mine if r in (None, "accept"))
+        assert store.earned(client) == sum(fee for fee, r in mine if r == "accept")
+    store.close()
+
+
+def test_who_has_paid_all_is_asked_no_more(store, answering):
+    client = EthAccount.create().address
+    evidence = answer(answering, max_tokens=1).evidence
+    store.add_answer(bytes(32), replace(evidence, receipt=replace(evidence.receipt, client=client, fee_wei=7)))
+    store.save_voucher(client, 9, bytes(65))
+    assert store.to_collect() == []
+    batch = seal(store, store.unbatched(9))
+    store.mark_settled(batch.batch_id, 1, 0, ["accept"] * len(batch.leaves))
+    assert store.to_collect() == [(client, 7)]
+    store.note_collected(client, 7)
+    assert store.to_collect() == []
 
 
 def test_amounts_beyond_64_bits_are_kept(store):
@@ -156,7 +205,7 @@ def test_a_store_of_another_version_is_refused_untouched(url, tmp_path):
         raw.execute("UPDATE schema SET version = 99")
         raw.execute("DROP TABLE owner")
     raw.close()
-    with pytest.raises(StoreError, match="schema 99, this version of Trine knows 2"):
+    with pytest.raises(StoreError, match="schema 99, this version of Trine knows 3"):
         Store(url)
     raw = sqlite3.connect(tmp_path / "node.sqlite")
     assert not raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'owner'").fetchall()

@@ -167,7 +167,7 @@ def test_an_endpoint_that_does_not_answer_is_unreachable(url):
     [
         ("http://127.0.0.1:1", "http://127.0.0.1:1"),
         ("https://user:hunter2@localhost:1/v3/hunter2?key=hunter2#hunter2", "https://localhost:1"),
-        ("http://[::1]:1/hunter2", "http://::1:1"),
+        ("http://[::1]:1/hunter2", "http://[::1]:1"),
         ("http://127.0.0.1:hunter2", "malformed"),
     ],
 )

@@ -7,7 +7,8 @@ hashes (manifest, policy, prompt set) are fetched from the events of the block t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -17,13 +18,13 @@ from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from trine.chain.deployment import Deployment, abi
+from trine.chain.endpoint import without_secrets
 from trine.chain.follower import ChainClock, Follower, Head
+from trine.chain.named import members_of, record
 from trine.chain.records import (
     Account,
     Anchoring,
     AppealCase,
-    AppealLevel,
-    AppealPhase,
     Batch,
     BatchState,
     CalibrationResult,
@@ -31,6 +32,7 @@ from trine.chain.records import (
     Event,
     Model,
     Parameters,
+    RegistryEntry,
     ReputationRecord,
     Result,
     Role,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from web3.contract.contract import ContractFunction
     from web3.types import TxReceipt
 
+    from trine.chain.logs import LogReader
     from trine.chain.sender import Sender
 
 RPC_TIMEOUT_SECONDS = 20.0
@@ -186,7 +189,7 @@ class Chain:
         return int(self._read("TrineToken", "allowance", checksum(owner), self.deployment.address(spender_contract)))
 
     def stake_of(self, operator: str) -> Stake:
-        return Stake(*self._read("Staking", "stakeOf", checksum(operator)))
+        return self._record(Stake, "Staking", "stakeOf", checksum(operator))
 
     def stake(self, amount: int) -> TxReceipt:
         return self._write("Staking", "stake", amount)
@@ -255,27 +258,26 @@ class Chain:
     def model(self, model_id: bytes) -> Model:
         """A registered model with its documents. Raises TransactionReverted when unknown, VerificationFailed when
         the RPC endpoint returns documents that do not hash to the record."""
-        record = self._read("ModelRegistry", "modelOf", model_id)
-        (content_hash, policy_hash, prompts_hash, registered, policy_at, prompts_at, count, version, price) = record
+        entry = self._record(RegistryEntry, "ModelRegistry", "modelOf", model_id)
         with self._cache_lock:
             cached = self._models.get(model_id)
-        if cached and (keccak(cached.policy), keccak(cached.prompts)) == (policy_hash, prompts_hash):
+        if cached and (keccak(cached.policy), keccak(cached.prompts)) == (entry.policy_hash, entry.prompt_set_hash):
             return cached
-        event = self._document("ModelRegistered", model_id, registered, "manifest", content_hash)
-        policy = self._document("PolicySet", model_id, policy_at, "policy", policy_hash)
-        prompts = self._document("PromptSetSet", model_id, prompts_at, "prompts", prompts_hash)
+        event = self._document("ModelRegistered", model_id, entry.registered_block, "manifest", entry.content_hash)
+        policy = self._document("PolicySet", model_id, entry.policy_block, "policy", entry.policy_hash)
+        prompts = self._document("PromptSetSet", model_id, entry.prompt_set_block, "prompts", entry.prompt_set_hash)
         model = Model(
             model_id=model_id,
             name=event["name"],
             source=event["source"],
-            content_hash=content_hash,
+            content_hash=entry.content_hash,
             manifest=event["manifest"],
             policy=policy["policy"],
-            policy_version=version,
-            policy_block=policy_at,
+            policy_version=entry.policy_version,
+            policy_block=entry.policy_block,
             prompts=prompts["prompts"],
-            prompt_count=count,
-            price_per_token_wei=price,
+            prompt_count=entry.prompt_count,
+            price_per_token_wei=entry.price_per_token_wei,
         )
         with self._cache_lock:
             self._models[model_id] = model
@@ -310,14 +312,8 @@ class Chain:
 
     def batch(self, batch_id: bytes) -> Batch:
         """The batch with its header; of state NONE if the chain does not know it."""
-        (state, calibration, marked, signed, round_, terms, leaves, clock, ballots, penalised, committee, *words) = (
-            self._read("Batches", "batchOf", batch_id)
-        )
-        header = self._header(batch_id) if state != BatchState.NONE else None
-        return Batch(
-            batch_id, header, BatchState(state), calibration, marked, signed, round_, terms, leaves, clock, ballots,
-            penalised, committee, *words,
-        )  # fmt: skip
+        batch = self._record(Batch, "Batches", "batchOf", batch_id, also={"batch_id": batch_id, "header": None})
+        return batch if batch.state == BatchState.NONE else replace(batch, header=self._header(batch_id))
 
     def anchoring(self, batch_id: bytes) -> Anchoring:
         """Where a batch was anchored, the last time. Raises NotReady for a batch that the chain does not know."""
@@ -369,7 +365,7 @@ class Chain:
 
     def result(self, batch_id: bytes) -> Result:
         """The batch's words as decided so far."""
-        return Result(*self._read("Finality", "resultOf", batch_id))
+        return self._record(Result, "Finality", "resultOf", batch_id)
 
     def verdict(self, batch_id: bytes, leaf: int) -> tuple[Verdict, bool]:
         """A leaf's verdict, and whether nothing can change it any more."""
@@ -379,9 +375,9 @@ class Chain:
     def parameters(self, version: int | None = None) -> Parameters:
         """The values in force now, or those of a version."""
         if version is None:
-            return Parameters(*self._read("Parameters", "current"))
+            return self._record(Parameters, "Parameters", "current")
         if version not in self._parameters:
-            self._parameters[version] = Parameters(*self._read("Parameters", "valuesOf", version))
+            self._parameters[version] = self._record(Parameters, "Parameters", "valuesOf", version)
         return self._parameters[version]
 
     def anchor(self, model_id: bytes, root: bytes, canary: bytes, leaf_count: int) -> TxReceipt:
@@ -423,11 +419,8 @@ class Chain:
 
     def appeal_case(self, batch_id: bytes, leaf: int) -> AppealCase:
         """Of phase NONE if the leaf was not appealed."""
-        phase, level, terms, clock, verdict, levels = self._read("Appeals", "caseOf", batch_id, leaf)
-        return AppealCase(
-            batch_id, leaf, AppealPhase(phase), level, terms, clock, Verdict(verdict),
-            tuple(AppealLevel(who, Verdict(claim), Verdict(outcome), *rest) for who, claim, outcome, *rest in levels),
-        )  # fmt: skip
+        names = {"batch_id": batch_id, "leaf": leaf}
+        return self._record(AppealCase, "Appeals", "caseOf", batch_id, leaf, also=names)
 
     def appeal_seats(self, case: AppealCase, level: int) -> tuple[Seat, ...]:
         """The committee of a level, in order of its seats; none if there is none. Raises VerificationFailed."""
@@ -504,11 +497,11 @@ class Chain:
         return seed
 
     def challenge(self, challenge_id: bytes) -> Challenge:
-        operator, role, *rest = self._read("Calibration", "challengeOf", challenge_id)
-        return Challenge(operator, Role(role), *rest)
+        return self._record(Challenge, "Calibration", "challengeOf", challenge_id)
 
     def calibration(self, operator: str, role: Role, model_id: bytes) -> CalibrationResult:
-        return CalibrationResult(*self._read("Calibration", "resultOf", checksum(operator), int(role), model_id))
+        who = (checksum(operator), int(role), model_id)
+        return self._record(CalibrationResult, "Calibration", "resultOf", *who)
 
     def is_calibrated(self, operator: str, role: Role, model_id: bytes) -> bool:
         return bool(self._read("Calibration", "isCalibrated", checksum(operator), int(role), model_id))
@@ -523,9 +516,8 @@ class Chain:
     def reputation(self, operator: str, role: Role, model_id: bytes, block: int | None = None) -> ReputationRecord:
         """As of now, or as of a block."""
         arguments = (checksum(operator), int(role), model_id)
-        accepted, rejected, missed, updated_at = self._read("Reputation", "recordOf", *arguments, block=block)
-        score_bps = self._read("Reputation", "scoreBps", *arguments, block=block)
-        return ReputationRecord(accepted, rejected, missed, updated_at, score_bps)
+        score = {"score_bps": self._read("Reputation", "scoreBps", *arguments, block=block)}
+        return self._record(ReputationRecord, "Reputation", "recordOf", *arguments, block=block, also=score)
 
     def half_life_seconds(self) -> int:
         """In which reputation fades to one half."""
@@ -568,7 +560,7 @@ class Chain:
         return self._write("Payments", "withdraw", checksum(payee))
 
     def account(self, payer: str, payee: str) -> Account:
-        return Account(*self._read("Payments", "accountOf", checksum(payer), checksum(payee)))
+        return self._record(Account, "Payments", "accountOf", checksum(payer), checksum(payee))
 
     def collect(self, voucher: Voucher, up_to_wei: int, signature: bytes) -> TxReceipt:
         return self._write("Payments", "collect", voucher.values(), up_to_wei, signature)
@@ -583,23 +575,21 @@ class Chain:
         self, contract: str, name: str, *, from_block: int | None = None, to_block: int | None = None, **filters: Any
     ) -> Iterator[Event]:
         """Events of one kind, oldest first, from the deployment's first block to now unless told otherwise."""
-        from trine.chain import logs
-
         start = self.deployment.block if from_block is None else from_block
         end = self._newest_block().number if to_block is None else to_block
-        return logs.read(self._contract(contract), name, start, end, filters)
+        return self._logs.read(self._contract(contract), name, start, end, filters)
 
     def events_of(self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int) -> Iterator[Event]:
-        """Events of several kinds, (contract, name) each, oldest first: one question for all of them."""
+        """Events of several kinds, (contract, name) each, oldest first: one question for all of them.
+
+        For who asks at every block: an endpoint that is busy is not waited for. Raises ChainUnreachable.
+        """
         addresses, topics = self._watched(tuple(kinds))
         # Asked at every block, and mostly there are none.
         if self._views.has_no_logs(addresses, topics, from_block, to_block):
             return iter(())
-        from trine.chain import logs
-
-        return logs.read_kinds(
-            self._web3, [(self._contract(contract), name) for contract, name in kinds], from_block, to_block
-        )
+        contracts = [(self._contract(contract), name) for contract, name in kinds]
+        return self._logs.read_kinds(self._web3, contracts, from_block, to_block, patient=False)
 
     def _watched(self, kinds: tuple[tuple[str, str], ...]) -> tuple[list[str], list[str]]:
         """Addresses of the contracts, topics of their events."""
@@ -608,11 +598,16 @@ class Chain:
 
     def newest_event(self, contract: str, name: str, **filters: Any) -> Event | None:
         """The newest event of one kind, or None."""
-        from trine.chain import logs
-
-        return logs.newest(self._contract(contract), name, self.deployment.block, self._newest_block().number, filters)
+        head = self._newest_block().number
+        return self._logs.newest(self._contract(contract), name, self.deployment.block, head, filters)
 
     # How
+
+    @cached_property
+    def _logs(self) -> LogReader:
+        from trine.chain.logs import LogReader
+
+        return LogReader(self._rpc_url)
 
     @cached_property
     def _web3(self) -> Web3:
@@ -654,6 +649,19 @@ class Chain:
         answer = self._views.call(contract, self.deployment.address(contract), function, arguments, block)
         return self._read_by_web3(contract, function, *arguments, block=block) if answer is None else answer
 
+    def _record(
+        self,
+        kind: type[T],
+        contract: str,
+        function: str,
+        *arguments: Any,
+        block: int | None = None,
+        also: Mapping[str, Any] | None = None,
+    ) -> T:
+        """What a view function returns, as a record, by the names that the ABI gives."""
+        values = self._read(contract, function, *arguments, block=block)
+        return record(kind, members_of(contract, function), values, **(also or {}))
+
     def _read_by_web3(self, contract: str, function: str, *arguments: Any, block: int | None = None) -> Any:
         from web3.exceptions import ContractLogicError
 
@@ -690,7 +698,7 @@ class Chain:
         except (requests.exceptions.RequestException, OSError) as error:
             raise unreachable(error, self._rpc_url) from None
         except Web3Exception as error:
-            raise ChainError(str(error)) from None
+            raise ChainError(without_secrets(str(error), self._rpc_url)) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise ChainError(f"the RPC endpoint's answer makes no sense ({type(error).__name__})") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -67,6 +67,21 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryEntry:
+    """`IModelRegistry.Model`: hashes of a model's documents, and the blocks whose events have them."""
+
+    content_hash: bytes
+    policy_hash: bytes
+    prompt_set_hash: bytes
+    registered_block: int
+    policy_block: int
+    prompt_set_block: int
+    prompt_count: int
+    policy_version: int
+    price_per_token_wei: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stake:
     """An operator's pool of stake. `own` is the operator's part of `active`; delegators hold the rest."""
 
@@ -107,7 +122,7 @@ class Batch:
     batch_id: bytes
     header: Header | None
     state: BatchState
-    is_calibration: bool
+    is_calibration: bool = field(metadata={"abi": "calibration"})
     marked: bool  # `Finality` has marks of it: leaves under appeal, canaries
     signed: bool
     round: int
@@ -190,7 +205,7 @@ class Result:
     leaf_count: int
     accepted: int
     rejected: int
-    is_settled: bool
+    is_settled: bool = field(metadata={"abi": "settled"})
     is_final: bool
 
     def on(self, leaf: int) -> str:

@@ -27,7 +27,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxParams, TxReceipt
 
 from trine.chain.deployment import CONTRACTS, abi
-from trine.chain.views import origin_of
+from trine.chain.endpoint import origin_of, without_secrets
 from trine.errors import ChainError, ChainUnreachable, NotReady, TransactionReverted
 
 GAS_HEADROOM = 1.25
@@ -89,10 +89,10 @@ class Sender:
             details = (error.rpc_response or {}).get("error")
             reason = decode_error(details.get("data")) if isinstance(details, dict) else None
             if reason is None:
-                raise ChainError(f"{call.fn_name}: {error}") from None
+                raise ChainError(f"{call.fn_name}: {without_secrets(str(error), self._rpc_url)}") from None
             raise TransactionReverted(f"{call.fn_name}: {reason}", reason=reason) from None
         except Web3Exception as error:
-            raise ChainError(f"{call.fn_name}: {error}") from None
+            raise ChainError(f"{call.fn_name}: {without_secrets(str(error), self._rpc_url)}") from None
 
     def _executed(self, call: ContractFunction, gas_factor: int) -> tuple[TxReceipt, int]:
         """The receipt of the call, failed or not, and the gas that it was given."""

@@ -93,16 +93,6 @@ _NO_PLAIN_ANSWER = (
 )
 
 
-def origin_of(rpc_url: str) -> str:
-    """Scheme, host and port: all of an endpoint's address that may be shown. Keys are in paths, queries and logins."""
-    try:
-        address = urlsplit(rpc_url)
-        port = f":{address.port}" if address.port else ""
-    except ValueError:
-        return "(its address is malformed)"
-    return f"{address.scheme}://{address.hostname or ''}{port}"
-
-
 def _pool(url: str, timeout_seconds: float) -> urllib3.PoolManager:
     """By the proxy that the environment names, if any; with the address's user and password, if it has them."""
     address = urlsplit(url)

@@ -31,12 +31,21 @@ class Detokenizer:
         """What is left, complete or not."""
         return self._advance(hold_back=False)
 
+    def held(self) -> str:
+        """What is left, incomplete characters and all; a later token may make something else of it."""
+        return self._beyond()
+
     def _advance(self, *, hold_back: bool) -> str:
-        before = self._engine.decode(self._ids[self._window : self._done])
-        after = self._engine.decode(self._ids[self._window :])
-        if (hold_back and after.endswith(REPLACEMENT)) or len(after) <= len(before):
+        more = self._beyond()
+        if not more or (hold_back and more.endswith(REPLACEMENT)):
             return ""
         self._window, self._done = self._done, len(self._ids)
+        return more
+
+    def _beyond(self) -> str:
+        """Of a few tokens, however long the answer is."""
+        before = self._engine.decode(self._ids[self._window : self._done])
+        after = self._engine.decode(self._ids[self._window :])
         return after[len(before) :]
 
 
@@ -44,10 +53,9 @@ class TextStream:
     """The text of tokens as a client may see it: up to the first stop string, and nothing that could become one."""
 
     def __init__(self, engine: Engine, stop: Sequence[str]) -> None:
-        self._engine = engine
         self._stop = stop
         self._detokenizer = Detokenizer(engine)
-        self._ids: list[int] = []
+        self._longest = max(map(len, stop), default=0)
         self._text = ""
         self._sent = 0
         self.stopped = False
@@ -57,20 +65,21 @@ class TextStream:
         delta = self._detokenizer.push(token_id)
         if not self._stop:
             return delta
+        # With incomplete characters and all, as verifiers do, who see all tokens at once. What was searched before is
+        # not searched again.
+        start = max(0, len(self._text) - self._longest + 1)
         self._text += delta
-        self._ids.append(token_id)
-        # Of all tokens at once, incomplete characters and all: as verifiers do.
-        whole = self._engine.decode(self._ids)
-        self.stopped = first_stop(whole, self._stop) is not None
+        whole = self._text if delta else self._text + self._detokenizer.held()
+        self.stopped = first_stop(whole[start:], self._stop) is not None
         if self.stopped:
-            return self._send(shown(whole, self._stop))
+            return self._send(whole[:start] + shown(whole[start:], self._stop))
         return self._send(self._text[: len(self._text) - self._held()])
 
     def flush(self) -> str:
         """What is left at the end."""
         if not self._stop:
             return self._detokenizer.flush()
-        return "" if self.stopped else self._send(self._engine.decode(self._ids))
+        return "" if self.stopped else self._send(self._text + self._detokenizer.flush())
 
     def _send(self, text: str) -> str:
         more = text[self._sent :]

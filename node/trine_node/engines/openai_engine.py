@@ -19,7 +19,7 @@ from trine.protocol.verdict import LOGPROBS, Recomputation
 from trine_node.engines.base import EngineError, Step, TokenOutOfRange, validate
 from trine_node.engines.dialects import DIALECTS, Dialect
 from trine_node.engines.inference_server import InferenceServer, ServerNotUp
-from trine_node.engines.rendering import Renderer
+from trine_node.engines.rendering import Renderer, require_pure_template
 
 PROBES = 32
 RETRY_SECONDS = 1.0
@@ -48,6 +48,7 @@ class OpenAiEngine:
         self._where = f"the inference server {connection.url}"
         self._dialect = dialect
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        require_pure_template(self._tokenizer, model_name)
         self._renderer = Renderer(self._tokenizer)
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         self.vocab_size = int(config.vocab_size)

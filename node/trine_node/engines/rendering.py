@@ -33,12 +33,16 @@ class Renderer:
     """A model's tokenizer with its template. Thread-safe."""
 
     def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer`: of transformers; None where nothing but token ids is used."""
         self.tokenizer = tokenizer
         self._lock = threading.Lock()  # tokenizers refuse to be used by two threads at once
-        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        control: set[str] = set()
+        if tokenizer is not None:
+            control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+            control |= set(tokenizer.all_special_tokens)
         # The longest first: one may hold another.
-        self._control = sorted(filter(None, special | set(tokenizer.all_special_tokens)), key=lambda t: (-len(t), t))
-        self._stand_ins = {chr(FIRST_STAND_IN + number): token for number, token in enumerate(self._control)}
+        longest_first = sorted(filter(None, control), key=lambda token: (-len(token), token))
+        self._stand_ins = {chr(FIRST_STAND_IN + number): token for number, token in enumerate(longest_first)}
         self._spoken = re.compile("([" + "".join(self._stand_ins) + "])") if self._stand_ins else None
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -103,9 +107,14 @@ def template_fault(tokenizer: Any) -> str | None:
     for name in sorted(names):
         if name in (*IMPURE, "random"):
             return f"the chat template uses `{name}`: node and verifier would render it differently"
-    renderer = Renderer(tokenizer)
     try:
-        renderer.chat(QUESTION)
+        Renderer(tokenizer).chat(QUESTION)
     except TemplateRefused as error:
-        return f"it takes no plain question: {error}"
+        return f"not even a plain question: {error}"
     return None
+
+
+def require_pure_template(tokenizer: Any, model: str) -> None:
+    """Raises InvalidInput where node and verifier could render messages differently: before an answer is sold."""
+    if fault := template_fault(tokenizer):
+        raise InvalidInput(f"{model}: {fault}")

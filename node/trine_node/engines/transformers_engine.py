@@ -24,7 +24,7 @@ from trine_node.engines.batching import Answer, Batch, Choose, Server, blocks_fo
 from trine_node.engines.computing import on_compute_thread
 from trine_node.engines.paging import BlockPool
 from trine_node.engines.passes import Runner, Segment, Storage, pin_settings
-from trine_node.engines.rendering import Renderer
+from trine_node.engines.rendering import Renderer, require_pure_template
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PACKED_TOKENS = 1024
@@ -107,6 +107,7 @@ class TransformersEngine:
             torch.set_num_threads(1)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        require_pure_template(tokenizer, model_name)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], local_files_only=True)
         model.requires_grad_(False).to(device).train(False)
         return cls(

@@ -63,6 +63,7 @@ def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[
             _copy_folder(raw, result)
         for path in result.glob("*.json"):
             _canonicalize(path)
+        _check_template(result, source.text)
         if not any(result.glob("*.safetensors")):
             raise InvalidInput(f"{source.text} holds no safetensors and no GGUF weights")
         # The folder appears under its name only when it is complete.
@@ -87,6 +88,17 @@ def _unpack_gguf(path: Path, result: Path) -> None:
         del model.config.quantization_config
     model.save_pretrained(result)
     tokenizer.save_pretrained(result)
+
+
+def _check_template(folder: Path, source: str) -> None:
+    """Raises InvalidInput for a chat template that machines would render differently."""
+    if not (folder / "tokenizer_config.json").exists():
+        return
+    from transformers import AutoTokenizer
+
+    from trine_node.engines.rendering import require_pure_template
+
+    require_pure_template(AutoTokenizer.from_pretrained(folder, local_files_only=True), source)
 
 
 def _copy_folder(raw: Path, result: Path) -> None:

@@ -67,7 +67,7 @@ class EvidenceEndpoints:
         )
         if address.lower() != client.lower():
             raise Refusal(f"{address} may not see another's account", status=403, code="not_yours")
-        owed, voucher = await asyncio.to_thread(lambda: (self.store.fees(address), self.store.voucher(address)))
+        owed, voucher = await asyncio.to_thread(lambda: (self.store.owed(address), self.store.voucher(address)))
         proof = {"cumulativeWei": str(voucher[0]), "signature": "0x" + voucher[1].hex()} if voucher else None
         return {"owedWei": str(owed), "voucher": proof}
 
