@@ -23,6 +23,8 @@ from trine.protocol.messages import (
 TEMPLATE_ALLOWANCE_TOKENS = 256
 """Tokens that a chat template may add; the rest of a prompt has at most one token a byte."""
 REQUEST_LIFETIME_SECONDS = 900
+MAX_RETRY_AFTER_SECONDS = 60.0
+MAX_REASON = 2_000
 
 Messages = str | Sequence[Mapping[str, Any]]
 
@@ -54,6 +56,7 @@ class Draft:
     request: Request
     digest: bytes
     body: dict[str, Any]
+    number: int  # in the node's ledger
 
 
 def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
@@ -166,9 +169,16 @@ def placed_certificate(document: Any, answer: Answer, domain: Domain) -> Certifi
         raise VerificationFailed(f"the node's account of the batch is malformed: {error!r}") from None
 
 
-def refusal(status: int, document: Any) -> NodeRefused:
-    """The node's error as an exception."""
+def refusal(status: int, document: Any, retry_after: str | None = None) -> NodeRefused:
+    """The node's error as an exception. `retry_after`: the header, in seconds."""
     error = document.get("error") if isinstance(document, dict) else None
     message, code = (error.get("message"), error.get("code")) if isinstance(error, dict) else (None, None)
     kind = PaymentRequired if status == 402 else NodeRefused
-    return kind(f"the node refused ({status}): {message or 'no reason given'}", status=status, code=code)
+    wait = min(float(retry_after), MAX_RETRY_AFTER_SECONDS) if retry_after and retry_after.isdecimal() else None
+    said = f"{message or 'no reason given'}"[:MAX_REASON]
+    return kind(
+        f"the node refused ({status}): {said}",
+        status=status,
+        code=code if isinstance(code, str) else None,
+        retry_after=wait,
+    )

@@ -1,20 +1,26 @@
-"""`Client` and `AsyncClient`: ask a node, check what it signs, wait for the chain's certificate."""
+"""`Client` and `AsyncClient`: ask a node, check what it signs, wait for the chain's certificate.
+
+Both drive the same flows (`_flow`); here is only how steps are done, in threads or in asyncio. Any number of orders may
+be on their way at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx2
 
-from trine._answer import Answer, Draft, Messages, placed_certificate
+from trine import _flow as flow
+from trine._answer import Answer, Draft, Messages
 from trine._core import Core, Stream, decoded
 from trine.chain import Chain, Deployment
-from trine.errors import NodeUnreachable, NotReady, VerificationFailed
+from trine.errors import NodeRefused, NodeUnreachable, VerificationFailed
 from trine.protocol.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -22,8 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 CERTIFICATE_TIMEOUT_SECONDS = 900.0
-POLL_SECONDS = 0.5
-RETRIES = 2
+CONNECTIONS = httpx2.Limits(max_connections=1024, max_keepalive_connections=64)
+T = TypeVar("T")
 
 
 class Client:
@@ -33,7 +39,8 @@ class Client:
 
     `node` pins one endpoint; otherwise the calibrated node of the best reputation is asked. Deposits are with one node
     each: `deposit_wei`, if not zero, is deposited whenever what the account has with the node does not cover the next
-    order. Thread-safe.
+    order. `timeout`, in seconds, bounds a request, and how long a node that is busy is asked again. Thread-safe: no
+    order waits for another.
     """
 
     def __init__(
@@ -49,9 +56,8 @@ class Client:
     ) -> None:
         self.chain = Chain.connect(_deployment(deployment), rpc_url, account)
         self._core = Core(self.chain, node, deposit_wei)
-        self._http = http_client or httpx2.Client(timeout=timeout)
-        # One order at a time: each one's voucher builds on what the one before cost.
-        self._lock = threading.Lock()
+        self._timeout = timeout
+        self._http = http_client or httpx2.Client(timeout=timeout, limits=CONNECTIONS)
 
     def __enter__(self) -> Self:
         return self
@@ -78,9 +84,8 @@ class Client:
 
         With the stock `openai` client pass its `trine` entry as `extra_body={"trine": …}`.
         """
-        chosen = self._core.model(model)
-        node, url = self._core.choose(chosen)
-        return self._core.prepare(messages, chosen, max_tokens, stop, node, self._account(node, url)).body
+        node, _url, draft = self._run(flow.draft(self._core, messages, model, max_tokens, stop))
+        return _handed_out(self._core, node, draft)
 
     def chat(
         self,
@@ -97,14 +102,7 @@ class Client:
         verifiers have voted. Raises InvalidInput, NodeError, VerificationFailed (also when `wait` ends in anything but
         acceptance), NotReady.
         """
-        with self._lock:
-            chosen = self._core.model(model)
-            node, url = self._core.choose(chosen)
-            draft = self._core.prepare(messages, chosen, max_tokens, stop, node, self._account(node, url))
-            started = time.monotonic()
-            document = self._post(f"{url}/v1/chat/completions", draft.body)
-            answer = self._core.finish(document, draft, node, url)
-            answer.seconds = time.monotonic() - started
+        answer = self._run(flow.chat(self._core, messages, model, max_tokens, stop, self._timeout))
         if wait:
             _require_accepted(self.certify(answer))
         return answer
@@ -122,32 +120,34 @@ class Client:
 
         With `final`, until no appeal can change the answer's verdict any more.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            document = self._get(_receipt_url(answer))
-            place = placed_certificate(document, answer, self.chain.domain)
-            certificate = self._core.settled(place, final) if place else None
-            if certificate:
-                answer.certificate = certificate
-                return certificate
-            if time.monotonic() > deadline:
-                raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
-            time.sleep(POLL_SECONDS)
+        return self._run(flow.certify(self._core, answer, final, timeout))
 
     def batch_of(self, answer: Answer) -> bytes | None:
         """Id of the batch that the node has sealed the answer in; None while it has not. Raises NodeError."""
-        place = placed_certificate(self._get(_receipt_url(answer)), answer, self.chain.domain)
+        place = self._run(flow.place_of(self._core, answer))
         return place.batch_id if place else None
 
-    def _account(self, node: str, url: str) -> Any:
-        return self._get(f"{url}/v1/accounts/{self.chain.address}", self._core.account_access(node))
-
-    def _get(self, url: str, headers: dict[str, str] | None = None) -> Any:
-        return decoded(_retrying(lambda: self._http.get(url, headers=headers)))
-
-    def _post(self, url: str, body: dict[str, Any]) -> Any:
-        # Safe to repeat: a node answers the same signed request with the same answer.
-        return decoded(_retrying(lambda: self._http.post(url, json=body)))
+    def _run(self, steps: flow.Flow[T]) -> T:
+        """Drives a flow in this thread."""
+        result: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                step = steps.throw(error) if error else steps.send(result)
+            except StopIteration as end:
+                ended: T = end.value
+                return ended
+            result = error = None
+            try:
+                match step:
+                    case flow.Work(call):
+                        result = call()
+                    case flow.Fetch(method, url, headers, json):
+                        result = self._http.request(method, url, headers=headers, json=json)
+                    case flow.Pause(seconds):
+                        time.sleep(seconds)
+            except Exception as raised:  # noqa: BLE001  (the flow decides)
+                error = raised
 
 
 class TextStream:
@@ -157,34 +157,40 @@ class TextStream:
         self, client: Client, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
     ) -> None:
         self._client = client
-        self._arguments = (messages, model, max_tokens, stop)
+        self._draft = partial(flow.draft, client._core, messages, model, max_tokens, stop)
         self.answer: Answer | None = None
 
     def __iter__(self) -> Iterator[str]:
-        messages, model, max_tokens, stop = self._arguments
         client, core = self._client, self._client._core
-        with client._lock:
-            chosen = core.model(model)
-            node, url = core.choose(chosen)
-            draft = core.prepare(messages, chosen, max_tokens, stop, node, client._account(node, url))
-            body = {**draft.body, "stream": True}
-            stream = Stream(core, draft, node, url)
-            started = time.monotonic()
+        deadline = time.monotonic() + client._timeout
+        for attempt in itertools.count():
+            node, url, draft = client._run(self._draft())
+            stream, started, cost = Stream(core, draft, node, url), time.monotonic(), None
             try:
-                with client._http.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+                with client._http.stream("POST", f"{url}/v1/chat/completions", json=_streamed(draft)) as response:
                     if response.status_code != 200:
                         response.read()
                         decoded(response)
-                    for line in response.iter_lines():
-                        if text := stream.feed(line):
-                            yield text
+                    for chunk in response.iter_bytes():
+                        yield from stream.feed(chunk)
+                self.answer = stream.end(time.monotonic() - started)
+                cost = self.answer.receipt.fee_wei
+                return
+            except NodeRefused as error:
+                cost = _cost_of(error, stream)
+                pause = None if stream.has_begun else core.pause_after(error, node, attempt, deadline)
+                if pause is None:
+                    raise
             except httpx2.HTTPError as error:
-                raise NodeUnreachable(f"{url}: {type(error).__name__} while streaming") from None
-            self.answer = stream.end(time.monotonic() - started)
+                core.forget_nodes()
+                raise NodeUnreachable(f"{url:.200}: {type(error).__name__} while streaming") from None
+            finally:
+                core.ledger(node).give_back(draft.number, cost)
+            time.sleep(pause)
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same names, awaited. Reads of the chain run in threads."""
+    """`Client` for asyncio: the same names, awaited. Reads of the chain and signatures run in threads."""
 
     def __init__(
         self,
@@ -199,8 +205,8 @@ class AsyncClient:
     ) -> None:
         self.chain = Chain.connect(_deployment(deployment), rpc_url, account)
         self._core = Core(self.chain, node, deposit_wei)
-        self._http = http_client or httpx2.AsyncClient(timeout=timeout)
-        self._lock = asyncio.Lock()
+        self._timeout = timeout
+        self._http = http_client or httpx2.AsyncClient(timeout=timeout, limits=CONNECTIONS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,6 +216,22 @@ class AsyncClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def nodes(self, model: str | None = None) -> list[tuple[str, str]]:
+        """See `Client.nodes`."""
+        return await asyncio.to_thread(lambda: self._core.nodes(self._core.model(model)))
+
+    async def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
+        """See `Client.deposit`."""
+        node, _url = await asyncio.to_thread(lambda: self._core.choose(self._core.model(model)))
+        await asyncio.to_thread(self._core.deposit, node, amount_wei)
+
+    async def order(
+        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """See `Client.order`."""
+        node, _url, draft = await self._run(flow.draft(self._core, messages, model, max_tokens, stop))
+        return _handed_out(self._core, node, draft)
 
     async def chat(
         self,
@@ -221,39 +243,16 @@ class AsyncClient:
         wait: bool = False,
     ) -> Answer:
         """See `Client.chat`."""
-        async with self._lock:
-            node, url, draft = await self._draft(messages, model, max_tokens, stop)
-            started = time.monotonic()
-            try:
-                response = await self._http.post(f"{url}/v1/chat/completions", json=draft.body)
-            except httpx2.HTTPError as error:
-                raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
-            answer = self._core.finish(decoded(response), draft, node, url)
-            answer.seconds = time.monotonic() - started
+        answer = await self._run(flow.chat(self._core, messages, model, max_tokens, stop, self._timeout))
         if wait:
             _require_accepted(await self.certify(answer))
         return answer
 
-    async def stream(
+    def stream(
         self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
-    ) -> AsyncIterator[str | Answer]:
-        """Text as it comes, and last the checked `Answer`."""
-        async with self._lock:
-            node, url, draft = await self._draft(messages, model, max_tokens, stop)
-            stream = Stream(self._core, draft, node, url)
-            started = time.monotonic()
-            body = {**draft.body, "stream": True}
-            try:
-                async with self._http.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
-                    if response.status_code != 200:
-                        await response.aread()
-                        decoded(response)
-                    async for line in response.aiter_lines():
-                        if text := stream.feed(line):
-                            yield text
-            except httpx2.HTTPError as error:
-                raise NodeUnreachable(f"{url}: {type(error).__name__} while streaming") from None
-            yield stream.end(time.monotonic() - started)
+    ) -> AsyncTextStream:
+        """Iterate over it with `async for`; `.answer` holds the checked answer afterwards."""
+        return AsyncTextStream(self, messages, model, max_tokens, stop)
 
     async def certify(
         self,
@@ -263,41 +262,92 @@ class AsyncClient:
         timeout: float = CERTIFICATE_TIMEOUT_SECONDS,  # noqa: ASYNC109  (same name as in Client)
     ) -> Certificate:
         """See `Client.certify`."""
-        deadline = time.monotonic() + timeout
-        while True:
-            document = await self._get(_receipt_url(answer))
-            place = placed_certificate(document, answer, self.chain.domain)
-            certificate = await asyncio.to_thread(self._core.settled, place, final) if place else None
-            if certificate:
-                answer.certificate = certificate
-                return certificate
-            if time.monotonic() > deadline:
-                raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
-            await asyncio.sleep(POLL_SECONDS)
+        return await self._run(flow.certify(self._core, answer, final, timeout))
 
     async def batch_of(self, answer: Answer) -> bytes | None:
         """See `Client.batch_of`."""
-        place = placed_certificate(await self._get(_receipt_url(answer)), answer, self.chain.domain)
+        place = await self._run(flow.place_of(self._core, answer))
         return place.batch_id if place else None
 
-    async def _draft(
-        self, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
-    ) -> tuple[str, str, Draft]:
-        chosen = await asyncio.to_thread(self._core.model, model)
-        node, url = await asyncio.to_thread(self._core.choose, chosen)
-        account = await self._get(f"{url}/v1/accounts/{self.chain.address}", self._core.account_access(node))
-        draft = await asyncio.to_thread(self._core.prepare, messages, chosen, max_tokens, stop, node, account)
-        return node, url, draft
-
-    async def _get(self, url: str, headers: dict[str, str] | None = None) -> Any:
+    async def _run(self, steps: flow.Flow[T]) -> T:
+        """Drives a flow on the running event loop."""
+        result: Any = None
+        error: Exception | None = None
         try:
-            return decoded(await self._http.get(url, headers=headers))
-        except httpx2.HTTPError as error:
-            raise NodeUnreachable(f"{url}: {type(error).__name__}") from None
+            while True:
+                try:
+                    step = steps.throw(error) if error else steps.send(result)
+                except StopIteration as end:
+                    ended: T = end.value
+                    return ended
+                result = error = None
+                try:
+                    match step:
+                        case flow.Work(call):
+                            result = await asyncio.to_thread(call)
+                        case flow.Fetch(method, url, headers, json):
+                            result = await self._http.request(method, url, headers=headers, json=json)
+                        case flow.Pause(seconds):
+                            await asyncio.sleep(seconds)
+                except Exception as raised:  # noqa: BLE001  (the flow decides)
+                    error = raised
+        finally:
+            steps.close()  # cancelled: what the flow holds is given back
 
 
-def _receipt_url(answer: Answer) -> str:
-    return f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"
+class AsyncTextStream:
+    """An answer as it is generated."""
+
+    def __init__(
+        self, client: AsyncClient, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
+    ) -> None:
+        self._client = client
+        self._draft = partial(flow.draft, client._core, messages, model, max_tokens, stop)
+        self.answer: Answer | None = None
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        client, core = self._client, self._client._core
+        deadline = time.monotonic() + client._timeout
+        for attempt in itertools.count():
+            node, url, draft = await client._run(self._draft())
+            stream, started, cost = Stream(core, draft, node, url), time.monotonic(), None
+            try:
+                async with client._http.stream("POST", f"{url}/v1/chat/completions", json=_streamed(draft)) as response:
+                    if response.status_code != 200:
+                        await response.aread()
+                        decoded(response)
+                    async for chunk in response.aiter_bytes():
+                        for text in stream.feed(chunk):
+                            yield text
+                self.answer = stream.end(time.monotonic() - started)
+                cost = self.answer.receipt.fee_wei
+                return
+            except NodeRefused as error:
+                cost = _cost_of(error, stream)
+                pause = None if stream.has_begun else core.pause_after(error, node, attempt, deadline)
+                if pause is None:
+                    raise
+            except httpx2.HTTPError as error:
+                core.forget_nodes()
+                raise NodeUnreachable(f"{url:.200}: {type(error).__name__} while streaming") from None
+            finally:
+                core.ledger(node).give_back(draft.number, cost)
+            await asyncio.sleep(pause)
+
+
+def _streamed(draft: Draft) -> dict[str, Any]:
+    return {**draft.body, "stream": True}
+
+
+def _cost_of(error: NodeRefused, stream: Stream) -> int | None:
+    """Nothing for an order that was not begun; nobody knows of another."""
+    return 0 if error.status in flow.UNSERVED and not stream.has_begun else None
+
+
+def _handed_out(core: Core, node: str, draft: Draft) -> dict[str, Any]:
+    """The body of an order of which nobody will tell what becomes of it: the node is asked before the next one."""
+    core.ledger(node).give_back(draft.number, None)
+    return draft.body
 
 
 def _deployment(given: str | Path | Deployment) -> Deployment:
@@ -307,14 +357,3 @@ def _deployment(given: str | Path | Deployment) -> Deployment:
 def _require_accepted(certificate: Certificate) -> None:
     if certificate.result != "accept":
         raise VerificationFailed(f"the verifiers' result for this answer is {certificate.result}: do not use it")
-
-
-def _retrying(call: Callable[[], httpx2.Response]) -> httpx2.Response:
-    for attempt in range(RETRIES + 1):
-        try:
-            return call()
-        except httpx2.TransportError as error:
-            if attempt == RETRIES:
-                raise NodeUnreachable(f"no answer from the node: {type(error).__name__}") from None
-            time.sleep(POLL_SECONDS * (attempt + 1))
-    raise AssertionError("unreachable")

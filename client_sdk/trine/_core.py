@@ -6,6 +6,10 @@ Chooses nodes, signs orders, puts streams together, checks what comes back.
 from __future__ import annotations
 
 import json
+import math
+import random
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,14 +24,22 @@ from trine._answer import (
     checked_answer,
     draft_request,
     order_body,
-    owed_by_proof,
     refusal,
 )
+from trine._ledger import Ledger
+from trine._sse import EventDecoder
 from trine.chain import Chain, Model, Role
-from trine.errors import InvalidInput, NotReady, VerificationFailed
+from trine.errors import InvalidInput, NodeRefused, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Voucher
+
+MODEL_SECONDS = 300.0
+"""Its price may change, and what is registered."""
+CHOICE_SECONDS = 60.0
+"""Reputations move slowly."""
+MAX_PAUSE_SECONDS = 8.0
+PAYMENT_RETRIES = 6
 
 
 class Core:
@@ -39,18 +51,27 @@ class Core:
         self.chain = chain
         self._node = node
         self._deposit_wei = deposit_wei
-        self._models: dict[str, Model] = {}
+        self._models: dict[str | None, tuple[float, Model]] = {}
+        self._lock = threading.Lock()
+        self._choices: dict[bytes, tuple[float, tuple[str, str]]] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
+        self._depositing: dict[str, threading.Lock] = {}
 
     def model(self, name: str | None) -> Model:
         """The newest model of that name, or the only one. Raises InvalidInput listing what exists."""
-        if name in self._models:
-            return self._models[name]
+        with self._lock:
+            at, known = self._models.get(name, (-math.inf, None))
+        if known and time.monotonic() - at < MODEL_SECONDS:
+            return known
+        asked = name
         models = {model.name: model for model in map(self.chain.model, self.chain.model_ids())}
         if name is None and len(models) == 1:
             name = next(iter(models))
         if name not in models:
             raise InvalidInput(f"no model {name!r}; registered: {', '.join(sorted(models)) or 'none'}")
-        self._models |= models
+        with self._lock:
+            self._models[asked] = time.monotonic(), models[name]
         return models[name]
 
     def nodes(self, model: Model) -> list[tuple[str, str]]:
@@ -71,29 +92,69 @@ class Core:
         return [(operator, endpoint) for _, operator, endpoint in ranked]
 
     def choose(self, model: Model) -> tuple[str, str]:
-        """(address, endpoint) of the node to ask. Raises NotReady."""
-        found = self.nodes(model)
-        for address, endpoint in found:
+        """(address, endpoint) of the node to ask; for a minute the same one. Raises NotReady."""
+        with self._lock:
+            at, chosen = self._choices.get(model.model_id, (-math.inf, None))
+        if chosen and time.monotonic() - at < CHOICE_SECONDS:
+            return chosen
+        for address, endpoint in self.nodes(model):
             if self._node is None or self._node.rstrip("/") == endpoint.rstrip("/"):
+                with self._lock:
+                    self._choices[model.model_id] = time.monotonic(), (address, endpoint)
                 return address, endpoint
         where = f" at {self._node}" if self._node else ""
         raise NotReady(f"no calibrated node{where} serves {model.name!r}")
 
-    def prepare(
-        self, messages: Messages, model: Model, max_tokens: int, stop: Sequence[str], node: str, account: Any
-    ) -> Draft:
-        """Signs request and voucher; deposits with the node before, if that is wanted and needed."""
-        chain = self.chain
+    def forget_nodes(self) -> None:
+        """One does not answer: the chain is asked again who serves."""
+        with self._lock:
+            self._choices.clear()
+
+    def ledger(self, node: str) -> Ledger:
+        with self._lock:
+            return self._ledgers.setdefault(node, Ledger())
+
+    def prepare(self, messages: Messages, model: Model, max_tokens: int, stop: Sequence[str], node: str) -> Draft:
+        """Signs request and voucher; deposits with the node before, if that is wanted and needed.
+
+        The draft's number is to be given back to the node's ledger.
+        """
+        chain, ledger = self.chain, self.ledger(node)
         asked = as_input(messages, stop)
         request = draft_request(asked, model, chain.address, max_tokens, chain.now())
         digest = request.digest(chain.domain)
-        owed = owed_by_proof(account, chain.address, node, chain.payments_domain)
-        voucher = Voucher(chain.address, node, owed + request.max_fee_wei)
-        self._cover(node, voucher.cumulative_wei)
-        body = order_body(
-            asked, model, request, chain.sign(digest), voucher, chain.sign(voucher.digest(chain.payments_domain))
-        )
-        return Draft(asked, request, digest, body)
+        number, promised = ledger.take(request.max_fee_wei)
+        try:
+            voucher = Voucher(chain.address, node, promised)
+            self._cover(node, promised)
+            body = order_body(
+                asked, model, request, chain.sign(digest), voucher, chain.sign(voucher.digest(chain.payments_domain))
+            )
+        except BaseException:
+            ledger.give_back(number, 0)
+            raise
+        return Draft(asked, request, digest, body, number)
+
+    def pause_after(self, error: NodeRefused, node: str, attempt: int, deadline: float) -> float | None:
+        """Seconds until an order is worth another try; None if it is not. `deadline` is of the monotonic clock."""
+        if error.status in (429, 503):
+            seconds = error.retry_after if error.retry_after is not None else min(0.25 * 2**attempt, MAX_PAUSE_SECONDS)
+        elif attempt < self._payment_retries(error.code):
+            # Another client of the account has promised, too, or somebody has withdrawn.
+            self.ledger(node).forget()
+            with self._lock:
+                self._covered.pop(node, None)
+            seconds = 0.1 * 2**attempt
+        else:
+            return None
+        # Those who were sent away together need not come back together.
+        seconds *= 1 + random.random() / 2  # noqa: S311
+        return seconds if time.monotonic() + seconds < deadline else None
+
+    def _payment_retries(self, code: str | None) -> int:
+        if code == "deposit_too_low":
+            return 1 if self._deposit_wei else 0
+        return PAYMENT_RETRIES if code == "voucher_too_low" else 0
 
     def account_access(self, node: str) -> dict[str, str]:
         """Headers with which the node shows the client's account to nobody but the client."""
@@ -105,13 +166,22 @@ class Core:
         self.chain.allow("Payments", amount_wei)
         self.chain.deposit(node, amount_wei)
 
-    def _cover(self, node: str, cumulative_wei: int) -> None:
-        if not self._deposit_wei:
+    def _cover(self, node: str, promised_wei: int) -> None:
+        """Deposits where what is there does not cover what is promised. Who needs no more does not wait."""
+        if not self._deposit_wei or self._covered.get(node, 0) >= promised_wei:
             return
-        account = self.chain.account(self.chain.address, node)
-        missing = cumulative_wei - account.collected - account.firm
-        if missing > 0:
-            self.deposit(node, max(missing, self._deposit_wei))
+        with self._lock:
+            depositing = self._depositing.setdefault(node, threading.Lock())
+        with depositing:
+            if self._covered.get(node, 0) >= promised_wei:
+                return
+            account = self.chain.account(self.chain.address, node)
+            covered = account.collected + account.firm
+            if covered < promised_wei:
+                amount = max(promised_wei - covered, self._deposit_wei)
+                self.deposit(node, amount)
+                covered += amount
+            self._covered[node] = covered
 
     def finish(self, document: Any, draft: Draft, node: str, node_url: str) -> Answer:
         """Checks a whole completion."""
@@ -145,28 +215,43 @@ class Stream:
         self._finish: Callable[[Any, str, str], Answer] = lambda extras, text, reason: checked_answer(
             extras, text, reason, draft, node, node_url, core.chain.domain
         )
+        self._events = EventDecoder()
         self._parts: list[str] = []
         self.answer: Answer | None = None
 
-    def feed(self, line: str) -> str:
-        """The text that a line of the event stream adds."""
-        if not line.startswith("data:") or line.strip() == "data: [DONE]":
+    def feed(self, chunk: bytes) -> list[str]:
+        """The texts that more bytes of the event stream add."""
+        return [text for event in self._events.feed(chunk) if (text := self._read(event))]
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._parts)
+
+    def _read(self, event: str) -> str:
+        if event.strip() == "[DONE]":
             return ""
         try:
-            document = json.loads(line.removeprefix("data:"))
-        except ValueError:
+            document = json.loads(event)
+        except (ValueError, RecursionError):
             raise VerificationFailed("the node's stream holds an event that is not JSON") from None
+        if not isinstance(document, dict):
+            raise VerificationFailed("the node's stream holds an event that is no object")
         if "error" in document:
             raise refusal(500, document)
-        for choice in document.get("choices", []):
-            text = str(choice.get("delta", {}).get("content") or "")
-            self._parts.append(text)
-            if choice.get("finish_reason"):
-                self.answer = self._finish(document.get("trine"), "".join(self._parts), choice["finish_reason"])
-            return text
+        try:
+            for choice in document.get("choices") or []:
+                text = str(choice.get("delta", {}).get("content") or "")
+                self._parts.append(text)
+                if choice.get("finish_reason"):
+                    self.answer = self._finish(document.get("trine"), "".join(self._parts), choice["finish_reason"])
+                return text
+        except (AttributeError, TypeError) as error:
+            raise VerificationFailed(f"the node's stream holds a malformed event: {error!r:.100}") from None
         return ""
 
     def end(self, seconds: float) -> Answer:
+        for event in self._events.end():
+            self._read(event)
         if self.answer is None:
             raise VerificationFailed("the stream ended without a receipt: do not use this answer")
         self.answer.seconds = seconds
@@ -177,10 +262,10 @@ def decoded(response: httpx2.Response) -> Any:
     """The JSON of a good answer. Raises NodeRefused for any other."""
     try:
         document = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if response.status_code != 200:
-        raise refusal(response.status_code, document)
+        raise refusal(response.status_code, document, response.headers.get("retry-after"))
     if document is None:
         raise VerificationFailed("the node's answer is not JSON")
     return document

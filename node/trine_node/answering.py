@@ -5,7 +5,9 @@ Runs the engine in a thread of its own. Knows neither HTTP nor how answers get o
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +30,9 @@ from trine_node.engines.base import Engine, EngineError, Step
 from trine_node.engines.detokenizer import TextStream
 from trine_node.orders import Order, Refusal, check_signed, check_voucher
 from trine_node.store import Store, StoredAnswer
+
+COVERED_SECONDS = 10.0
+COVERED_CLIENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Answering:
         self.store = store
         self.model = model
         self.allow_unsigned = allow_unsigned
+        self._covered: dict[str, tuple[float, int]] = {}  # what clients' deposits cover, and when that was read
         self._promised: dict[bytes, tuple[str, int]] = {}  # worst-case fees of answers being generated
         self._promised_lock = threading.Lock()
 
@@ -88,27 +94,42 @@ class Answering:
             return earlier
         client = signed.request.client
         worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
+        # Asked before the lock: an endpoint that is slow must not keep everybody else's orders waiting.
+        covered = self._covered_by(client, self._owed_and_promised(client) + worst)
         with self._promised_lock:
             if digest in self._promised:
                 raise Refusal("this request is being answered right now", status=429, code="in_progress")
-            owed = self.store.owed(client) + sum(fee for who, fee in self._promised.values() if who == client)
-            if owed + worst:
-                account = self.chain.account(client, self.chain.address)
-                covered = account.collected + account.firm
-            else:
-                covered = 0
+            kept = self.store.voucher(client)
             check_voucher(
                 signed,
                 domain=self.chain.payments_domain,
                 node=self.chain.address,
-                owed_wei=owed,
+                owed_wei=self._owed_and_promised(client),
                 worst_fee_wei=worst,
                 covered_wei=covered,
+                kept_wei=kept[0] if kept else 0,
             )
             if signed.voucher and signed.voucher_signature:
                 self.store.save_voucher(client, signed.voucher.cumulative_wei, signed.voucher_signature)
             self._promised[digest] = (client, worst)
         return Accepted(order, prompt_ids, digest, client)
+
+    def _owed_and_promised(self, client: str) -> int:
+        return self.store.owed(client) + sum(fee for who, fee in list(self._promised.values()) if who == client)
+
+    def _covered_by(self, client: str, required_wei: int) -> int:
+        """What the client's deposit covers in all. Asked again when it is not enough, or was asked a while ago: who
+        withdraws gives notice, and what is under notice can still be collected."""
+        if not required_wei:
+            return 0
+        at, covered = self._covered.get(client, (-math.inf, 0))
+        if covered < required_wei or time.monotonic() - at > COVERED_SECONDS:
+            account = self.chain.account(client, self.chain.address)
+            covered = account.collected + account.firm
+            self._covered[client] = time.monotonic(), covered
+            while len(self._covered) > COVERED_CLIENTS:
+                self._covered.pop(next(iter(self._covered)), None)
+        return covered
 
     def release(self, accepted: Accepted) -> None:
         """Forgets the worst-case fee of an order that is finished or was given up."""

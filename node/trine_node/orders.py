@@ -146,10 +146,18 @@ def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> 
 
 
 def check_voucher(
-    signed: SignedRequest, *, domain: Domain, node: str, owed_wei: int, worst_fee_wei: int, covered_wei: int
+    signed: SignedRequest,
+    *,
+    domain: Domain,
+    node: str,
+    owed_wei: int,
+    worst_fee_wei: int,
+    covered_wei: int,
+    kept_wei: int = 0,
 ) -> None:
     """Raises Refusal (402) unless the voucher pays for what is owed and the worst case of this answer.
 
+    `kept_wei` is the client's highest voucher so far: of orders sent together, the later ones' may come first.
     `covered_wei` is what the client's deposit with this node covers in all: collected so far plus what is not under
     notice of withdrawal.
     """
@@ -173,10 +181,10 @@ def check_voucher(
         require_signer(voucher.digest(domain), signature, voucher.payer, "voucher")
     except BadSignature as error:
         raise Refusal(str(error), status=401, code="bad_signature", param="trine") from None
-    if voucher.cumulative_wei < required:
+    promised = max(voucher.cumulative_wei, kept_wei)
+    if promised < required:
         raise Refusal(
-            f"the voucher is over {voucher.cumulative_wei} wei, {owed_wei} are owed and this answer may cost "
-            f"{worst_fee_wei}",
+            f"the voucher is over {promised} wei, {owed_wei} are owed and this answer may cost {worst_fee_wei}",
             status=402,
             code="voucher_too_low",
         )

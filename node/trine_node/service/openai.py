@@ -120,6 +120,11 @@ class OpenAiEndpoints:
             gone.cancel()
 
 
+KEEP_ALIVE_SECONDS = 4.0
+"""A queue may be long, and proxies end what says nothing for five seconds."""
+NOT_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\u0085\u2028\u2029"}
+
+
 class _EventStream(StreamingResponse):
     """Gives its generation up when it ends, also when the client leaves before the first event."""
 
@@ -181,11 +186,16 @@ class _Shape:
 
 async def _events(shape: _Shape, order: Order, pieces: AsyncIterator[str | Finished]) -> AsyncIterator[str]:
     def event(document: dict[str, Any]) -> str:
-        return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+        # Some clients take these for the ends of lines.
+        text = json.dumps(document, ensure_ascii=False).translate(NOT_LINE_ENDS)
+        return f"data: {text}\n\n"
 
     try:
         yield event(shape.chunk("", first=True))
-        async for piece in pieces:
+        async for piece in _kept_alive(pieces):
+            if piece is None:
+                yield ": still here\n\n"
+                continue
             if isinstance(piece, str):
                 yield event(shape.chunk(piece))
                 continue
@@ -195,6 +205,24 @@ async def _events(shape: _Shape, order: Order, pieces: AsyncIterator[str | Finis
         yield "data: [DONE]\n\n"
     except Exception as error:  # noqa: BLE001  (the status line is sent: the stream itself must say what happened)
         yield event(_error_event(error))
+
+
+async def _kept_alive(pieces: AsyncIterator[str | Finished]) -> AsyncIterator[str | Finished | None]:
+    """The pieces, and None whenever there was none for so long that a proxy could think the connection dead."""
+    waited = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait([waited], timeout=KEEP_ALIVE_SECONDS)
+            if not done:
+                yield None
+                continue
+            piece = waited.result()
+            if piece is None:
+                return
+            yield piece
+            waited = asyncio.ensure_future(anext(pieces, None))
+    finally:
+        waited.cancel()
 
 
 def _error_event(error: Exception) -> dict[str, object]:

@@ -1,0 +1,131 @@
+"""What both clients do, step by step: each step is handed to whoever drives the flow, in threads or in asyncio.
+
+A flow is a generator of steps. It gets a step's result, or the error that the step raised, and ends with its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import httpx2
+
+from trine._answer import Answer, Draft, Messages, owed_by_proof, placed_certificate
+from trine._core import Core, decoded
+from trine.errors import NodeRefused, NodeUnreachable, NotReady
+from trine.protocol.certificate import Certificate
+
+T = TypeVar("T")
+POLL_SECONDS = 0.5
+RETRIES = 2
+UNSERVED = frozenset({400, 401, 402, 403, 404, 413, 429})
+"""A node that answers with one of these has served nothing, so nothing is owed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Reads or writes the chain, or signs: may take a while, so not on an event loop."""
+
+    call: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One HTTP request."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    json: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    seconds: float
+
+
+Step = Work | Fetch | Pause
+Flow = Generator[Step, Any, T]
+
+
+def draft(
+    core: Core, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
+) -> Flow[tuple[str, str, Draft]]:
+    """Address and endpoint of the node to ask, and a signed and paid order. Whoever gets it gives it back."""
+    chosen = yield Work(partial(core.model, model))
+    node, url = yield Work(partial(core.choose, chosen))
+    ledger = core.ledger(node)
+    if not ledger.is_known:
+        headers = yield Work(partial(core.account_access, node))
+        account = yield from fetched(Fetch("GET", f"{url}/v1/accounts/{core.chain.address}", headers))
+        ledger.learn(owed_by_proof(account, core.chain.address, node, core.chain.payments_domain))
+    made: Draft = yield Work(partial(core.prepare, messages, chosen, max_tokens, stop, node))
+    return node, url, made
+
+
+def chat(
+    core: Core, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str], timeout: float
+) -> Flow[Answer]:
+    """A whole answer. A node that is busy is asked again when it says, within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    for attempt in itertools.count():
+        node, url, order = yield from draft(core, messages, model, max_tokens, stop)
+        started, cost = time.monotonic(), None
+        try:
+            # Safe to repeat: a node answers the same signed request with the same answer.
+            document = yield from fetched(Fetch("POST", f"{url}/v1/chat/completions", json=order.body))
+            answer = core.finish(document, order, node, url)
+            answer.seconds, cost = time.monotonic() - started, answer.receipt.fee_wei
+            return answer
+        except NodeRefused as error:
+            cost = 0 if error.status in UNSERVED else None
+            pause = core.pause_after(error, node, attempt, deadline)
+            if pause is None:
+                raise
+        except NodeUnreachable:
+            core.forget_nodes()
+            raise
+        finally:
+            core.ledger(node).give_back(order.number, cost)
+        yield Pause(pause)
+    raise AssertionError("unreachable")
+
+
+def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Certificate]:
+    """Waits until the answer's batch is settled, or final. Raises NotReady."""
+    deadline = time.monotonic() + timeout
+    while True:
+        place = yield from place_of(core, answer)
+        certificate: Certificate | None = (yield Work(partial(core.settled, place, final))) if place else None
+        if certificate:
+            answer.certificate = certificate
+            return certificate
+        if time.monotonic() > deadline:
+            raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
+        yield Pause(POLL_SECONDS)
+
+
+def place_of(core: Core, answer: Answer) -> Flow[Certificate | None]:
+    """Where the node has sealed the answer; None while it has not. Raises NodeError."""
+    document = yield from fetched(Fetch("GET", f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"))
+    return placed_certificate(document, answer, core.chain.domain)
+
+
+def fetched(step: Fetch) -> Flow[Any]:
+    """The JSON of a good answer, asked for again where the connection fails. Raises NodeError."""
+    for attempt in itertools.count():
+        try:
+            response = yield step
+        except httpx2.TransportError as error:
+            if attempt == RETRIES:
+                raise NodeUnreachable(f"{step.url:.200}: no answer ({type(error).__name__})") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            raise NodeUnreachable(f"{step.url:.200}: {type(error).__name__}") from None
+        else:
+            return decoded(response)
+        yield Pause(POLL_SECONDS * (attempt + 1))
+    raise AssertionError("unreachable")
