@@ -71,6 +71,7 @@ CONTRACTS = (
     "Timelock",
     "TrineToken",
     "Erc8004Adapter",
+    "Directory",
     "Factory",
     "CertificateVerifier",
 )

@@ -45,6 +45,7 @@ contract Calibration is ICalibration {
     mapping(ChallengeId challengeId => Challenge) private _challenges;
     mapping(ChallengeId challengeId => Clock) private _clocks;
     mapping(address operator => mapping(Role role => mapping(ModelId modelId => Result))) private _results;
+    mapping(ModelId modelId => mapping(Role role => address[])) private _operators;
 
     constructor(Contracts memory contracts_) {
         require(
@@ -142,6 +143,8 @@ contract Calibration is ICalibration {
         }
         result.validUntil =
             (block.timestamp + PARAMETERS.current().calibrationValiditySeconds).toUint64();
+        Result storage kept = _results[challenge.operator][challenge.role][challenge.modelId];
+        if (kept.validUntil == 0) _operators[challenge.modelId][challenge.role].push(challenge.operator);
         _results[challenge.operator][challenge.role][challenge.modelId] = result;
         emit Calibrated(challenge.operator, challenge.modelId, challenge.batchId, challenge.role, result);
         // slither-disable-next-line incorrect-equality
@@ -190,6 +193,16 @@ contract Calibration is ICalibration {
     /// @inheritdoc ICalibration
     function validUntil(address operator, Role role, ModelId modelId) external view returns (uint256) {
         return _results[operator][role][modelId].validUntil;
+    }
+
+    /// @inheritdoc ICalibration
+    function operatorCount(ModelId modelId, Role role) external view returns (uint256) {
+        return _operators[modelId][role].length;
+    }
+
+    /// @inheritdoc ICalibration
+    function operatorAt(ModelId modelId, Role role, uint256 index) external view returns (address) {
+        return _operators[modelId][role][index];
     }
 
     /// @inheritdoc ICalibration

@@ -25,7 +25,9 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
 
     uint24 private _policies;
     address private _registrar;
+    ModelId[] private _ids;
     mapping(ModelId modelId => Model) private _models;
+    mapping(ModelId modelId => string) private _names;
     mapping(ModelId modelId => uint24) private _currentPolicyIds;
     mapping(uint24 policyId => Policy) private _policyOf;
 
@@ -58,6 +60,8 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         require(model.registeredBlock == 0, ModelRegistryAlreadyRegistered(modelId));
         model.contentHash = contentHash;
         model.registeredBlock = block.number.toUint64();
+        _ids.push(modelId);
+        _names[modelId] = name;
         emit ModelRegistered(modelId, contentHash, name, source, manifest);
         _setPolicy(modelId, model, policy);
         _setPromptSet(modelId, model, prompts, promptCount);
@@ -103,6 +107,21 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         Policy storage policy = _policyOf[policyId];
         require(policy.version != 0, ModelRegistryUnknownPolicy(policyId));
         return (policy.modelId, policy.version, policy.policyHash);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function modelCount() external view returns (uint256) {
+        return _ids.length;
+    }
+
+    /// @inheritdoc IModelRegistry
+    function modelAt(uint256 index) external view returns (ModelId) {
+        return _ids[index];
+    }
+
+    /// @inheritdoc IModelRegistry
+    function nameOf(ModelId modelId) external view returns (string memory) {
+        return _names[modelId];
     }
 
     /// @inheritdoc IModelRegistry

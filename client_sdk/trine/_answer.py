@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trine.chain.records import Model
+from trine.chain.records import ModelEntry
 from trine.errors import InvalidInput, NodeRefused, PaymentRequired, VerificationFailed
 from trine.protocol.certificate import Certificate
 from trine.protocol.inputs import Input, chat_input
@@ -64,7 +64,7 @@ def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
     return chat_input([{"role": "user", "content": messages}] if isinstance(messages, str) else messages, list(stop))
 
 
-def draft_request(asked: Input, model: Model, client: str, max_tokens: int, now: int) -> Request:
+def draft_request(asked: Input, model: ModelEntry, client: str, max_tokens: int, now: int) -> Request:
     """A request whose fee limit covers the longest prompt that the text can make. Raises InvalidInput.
 
     `now` is the chain's time, seconds.
@@ -84,7 +84,7 @@ def draft_request(asked: Input, model: Model, client: str, max_tokens: int, now:
 
 
 def order_body(
-    asked: Input, model: Model, request: Request, signature: bytes, voucher: Voucher, voucher_signature: bytes
+    asked: Input, model: ModelEntry, request: Request, signature: bytes, voucher: Voucher, voucher_signature: bytes
 ) -> dict[str, Any]:
     return {
         "model": model.name,

@@ -28,7 +28,7 @@ from trine._answer import (
 )
 from trine._ledger import Ledger
 from trine._sse import EventDecoder
-from trine.chain import Chain, Model, Role
+from trine.chain import Chain, ModelEntry, Role
 from trine.errors import InvalidInput, NodeRefused, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
@@ -51,47 +51,38 @@ class Core:
         self.chain = chain
         self._node = node
         self._deposit_wei = deposit_wei
-        self._models: dict[str | None, tuple[float, Model]] = {}
+        self._models: dict[str | None, tuple[float, ModelEntry]] = {}
         self._lock = threading.Lock()
         self._choices: dict[bytes, tuple[float, tuple[str, str]]] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
         self._depositing: dict[str, threading.Lock] = {}
 
-    def model(self, name: str | None) -> Model:
+    def model(self, name: str | None) -> ModelEntry:
         """The newest model of that name, or the only one. Raises InvalidInput listing what exists."""
         with self._lock:
             at, known = self._models.get(name, (-math.inf, None))
         if known and time.monotonic() - at < MODEL_SECONDS:
             return known
         asked = name
-        models = {model.name: model for model in map(self.chain.model, self.chain.model_ids())}
+        models = {model.name: model for model in self.chain.models()}
         if name is None and len(models) == 1:
             name = next(iter(models))
-        if name not in models:
+        if name is None or name not in models:
             raise InvalidInput(f"no model {name!r}; registered: {', '.join(sorted(models)) or 'none'}")
         with self._lock:
             self._models[asked] = time.monotonic(), models[name]
         return models[name]
 
-    def nodes(self, model: Model) -> list[tuple[str, str]]:
+    def nodes(self, model: ModelEntry) -> list[tuple[str, str]]:
         """(address, endpoint) of calibrated nodes with an endpoint, best reputation first."""
-        operators = {
-            event.args["operator"]
-            for event in self.chain.events("Calibration", "Calibrated", modelId=model.model_id)
-            if event.args["role"] == Role.NODE
-        }
-        ranked = sorted(
-            (
-                (-self.chain.reputation(operator, Role.NODE, model.model_id).score_bps, operator, endpoint)
-                for operator in operators
-                if self.chain.is_calibrated(operator, Role.NODE, model.model_id)
-                and (endpoint := self.chain.endpoint_of(operator))
-            ),
-        )
-        return [(operator, endpoint) for _, operator, endpoint in ranked]
+        serving = [
+            entry for entry in self.chain.operators(model.model_id, Role.NODE) if entry.calibrated and entry.endpoint
+        ]
+        serving.sort(key=lambda entry: (-entry.score_bps, entry.operator))
+        return [(entry.operator, entry.endpoint) for entry in serving]
 
-    def choose(self, model: Model) -> tuple[str, str]:
+    def choose(self, model: ModelEntry) -> tuple[str, str]:
         """(address, endpoint) of the node to ask; for a minute the same one. Raises NotReady."""
         with self._lock:
             at, chosen = self._choices.get(model.model_id, (-math.inf, None))
@@ -114,7 +105,7 @@ class Core:
         with self._lock:
             return self._ledgers.setdefault(node, Ledger())
 
-    def prepare(self, messages: Messages, model: Model, max_tokens: int, stop: Sequence[str], node: str) -> Draft:
+    def prepare(self, messages: Messages, model: ModelEntry, max_tokens: int, stop: Sequence[str], node: str) -> Draft:
         """Signs request and voucher; deposits with the node before, if that is wanted and needed.
 
         The draft's number is to be given back to the node's ledger.
@@ -135,9 +126,18 @@ class Core:
             raise
         return Draft(asked, request, digest, body, number)
 
+    def is_late(self, error: NodeRefused, attempt: int) -> bool:
+        """Whether a node's clock, which is the chain's, is far from ours: then the chain is asked what time it is."""
+        if attempt or error.code not in ("bad_authorization", "request_expired"):
+            return False
+        self.chain.forget_time()
+        return True
+
     def pause_after(self, error: NodeRefused, node: str, attempt: int, deadline: float) -> float | None:
         """Seconds until an order is worth another try; None if it is not. `deadline` is of the monotonic clock."""
-        if error.status in (429, 503):
+        if self.is_late(error, attempt):
+            seconds = 0.0
+        elif error.status in (429, 503):
             seconds = error.retry_after if error.retry_after is not None else min(0.25 * 2**attempt, MAX_PAUSE_SECONDS)
         elif attempt < self._payment_retries(error.code):
             # Another client of the account has promised, too, or somebody has withdrawn.

@@ -60,11 +60,24 @@ def draft(
     node, url = yield Work(partial(core.choose, chosen))
     ledger = core.ledger(node)
     if not ledger.is_known:
-        headers = yield Work(partial(core.account_access, node))
-        account = yield from fetched(Fetch("GET", f"{url}/v1/accounts/{core.chain.address}", headers))
+        account = yield from account_at(core, node, url)
         ledger.learn(owed_by_proof(account, core.chain.address, node, core.chain.payments_domain))
     made: Draft = yield Work(partial(core.prepare, messages, chosen, max_tokens, stop, node))
     return node, url, made
+
+
+def account_at(core: Core, node: str, url: str) -> Flow[Any]:
+    """What the node says of the client's account."""
+    for attempt in itertools.count():
+        headers = yield Work(partial(core.account_access, node))
+        try:
+            account = yield from fetched(Fetch("GET", f"{url}/v1/accounts/{core.chain.address}", headers))
+        except NodeRefused as error:
+            if not core.is_late(error, attempt):
+                raise
+            continue
+        return account
+    raise AssertionError("unreachable")
 
 
 def chat(

@@ -98,6 +98,12 @@ interface ICalibration {
     /// @notice Until when the operator's calibration holds, seconds; zero if it never passed.
     function validUntil(address operator, Role role, ModelId modelId) external view returns (uint256);
 
+    /// @notice How many operators have ever passed in the role. Whether they may work now, `isCalibrated` says.
+    function operatorCount(ModelId modelId, Role role) external view returns (uint256);
+
+    /// @notice They in the order in which they first passed, from 0; reverts with a panic beyond the last.
+    function operatorAt(ModelId modelId, Role role, uint256 index) external view returns (address);
+
     /// @notice Own active stake without which nobody can be calibrated for, or keep working in, the role.
     function minStakeOf(Role role) external view returns (uint256);
 }

@@ -80,5 +80,14 @@ interface IModelRegistry {
     /// @return policyHash keccak256 of the document.
     function policyOf(uint24 policyId) external view returns (ModelId modelId, uint32 version, bytes32 policyHash);
 
+    /// @notice How many models are registered. They are never removed.
+    function modelCount() external view returns (uint256);
+
+    /// @notice The models in the order in which they were registered, from 0; reverts with a panic beyond the last.
+    function modelAt(uint256 index) external view returns (ModelId);
+
+    /// @notice The name that a model was registered under; empty for an unknown one.
+    function nameOf(ModelId modelId) external view returns (string memory);
+
     function registrar() external view returns (address);
 }

@@ -44,11 +44,11 @@ def open_chain(settings: OperatorSettings) -> Chain:
 
 def find_model(chain: Chain, name: str) -> Model:
     """The newest registered model of that name. Raises InvalidInput listing the names that exist."""
-    models = [chain.model(model_id) for model_id in chain.model_ids()]
-    for model in reversed(models):
-        if model.name == name:
-            return model
-    known = ", ".join(sorted({model.name for model in models})) or "none"
+    entries = chain.models()
+    for entry in reversed(entries):
+        if entry.name == name:
+            return chain.model(entry.model_id)
+    known = ", ".join(sorted({entry.name for entry in entries})) or "none"
     raise InvalidInput(f"no model {name!r} is registered on this chain; registered: {known}")
 
 

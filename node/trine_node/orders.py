@@ -137,11 +137,16 @@ def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> 
         "inputHash is not the hash of the messages sent": request.input_hash != order.input.hash(),
         f"maxTokens is {request.max_tokens}, the body asks for {order.max_tokens}": request.max_tokens
         != order.max_tokens,
-        f"the deadline {request.deadline} has passed": request.deadline < now,
     }
     for fault, present in faults.items():
         if present:
             raise Refusal(f"signed request: {fault}", code="request_mismatch", param="trine")
+    if request.deadline < now:
+        raise Refusal(
+            f"signed request: the deadline {request.deadline} has passed, the chain's time is {now}",
+            code="request_expired",
+            param="trine",
+        )
     return digest
 
 

@@ -13,13 +13,14 @@ import pytest
 from eth_account import Account as EthAccount
 from hypothesis import given
 from hypothesis import strategies as st
-from test_node_support import NAME, RECORD, SlowEngine, model, serving
+from test_node_support import NAME, PRICE_WEI, RECORD, SlowEngine, serving
 
 from trine import AsyncClient, Client
 from trine._client import CONNECTIONS
 from trine._core import Core, Stream
 from trine._ledger import Ledger
 from trine._sse import MAX_EVENT_BYTES, EventDecoder
+from trine.chain import ModelEntry
 from trine.errors import NodeRefused, PaymentRequired, VerificationFailed
 from trine.protocol.messages import Domain
 
@@ -77,12 +78,9 @@ class FakeChain:
     def now(self):
         return self._node.chain.now()
 
-    def model_ids(self):
+    def models(self):
         self.calls += 1
-        return [RECORD.model_id]
-
-    def model(self, _model_id):
-        return model()
+        return [ModelEntry(RECORD.model_id, NAME, PRICE_WEI, 1)]
 
     def account(self, payer, payee):
         self.calls += 1
@@ -165,6 +163,24 @@ def test_a_stream_that_is_left_owes_nothing_that_the_client_knows_of(node):
         assert ledger._taken == {}
         assert not ledger.is_known  # the node is asked
         assert client.chat("And now?", max_tokens=2).text
+
+
+def test_a_client_whose_clock_is_off_asks_the_chain_and_goes_on(node):
+    """A development chain jumps by hours; clients reckon between blocks."""
+    late = [True]
+
+    def forget():
+        late[0] = False
+
+    with client_of(node) as client:
+        client.chain.now = lambda: node.chain.now() - (900 + 60 if late[0] else 0)
+        client.chain.forget_time = forget
+        assert client.chat("Known?", max_tokens=2).text
+        late[0] = True
+        assert client.chat("Expired?", max_tokens=2).text
+        late[0] = True
+        assert "".join(client.stream("And streamed?", max_tokens=2))
+        assert not late[0]
 
 
 def test_later_orders_ask_the_chain_nothing(node):

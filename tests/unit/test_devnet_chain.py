@@ -10,8 +10,9 @@ import pytest
 from chain_support import devnet, funded
 from eth_account import Account
 
-from trine.chain import Chain, Deployment
+from trine.chain import Chain, Deployment, Role
 from trine.chain.deployment import CONTRACTS, bytecode
+from trine.chain.views import Views
 from trine.errors import ChainUnreachable, InvalidInput, TransactionReverted, TrineError
 from trine_devnet.contracts import check_code, deploy, words_of
 from trine_devnet.rpc import Rpc
@@ -203,6 +204,23 @@ def test_a_following_chain_knows_its_own_transactions_blocks(net):
         assert chain.block_number() >= receipt["blockNumber"]
     finally:
         blocks.stop()
+
+
+def test_models_and_operators_are_found_without_events(net, monkeypatch):
+    """Whatever the chain's age: its logs are not read."""
+    asked, ask = [], Views._ask
+
+    def counted(views, method, *rest):
+        asked.append(method)
+        return ask(views, method, *rest)
+
+    monkeypatch.setattr(Views, "_ask", counted)
+    chain = net.chain()
+    (entry,) = chain.models()
+    assert (entry.model_id, entry.name) == (net.record.model_id, net.record.name)
+    assert entry.price_per_token_wei == net.record.price_per_token_wei
+    assert chain.operators(entry.model_id, Role.NODE) == []
+    assert asked == ["eth_chainId", "eth_call", "eth_call"]
 
 
 def test_a_following_chain_is_told_of_blocks(net):

@@ -1,5 +1,6 @@
 """Signed requests and vouchers over HTTP: what is served, what is refused, what is owed."""
 
+import re
 import time
 
 import pytest
@@ -82,7 +83,7 @@ def test_unsigned_orders_are_refused_unless_the_node_allows_them(node):
         ({"model_id": bytes(32)}, 400, "request_mismatch"),
         ({"input_hash": bytes(32)}, 400, "request_mismatch"),
         ({"max_tokens": 3, "body_tokens": 4}, 400, "request_mismatch"),
-        ({"deadline": 1}, 400, "request_mismatch"),
+        ({"deadline": 1}, 400, "request_expired"),
         ({"max_fee_wei": 10}, 402, "max_fee_too_low"),
         ({"voucher": False}, 402, "voucher_required"),
         ({"cumulative": 10}, 402, "voucher_too_low"),
@@ -142,9 +143,18 @@ def test_answers_of_a_model_without_a_price_need_no_voucher(tmp_path, client):
         assert node.http.post(CHAT, json=signed_body(node.chain, client, voucher=False)).status_code == 200
 
 
+def test_of_orders_on_their_way_the_highest_voucher_counts_whichever_comes_first(node, client):
+    told = node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=1)).json()["error"]["message"]
+    fee = int(re.search(r"may cost (\d+)", told)[1])
+    for promised, status in ((3 * fee, 200), (fee, 200), (2 * fee, 200), (fee, 402), (4 * fee, 200)):
+        order = signed_body(node.chain, client, cumulative=promised)
+        assert node.http.post(CHAT, json=order).status_code == status
+
+
 def test_each_voucher_covers_what_was_owed_before(node, client):
-    one = node.http.post(CHAT, json=signed_body(node.chain, client)).json()["trine"]["receipt"]
-    fee = int(one["feeWei"])
+    told = node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=1)).json()["error"]["message"]
+    fee = int(re.search(r"may cost (\d+)", told)[1])
+    assert node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=fee)).status_code == 200
     assert refused(node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=2 * fee - 1))) == (
         402,
         "voucher_too_low",

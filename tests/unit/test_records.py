@@ -55,6 +55,13 @@ def test_a_record_has_the_members_of_its_struct(kind):
             assert_same(records.AppealLevel, member["components"])
 
 
+@pytest.mark.parametrize(("kind", "function"), [(records.ModelEntry, "models"), (records.OperatorEntry, "operators")])
+def test_the_directorys_entries_have_the_members_of_their_structs(kind, function):
+    page, total = members_of("Directory", function)
+    assert_same(kind, page["components"])
+    assert total["name"] == "total"
+
+
 def test_a_struct_in_another_order_gives_the_same_record():
     members = members_of("Batches", "batchOf")
     values = [1 if m["type"] == "uint8" else m["type"] == "bool" and m["name"] == "signed" for m in members]

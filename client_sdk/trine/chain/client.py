@@ -31,6 +31,8 @@ from trine.chain.records import (
     Challenge,
     Event,
     Model,
+    ModelEntry,
+    OperatorEntry,
     Parameters,
     RegistryEntry,
     ReputationRecord,
@@ -63,6 +65,8 @@ RPC_TIMEOUT_SECONDS = 20.0
 RECKONING_SECONDS = 60.0
 """How long a block's time is counted on from by who follows no blocks."""
 POOL_PAGE = 256
+PAGE = 256
+"""Entries of the directory in one call: as many as it gives."""
 KNOWN_BLOCKHASHES = 256
 UNLIMITED = 2**256 - 1
 """An allowance that using does not lower (ERC-20 as OpenZeppelin has it)."""
@@ -147,6 +151,10 @@ class Chain:
         elif self._clock.age_seconds > RECKONING_SECONDS:
             self._clock.note(self._newest_block())
         return self._clock.now()
+
+    def forget_time(self) -> None:
+        """Somebody else's blocks are far from what was reckoned: the chain is asked. Development chains jump."""
+        self._clock = ChainClock()
 
     def _latest(self) -> Head:
         """May be older than what a view function has just been told, by a poll: no bound for events."""
@@ -283,9 +291,26 @@ class Chain:
             self._models[model_id] = model
         return model
 
+    def models(self) -> list[ModelEntry]:
+        """All registered models, oldest first: one call for 256 of them."""
+        return self._listed(ModelEntry, "models")
+
+    def operators(self, model_id: bytes, role: Role) -> list[OperatorEntry]:
+        """Everybody who has ever passed in the role, who first passed first: one call for 256 of them."""
+        return self._listed(OperatorEntry, "operators", model_id, int(role))
+
     def model_ids(self) -> list[bytes]:
         """All registered models, oldest first."""
-        return [bytes(e.args["modelId"]) for e in self.events("ModelRegistry", "ModelRegistered")]
+        return [entry.model_id for entry in self.models()]
+
+    def _listed(self, kind: type[T], function: str, *of: Any) -> list[T]:
+        entries: list[T] = []
+        components = members_of("Directory", function)[0]["components"]
+        while True:
+            page, total = self._read("Directory", function, *of, len(entries), PAGE)
+            entries += [record(kind, components, values) for values in page]
+            if not page or len(entries) >= total:
+                return entries
 
     def policy_at(self, model_id: bytes, block: int, log_index: int) -> bytes:
         """The policy in force at a place in the chain: what a batch that was anchored there is judged by.

@@ -34,6 +34,7 @@ CONTRACTS = (
     "VerifierKeys",
     "Requests",
     "Erc8004Adapter",
+    "Directory",
 )
 
 

@@ -67,6 +67,28 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A registered model as `IDirectory` lists it: what a client needs of it."""
+
+    model_id: bytes
+    name: str
+    price_per_token_wei: int
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorEntry:
+    """Somebody who has passed a calibration, as `IDirectory` lists them."""
+
+    operator: str
+    endpoint: str
+    calibrated: bool  # may work now
+    valid_until: int
+    score_bps: int
+    active_stake: int
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryEntry:
     """`IModelRegistry.Model`: hashes of a model's documents, and the blocks whose events have them."""
 
