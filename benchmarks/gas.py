@@ -71,7 +71,6 @@ CONTRACTS = (
     "Timelock",
     "TrineToken",
     "Erc8004Adapter",
-    "Directory",
     "Factory",
     "CertificateVerifier",
 )
