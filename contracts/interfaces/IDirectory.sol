@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-pragma solidity ^0.8.24;
+pragma solidity 0.8.37;
 
 import {ModelId, Role} from "../types/Types.sol";
 
 /// @title Who serves what: all that a client needs to begin, in pages, whatever the chain's age
-/// @notice Holds nothing and decides nothing; it reads the registry, calibration, staking and reputation. Nobody needs to
-/// go through events to find a model or an operator.
+/// @notice Holds nothing and decides nothing; it reads the registry, calibration, staking and reputation. Nobody needs
+/// to go through events to find a model or an operator.
 interface IDirectory {
     struct ModelEntry {
         ModelId modelId;
