@@ -73,7 +73,7 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     from trine.chain import Role
     from trine.chain.endpoint import origin_of
     from trine_node.engines.base import EngineError
-    from trine_node.operator import find_model, load_engine, open_chain
+    from trine_node.operator import clock_drift, find_model, load_engine, open_chain
     from trine_node.store import Store
 
     chain = open_chain(settings)
@@ -81,6 +81,8 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     account = f"--keystore {settings.keystore} --password-file {settings.password_file}"
     yield Finding("account", me)
     yield Finding("chain", f"{chain.domain.chain_id} at {origin_of(settings.rpc_url)}, block {chain.block_number()}")
+    drift = clock_drift(chain)
+    yield Finding("clock", f"{drift} s ahead of the newest block" + (", which is a lot" if abs(drift) > 60 else ""))
     gas = chain.gas_balance(me)
     yield Finding("gas money", f"{gas} wei", None if gas else f"send some of the chain's currency to {me}")
     stake = chain.stake_of(me)

@@ -26,6 +26,9 @@ from trine_node.store import Store
 
 log = structlog.get_logger()
 
+DRIFT_SECONDS = 60
+"""Blocks may be that far apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
@@ -40,6 +43,11 @@ class Operator:
 def open_chain(settings: OperatorSettings) -> Chain:
     account = load_keystore(settings.keystore, settings.password_file)
     return Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account)
+
+
+def clock_drift(chain: Chain) -> int:
+    """Seconds that this machine's clock is ahead of the chain's; a block may be a few seconds old. Decides nothing."""
+    return round(time.time()) - chain.timestamp()
 
 
 def find_model(chain: Chain, name: str) -> Model:
@@ -57,6 +65,9 @@ def open_operator(settings: OperatorSettings, role: Role) -> Operator:
     chain = open_chain(settings)
     if chain.gas_balance(chain.address) == 0:
         raise NotReady(f"{chain.address} has no gas money: send it some of the chain's currency")
+    drift = clock_drift(chain)
+    if abs(drift) > DRIFT_SECONDS:
+        log.warning("clock_off", seconds=drift, hint="nothing on the chain goes by it, but logs and certificates do")
     model = find_model(chain, settings.model)
     if chain.stake_of(chain.address).active == 0:
         raise NotReady(f"{chain.address} has no stake: run `trine stake add <amount>` with this keystore")

@@ -265,6 +265,27 @@ def test_votes_are_sent_while_a_check_is_long(chain, store):
     voting.close()
 
 
+def test_a_chain_that_was_rolled_back_is_read_again(chain, store):
+    """From deeper than it went back: what stood there is gone, or comes again in other blocks."""
+    ranges = []
+
+    def events_of(_kinds, first, last):
+        ranges.append((first, last))
+        return []
+
+    chain.events_of, chain.block = events_of, 1_000
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting.step()
+    chain.block = 950
+    voting.step()
+    chain.block = 951
+    voting.step()
+    voting.close()
+    (_, grown), (again, back), (_, on) = ranges
+    assert (grown, back, on) == (1_000, 950, 951)
+    assert again <= 950 - 256 + 1
+
+
 def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, store):
     """An endpoint that refuses logs may well give everything else."""
 

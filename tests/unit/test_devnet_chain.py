@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from eth_account import Account
 from trine.chain import Chain, Deployment, Role
 from trine.chain.deployment import CONTRACTS, bytecode
 from trine.chain.views import Views
-from trine.errors import ChainUnreachable, InvalidInput, TransactionReverted, TrineError
+from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
 from trine_devnet.contracts import check_code, deploy, words_of
 from trine_devnet.rpc import Rpc
 from trine_devnet.specification import specification
@@ -133,12 +134,54 @@ def test_two_that_sign_the_same_at_one_moment_make_two_transactions(net):
     try:
         first = senders[0]._submit(calls[0], 1)
         second = senders[1]._submit(calls[1], 1)
-        assert first[0] != second[0]
+        assert first.hashes != second.hashes
     finally:
         net.rpc.call("evm_setAutomine", True)
-    for hash_, nonce, _gas in (first, second):
-        assert senders[0]._receipt(calls[0], hash_, nonce)["status"] == 1
+    for sent in (first, second):
+        assert senders[0]._receipt(calls[0], sent)["status"] == 1
     assert net.admin.token_balance(NODE) == before + 2
+
+
+def test_a_transaction_that_is_stuck_is_replaced_and_executed_once(net, monkeypatch):
+    """Nothing is mined; what comes again pays more, under the same nonce."""
+    monkeypatch.setattr("trine.chain.sender.REPLACE_SECONDS", 0.05)
+    account = funded(net, 10 * TOKEN)
+    chain, before = net.chain(account), net.admin.token_balance(NODE)
+    sender, sent = chain._require_sender(), []
+    replace = sender._replace
+
+    def replaced(each):
+        replace(each)
+        sent.append(dict(each.transaction))
+        if len(sent) == 3:
+            net.rpc.call("evm_setAutomine", True)
+            net.rpc.call("evm_mine")
+
+    monkeypatch.setattr(sender, "_replace", replaced)
+    net.rpc.call("evm_setAutomine", False)
+    try:
+        receipt = chain.transfer(NODE, 3)
+    finally:
+        net.rpc.call("evm_setAutomine", True)
+    assert receipt["status"] == 1
+    assert net.admin.token_balance(NODE) == before + 3
+    assert len({each["nonce"] for each in sent}) == 1
+    prices = [each["maxFeePerGas"] for each in sent]
+    assert all(later >= earlier * 1.1 for earlier, later in pairwise(prices))
+
+
+def test_a_transaction_that_is_never_mined_says_so_with_its_hash(net, monkeypatch):
+    for name, value in {"REPLACE_SECONDS": 0.02, "RECEIPT_TIMEOUT_SECONDS": 0.5, "MAX_REPLACEMENTS": 2}.items():
+        monkeypatch.setattr(f"trine.chain.sender.{name}", value)
+    account = funded(net, 10 * TOKEN)
+    chain = net.chain(account)
+    net.rpc.call("evm_setAutomine", False)
+    try:
+        with pytest.raises(NotReady, match=r"transfer: not mined .* 0x[0-9a-f]{64}"):
+            chain.transfer(NODE, 1)
+    finally:
+        net.rpc.call("evm_setAutomine", True)
+        net.rpc.call("evm_mine")
 
 
 def test_a_transaction_whose_answer_was_lost_is_not_sent_twice(net, monkeypatch):

@@ -38,6 +38,8 @@ CURSOR_BLOCKS = 100
 """How far the cursor may lie behind when nothing was found: blocks read twice after a crash instead of writes."""
 OVERLAP_BLOCKS = 12
 """Blocks that are read again: an endpoint may know a block before it knows its events, or replace it by another."""
+ROLLBACK_BLOCKS = 256
+"""Read again when the chain has become shorter; deeper, its hashes are forgotten and nothing can be drawn."""
 DRAW_SHARE = 0.5
 """A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
 committee that it dislikes expire."""
@@ -116,6 +118,11 @@ class Voting:
             self._stored = self.store.cursor(chain.deployment.block)
             # What waits for a committee is not stored: it was anchored or redrawn at most a window ago.
             self._read = min(self._stored, max(end - 2 * chain.draw_window_blocks(), chain.deployment.block))
+        if end < self._read - 1:
+            # The chain is shorter than it was. What stood there is gone, or comes again elsewhere.
+            log.warning("chain_rolled_back", was=self._read - 1, now=end)
+            self._read = max(end + 1 - ROLLBACK_BLOCKS, chain.deployment.block)
+            self._noted.clear()
         if self._read > end:
             return
         events = list(chain.events_of(WATCHED, max(self._read - OVERLAP_BLOCKS, chain.deployment.block), end))

@@ -8,9 +8,11 @@ contract's own error and arguments.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
@@ -36,7 +38,12 @@ GAS_RESERVE = 100_000
 anew. The chain charges what is used."""
 GAS_RETRIES = 2
 """Each with twice the gas of the one before, for what needed more than that all the same."""
-RECEIPT_TIMEOUT_SECONDS = 60.0
+RECEIPT_TIMEOUT_SECONDS = 180.0
+REPLACE_SECONDS = 24.0
+"""Two slots of Ethereum: a transaction that pays enough is mined by then."""
+MAX_REPLACEMENTS = 5
+REPLACEMENT_PERCENT = 130
+"""Nodes take a replacement that pays at least a tenth more. After all of them: 3.7 times the first price."""
 RECEIPT_POLL_SECONDS = (0.02, 0.5)
 """The first wait, which doubles up to the second: development chains mine at once, public ones in seconds."""
 NONCE_RETRIES = 50
@@ -51,6 +58,14 @@ some are behind."""
 NONCE_TAKEN = ("nonce", "replacement transaction", "underpriced")
 SAME_TRANSACTION = ("already known", "already imported")
 """As go-ethereum, Reth, Erigon, Nethermind, Anvil and Hardhat say it."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A transaction, with the hashes of all that were sent for it: of the first, and of what was to replace it."""
+
+    transaction: TxParams
+    hashes: list[HexBytes]
 
 
 class Sender:
@@ -98,49 +113,70 @@ class Sender:
         """The receipt of the call, failed or not, and the gas that it was given."""
         for _ in range(NONCE_RETRIES):
             with self._lock:
-                transaction_hash, nonce, gas = self._submit(call, gas_factor)
-            receipt = self._receipt(call, transaction_hash, nonce)
+                sent = self._submit(call, gas_factor)
+            receipt = self._receipt(call, sent)
             if receipt:
-                return receipt, gas
+                return receipt, int(sent.transaction["gas"])
             _pause()
         raise NotReady(f"{call.fn_name}: other transactions of {self.address} keep taking its place; try again")
 
-    def _submit(self, call: ContractFunction, gas_factor: int) -> tuple[HexBytes, int, int]:
-        """Hash, nonce and gas of what was sent."""
+    def _submit(self, call: ContractFunction, gas_factor: int) -> _Sent:
         estimated = call.estimate_gas({"from": self._account.address})
         gas = (int(estimated * GAS_HEADROOM) + GAS_RESERVE) * gas_factor + random.randrange(GAS_MARKS)  # noqa: S311
         for attempt in range(NONCE_RETRIES):
             nonce = self._web3.eth.get_transaction_count(self._account.address, "pending")
             transaction = call.build_transaction({"from": self._account.address, "nonce": nonce, "gas": gas})
             signed = self._account.sign_transaction(cast(Any, transaction))
+            sent = _Sent(transaction, [signed.hash])
             try:
-                return self._web3.eth.send_raw_transaction(signed.raw_transaction), nonce, gas
+                self._web3.eth.send_raw_transaction(signed.raw_transaction)
+                return sent
             except Web3RPCError as error:
                 said = str(error).lower()
                 # Sent before, by a try whose answer was lost.
                 if any(words in said for words in SAME_TRANSACTION) or self._is_known(signed.hash):
-                    return signed.hash, nonce, gas
+                    return sent
                 # Another process of the same account was faster.
                 if not any(words in said for words in NONCE_TAKEN) or attempt + 1 == NONCE_RETRIES:
                     raise
                 _pause()
         raise AssertionError("unreachable")
 
-    def _receipt(self, call: ContractFunction, transaction_hash: HexBytes, nonce: int) -> TxReceipt | None:
-        """Waits for it; None when another transaction has taken the nonce. Raises NotReady."""
-        deadline = time.monotonic() + RECEIPT_TIMEOUT_SECONDS
+    def _receipt(self, call: ContractFunction, sent: _Sent) -> TxReceipt | None:
+        """Waits for it, and pays more when it takes long; None when another transaction has taken the nonce.
+
+        Of what is sent for one call no more than one can be executed: all have its nonce. Raises NotReady.
+        """
+        started = time.monotonic()
         pause, missing = RECEIPT_POLL_SECONDS[0], 0
         while True:
-            try:
-                return self._web3.eth.get_transaction_receipt(transaction_hash)
-            except TransactionNotFound:
-                missing += self._web3.eth.get_transaction_count(self._account.address) > nonce
+            for each in sent.hashes:
+                with contextlib.suppress(TransactionNotFound):
+                    return self._web3.eth.get_transaction_receipt(each)
+            missing += self._web3.eth.get_transaction_count(self._account.address) > sent.transaction["nonce"]
             if missing >= TAKEN_LOOKS:
                 return None
-            if time.monotonic() > deadline:
-                raise NotReady(f"{call.fn_name}: not mined within {RECEIPT_TIMEOUT_SECONDS:.0f} s")
+            waited = time.monotonic() - started
+            if waited > RECEIPT_TIMEOUT_SECONDS:
+                raise NotReady(
+                    f"{call.fn_name}: not mined within {waited:.0f} s, and still may be: 0x{sent.hashes[-1].hex()}"
+                )
+            if waited > REPLACE_SECONDS * len(sent.hashes) and len(sent.hashes) <= MAX_REPLACEMENTS:
+                self._replace(sent)
             time.sleep(pause)
             pause = min(2 * pause, RECEIPT_POLL_SECONDS[1])
+
+    def _replace(self, sent: _Sent) -> None:
+        """The same call under the same nonce, for more: what was offered was too little, or got lost."""
+        priced = cast(dict[str, Any], sent.transaction)
+        for price in ("maxFeePerGas", "maxPriorityFeePerGas", "gasPrice"):
+            if price in priced:
+                priced[price] = int(priced[price]) * REPLACEMENT_PERCENT // 100 + 1
+        signed = self._account.sign_transaction(cast(Any, sent.transaction))
+        sent.hashes.append(signed.hash)
+        # Refused where the first was mined meanwhile, or the endpoint knows it: the receipt tells.
+        with contextlib.suppress(Web3RPCError):
+            self._web3.eth.send_raw_transaction(signed.raw_transaction)
 
     def _is_known(self, transaction_hash: HexBytes) -> bool:
         try:
