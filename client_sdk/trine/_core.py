@@ -88,13 +88,15 @@ class Core:
             at, chosen = self._choices.get(model.model_id, (-math.inf, None))
         if chosen and time.monotonic() - at < CHOICE_SECONDS:
             return chosen
-        for address, endpoint in self.nodes(model):
+        serving = self.nodes(model)
+        for address, endpoint in serving:
             if self._node is None or self._node.rstrip("/") == endpoint.rstrip("/"):
                 with self._lock:
                     self._choices[model.model_id] = time.monotonic(), (address, endpoint)
                 return address, endpoint
         where = f" at {self._node}" if self._node else ""
-        raise NotReady(f"no calibrated node{where} serves {model.name!r}")
+        others = ", ".join(endpoint for _, endpoint in serving[:5])
+        raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
 
     def forget_nodes(self) -> None:
         """One does not answer: the chain is asked again who serves."""

@@ -82,6 +82,8 @@ def demo(
         if not outcome.failures:
             say("every honest answer was accepted; every cheat was rejected, slashed and is in the reputation")
         if keep:
+            if options.cheats:
+                say("\nthe cheater has used up its cheats: from here on it answers honestly")
             _stay(net)
         elif not outcome.failures:
             say(f"`{sys.argv[0]} devnet demo --keep` leaves the network up, to ask questions of your own")
@@ -154,8 +156,11 @@ def _stay(net: Devnet) -> None:
     for name, running in net.operators.items():
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
     say("Ctrl-C stops all of it.")
-    while True:
-        signal.pause()
+    try:
+        while True:
+            signal.pause()
+    finally:
+        say("stopping: the operators finish what they owe")
 
 
 def _end_on_sigterm() -> None:

@@ -186,6 +186,8 @@ class Demo:
             ways[question.via]()
         except Exception as error:  # noqa: BLE001  (one failed question must not hide the others; it fails the demo)
             question.fault = f"{type(error).__name__}: {error}"
+        if self._given_up.is_set():
+            return  # stopped: what is cut short says nothing about the node
         question.state = "answered" if question.answer else ""
         self.report.say(f"{question.node:<10} {question.via:<16} {cut(question.prompt, 44)!r}: {summary(question)}")
 
@@ -245,6 +247,8 @@ class Demo:
             question.certificate = self._wait_for(question, client, answer, final)
         except Exception as error:  # noqa: BLE001  (fails the demo, with the others' results shown)
             question.fault = f"{type(error).__name__}: {error}"
+        if self._given_up.is_set():
+            return
         with self._lock:
             if self._first is None and question.certificate:
                 self._first = self.report.seconds

@@ -22,15 +22,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trine.errors import NotReady
+from trine.errors import InvalidInput, NotReady
 from trine_devnet.processes import STOP_SECONDS, Child, die_with_parent
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 """Nothing is fetched, and no other tool's bars are drawn into logs."""
 
 
+_occupied: dict[Path, Any] = {}
+"""Locks of this process's folders; the system frees them when it ends, however it ends."""
+
+
 def empty(home: Path) -> None:
-    """A devnet's folder, new."""
+    """A devnet's folder, new and ours alone. Raises InvalidInput while another process has a devnet there."""
+    from filelock import FileLock, Timeout  # not for `--help`
+
+    if home not in _occupied:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home.with_name(f"{home.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InvalidInput(
+                f"another devnet runs in {home}: stop it, or give this one a folder of its own with --home"
+            ) from None
+        _occupied[home] = lock
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
 

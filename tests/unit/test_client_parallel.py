@@ -21,7 +21,7 @@ from trine._core import Core, Stream
 from trine._ledger import Ledger
 from trine._sse import MAX_EVENT_BYTES, EventDecoder
 from trine.chain import ModelEntry
-from trine.errors import NodeRefused, PaymentRequired, VerificationFailed
+from trine.errors import NodeRefused, NotReady, PaymentRequired, VerificationFailed
 from trine.protocol.messages import Domain
 
 ORDERS = 24
@@ -301,6 +301,13 @@ def test_a_stream_that_waits_says_that_it_is_there(tmp_path, monkeypatch):
         lines = node.http.post("/v1/chat/completions", json=body).text.split("\n")
     assert any(line.startswith(":") for line in lines)
     assert "data: [DONE]" in lines
+
+
+def test_a_node_that_does_not_serve_is_answered_with_those_that_do(node):
+    with client_of(node) as client:
+        client._core._node = "http://127.0.0.1:9"
+        with pytest.raises(NotReady, match=rf"no calibrated node at http://127.0.0.1:9 .* these do: {node.url}"):
+            client.chat("Hello?")
 
 
 def test_a_refusal_says_how_long_to_wait(node):

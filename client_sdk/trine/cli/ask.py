@@ -20,7 +20,7 @@ from trine.cli.options import (
     token_wei,
 )
 from trine.cli.output import fail_cleanly, note, print_json, tokens
-from trine.errors import VerificationFailed
+from trine.errors import InvalidInput, VerificationFailed
 
 
 @fail_cleanly
@@ -42,6 +42,8 @@ def ask(
     json: AsJson = False,
 ) -> None:
     """Asks a node, streams the answer, checks the receipt and waits for the certificate."""
+    if save and not (wait or final):
+        raise InvalidInput("--save writes the certificate, which --no-wait does not wait for: leave one of them out")
     account = load_account(keystore, password_file)
     from trine import Client, Deployment
 

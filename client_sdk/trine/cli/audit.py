@@ -22,6 +22,8 @@ from trine.cli.output import fail_cleanly, print_json, say, tokens
 from trine.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from trine.audit import OperatorReport, Standing
 
 app = group("Read operators' records and check certificates.")
@@ -59,12 +61,11 @@ def certificate(
     from trine.audit import certificate_report
     from trine.protocol.certificate import Certificate
 
-    chain = read_chain(rpc_url, deployment)
     try:
         held = Certificate.from_json(json_module.loads(file.read_text()))
-    except ValueError as error:
-        raise InvalidInput(f"{file}: {error}") from None
-    report = certificate_report(chain, held)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{file} is no certificate: {error}") from None
+    report = certificate_report(read_chain(rpc_url, deployment), held)
     if json:
         print_json(report.to_json())
     else:
@@ -74,8 +75,6 @@ def certificate(
 
 def _print(report: OperatorReport) -> None:
     from rich.table import Table
-
-    from trine.cli.output import out
 
     stake = report.stake
     say(f"operator   {report.operator}")
@@ -93,13 +92,11 @@ def _print(report: OperatorReport) -> None:
         table = Table("block", "batch", "taken", title="slashes", title_justify="left")
         for slash in report.slashes:
             table.add_row(str(slash.block), "0x" + slash.batch_id.hex(), tokens(slash.taken_wei))
-        out.print(table)
+        _show(table)
 
 
 def _print_standing(standing: Standing) -> None:
     from rich.table import Table
-
-    from trine.cli.output import out
 
     reputation, calibration = standing.reputation, standing.calibration
     say("")
@@ -130,4 +127,16 @@ def _print_standing(standing: Standing) -> None:
                 str(work.missed),
                 f"{work.score_bps / 100:.2f} %",
             )
-        out.print(table)
+        _show(table)
+
+
+def _show(table: Table) -> None:
+    """With ids in full: somebody will look them up. A file is as wide as they are."""
+    from rich.console import Console
+
+    from trine.cli.output import out
+
+    for column in table.columns:
+        column.overflow = "fold"
+    console = out if out.is_terminal else Console(file=out.file, width=140)
+    console.print(table)

@@ -1,0 +1,80 @@
+"""Tables of an operator's store. What they mean together, and how they change, is in `store`."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Tables of the node; the verifier adds its own."""
+
+
+class SchemaRow(Base):
+    __tablename__ = "schema"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    version: Mapped[int]
+
+
+class OwnerRow(Base):
+    """Whose answers these are: one account on one deployment."""
+
+    __tablename__ = "owner"
+    owner: Mapped[str] = mapped_column(String(160), primary_key=True)
+
+
+class BatchRow(Base):
+    """A batch of ours. States: sealed (order fixed, maybe not sent), anchored, settled, final, void."""
+
+    __tablename__ = "batches"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model_id: Mapped[str] = mapped_column(String(64))
+    root: Mapped[str] = mapped_column(String(64))
+    canary: Mapped[str] = mapped_column(String(64))
+    leaves: Mapped[str] = mapped_column(Text)
+    challenge_id: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    accepted: Mapped[str] = mapped_column(String(64), default="0")
+    rejected: Mapped[str] = mapped_column(String(64), default="0")
+
+
+class AnswerRow(Base):
+    """One signed answer with its evidence."""
+
+    __tablename__ = "answers"
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    request_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
+    model_id: Mapped[str] = mapped_column(String(64))
+    client: Mapped[str] = mapped_column(String(42))
+    fee_wei: Mapped[str] = mapped_column(String(78))
+    evidence: Mapped[str] = mapped_column(Text)
+    batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.batch_id"))
+    leaf: Mapped[int | None]
+    result: Mapped[str | None] = mapped_column(String(16))
+
+    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"), Index("waiting", "batch_id", "model_id"))
+
+
+class BalanceRow(Base):
+    """A client's running sums, kept with every answer and verdict: no request adds up all answers.
+
+    Lower-case address. Amounts in wei, as text: they exceed 64 bits.
+    """
+
+    __tablename__ = "balances"
+    client: Mapped[str] = mapped_column(String(42), primary_key=True)
+    owed_wei: Mapped[str] = mapped_column(String(78), default="0")  # of accepted answers and of those not judged yet
+    earned_wei: Mapped[str] = mapped_column(String(78), default="0")  # of accepted answers
+    collected_wei: Mapped[str] = mapped_column(String(78), default="0")  # as far as it was noted; the chain knows
+
+    __table_args__ = (Index("to_collect", "earned_wei", "collected_wei"),)
+
+
+class VoucherRow(Base):
+    """The highest voucher of each payer."""
+
+    __tablename__ = "vouchers"
+    payer: Mapped[str] = mapped_column(String(42), primary_key=True)
+    cumulative_wei: Mapped[str] = mapped_column(String(78))
+    signature: Mapped[str] = mapped_column(String(130))
