@@ -131,7 +131,7 @@ def paths(store: Store, count: int) -> dict[str, Callable[[], object]]:
         store.add_answer(number.to_bytes(32, "big"), evidence(number))
 
     def settle() -> None:
-        waiting = store.unbatched(2)
+        waiting = store.unbatched(1)
         batch = sealed_batch(DOMAIN, NODE.address, MODEL, [answer.evidence for answer in waiting])
         store.seal(batch, [answer.sequence for answer in waiting])
         store.mark_settled(batch.batch_id, 3, 0, ["accept"] * len(waiting))
