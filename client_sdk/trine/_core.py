@@ -38,7 +38,7 @@ MODEL_SECONDS = 300.0
 """Its price may change, and what is registered."""
 CHOICE_SECONDS = 60.0
 """Reputations move slowly."""
-MAX_PAUSE_SECONDS = 8.0
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
 PAYMENT_RETRIES = 6
 
 
@@ -140,7 +140,9 @@ class Core:
         if self.is_late(error, attempt):
             seconds = 0.0
         elif error.status in (429, 503):
-            seconds = error.retry_after if error.retry_after is not None else min(0.25 * 2**attempt, MAX_PAUSE_SECONDS)
+            growing = min(MIN_PAUSE_SECONDS * 2 ** min(attempt, 10), MAX_PAUSE_SECONDS)
+            # Who says 0 would be asked, and paid in signatures, as fast as we can.
+            seconds = growing if error.retry_after is None else max(error.retry_after, MIN_PAUSE_SECONDS)
         elif attempt < self._payment_retries(error.code):
             # Another client of the account has promised, too, or somebody has withdrawn.
             self.ledger(node).forget()

@@ -16,6 +16,8 @@ from trine_node.logs import trace_of
 log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 1.0
+REMEMBERED = 4096
+"""Parts that failed."""
 UNREACHABLE_IN_A_ROW = 2
 """So many parts after each other without an answer: it is the chain, and each further one would wait for a time-out."""
 
@@ -44,6 +46,8 @@ class Apart:
         except Exception as error:
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), self._max_pause_seconds)
             self._pauses[key] = (pause, self._clock() + pause)
+            while len(self._pauses) > REMEMBERED:  # of parts that are gone nobody says so
+                self._pauses.pop(next(iter(self._pauses)))
             self._tell(error, pause, what)
             self._unreachable = self._unreachable + 1 if isinstance(error, ChainUnreachable) else 0
             if self._unreachable >= UNREACHABLE_IN_A_ROW:

@@ -162,7 +162,7 @@ class Store:
         query = (
             select(VoucherRow.payer, BalanceRow.earned_wei)
             .join(BalanceRow, BalanceRow.client == func.lower(VoucherRow.payer))
-            .where(BalanceRow.earned_wei != BalanceRow.collected_wei)
+            .where(BalanceRow.is_due)
         )
         with self._sessions() as session:
             return [(payer, int(earned)) for payer, earned in session.execute(query)]
@@ -170,7 +170,9 @@ class Store:
     def note_collected(self, client: str, collected_wei: int) -> None:
         """What the chain says has been collected from the client."""
         with self.writing() as session:
-            _balance_row(session, client).collected_wei = str(collected_wei)
+            row = _balance_row(session, client)
+            row.collected_wei = str(collected_wei)
+            row.is_due = row.earned_wei != row.collected_wei
 
     # Batches
 
@@ -356,6 +358,7 @@ def _move(session: Session, client: str, *, owed: int = 0, earned: int = 0) -> N
         row = _balance_row(session, client)
         row.owed_wei = str(int(row.owed_wei) + owed)
         row.earned_wei = str(int(row.earned_wei) + earned)
+        row.is_due = row.earned_wei != row.collected_wei
 
 
 def _balance_row(session: Session, client: str) -> BalanceRow:

@@ -53,7 +53,7 @@ class AnswerRow(Base):
     leaf: Mapped[int | None]
     result: Mapped[str | None] = mapped_column(String(16))
 
-    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"), Index("waiting", "batch_id", "model_id"))
+    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"), Index("waiting", "batch_id", "sequence"))
 
 
 class BalanceRow(Base):
@@ -67,8 +67,7 @@ class BalanceRow(Base):
     owed_wei: Mapped[str] = mapped_column(String(78), default="0")  # of accepted answers and of those not judged yet
     earned_wei: Mapped[str] = mapped_column(String(78), default="0")  # of accepted answers
     collected_wei: Mapped[str] = mapped_column(String(78), default="0")  # as far as it was noted; the chain knows
-
-    __table_args__ = (Index("to_collect", "earned_wei", "collected_wei"),)
+    is_due: Mapped[bool] = mapped_column(default=False, index=True)  # whether the two above differ
 
 
 class VoucherRow(Base):

@@ -286,6 +286,17 @@ def test_a_chain_that_was_rolled_back_is_read_again(chain, store):
     assert again <= 950 - 256 + 1
 
 
+def test_a_server_that_is_a_few_blocks_behind_is_no_rollback(chain, store):
+    ranges = []
+    chain.events_of = lambda _kinds, first, last: ranges.append((first, last)) or []
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    for chain.block in (1_000, 997, 1_001):
+        voting.step()
+    voting.close()
+    assert [last for _, last in ranges] == [1_000, 1_001]
+    assert ranges[1][0] > 980
+
+
 def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, store):
     """An endpoint that refuses logs may well give everything else."""
 

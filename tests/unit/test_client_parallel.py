@@ -316,4 +316,7 @@ def test_a_refusal_says_how_long_to_wait(node):
     refused = NodeRefused("busy", status=429, retry_after=2.0)
     assert 2.0 <= core.pause_after(refused, "n", 0, time.monotonic() + 60) <= 3.0
     assert core.pause_after(refused, "n", 0, time.monotonic() + 1) is None  # in vain
+    at_once = NodeRefused("busy", status=429, retry_after=0.0)
+    assert core.pause_after(at_once, "n", 0, time.monotonic() + 60) >= 0.25
+    assert core.pause_after(NodeRefused("busy", status=503), "n", 9_999, time.monotonic() + 60) <= 12
     assert core.pause_after(NodeRefused("no", status=400), "n", 0, time.monotonic() + 60) is None

@@ -254,7 +254,7 @@ def rebuilt(canonical, prompt, output):
 
 
 def test_messages_that_the_template_refuses_cost_their_node_that_answer_only(honest):
-    refused = chat_input([{"role": "user", "content": "a \U0010f000 b"}])
+    refused = chat_input([{"role": "user", "content": "a \U00100000 b"}])
     leaves, anchor = bound(honest, 2)
     evidence = rebuilt(refused.canonical(), (1, 2), (4,))
     leaves = [leaves[0], merkle.leaf_hash(1, evidence.receipt)]

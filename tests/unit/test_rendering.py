@@ -76,9 +76,16 @@ def test_a_plain_prompt_is_taken_as_it_is(renderer, tokenizer):
     assert tokenizer.convert_tokens_to_ids(END) in renderer.text(f"Hi{END}")
 
 
+def test_a_model_may_have_thousands_of_control_tokens(tokenizer):
+    many = copy.deepcopy(tokenizer)
+    many.add_special_tokens({"additional_special_tokens": [f"<unused{number}>" for number in range(6_000)]})
+    end = many.convert_tokens_to_ids("<unused5999>")
+    assert end not in Renderer(many).chat(user("a <unused5999> b"))
+
+
 def test_a_stand_in_in_a_message_is_refused(renderer):
     with pytest.raises(TemplateRefused, match="private-use"):
-        renderer.chat(user("a\U0010f000"))
+        renderer.chat(user("a\U00100000"))
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,21 @@ def test_a_limit_of_blocks_is_found_and_kept_to(endpoint, reading, message):
     assert not pauses
 
 
+def test_refusals_for_size_use_up_no_patience_with_a_busy_endpoint(endpoint, reading):
+    _, blocks, pauses = reading
+    busy = iter([True])
+
+    def rule(first, last):
+        if last - first >= 50:
+            return rpc_error("block range is too wide")
+        return (429, {}, {}) if next(busy, False) else None
+
+    endpoint.rule = rule
+    endpoint.blocks = [7]
+    assert blocks(0, 199) == [7]
+    assert pauses == [PAUSES_SECONDS[0]]
+
+
 def test_ranges_grow_again_after_a_stretch_with_many_events(endpoint, reading):
     reader, blocks, _ = reading
     endpoint.rule = lambda first, last: rpc_error("too many results") if first < 5_000 and last - first > 50 else None

@@ -26,6 +26,8 @@ THREADS = 8
 """So many checks have their evidence in memory at once, at most."""
 THREADS_PER_NODE = 2
 """A node that dawdles keeps no more of them from the others' checks."""
+REMEMBERED = 1024
+"""Checks that failed."""
 PAUSES_SECONDS = (1.0, 8.0)
 """After a check that failed: the first, which doubles up to the second."""
 
@@ -135,6 +137,8 @@ class Checks:
         except Exception as error:  # noqa: BLE001  (the seat asks again, and others' checks go on)
             pause = min(max(2 * self._pauses.get(key, (0.0, 0.0))[0], PAUSES_SECONDS[0]), PAUSES_SECONDS[1])
             self._pauses[key] = (pause, self._clock() + pause)
+            while len(self._pauses) > REMEMBERED:  # of seats that are over nobody says so
+                self._pauses.pop(next(iter(self._pauses)), None)
             log.warning("check_failed", check=str(key), error=str(error), seconds=pause, trace=trace_of(error))
         finally:
             with self._lock:

@@ -118,8 +118,8 @@ class Voting:
             self._stored = self.store.cursor(chain.deployment.block)
             # What waits for a committee is not stored: it was anchored or redrawn at most a window ago.
             self._read = min(self._stored, max(end - 2 * chain.draw_window_blocks(), chain.deployment.block))
-        if end < self._read - 1:
-            # The chain is shorter than it was. What stood there is gone, or comes again elsewhere.
+        if end < self._read - 1 - OVERLAP_BLOCKS:
+            # By more than one of an endpoint's servers may be behind, and by more than is read again anyway.
             log.warning("chain_rolled_back", was=self._read - 1, now=end)
             self._read = max(end + 1 - ROLLBACK_BLOCKS, chain.deployment.block)
             self._noted.clear()

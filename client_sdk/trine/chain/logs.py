@@ -134,16 +134,15 @@ class LogReader:
             try:
                 logs = ask(start, end)
             except Exception as error:  # noqa: BLE001  (an endpoint may answer anything; what it is, `refusal_of` says)
-                self._learn(error, what, start, end, refused if patient else len(PAUSES_SECONDS))
-                refused += 1
+                refused += self._learn(error, what, start, end, refused if patient else len(PAUSES_SECONDS))
                 continue
             refused = 0
             self._grow(width)
             yield logs
             first, last = (first, start - 1) if backwards else (end + 1, last)
 
-    def _learn(self, error: Exception, what: str, start: int, end: int, refused: int) -> None:
-        """Asks for less, or later. Raises when there is no less, or no later."""
+    def _learn(self, error: Exception, what: str, start: int, end: int, refused: int) -> bool:
+        """Asks for less, or later; whether it was later. Raises when there is no less, or no later."""
         refusal, width = refusal_of(error), end - start + 1
         self._good = 0
         said = without_secrets(str(error), self._rpc_url)[:300]
@@ -152,10 +151,11 @@ class LogReader:
         if refusal in (Refusal.LARGE, Refusal.UNCLEAR):
             self._width = max(1, width // 2)
         if refusal is Refusal.LARGE:
-            return
+            return False
         if refused >= len(PAUSES_SECONDS):
             raise ChainUnreachable(f"the RPC endpoint gives no {what} of blocks {start} to {end}: {said}") from None
         self._sleep(max(PAUSES_SECONDS[refused], _retry_after(error)))
+        return True
 
     def _grow(self, width: int) -> None:
         """Only where the width was the limit: a short range says nothing of a longer one."""

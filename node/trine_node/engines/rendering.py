@@ -19,8 +19,8 @@ from trine.errors import InvalidInput
 IMPURE = ("strftime_now",)
 """What templates are offered that differs from one machine, or one moment, to the next."""
 QUESTION = [{"role": "user", "content": "Hello"}]
-FIRST_STAND_IN = 0x10F000
-"""In the last plane of Unicode, which is for private use."""
+FIRST_STAND_IN = 0x100000
+"""The last plane of Unicode, 65,534 characters for private use: models have thousands of control tokens."""
 REFUSALS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What running a template on messages that it was not made for raises."""
 
