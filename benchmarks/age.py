@@ -27,8 +27,8 @@ from trine.protocol.evidence import Evidence
 from trine.protocol.inputs import chat_input
 from trine.protocol.messages import ZERO_HASH, Domain, Receipt, engine_class_bytes, text_hash
 from trine.protocol.tokens import tokens_hash
-from trine_node.store import Store, sealed_batch
-from trine_node.tables import AnswerRow, BalanceRow, BatchRow
+from trine_operator.store import Store, sealed_batch
+from trine_operator.tables import AnswerRow, BalanceRow, BatchRow
 
 CLIENTS = 1_000
 LEAVES = 256

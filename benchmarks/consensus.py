@@ -28,10 +28,10 @@ from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Recomputation, decide
 from trine_node.engines.transformers_engine import TransformersEngine, noise_between, packed
-from trine_verifier.adversaries.weights import OtherModel, PerturbedWeights, RoundedWeights
-from trine_verifier.study.calibrate import Options, conditions
-from trine_verifier.study.fit import auc, clopper_pearson
-from trine_verifier.study.subject import Subject, render_all
+from trine_research.adversaries.weights import OtherModel, PerturbedWeights, RoundedWeights
+from trine_research.study.calibrate import Options, conditions
+from trine_research.study.fit import auc, clopper_pearson
+from trine_research.study.subject import Subject, render_all
 
 WINDOW = 32
 TOPLOC_TOP_K = 128
@@ -118,7 +118,7 @@ def collect(subject: Subject, prompts: int, tokens: int, seed: int, extra: Seque
         add(f"int4, {precision}", RoundedWeights(base, 4).cheap)
         add(f"1 % perturbed, {precision}", PerturbedWeights(base).cheap)
     for name in extra:
-        from trine_verifier.adversaries import make_adversary
+        from trine_research.adversaries import make_adversary
 
         made = make_adversary(name, verifier)
         assert isinstance(made, OtherModel), f"{name}: only cheats that run another model have states of their own"

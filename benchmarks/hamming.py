@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from trine_verifier.study.hamming import BINS, TILE_COLUMNS, TILE_ROWS, histogram
+from trine_research.study.hamming import BINS, TILE_COLUMNS, TILE_ROWS, histogram
 
 Kernel = Callable[[Any, Any], object]
 THRESHOLD = 90

@@ -14,10 +14,10 @@ from collections import Counter
 from pathlib import Path
 
 from trine.protocol.verdict import Outcome
-from trine_verifier.study import observations
-from trine_verifier.study.fit import clopper_pearson
-from trine_verifier.study.observe import Plan, observe_honest
-from trine_verifier.study.subject import MAX_PROMPTS, Subject, Variant, render_all
+from trine_research.study import observations
+from trine_research.study.fit import clopper_pearson
+from trine_research.study.observe import Plan, observe_honest
+from trine_research.study.subject import MAX_PROMPTS, Subject, Variant, render_all
 
 FITTED = (112, 0)
 """Prompts and seed of the calibration that the shipped policy is from: docs/statistics.md."""

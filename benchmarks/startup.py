@@ -102,12 +102,12 @@ def help_pages() -> Iterator[tuple[str, tuple[str, ...]]]:
     from typer.main import get_command
 
     from trine.cli import build
-    from trine_verifier.study.cli import app
+    from trine_research.study.cli import app
 
     for path in pages(build()):
         yield "trine", path
     for path in pages(get_command(app)):
-        yield "trine_verifier.study.cli", path
+        yield "trine_research.study.cli", path
 
 
 def pages(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -13,9 +13,9 @@ import typer
 
 from trine.cli.output import fail_cleanly
 from trine_node.engines.base import Engine, Step
-from trine_node.logs import configure_logs
 from trine_node.settings import NodeSettings
-from trine_verifier.adversaries import Adversary, make_adversary
+from trine_operator.logs import configure_logs
+from trine_research.adversaries import Adversary, make_adversary
 
 
 class InTurn(Adversary):

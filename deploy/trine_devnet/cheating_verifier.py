@@ -22,7 +22,7 @@ from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_devnet.orders import Orders
 from trine_node.engines.base import Engine
-from trine_node.logs import configure_logs
+from trine_operator.logs import configure_logs
 from trine_verifier.duties import Duty
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import StoredVote, VerifierStore

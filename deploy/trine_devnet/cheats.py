@@ -1,6 +1,6 @@
 """Names of the ways in which operators can cheat.
 
-What each does is in `trine_verifier.adversaries` and `cheating_verifier`. Imports neither: the command line reads it.
+What each does is in `trine_research.adversaries` and `cheating_verifier`. Imports neither: the command line reads it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NODE_CHEATS = (
     "inserted-token", "dropped-token", "truncated", "sampled", "other-prompt", "other-system-prompt",
     "copied-fingerprint", "cheap-tokens", "cheap-int8-tokens",
 )  # fmt: skip
-"""Keys of `trine_verifier.adversaries.ADVERSARIES`, whose import takes torch."""
+"""Keys of `trine_research.adversaries.ADVERSARIES`, whose import takes torch."""
 
 
 def known_adversary(name: str) -> str:

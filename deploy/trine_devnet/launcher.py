@@ -130,7 +130,7 @@ HEAVY = (
     "trine_node.engines.decoder",
     "trine_node.engines.kernels.attention",
     "trine_node.run",
-    "trine_verifier.adversaries",
+    "trine_research.adversaries",
     "trine_verifier.cli",
     "trine_verifier.run",
     "uvicorn.lifespan.on",

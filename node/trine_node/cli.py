@@ -33,9 +33,9 @@ def serve(
     calibrate: Annotated[bool | None, typer.Option(help="Take a challenge if the chain holds no valid one.")] = None,
 ) -> None:
     """Serves the model until stopped; calibrates first if the chain holds no valid calibration."""
-    from trine_node.logs import configure_logs
     from trine_node.run import run_node
     from trine_node.settings import NodeSettings
+    from trine_operator.logs import configure_logs
 
     configure_logs()
     run_node(NodeSettings.load(config, port=port, dtype=dtype, calibrate=calibrate))
@@ -45,8 +45,8 @@ def serve(
 @fail_cleanly
 def check(config: Config = None) -> None:
     """Says what is ready and what is missing, with the next command. Sends and serves nothing."""
-    from trine_node.logs import configure_logs
     from trine_node.settings import NodeSettings
+    from trine_operator.logs import configure_logs
 
     configure_logs("warning")
     missing = 0
@@ -73,8 +73,9 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     from trine.chain import Role
     from trine.chain.endpoint import origin_of
     from trine_node.engines.base import EngineError
-    from trine_node.operator import clock_drift, find_model, load_engine, open_chain
-    from trine_node.store import Store
+    from trine_node.engines.loading import load_engine
+    from trine_operator.opening import clock_drift, find_model, open_chain
+    from trine_operator.store import Store
 
     chain = open_chain(settings)
     me = chain.address

@@ -12,6 +12,7 @@ from typing import Any
 from trine.errors import BadSignature, InvalidInput
 from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
+from trine_operator.refusal import Refusal
 
 UNSUPPORTED = {
     "logprobs": (None, False, 0),
@@ -41,16 +42,6 @@ REASONS = {
     "top_p": "answers are greedy so that they can be verified: send top_p 1 or leave it out",
     "n": "answers are greedy, so several would be alike: send n 1 or leave it out",
 }
-
-
-class Refusal(InvalidInput):
-    """A request that is not served: HTTP status, OpenAI-style code and the parameter at fault."""
-
-    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None):
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.param = param
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from trine.chain import Role
 from trine.errors import TrineError
+from trine.protocol.evidence import Evidence
+from trine.protocol.inputs import Input
 from trine_node.answering import Answering
-from trine_node.batcher import Batcher
-from trine_node.calibrate import calibrate
 from trine_node.engines.base import Engine
-from trine_node.loops import keep_doing
-from trine_node.operator import BackgroundServer, Worker, open_operator
-from trine_node.payments import collect_earned
+from trine_node.engines.loading import load_engine
+from trine_node.generating import answer_prompt
 from trine_node.service import create_app
 from trine_node.settings import NodeSettings
+from trine_operator.batcher import Batcher
+from trine_operator.calibrate import Candidate, calibrate
+from trine_operator.loops import keep_doing
+from trine_operator.opening import open_operator
+from trine_operator.payments import collect_earned
+from trine_operator.process import BackgroundServer, Worker, stop_on_signals
+from trine_operator.store import Store
 
 log = structlog.get_logger()
 
@@ -28,18 +33,22 @@ WrapEngine = Callable[[Engine], Engine]
 def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> None:
     """Serves until SIGTERM or SIGINT. `wrap_engine` replaces the engine once calibration has passed."""
     stop = stop_on_signals()
-    operator = open_operator(settings, Role.NODE)
-    chain, store = operator.chain, operator.store
-    answering = Answering(operator.engine, chain, store, operator.model, allow_unsigned=settings.allow_unsigned)
+    operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store)
+    chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
+    answering = Answering(engine, chain, store, model, allow_unsigned=settings.allow_unsigned)
     batcher = Batcher(
         store,
         chain,
-        operator.model.model_id,
+        model.model_id,
         max_leaves=settings.batch_max_leaves,
         max_wait_seconds=settings.batch_max_wait_seconds,
         credit_target_wei=settings.credit_target_wei,
     )
     reason: list[str | None] = ["starting"]
+
+    def answer(prompt: Input) -> tuple[bytes, Evidence]:
+        finished = answer_prompt(engine, chain, model, prompt)
+        return finished.digest, finished.evidence
 
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
@@ -53,10 +62,11 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     worker.start()
     try:
         if settings.calibrate:
-            calibrate(answering, Role.NODE, blocks, stopped=stop.is_set, tell=tell)
+            candidate = Candidate(chain, store, model, engine.engine_class, answer)
+            calibrate(candidate, Role.NODE, blocks, stopped=stop.is_set, tell=tell)
         if wrap_engine:
-            answering.engine = wrap_engine(operator.engine)
-        if not chain.is_calibrated(chain.address, Role.NODE, operator.model.model_id):
+            answering.engine = wrap_engine(engine)
+        if not chain.is_calibrated(chain.address, Role.NODE, model.model_id):
             reason[0] = "not calibrated: answers would not be accepted on-chain; start with calibrate = true"
         else:
             reason[0] = None
@@ -74,10 +84,3 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         except TrineError as error:
             log.warning("last_collection_failed", error=str(error))
         store.close()
-
-
-def stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

@@ -9,8 +9,8 @@ import pytest
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine_node.engines.transformers_engine import TransformersEngine
-from trine_verifier.adversaries import ADVERSARIES, Adversary, make_adversary
-from trine_verifier.adversaries.weights import FineTuned
+from trine_research.adversaries import ADVERSARIES, Adversary, make_adversary
+from trine_research.adversaries.weights import FineTuned
 
 Judge = Callable[..., Verdict]
 QUESTION = [{"role": "user", "content": "Tell me how bread is baked."}]
@@ -61,13 +61,13 @@ def test_a_verifier_of_another_precision_rejects_them_too(engines: dict[str, Tra
 
 
 def test_a_cheat_of_ones_own_is_loaded_by_name(engine: TransformersEngine) -> None:
-    made = make_adversary("trine_verifier.adversaries.base:Adversary", engine)
+    made = make_adversary("trine_research.adversaries.base:Adversary", engine)
     assert isinstance(made, Adversary)
     assert made.engine_class == engine.engine_class
     assert made.decode(made.encode_text("unchanged")) == "unchanged"
 
 
-@pytest.mark.parametrize("name", ["nothing", "no.such.module:x", "trine_verifier.adversaries:nothing"])
+@pytest.mark.parametrize("name", ["nothing", "no.such.module:x", "trine_research.adversaries:nothing"])
 def test_an_unknown_cheat_is_refused(name: str, engine: TransformersEngine) -> None:
     with pytest.raises(InvalidInput):
         make_adversary(name, engine)

@@ -13,7 +13,7 @@ from trine_devnet.cheating_verifier import CHEATS, Seated, Told
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS
 from trine_devnet.cli import app
 from trine_devnet.orders import MAX_ORDERS_BYTES, Orders
-from trine_verifier.adversaries import ADVERSARIES
+from trine_research.adversaries import ADVERSARIES
 from trine_verifier.voting import Voting
 
 FRIEND, STRANGER = "0x" + "11" * 20, "0x" + "22" * 20

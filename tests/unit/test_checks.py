@@ -13,7 +13,7 @@ from trine.errors import ChainUnreachable, TransactionReverted
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
-from trine_node.apart import Apart
+from trine_operator.apart import Apart
 from trine_verifier.checks import THREADS, THREADS_PER_NODE, Checks, Turns
 from trine_verifier.duties import MAX_FETCH_SECONDS, MIN_FETCH_SECONDS, fetch_seconds
 from trine_verifier.store import VerifierStore

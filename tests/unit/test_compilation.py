@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from trine_node import once
 from trine_node.engines import compilation
+from trine_operator import once
 
 USE = """
 import torch

@@ -94,7 +94,8 @@ def test_the_sdk_alone_brings_neither_node_nor_verifier_nor_devnet(wheels: dict[
     install(python, "--require-hashes", "-r", ROOT / "deploy" / "requirements" / "sdk.txt")
     install(python, wheels["trine"])
     find = "from importlib.util import find_spec; print([n for n in {} if find_spec(n)])"
-    others = ["trine_node", "trine_verifier", "trine_devnet", "torch", "transformers", "fastapi", "sqlalchemy"]
+    ours = ["trine_operator", "trine_node", "trine_verifier", "trine_research", "trine_devnet"]
+    others = [*ours, "torch", "transformers", "fastapi", "sqlalchemy"]
     found = shown([python, "-c", find.format(["trine", *others])], tmp_path)
     assert (found.stdout, found.stderr) == ("['trine']\n", "")
     trine = python.with_name("trine")
@@ -114,8 +115,8 @@ def test_all_four_work_outside_a_checkout(wheels: dict[str, Path], tmp_path: Pat
     # What others wrote comes from this environment. Its own .pth files, which lead to the checkout, are not read there.
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_path("purelib"))
-    where = "import trine, trine_node, trine_verifier, trine_devnet as d; print(d.__file__)"
-    assert shown([python, "-c", where], tmp_path).stdout == f"{site}/trine_devnet/__init__.py\n"
+    where = "import trine, trine_operator, trine_node, trine_verifier, trine_research, trine_devnet as d"
+    assert shown([python, "-c", where + "; print(d.__file__)"], tmp_path).stdout == f"{site}/trine_devnet/__init__.py\n"
     trine = python.with_name("trine")
     for group, command in {"devnet": "demo", "node": "serve", "verifier": "run", "model": "prepare"}.items():
         asked = shown([trine, group, "--help"], tmp_path)

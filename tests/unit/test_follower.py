@@ -14,7 +14,7 @@ from test_node_support import in_thread, wait_for
 from trine.chain.follower import ChainClock, Follower, Head
 from trine.chain.subscription import announced_heads
 from trine.errors import ChainUnreachable
-from trine_node.loops import keep_doing
+from trine_operator.loops import keep_doing
 
 OFTEN = 0.01
 

@@ -24,16 +24,16 @@ from typer.testing import CliRunner
 
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason
-from trine_verifier.images import adversaries, latents, photographs
-from trine_verifier.images.files import MAX_BYTES, from_file, to_jpeg, to_png
-from trine_verifier.images.hashes import HashKind, ImageHash, distances, hash_of
-from trine_verifier.images.noise import GRID, initial_noise
-from trine_verifier.images.pipeline import ImageRequest, PinnedPipeline, id_of
-from trine_verifier.images.training import Recipe, folder_of, train, train_once
-from trine_verifier.images.verdict import BINDING_SLACK_BITS, ImageBounds, decide, majority
-from trine_verifier.study import image_report
-from trine_verifier.study import images as study
-from trine_verifier.study.cli import app
+from trine_research.images import adversaries, latents, photographs
+from trine_research.images.files import MAX_BYTES, from_file, to_jpeg, to_png
+from trine_research.images.hashes import HashKind, ImageHash, distances, hash_of
+from trine_research.images.noise import GRID, initial_noise
+from trine_research.images.pipeline import ImageRequest, PinnedPipeline, id_of
+from trine_research.images.training import Recipe, folder_of, train, train_once
+from trine_research.images.verdict import BINDING_SLACK_BITS, ImageBounds, decide, majority
+from trine_research.study import image_report
+from trine_research.study import images as study
+from trine_research.study.cli import app
 
 MODEL = bytes(range(32))
 TINY = Recipe(seed=5, steps=3, batch=2, side=16, channels=(16, 16))

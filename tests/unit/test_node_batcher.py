@@ -26,10 +26,10 @@ from trine.chain import BatchState
 from trine.chain.follower import Follower, Head
 from trine.errors import ChainUnreachable, NotReady, TransactionReverted
 from trine_node.answering import Answering
-from trine_node.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, next_action
-from trine_node.credit import Credit
-from trine_node.loops import keep_doing
-from trine_node.store import Store
+from trine_operator.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, next_action
+from trine_operator.credit import Credit
+from trine_operator.loops import keep_doing
+from trine_operator.store import Store
 
 SEED = 100
 DEADLINE = 5_000

@@ -10,8 +10,8 @@ from trine.protocol import merkle
 from trine.protocol.access import FRESH_SECONDS, access_header, evidence_digest
 from trine.protocol.evidence import Evidence
 from trine.protocol.header import Header, batch_id
-from trine_node.service import create_evidence_app
-from trine_node.store import StoredAnswer
+from trine_operator.service import create_evidence_app
+from trine_operator.store import StoredAnswer
 
 CHAT = "/v1/chat/completions"
 
@@ -129,6 +129,6 @@ def test_calibration_evidence_is_public_also_where_nothing_else_is_served(node):
     path = f"/v1/batches/0x{batch.batch_id.hex()}/evidence"
     assert len(node.http.get(path).text.splitlines()) == 1 + 2
     assert node.store.batch_of_challenge(bytes([8]) * 32).batch_id == batch.batch_id
-    with TestClient(create_evidence_app(node.store, node.chain, lambda: None)) as small:
+    with TestClient(create_evidence_app("Trine verifier", node.store, node.chain, lambda: None)) as small:
         assert len(small.get(path).text.splitlines()) == 1 + 2
         assert small.post(CHAT, json=body()).status_code == 404

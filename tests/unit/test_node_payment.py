@@ -23,7 +23,7 @@ from test_node_support import (
 from trine.errors import TransactionReverted
 from trine.protocol.messages import Receipt
 from trine_node.orders import parse_order
-from trine_node.payments import collect_earned
+from trine_operator.payments import collect_earned
 
 CHAT = "/v1/chat/completions"
 

@@ -5,8 +5,8 @@ import pytest
 from trine.chain import Challenge, Role
 from trine.errors import InvalidInput
 from trine.protocol.messages import ZERO_ADDRESS
-from trine_node.calibrate import Resume, resume
 from trine_node.settings import NodeSettings
+from trine_operator.calibrate import Resume, resume
 from trine_verifier.settings import VerifierSettings
 
 REQUIRED = {"deployment": "d.json", "keystore": "k.json", "password_file": "p", "model": "m"}

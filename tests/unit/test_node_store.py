@@ -16,9 +16,9 @@ from test_node_support import NAME, RecordingChain, answer, engine, model, seale
 
 from trine.protocol import merkle
 from trine_node.answering import Answering
-from trine_node.batcher import Batcher
 from trine_node.orders import parse_order
-from trine_node.store import Store, StoreError, leaves_of
+from trine_operator.batcher import Batcher
+from trine_operator.store import Store, StoreError, leaves_of
 
 SERVE = """
     import sys, time

@@ -41,11 +41,11 @@ from trine.protocol.messages import ZERO_ADDRESS, Domain, Request, Voucher
 from trine_node.answering import Answering
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
-from trine_node.operator import BackgroundServer
 from trine_node.orders import Order
 from trine_node.service import create_app
 from trine_node.settings import Limits
-from trine_node.store import Store, sealed_batch
+from trine_operator.process import BackgroundServer
+from trine_operator.store import Store, sealed_batch
 
 RECORD = load_record("smollm2-135m-instruct")
 NAME = RECORD.name

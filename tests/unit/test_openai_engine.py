@@ -19,15 +19,15 @@ from trine.protocol import fingerprint, merkle
 from trine.protocol.evidence import Anchor, Evidence
 from trine.protocol.policy import Bounds, Policy
 from trine.protocol.verdict import Outcome, Reason
-from trine_node import operator
 from trine_node.answering import Answering
 from trine_node.cli import Finding, examine
+from trine_node.engines import loading
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, EngineError, TokenOutOfRange
 from trine_node.engines.inference_server import MAX_EVENT_BYTES, ServerNotUp
+from trine_node.engines.loading import load_engine
 from trine_node.engines.openai_engine import OpenAiEngine
-from trine_node.operator import load_engine
 from trine_node.settings import NodeSettings
-from trine_node.store import Store
+from trine_operator.store import Store
 from trine_verifier.checking import check_leaf
 
 PROMPT = [1, 600, 601]
@@ -486,14 +486,14 @@ def test_the_check_of_a_node_shows_its_server_and_what_is_wrong_with_it(settings
         def is_calibrated(self, *_):
             return True
 
-    monkeypatch.setattr(operator, "open_chain", lambda _: Chain())
-    monkeypatch.setattr(operator, "find_model", lambda *_: model(0))
+    monkeypatch.setattr(loading, "open_chain", lambda _: Chain())
+    monkeypatch.setattr(loading, "find_model", lambda *_: model(0))
     settings = settings.model_copy(update={"store_url": "sqlite://"})
 
     def findings():
         with ExitStack() as stack:
             opened = lambda *arguments: stack.enter_context(closing(load_engine(*arguments)))  # noqa: E731
-            monkeypatch.setattr(operator, "load_engine", opened)
+            monkeypatch.setattr(loading, "load_engine", opened)
             return {finding.what: finding for finding in examine(settings)}
 
     assert findings()["engine"] == Finding("engine", f"logprobs-vllm-bf16 at {server[0]}")

@@ -124,10 +124,10 @@ def test_a_group_that_is_not_installed_says_so_when_it_is_run(without_the_node, 
 
 
 def test_a_command_whose_packages_are_not_installed_says_so(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "trine_node.logs", None)
+    monkeypatch.setitem(sys.modules, "trine_operator.logs", None)
     with pytest.raises(SystemExit, match="3"):
         build().main(["verifier", "run"])
-    assert "`trine verifier` needs trine_node.logs: pip install trine-verifier" in capsys.readouterr().err
+    assert "`trine verifier` needs trine_operator.logs: pip install trine-verifier" in capsys.readouterr().err
 
 
 def test_a_mistyped_group_is_guessed(capsys):

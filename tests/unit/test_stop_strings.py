@@ -18,10 +18,11 @@ from trine.protocol.inputs import Input, chat_input, first_stop, parse_input, sh
 from trine.protocol.messages import text_hash
 from trine.protocol.policy import Bounds, Policy
 from trine.protocol.verdict import Outcome, Reason, Verdict
-from trine_node.answering import Accepted, Answering, Finished
+from trine_node.answering import Answering
 from trine_node.engines.detokenizer import TextStream
+from trine_node.generating import Accepted, Finished
 from trine_node.orders import Order
-from trine_node.store import Store
+from trine_operator.store import Store
 from trine_verifier.checking import check_leaf
 
 CHAT = "/v1/chat/completions"

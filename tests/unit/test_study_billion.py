@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from trine.errors import InvalidInput
-from trine_verifier.study import billion, hamming
-from trine_verifier.study.cli import app
-from trine_verifier.study.fingerprint_file import Fingerprints, load, random_words
-from trine_verifier.study.hamming import BINS, blocks, histogram
-from trine_verifier.study.intervals import Proportion
+from trine_research.study import billion, hamming
+from trine_research.study.cli import app
+from trine_research.study.fingerprint_file import Fingerprints, load, random_words
+from trine_research.study.hamming import BINS, blocks, histogram
+from trine_research.study.intervals import Proportion
 
-COMMAND = [sys.executable, "-m", "trine_verifier.study.cli", "billion"]
+COMMAND = [sys.executable, "-m", "trine_research.study.cli", "billion"]
 
 
 def naive(claimed: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trine.protocol.policy import Policy
-from trine_verifier.study.cli import app
-from trine_verifier.study.subject import Subject
+from trine_research.study.cli import app
+from trine_research.study.subject import Subject
 
 MODEL = "smollm2-135m-instruct"
 BEGINNINGS = (

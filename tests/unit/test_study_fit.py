@@ -13,9 +13,9 @@ from trine.errors import InvalidInput
 from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.verdict import Claim, Outcome, Recomputation
-from trine_verifier.study.fit import auc, clopper_pearson, false_reject_rate, fit_pairs, fit_policy, split
-from trine_verifier.study.observations import append, read
-from trine_verifier.study.observe import Leaf
+from trine_research.study.fit import auc, clopper_pearson, false_reject_rate, fit_pairs, fit_policy, split
+from trine_research.study.observations import append, read
+from trine_research.study.observe import Leaf
 
 TOKENS = 64
 NOISE = 0.03

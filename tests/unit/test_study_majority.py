@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from trine.errors import InvalidInput
 from trine.protocol.committee import Member, draw, seed
 from trine.protocol.votes import Vote, settle
-from trine_verifier.study.attack import Prices, price, share_for
-from trine_verifier.study.cli import app
-from trine_verifier.study.intervals import Proportion
-from trine_verifier.study.majority import CHAIN, Ending, Model, Rates, Verdict, chain, committee
-from trine_verifier.study.majority_simulation import simulate
+from trine_research.study.attack import Prices, price, share_for
+from trine_research.study.cli import app
+from trine_research.study.intervals import Proportion
+from trine_research.study.majority import CHAIN, Ending, Model, Rates, Verdict, chain, committee
+from trine_research.study.majority_simulation import simulate
 
 ROOT = Path(__file__).parents[2]
 SURE = Rates(0)

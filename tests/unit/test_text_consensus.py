@@ -13,10 +13,10 @@ from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome
 from trine_node.engines.base import ContextOverflow, EmptyPrompt
 from trine_node.engines.transformers_engine import TransformersEngine
-from trine_verifier.study.text import FALSE_REJECTS, HONEST, Compared, _bounds
-from trine_verifier.study.text_provers import Prover, edited
-from trine_verifier.study.text_report import auc
-from trine_verifier.text.decision import (
+from trine_research.study.text import FALSE_REJECTS, HONEST, Compared, _bounds
+from trine_research.study.text_provers import Prover, edited
+from trine_research.study.text_report import auc
+from trine_research.text.decision import (
     SCALE,
     Decoding,
     TextBounds,
@@ -26,9 +26,9 @@ from trine_verifier.text.decision import (
     agreement,
     decide_text,
 )
-from trine_verifier.text.index import AnswerIndex
-from trine_verifier.text.regeneration import regenerate, retokenised
-from trine_verifier.text.signature import (
+from trine_research.text.index import AnswerIndex
+from trine_research.text.regeneration import regenerate, retokenised
+from trine_research.text.signature import (
     MAX_TOKENS,
     PERMUTATIONS,
     SHINGLE_TOKENS,
@@ -189,7 +189,7 @@ def test_an_index_refuses_names_twice_and_other_models(monkeypatch: pytest.Monke
         index.agreeing(signature_of([1], bytes(32)), 0.5)
     with pytest.raises(InvalidInput):
         index.agreeing(sign([1]), 0)
-    monkeypatch.setattr("trine_verifier.text.index.MAX_ANSWERS", 1)
+    monkeypatch.setattr("trine_research.text.index.MAX_ANSWERS", 1)
     with pytest.raises(InvalidInput, match="full"):
         index.add("c", sign([3]))
 

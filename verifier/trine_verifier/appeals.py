@@ -19,8 +19,8 @@ from trine.protocol.appeals import VOTES, commitment
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
-from trine_node.apart import Apart
 from trine_node.engines.base import Engine
+from trine_operator.apart import Apart
 from trine_verifier.checking import check_shown_leaf, withheld
 from trine_verifier.checks import Checks
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds

@@ -18,9 +18,8 @@ from trine.protocol.messages import text_hash
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide, structural_fault
 from trine.protocol.votes import Vote
-from trine_node.answering import render
-from trine_node.engines.base import Engine, EngineError
-from trine_node.logs import trace_of
+from trine_node.engines.base import Engine, EngineError, render
+from trine_operator.logs import trace_of
 from trine_verifier.evidence import Shown, ShownLeaf
 
 log = structlog.get_logger()

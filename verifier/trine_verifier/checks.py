@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from trine_node.logs import trace_of
+from trine_operator.logs import trace_of
 
 log = structlog.get_logger()
 

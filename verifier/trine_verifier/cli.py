@@ -29,7 +29,7 @@ def run(
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
 ) -> None:
     """Votes until stopped; calibrates first if the chain holds no valid calibration."""
-    from trine_node.logs import configure_logs
+    from trine_operator.logs import configure_logs
     from trine_verifier.run import run_verifier
     from trine_verifier.settings import VerifierSettings
 

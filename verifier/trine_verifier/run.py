@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from trine.chain import Chain, Role
-from trine_node.answering import Answering
-from trine_node.batcher import Batcher
-from trine_node.calibrate import calibrate
+from trine.protocol.evidence import Evidence
+from trine.protocol.inputs import Input
 from trine_node.engines.base import Engine
-from trine_node.loops import keep_doing
-from trine_node.operator import BackgroundServer, Worker, open_operator
-from trine_node.run import stop_on_signals
-from trine_node.service import create_evidence_app
+from trine_node.engines.loading import load_engine
+from trine_node.generating import answer_prompt
+from trine_operator.batcher import Batcher
+from trine_operator.calibrate import Candidate, calibrate
+from trine_operator.loops import keep_doing
+from trine_operator.opening import open_operator
+from trine_operator.process import BackgroundServer, Worker, stop_on_signals
+from trine_operator.service import create_evidence_app
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
@@ -39,24 +43,28 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     `make_voting` is how adversaries take the honest voting's place.
     """
     stop = stop_on_signals()
-    operator = open_operator(settings, Role.VERIFIER)
-    chain, model = operator.chain, operator.model
-    operator.store.close()
-    store = VerifierStore(settings.store_url)
+    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), VerifierStore)
+    chain, model, engine, store = operator.chain, operator.model, operator.engine, operator.store
     reason: list[str | None] = ["starting"]
 
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    server = BackgroundServer(create_evidence_app(store, chain, lambda: reason[0]), settings.host, settings.port)
+    server = BackgroundServer(
+        create_evidence_app("Trine verifier", store, chain, lambda: reason[0]), settings.host, settings.port
+    )
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
+
+    def answer(prompt: Input) -> tuple[bytes, Evidence]:
+        finished = answer_prompt(engine, chain, model, prompt)
+        return finished.digest, finished.evidence
 
     def wake() -> None:
         voted.set()
         blocks.nudge()
 
-    voting = make_voting(chain, store, operator.engine, model.model_id, stop, wake)
+    voting = make_voting(chain, store, engine, model.model_id, stop, wake)
     batcher = Batcher(
         store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
     )
@@ -75,8 +83,8 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         worker.start()
     try:
         if settings.calibrate:
-            answering = Answering(operator.engine, chain, store, model, allow_unsigned=True)
-            calibrate(answering, Role.VERIFIER, blocks, stopped=stop.is_set, tell=tell)
+            candidate = Candidate(chain, store, model, engine.engine_class, answer)
+            calibrate(candidate, Role.VERIFIER, blocks, stopped=stop.is_set, tell=tell)
         reason[0] = None
         log.info("verifier_ready", address=chain.address)
         stop.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from trine_node.settings import OperatorSettings
+from trine_operator.settings import OperatorSettings
 
 
 class VerifierSettings(OperatorSettings):

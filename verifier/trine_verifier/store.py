@@ -12,8 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from trine.protocol.appeals import LeafVote
 from trine.protocol.verdict import Verdict
 from trine.protocol.votes import Vote, distance_ppm_of
-from trine_node.store import Store
-from trine_node.tables import Base
+from trine_operator.store import Store
+from trine_operator.tables import Base
 
 
 class VoteRow(Base):

@@ -17,8 +17,8 @@ from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine.protocol.votes import commitment
-from trine_node.apart import Apart
 from trine_node.engines.base import Engine
+from trine_operator.apart import Apart
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trine.errors import InvalidInput, TrineError
+from trine.protocol.inputs import Input
 from trine.protocol.verdict import Recomputation
 
 
@@ -89,3 +90,10 @@ def validate(engine: Engine, prompt_ids: Sequence[int], answer_tokens: int) -> N
             f"{len(prompt_ids)} prompt tokens and {answer_tokens} answer tokens exceed the model's context of "
             f"{engine.context_tokens}: shorten the prompt or lower max_tokens"
         )
+
+
+def render(engine: Engine, asked: Input) -> list[int]:
+    """Prompt token ids of a client's input: what node and verifier must agree on."""
+    if asked.text is not None:
+        return engine.encode_text(asked.text)
+    return engine.encode_chat(asked.as_messages())

@@ -17,7 +17,7 @@ import numba
 from numba.core import sigutils
 
 from trine_node.engines import kernels
-from trine_node.once import alone, telling
+from trine_operator.once import alone, telling
 
 DECODE = (
     "(int64, int64[:, ::1], int64, int64[::1], int64, int64, int32[:, ::1], int32[:, ::1], int64[::1], int64, int64,"

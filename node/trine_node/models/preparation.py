@@ -19,7 +19,7 @@ import platformdirs
 
 from trine.errors import InvalidInput
 from trine_node.models.sources import Source, parse_source
-from trine_node.once import alone, telling
+from trine_operator.once import alone, telling
 
 LAYOUT = 1
 """Part of the folder's name: a change of the prepared form prepares anew."""

@@ -12,8 +12,9 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from trine_node.answering import Accepted, Answering, Finished
-from trine_node.orders import Refusal
+from trine_node.answering import Answering
+from trine_node.generating import Accepted, Finished
+from trine_operator.refusal import Refusal
 
 
 class Generations:

@@ -15,12 +15,14 @@ from pydantic_core import from_json
 from starlette.types import Receive, Scope, Send
 
 from trine.errors import InvalidInput, TrineError
-from trine_node.answering import Answering, Finished
-from trine_node.orders import Order, Refusal, parse_order
-from trine_node.service.errors import error_body
+from trine_node.answering import Answering
+from trine_node.generating import Finished
+from trine_node.orders import Order, parse_order
 from trine_node.service.generation import Generation, Generations
 from trine_node.settings import Limits
-from trine_node.store import StoredAnswer
+from trine_operator.refusal import Refusal
+from trine_operator.service.errors import error_body
+from trine_operator.store import StoredAnswer
 
 log = structlog.get_logger()
 

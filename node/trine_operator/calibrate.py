@@ -1,0 +1,181 @@
+"""Takes a calibration challenge: for nodes and verifiers alike.
+
+Asks for prompts, answers them with the operator's own engine, seals them as a batch and waits for the committee. The
+batcher must be running: it anchors the batch and sees it through. After a restart it goes on with the challenge that
+was open: the chain knows it, the store its answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from trine.chain import Batch, BatchState, Chain, Challenge, Model, Role
+from trine.errors import NotReady, TrineError
+from trine.protocol.calibration import parse_prompt_set, prompt_indices
+from trine.protocol.evidence import Evidence
+from trine.protocol.inputs import Input
+from trine.protocol.messages import engine_class_bytes
+from trine_operator.loops import Blocks
+from trine_operator.store import Store, sealed_batch
+
+log = structlog.get_logger()
+
+PATIENCE_SECONDS = 10.0
+STALL_SECONDS = 600.0
+"""A chain that has had no block for so long stands still; a committee may be slow for as long as it has blocks."""
+TIME_TO_ANSWER_SECONDS = 120
+"""A challenge with less time left is let go."""
+SEED_LIFETIME_BLOCKS = 250
+"""The chain forgets a seed that was not stored within 256 blocks."""
+
+
+class CalibrationRejected(TrineError):
+    """The committee did not accept every answer."""
+
+
+class Resume(Enum):
+    """What to do about the newest challenge."""
+
+    ASK_ANEW = "ask anew"
+    ANSWER = "answer"
+    AWAIT_RESULT = "await result"
+
+
+def resume(challenge: Challenge, stored_state: str | None, block: int, now: int) -> Resume:
+    """`stored_state` is that of the batch in our store that answers the challenge; None without one."""
+    if stored_state in ("sealed", "anchored"):
+        return Resume.AWAIT_RESULT
+    if stored_state is not None or any(challenge.batch_id):
+        return Resume.ASK_ANEW
+    in_time = now + TIME_TO_ANSWER_SECONDS <= challenge.deadline
+    seeded = any(challenge.seed) or block <= challenge.seed_block + SEED_LIFETIME_BLOCKS
+    return Resume.ANSWER if in_time and seeded else Resume.ASK_ANEW
+
+
+AnswerPrompt = Callable[[Input], tuple[bytes, Evidence]]
+"""An answer's digest and evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who takes the test, with what."""
+
+    chain: Chain
+    store: Store
+    model: Model
+    engine_class: str
+    answer: AnswerPrompt
+
+
+def calibrate(
+    candidate: Candidate,
+    role: Role,
+    blocks: Blocks,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda state: None,
+) -> None:
+    """Returns once the chain holds a valid calibration. Raises CalibrationRejected or NotReady.
+
+    `tell` hears how far it is.
+    """
+    chain, model, store = candidate.chain, candidate.model, candidate.store
+    if chain.is_calibrated(chain.address, role, model.model_id):
+        return
+    tell("asks for a challenge")
+    challenge_id = _open_challenge(candidate, role)
+    if challenge_id is None:
+        challenge_id = chain.request_calibration(model.model_id, role, engine_class_bytes(candidate.engine_class))
+        log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
+    batch = store.batch_of_challenge(challenge_id)
+    batch_id = batch.batch_id if batch else _answer_challenge(candidate, challenge_id, blocks, stopped, tell)
+
+    def over() -> bool:
+        kept = store.batch(batch_id)
+        judged = chain.batch(batch_id)
+        tell(judged.progress)
+        given_up = kept is not None and kept.state == "void"
+        return given_up or judged.state in (BatchState.SETTLED, BatchState.FINAL, BatchState.VOID)
+
+    _wait(over, blocks, stopped, "the committee's verdict on the calibration")
+    if not chain.is_calibrated(chain.address, role, model.model_id):
+        raise CalibrationRejected(_why(chain.batch(batch_id)))
+    log.info("calibrated", role=role.name.lower())
+
+
+def _open_challenge(candidate: Candidate, role: Role) -> bytes | None:
+    """Our newest challenge, if it can still be passed."""
+    chain, store = candidate.chain, candidate.store
+    asked = chain.events("Calibration", "ChallengeRequested", operator=chain.address, modelId=candidate.model.model_id)
+    ids = [bytes(event.args["challengeId"]) for event in asked if event.args["role"] == role]
+    if not ids:
+        return None
+    kept = store.batch_of_challenge(ids[-1])
+    todo = resume(chain.challenge(ids[-1]), kept.state if kept else None, chain.block_number(), chain.timestamp())
+    if todo is Resume.ASK_ANEW:
+        return None
+    log.info("calibration_resumed", role=role.name.lower(), challenge=ids[-1].hex(), todo=todo.value)
+    return ids[-1]
+
+
+def _answer_challenge(
+    candidate: Candidate,
+    challenge_id: bytes,
+    blocks: Blocks,
+    stopped: Callable[[], bool],
+    tell: Callable[[str], None],
+) -> bytes:
+    """Answers and seals; returns the batch's id."""
+    chain = candidate.chain
+    challenge = chain.challenge(challenge_id)
+    tell("waits for its prompts to be drawn")
+    _wait(lambda: chain.block_number() > challenge.seed_block, blocks, stopped, "the seed")
+    seed = chain.seal_calibration(challenge_id)
+    prompts = _prompts(candidate.model, seed, challenge_id, challenge.leaves)
+    answers = []
+    for number, prompt in enumerate(prompts, 1):
+        tell(f"answers prompt {number} of {len(prompts)}")
+        answers.append(candidate.answer(prompt))
+    return _seal(candidate, answers, challenge_id)
+
+
+def _prompts(model: Model, seed: bytes, challenge_id: bytes, count: int) -> list[Input]:
+    prompts = parse_prompt_set(model.prompts)
+    return [prompts[i] for i in prompt_indices(seed, challenge_id, count, model.prompt_count)]
+
+
+def _seal(candidate: Candidate, answers: list[tuple[bytes, Evidence]], challenge_id: bytes) -> bytes:
+    chain, store = candidate.chain, candidate.store
+    evidence = [evidence for _, evidence in answers]
+    batch = sealed_batch(chain.domain, chain.address, candidate.model.model_id, evidence, challenge_id)
+    store.seal_new(batch, answers)
+    return batch.batch_id
+
+
+def _why(batch: Batch) -> str:
+    if batch.state == BatchState.NONE:
+        return "the calibration's answers came too late to be anchored: try again"
+    if batch.state == BatchState.VOID:
+        return "no committee judged the calibration: try again"
+    results = [batch.result(leaf) for leaf in range(batch.leaf_count)]
+    return (
+        f"{results.count('accept')} of {len(results)} calibration answers were accepted, {results.count('reject')} "
+        "rejected: check that the model's files and this machine's arithmetic are what the registry's policy expects"
+    )
+
+
+def _wait(done: Callable[[], bool], blocks: Blocks, stopped: Callable[[], bool], what: str) -> None:
+    seen, moved = -1, time.monotonic()
+    while not done():
+        if stopped():
+            raise NotReady(f"stopped while waiting for {what}")
+        newest = blocks.wait(seen, PATIENCE_SECONDS)
+        if newest != seen:
+            seen, moved = newest, time.monotonic()
+        elif time.monotonic() - moved > STALL_SECONDS:
+            raise NotReady(f"{what}: the chain has had no block for {STALL_SECONDS:.0f} s")

@@ -1,0 +1,75 @@
+"""After a settlement: waits out the time to appeal, then has the chain free or slash stake and pay the verifiers.
+
+Anyone may do that; who anchored a batch does it for its own, several at once, because its stake is locked until then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from trine.chain import Batch, BatchState, Chain, Header, Seat
+from trine.errors import TransactionReverted
+from trine_operator.payments import collect_earned
+from trine_operator.store import Store, StoredBatch
+
+log = structlog.get_logger()
+
+MAX_AT_ONCE = 16
+PAUSE_SECONDS = 5.0
+"""After a refusal: somebody else was faster, or an appeal was opened."""
+
+
+class Finalizing:
+    """The settled batches of one account."""
+
+    def __init__(self, store: Store, chain: Chain, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` measures pauses, in seconds."""
+        self.store = store
+        self.chain = chain
+        self._clock = clock
+        self._due: dict[bytes, int] = {}  # chain's time after which a batch can be finalized
+        self._not_before = 0.0
+
+    def step(self) -> None:
+        """Does what is due now."""
+        settled = self.store.settled_batches()
+        if not settled or self._clock() < self._not_before:
+            return
+        now = self.chain.timestamp()
+        due: list[tuple[Header, tuple[Seat, ...]]] = []
+        for stored in settled:
+            if now <= self._due.get(stored.batch_id, 0):
+                continue
+            batch = self.chain.batch(stored.batch_id)
+            if batch.state == BatchState.FINAL:
+                self._note_final(stored)
+            elif batch.state == BatchState.SETTLED and self._is_due(batch, now):
+                due.append((batch.known_header, self.chain.seats(batch)))
+        for start in range(0, len(due), MAX_AT_ONCE):
+            self._finalize(due[start : start + MAX_AT_ONCE])
+
+    def _is_due(self, batch: Batch, now: int) -> bool:
+        # Calibrations cannot be appealed.
+        window = 0 if batch.is_calibration else self.chain.parameters(batch.terms).appeal_window_seconds
+        self._due[batch.batch_id] = batch.clock + window
+        return now > batch.clock + window
+
+    def _finalize(self, batches: list[tuple[Header, tuple[Seat, ...]]]) -> None:
+        try:
+            self.chain.finalize(batches)
+        except TransactionReverted as error:
+            self._not_before = self._clock() + PAUSE_SECONDS
+            log.info("finalizing_postponed", reason=error.reason)
+
+    def _note_final(self, stored: StoredBatch) -> None:
+        result = self.chain.result(stored.batch_id)
+        if not result.is_final:
+            return  # appeals are still open
+        results = [result.on(leaf) for leaf in range(len(stored.leaves))]
+        self.store.mark_final(stored.batch_id, result.accepted, result.rejected, results)
+        self._due.pop(stored.batch_id, None)
+        log.info("batch_final", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results))
+        collect_earned(self.store, self.chain)

@@ -1,0 +1,58 @@
+"""Parts of an operator's process: its HTTP server, its loops' threads, the signals that end it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from trine.errors import NotReady
+
+
+class BackgroundServer:
+    """Uvicorn in a thread: starts, says when it listens, stops gracefully."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        config = uvicorn.Config(
+            app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=30
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self._where = f"{host}:{port}"
+
+    def start(self) -> None:
+        """Raises NotReady when the port cannot be had."""
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise NotReady(f"cannot listen on {self._where}: is the port in use?")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Finishes requests in flight, within uvicorn's grace period."""
+        self._server.should_exit = True
+        self._thread.join(timeout=35)
+
+
+class Worker:
+    """A named background loop that ends when the shared stop event is set."""
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=work, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join(timeout=35)
+
+
+def stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,97 @@
+"""Errors as OpenAI's clients read them: {"error": {"message", "type", "param", "code"}}."""
+
+from __future__ import annotations
+
+import uuid
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trine.errors import InvalidInput, TrineError
+from trine_operator.refusal import Refusal
+
+log = structlog.get_logger()
+
+
+def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, object]:
+    kind = {401: "authentication_error", 402: "payment_required", 403: "permission_error", 429: "rate_limit_error"}
+    default = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind.get(status, default), "param": param, "code": code}}
+
+
+def error_response(
+    message: str, *, status: int, code: str | None = None, param: str | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    headers = {"retry-after": str(retry_after)} if retry_after else None
+    return JSONResponse(error_body(message, status=status, code=code, param=param), status, headers)
+
+
+def refuse(refusal: Refusal) -> JSONResponse:
+    retry = 1 if refusal.status == 429 else None
+    return error_response(
+        str(refusal), status=refusal.status, code=refusal.code, param=refusal.param, retry_after=retry
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Request ids on every answer; every failure in OpenAI's form; no stack trace leaves the process."""
+
+    app.add_middleware(_Edge)
+
+    @app.exception_handler(Refusal)
+    async def refusal(_request: Request, error: Refusal) -> Response:
+        return refuse(error)
+
+    @app.exception_handler(InvalidInput)
+    async def invalid(_request: Request, error: InvalidInput) -> Response:
+        return error_response(str(error), status=400)
+
+    @app.exception_handler(TrineError)
+    async def failed(_request: Request, error: TrineError) -> Response:
+        log.error("request_failed", error=str(error))
+        return error_response(str(error), status=503, code=type(error).__name__)
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> Response:
+        return error_response(str(error.detail), status=error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return error_response(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", status=400)
+
+
+class _Edge:
+    """Plain ASGI on purpose: a middleware that wraps the body would hide disconnects from who generates it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identifier = f"req_{uuid.uuid4().hex}"
+        begun = False
+
+        async def tagged(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                MutableHeaders(scope=message)["x-request-id"] = identifier
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=identifier):
+            try:
+                await self._app(scope, receive, tagged)
+            except Exception as error:
+                log.error("unexpected_error", exc_info=error)
+                if begun:
+                    raise
+                failure = error_response("the node failed at this request; its log says why", status=500)
+                await failure(scope, receive, tagged)

@@ -1,0 +1,406 @@
+"""What must survive a crash: answers before their receipts leave, batches before they are anchored, vouchers.
+
+SQLite (WAL) by default, any SQLAlchemy URL otherwise. The chain stays the truth; this is a cache of it plus what the
+chain does not hold. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils.crypto import keccak
+from sqlalchemy import create_engine, event, func, inspect, select, update
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from trine.errors import TrineError
+from trine.protocol import merkle
+from trine.protocol.evidence import Evidence
+from trine.protocol.header import Header, batch_id
+from trine.protocol.messages import Domain
+from trine_operator.tables import AnswerRow, BalanceRow, Base, BatchRow, OwnerRow, SchemaRow, VoucherRow
+
+SCHEMA_VERSION = 3
+BUSY_TIMEOUT_SECONDS = 30
+
+
+class StoreError(TrineError):
+    """The store cannot be opened or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    batch_id: bytes
+    model_id: bytes
+    root: bytes
+    canary: bytes
+    leaves: tuple[bytes, ...]
+    challenge_id: bytes | None
+    state: str
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    sequence: int
+    digest: bytes
+    evidence: Evidence
+    batch_id: bytes | None
+    leaf: int | None
+    result: str | None
+
+
+class Store:
+    """One connection pool; methods are transactions."""
+
+    def __init__(self, url: str) -> None:
+        self._write_lock = threading.Lock()
+        try:
+            self._engine = _open(url)
+            self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+            fresh = not inspect(self._engine).has_table(SchemaRow.__tablename__)
+        except SQLAlchemyError as error:
+            raise StoreError(f"cannot open the store: {error.__cause__ or error}") from None
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"cannot open the store: {error.name} is not installed, which this kind of database needs; "
+                "for PostgreSQL: pip install 'trine-node[postgres]' and postgresql+psycopg://…"
+            ) from None
+        if not fresh:
+            self._check_schema()
+        Base.metadata.create_all(self._engine)
+        if fresh:
+            with self.writing() as session:
+                session.add(SchemaRow(name="trine", version=SCHEMA_VERSION))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is durable when the block ends. Raises StoreError when nothing was written."""
+        try:
+            with self._write_lock, self._sessions.begin() as session:
+                yield session
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store did not take a change: {error.__cause__ or error}") from error
+
+    def claim(self, owner: str) -> None:
+        """Binds the store to its owner. Raises StoreError if it is another's.
+
+        Answers that one account signed, anchored by another, would cost the other its stake.
+        """
+        with self.writing() as session:
+            known = session.scalars(select(OwnerRow.owner)).first()
+            if known is None:
+                session.add(OwnerRow(owner=owner))
+            elif known != owner:
+                raise StoreError(f"the store belongs to {known}, this is {owner}: use a store of its own (store_url)")
+
+    # Answers
+
+    def add_answer(self, digest: bytes, evidence: Evidence) -> None:
+        """Durable on return: only then may the receipt leave the process."""
+        with self.writing() as session:
+            session.add(_answer_row(digest, evidence))
+            _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
+
+    def answer(self, digest: bytes) -> StoredAnswer | None:
+        return self._one_answer(AnswerRow.digest == digest.hex())
+
+    def answer_to(self, request_hash: bytes) -> StoredAnswer | None:
+        """The answer to a signed request, if it was given before: a retry gets the same one."""
+        return self._one_answer(AnswerRow.request_hash == request_hash.hex())
+
+    def waiting(self, limit: int) -> tuple[bytes, int] | None:
+        """The model of the oldest answer that is in no batch, and how many of it wait, at most `limit`.
+
+        Reads no answer: it is asked at every step.
+        """
+        with self._sessions() as session:
+            oldest = (
+                select(AnswerRow.model_id).where(AnswerRow.batch_id.is_(None)).order_by(AnswerRow.sequence).limit(1)
+            )
+            model_id = session.scalars(oldest).first()
+            if model_id is None:
+                return None
+            some = select(AnswerRow.sequence).where(AnswerRow.batch_id.is_(None), AnswerRow.model_id == model_id)
+            count = session.scalar(select(func.count()).select_from(some.limit(limit).subquery()))
+            return bytes.fromhex(model_id), count or 0
+
+    def unbatched(self, limit: int, model_id: bytes | None = None) -> list[StoredAnswer]:
+        """The oldest answers, of a model or of all, that are in no batch."""
+        query = select(AnswerRow).where(AnswerRow.batch_id.is_(None))
+        if model_id is not None:
+            query = query.where(AnswerRow.model_id == model_id.hex())
+        return self._answers(query.order_by(AnswerRow.sequence).limit(limit))
+
+    def answers_of(self, batch_id: bytes) -> list[StoredAnswer]:
+        """A batch's answers by leaf."""
+        return self._answers(select(AnswerRow).where(AnswerRow.batch_id == batch_id.hex()).order_by(AnswerRow.leaf))
+
+    # What clients owe
+
+    def owed(self, client: str) -> int:
+        """Wei of the client's answers that were accepted or are not judged yet."""
+        return self._balance(client)[0]
+
+    def earned(self, client: str) -> int:
+        """Wei of the client's answers that a committee accepted."""
+        return self._balance(client)[1]
+
+    def to_collect(self) -> list[tuple[str, int]]:
+        """(payer, earned wei) of those of whom more was earned than is noted as collected, and who left a voucher."""
+        query = (
+            select(VoucherRow.payer, BalanceRow.earned_wei)
+            .join(BalanceRow, BalanceRow.client == func.lower(VoucherRow.payer))
+            .where(BalanceRow.is_due)
+        )
+        with self._sessions() as session:
+            return [(payer, int(earned)) for payer, earned in session.execute(query)]
+
+    def note_collected(self, client: str, collected_wei: int) -> None:
+        """What the chain says has been collected from the client."""
+        with self.writing() as session:
+            row = _balance_row(session, client)
+            row.collected_wei = str(collected_wei)
+            row.is_due = row.earned_wei != row.collected_wei
+
+    # Batches
+
+    def seal(self, batch: StoredBatch, sequences: Sequence[int]) -> None:
+        """Fixes a batch and the order of its answers, before anything is sent."""
+        with self.writing() as session:
+            session.add(_batch_row(batch))
+            session.flush()
+            for leaf, sequence in enumerate(sequences):
+                row = session.get_one(AnswerRow, sequence)
+                if row.batch_id is not None:
+                    raise StoreError(f"answer {sequence} is in a batch already")
+                row.batch_id, row.leaf = batch.batch_id.hex(), leaf
+
+    def seal_new(self, batch: StoredBatch, answers: Sequence[tuple[bytes, Evidence]]) -> None:
+        """Stores answers that nobody was promised (a calibration's) together with their batch."""
+        with self.writing() as session:
+            session.add(_batch_row(batch))
+            session.flush()
+            for leaf, (digest, evidence) in enumerate(answers):
+                row = _answer_row(digest, evidence)
+                # A challenge may ask the same prompt twice; the batch's id keeps the names apart.
+                row.digest = keccak(digest + batch.batch_id + bytes([leaf])).hex()
+                row.batch_id, row.leaf = batch.batch_id.hex(), leaf
+                session.add(row)
+                _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
+
+    def batch(self, batch_id: bytes) -> StoredBatch | None:
+        with self._sessions() as session:
+            row = session.get(BatchRow, batch_id.hex())
+            return _batch(row) if row else None
+
+    def batch_of_challenge(self, challenge_id: bytes) -> StoredBatch | None:
+        """The batch that answers a calibration challenge."""
+        with self._sessions() as session:
+            row = session.scalars(select(BatchRow).where(BatchRow.challenge_id == challenge_id.hex())).first()
+            return _batch(row) if row else None
+
+    def open_batches(self) -> list[StoredBatch]:
+        """Batches that are not settled or void yet."""
+        with self._sessions() as session:
+            rows = session.scalars(select(BatchRow).where(BatchRow.state.in_(["sealed", "anchored"])))
+            return [_batch(row) for row in rows]
+
+    def mark_anchored(self, batch_id: bytes) -> None:
+        with self.writing() as session:
+            session.get_one(BatchRow, batch_id.hex()).state = "anchored"
+
+    def settled_batches(self) -> list[StoredBatch]:
+        """Batches that are decided but not final."""
+        with self._sessions() as session:
+            return [_batch(row) for row in session.scalars(select(BatchRow).where(BatchRow.state == "settled"))]
+
+    def mark_settled(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
+        self._decide(batch_id, "settled", accepted, rejected, results)
+
+    def mark_final(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
+        """Appeals may have changed results since the batch was settled; nothing will any more."""
+        self._decide(batch_id, "final", accepted, rejected, results)
+
+    def mark_unsent(self, batch_id: bytes) -> None:
+        """Nobody judged the batch: it is anchored again."""
+        with self.writing() as session:
+            session.get_one(BatchRow, batch_id.hex()).state = "sealed"
+
+    def mark_void(self, batch_id: bytes) -> None:
+        """The batch is given up; its answers are not judged."""
+        with self.writing() as session:
+            session.get_one(BatchRow, batch_id.hex()).state = "void"
+            _judge(session, batch_id, lambda _leaf: "void")
+
+    # Vouchers
+
+    def save_voucher(self, payer: str, cumulative_wei: int, signature: bytes) -> None:
+        """Keeps the voucher if it is the payer's highest."""
+        with self.writing() as session:
+            row = session.get(VoucherRow, payer)
+            if row is None:
+                session.add(VoucherRow(payer=payer, cumulative_wei=str(cumulative_wei), signature=signature.hex()))
+            elif int(row.cumulative_wei) < cumulative_wei:
+                row.cumulative_wei, row.signature = str(cumulative_wei), signature.hex()
+
+    def voucher(self, payer: str) -> tuple[int, bytes] | None:
+        with self._sessions() as session:
+            row = session.get(VoucherRow, payer)
+            return (int(row.cumulative_wei), bytes.fromhex(row.signature)) if row else None
+
+    # How
+
+    def _decide(self, batch_id: bytes, state: str, accepted: int, rejected: int, results: Sequence[str]) -> None:
+        with self.writing() as session:
+            row = session.get_one(BatchRow, batch_id.hex())
+            row.state, row.accepted, row.rejected = state, f"{accepted:x}", f"{rejected:x}"
+            _judge(session, batch_id, lambda leaf: results[leaf])
+
+    def _balance(self, client: str) -> tuple[int, int]:
+        with self._sessions() as session:
+            row = session.get(BalanceRow, client.lower())
+            return (int(row.owed_wei), int(row.earned_wei)) if row else (0, 0)
+
+    def _one_answer(self, condition: Any) -> StoredAnswer | None:
+        found = self._answers(select(AnswerRow).where(condition))
+        return found[0] if found else None
+
+    def _answers(self, query: Any) -> list[StoredAnswer]:
+        with self._sessions() as session:
+            return [_answer(row) for row in session.scalars(query)]
+
+    def _check_schema(self) -> None:
+        with self._sessions() as session:
+            row = session.get(SchemaRow, "trine")
+        if row is None or row.version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store has schema {row.version if row else 'unknown'}, this version of Trine knows "
+                f"{SCHEMA_VERSION}: use the version that wrote it, or another store (store_url)"
+            )
+
+
+def sealed_batch(
+    domain: Domain, node: str, model_id: bytes, evidence: Sequence[Evidence], challenge_id: bytes | None = None
+) -> StoredBatch:
+    """The batch of these answers in this order. `domain` is that of `Batches`.
+
+    None of its leaves is a canary, and its canary word is random, as for all who look at it the others' are.
+    """
+    leaves = leaves_of(evidence)
+    header = Header(node, model_id, merkle.root(leaves), secrets.token_bytes(32))
+    name = batch_id(domain.chain_id, domain.verifying_contract, header)
+    return StoredBatch(name, model_id, header.root, header.canary, tuple(leaves), challenge_id, "sealed", 0, 0)
+
+
+def leaves_of(evidence: Sequence[Evidence]) -> list[bytes]:
+    return [merkle.leaf_hash(index, item.receipt) for index, item in enumerate(evidence)]
+
+
+def _open(url: str) -> Engine:
+    # A server's connection may have died meanwhile, a file's cannot.
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+
+        def configure(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+        event.listen(engine, "connect", configure)
+    return engine
+
+
+def _batch_row(batch: StoredBatch) -> BatchRow:
+    return BatchRow(
+        batch_id=batch.batch_id.hex(),
+        model_id=batch.model_id.hex(),
+        root=batch.root.hex(),
+        canary=batch.canary.hex(),
+        leaves=json.dumps([leaf.hex() for leaf in batch.leaves]),
+        challenge_id=batch.challenge_id.hex() if batch.challenge_id else None,
+        state="sealed",
+    )
+
+
+def _judge(session: Session, batch_id: bytes, result_of: Callable[[int], str]) -> None:
+    """Gives a batch's answers their results, and clients' sums what that changes. Reads no evidence."""
+    columns = (AnswerRow.sequence, AnswerRow.leaf, AnswerRow.client, AnswerRow.fee_wei, AnswerRow.result)
+    changed = []
+    for sequence, leaf, client, fee, before in session.execute(
+        select(*columns).where(AnswerRow.batch_id == batch_id.hex())
+    ):
+        after = result_of(leaf or 0)
+        if after != before:
+            changed.append({"sequence": sequence, "result": after})
+            owed = int(after == "accept") - int(before in (None, "accept"))
+            earned = int(after == "accept") - int(before == "accept")
+            _move(session, client, owed=owed * int(fee), earned=earned * int(fee))
+    if changed:
+        session.execute(update(AnswerRow), changed)
+
+
+def _move(session: Session, client: str, *, owed: int = 0, earned: int = 0) -> None:
+    """Changes a client's sums."""
+    if owed or earned:
+        row = _balance_row(session, client)
+        row.owed_wei = str(int(row.owed_wei) + owed)
+        row.earned_wei = str(int(row.earned_wei) + earned)
+        row.is_due = row.earned_wei != row.collected_wei
+
+
+def _balance_row(session: Session, client: str) -> BalanceRow:
+    row = session.get(BalanceRow, client.lower(), with_for_update=True)
+    if row is None:
+        row = BalanceRow(client=client.lower(), owed_wei="0", earned_wei="0", collected_wei="0")
+        session.add(row)
+    return row
+
+
+def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
+    receipt = evidence.receipt
+    return AnswerRow(
+        digest=digest.hex(),
+        request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
+        model_id=receipt.model_id.hex(),
+        client=receipt.client,
+        fee_wei=str(receipt.fee_wei),
+        evidence=json.dumps(evidence.to_json()),
+    )
+
+
+def _batch(row: BatchRow) -> StoredBatch:
+    return StoredBatch(
+        batch_id=bytes.fromhex(row.batch_id),
+        model_id=bytes.fromhex(row.model_id),
+        root=bytes.fromhex(row.root),
+        canary=bytes.fromhex(row.canary),
+        leaves=tuple(bytes.fromhex(leaf) for leaf in json.loads(row.leaves)),
+        challenge_id=bytes.fromhex(row.challenge_id) if row.challenge_id else None,
+        state=row.state,
+        accepted=int(row.accepted, 16),
+        rejected=int(row.rejected, 16),
+    )
+
+
+def _answer(row: AnswerRow) -> StoredAnswer:
+    return StoredAnswer(
+        sequence=row.sequence,
+        digest=bytes.fromhex(row.digest),
+        evidence=Evidence.from_json(json.loads(row.evidence)),
+        batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
+        leaf=row.leaf,
+        result=row.result,
+    )
