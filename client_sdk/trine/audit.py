@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trine.chain import CalibrationResult, Chain, Model, ReputationRecord, Role, Stake
-from trine.chain.client import checksum
+from trine.chain.calls import checksum
 from trine.errors import InvalidInput, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
 from trine.protocol.reputation import Change, Record

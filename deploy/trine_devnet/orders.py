@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trine.chain.client import checksum
+from trine.chain.calls import checksum
 from trine.errors import InvalidInput
 from trine_devnet.cheats import known_cheat
 

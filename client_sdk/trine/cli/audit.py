@@ -39,7 +39,7 @@ def operator(
 ) -> None:
     """Stake, calibration and reputation, with the batches behind them."""
     from trine.audit import operator_report
-    from trine.chain.client import checksum
+    from trine.chain.calls import checksum
 
     operator = checksum(address)
     report = operator_report(read_chain(rpc_url, deployment), operator)

@@ -1,0 +1,157 @@
+"""`Batches` and `Finality`: anchoring, committees, votes, results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from trine.chain.deployment import Deployment
+from trine.chain.records import (
+    Anchoring,
+    Batch,
+    BatchState,
+    Result,
+    Seat,
+    Verdict,
+)
+from trine.errors import NotReady, VerificationFailed
+from trine.protocol import committee
+from trine.protocol.header import Header, batch_id
+from trine.protocol.votes import Vote
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from web3.types import TxReceipt
+
+
+from trine.chain.committees import CommitteeCalls
+
+
+class BatchCalls(CommitteeCalls):
+    """Reads and writes `Batches` and `Finality`."""
+
+    def __init__(self, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> None:
+        super().__init__(deployment, rpc_url, signer)
+        self._headers: dict[bytes, Header] = {}
+        self._seats: dict[int, tuple[Seat, ...]] = {}  # by the committee's hash
+
+    def batch_id_of(self, header: Header) -> bytes:
+        return batch_id(self.deployment.chain_id, self.deployment.address("Batches"), header)
+
+    def batch(self, batch_id: bytes) -> Batch:
+        """The batch with its header; of state NONE if the chain does not know it."""
+        batch = self._record(Batch, "Batches", "batchOf", batch_id, also={"batch_id": batch_id, "header": None})
+        return batch if batch.state == BatchState.NONE else replace(batch, header=self._header(batch_id))
+
+    def anchoring(self, batch_id: bytes) -> Anchoring:
+        """Where a batch was anchored, the last time. Raises NotReady for a batch that the chain does not know."""
+        event = self.newest_event("Batches", "BatchAnchored", batchId=batch_id)
+        if event is None:
+            raise NotReady(f"batch 0x{batch_id.hex()} is not anchored on this chain")
+        return Anchoring(event.block, event.log_index, bytes(event.args["challengeId"]), int(event.args["terms"]))
+
+    def seats(self, batch: Batch) -> tuple[Seat, ...]:
+        """The drawn committee in order of its seats; none while there is none.
+
+        Raises VerificationFailed when the RPC endpoint shows no committee that hashes to the record.
+        """
+        if not batch.committee:
+            return ()
+        with self._cache_lock:
+            cached = self._seats.get(batch.committee)
+        if cached:
+            return cached
+        drawn = self.newest_event("Batches", "CommitteeDrawn", batchId=batch.batch_id)
+        shown = tuple(Seat(seat["verifier"], seat["locked"]) for seat in drawn.args["seats"]) if drawn else ()
+        if committee_hash(shown) != batch.committee and batch.signed:
+            # Settled by signatures before anybody drew: the verifiers that a draw would have named, nothing locked.
+            shown = tuple(Seat(verifier, 0) for verifier in self.draw_again(batch))
+        if committee_hash(shown) != batch.committee:
+            raise VerificationFailed(f"the RPC endpoint has no committee of batch 0x{batch.batch_id.hex()}")
+        self._remember(self._seats, batch.committee, shown)
+        return shown
+
+    def draw_again(self, batch: Batch) -> tuple[str, ...]:
+        """The committee that public data give for the batch's round. Raises TransactionReverted when the chain has
+        forgotten the weights of that epoch."""
+        name = "CommitteeRedrawn" if batch.round else "BatchAnchored"
+        event = self.newest_event("Batches", name, batchId=batch.batch_id)
+        if event is None:
+            raise NotReady(f"batch 0x{batch.batch_id.hex()} waits for no committee")
+        seed_block, header = int(event.args["seedBlock"]), batch.known_header
+        epoch = committee.epoch_at(seed_block, self.epoch_blocks())
+        pools = [self.pool(header.model_id, calibrated, epoch) for calibrated in (True, False)]
+        pool = committee.pool_for(*pools, calibration=batch.is_calibration)
+        return committee.draw(
+            committee.seed(self.block_hash(seed_block), batch.batch_id, batch.round), pool, [header.node]
+        )
+
+    def vote(self, batch: Batch, seat: int) -> Vote | None:
+        """A seat's vote, once it is revealed."""
+        revealed, accepts, rejects = self._read("Batches", "voteOf", batch.batch_id, batch.round, seat)
+        return Vote(accepts, rejects) if revealed else None
+
+    def result(self, batch_id: bytes) -> Result:
+        """The batch's words as decided so far."""
+        return self._record(Result, "Finality", "resultOf", batch_id)
+
+    def verdict(self, batch_id: bytes, leaf: int) -> tuple[Verdict, bool]:
+        """A leaf's verdict, and whether nothing can change it any more."""
+        verdict, is_final = self._read("Finality", "verdictOf", batch_id, leaf)
+        return Verdict(verdict), bool(is_final)
+
+    def anchor(self, model_id: bytes, root: bytes, canary: bytes, leaf_count: int) -> TxReceipt:
+        return self._write("Batches", "anchor", model_id, root, canary, leaf_count)
+
+    def anchor_calibration(self, challenge_id: bytes, root: bytes, canary: bytes, output_tokens: int) -> TxReceipt:
+        return self._write("Batches", "anchorCalibration", challenge_id, root, canary, output_tokens)
+
+    def draw(self, header: Header) -> TxReceipt:
+        return self._write("Batches", "draw", header.values())
+
+    def expire(self, header: Header) -> TxReceipt:
+        return self._write("Batches", "expire", header.values())
+
+    def commit(self, batch_id: bytes, seats: Sequence[Seat], seat: int, commitment: bytes) -> TxReceipt:
+        return self._write("Batches", "commit", batch_id, [s.values() for s in seats], seat, commitment)
+
+    def reveal(
+        self, header: Header, seats: Sequence[Seat], seat: int, vote: Vote, distance_ppm: int, salt: bytes
+    ) -> TxReceipt:
+        drawn = [s.values() for s in seats]
+        return self._write(
+            "Batches", "reveal", header.values(), drawn, seat, vote.accepts, vote.rejects, distance_ppm, salt
+        )
+
+    def settle(self, header: Header, seats: Sequence[Seat]) -> TxReceipt:
+        return self._write("Batches", "settle", header.values(), [s.values() for s in seats])
+
+    def finalize(self, batches: Sequence[tuple[Header, Sequence[Seat]]]) -> TxReceipt:
+        """Settled batches with their committees, whose time to appeal is over."""
+        headers = [header.values() for header, _ in batches]
+        return self._write("Finality", "finalize", headers, [[s.values() for s in seats] for _, seats in batches])
+
+    def _header(self, batch_id: bytes) -> Header:
+        """From the event; believed because it hashes to the id. Raises VerificationFailed."""
+        with self._cache_lock:
+            cached = self._headers.get(batch_id)
+        if cached:
+            return cached
+        event = self.newest_event("Batches", "BatchAnchored", batchId=batch_id)
+        if event is not None:
+            args = event.args
+            header = Header(args["node"], bytes(args["modelId"]), bytes(args["root"]), bytes(args["canary"]))
+            if self.batch_id_of(header) == batch_id:
+                self._remember(self._headers, batch_id, header)
+                return header
+        raise VerificationFailed(f"the RPC endpoint has no header of batch 0x{batch_id.hex()}")
+
+
+def committee_hash(seats: Sequence[Seat]) -> int:
+    """The upper 160 bits of keccak256 over the seats, two words each. `SeatsLib.hash` is its twin."""
+    encoded = b"".join(encode(["address", "uint96"], seat.values()) for seat in seats)
+    return int.from_bytes(keccak(encoded)[:20], "big")
