@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trine.chain.records import (
-    AppealCase,
-    Seat,
-    Verdict,
-)
+from trine.chain.batches import BatchCalls, committee_hash
+from trine.chain.calls import checksum
+from trine.chain.records import AppealCase, Seat, Verdict
 from trine.errors import VerificationFailed
 from trine.protocol.header import Header
 
 if TYPE_CHECKING:
     from web3.types import TxReceipt
-
-
-from trine.chain.batches import BatchCalls, committee_hash
-from trine.chain.calls import checksum
 
 
 class AppealCalls(BatchCalls):

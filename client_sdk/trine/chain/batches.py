@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
+from trine.chain.committees import CommitteeCalls
 from trine.chain.deployment import Deployment
-from trine.chain.records import (
-    Anchoring,
-    Batch,
-    BatchState,
-    Result,
-    Seat,
-    Verdict,
-)
+from trine.chain.records import Anchoring, Batch, BatchState, Result, Seat, Verdict
 from trine.errors import NotReady, VerificationFailed
 from trine.protocol import committee
 from trine.protocol.header import Header, batch_id
@@ -26,9 +20,6 @@ from trine.protocol.votes import Vote
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
     from web3.types import TxReceipt
-
-
-from trine.chain.committees import CommitteeCalls
 
 
 class BatchCalls(CommitteeCalls):

@@ -14,9 +14,7 @@ from trine.chain.deployment import Deployment, abi
 from trine.chain.endpoint import without_secrets
 from trine.chain.follower import ChainClock, Follower, Head
 from trine.chain.named import members_of, record
-from trine.chain.records import (
-    Event,
-)
+from trine.chain.records import Event
 from trine.chain.views import Views
 from trine.errors import ChainError, InvalidInput, WrongChain
 from trine.protocol.messages import Domain

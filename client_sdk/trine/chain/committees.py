@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trine.chain.calls import Calls
 from trine.chain.deployment import Deployment
 from trine.protocol.committee import Member
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
-
-from trine.chain.calls import Calls
 
 POOL_PAGE = 256
 KNOWN_BLOCKHASHES = 256

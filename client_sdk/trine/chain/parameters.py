@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trine.chain.calls import Calls
 from trine.chain.deployment import Deployment
-from trine.chain.records import (
-    Parameters,
-)
+from trine.chain.records import Parameters
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
-
-
-from trine.chain.calls import Calls
 
 
 class ParameterCalls(Calls):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trine.chain.records import (
-    Account,
-)
+from trine.chain.calls import Calls, checksum
+from trine.chain.records import Account
 from trine.protocol.messages import Voucher
 
 if TYPE_CHECKING:
     from web3.types import TxReceipt
-
-
-from trine.chain.calls import Calls, checksum
 
 
 class PaymentCalls(Calls):

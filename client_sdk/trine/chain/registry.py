@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eth_utils.crypto import keccak
 
+from trine.chain.calls import Calls
 from trine.chain.deployment import Deployment
 from trine.chain.named import members_of, record
-from trine.chain.records import (
-    Model,
-    ModelEntry,
-    OperatorEntry,
-    RegistryEntry,
-    Role,
-)
+from trine.chain.records import Model, ModelEntry, OperatorEntry, RegistryEntry, Role
 from trine.errors import InvalidInput, VerificationFailed
 
 if TYPE_CHECKING:
@@ -22,8 +17,7 @@ if TYPE_CHECKING:
     from web3.types import TxReceipt
 
 
-from trine.chain.calls import Calls
-
+T = TypeVar("T")
 PAGE = 256
 """Entries of the directory in one call: as many as it gives."""
 

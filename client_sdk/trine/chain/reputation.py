@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trine.chain.records import (
-    ReputationRecord,
-    Role,
-)
+from trine.chain.calls import Calls, checksum
+from trine.chain.records import ReputationRecord, Role
 
 if TYPE_CHECKING:
     pass
-
-
-from trine.chain.calls import Calls, checksum
 
 
 class ReputationCalls(Calls):

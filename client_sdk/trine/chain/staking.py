@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trine.chain.records import (
-    Stake,
-    Ticket,
-)
+from trine.chain.calls import Calls, checksum
+from trine.chain.records import Stake, Ticket
 
 if TYPE_CHECKING:
     from web3.types import TxReceipt
 
-
-from trine.chain.calls import Calls, checksum
 
 UNLIMITED = 2**256 - 1
 """An allowance that using does not lower (ERC-20 as OpenZeppelin has it)."""
