@@ -104,6 +104,10 @@ class Calls:
     def block_number(self) -> int:
         return self._latest().number
 
+    def confirmed_block(self) -> int:
+        """Number of the newest block that is taken to stay."""
+        return self.block_number()
+
     def timestamp(self) -> int:
         """Time of the newest block, seconds."""
         return self._latest().timestamp
