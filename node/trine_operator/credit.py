@@ -22,10 +22,10 @@ class Credit:
         self.chain = chain
         self.target_wei = target_wei
 
-    def ensure(self, leaves: int) -> None:
-        """Returns when a batch of so many leaves is paid for. Raises NotReady, naming what is missing."""
+    def ensure(self, leaves: int, tokens: int) -> None:
+        """Returns when a batch of so many leaves and tokens is paid for. Raises NotReady, naming what is missing."""
         chain = self.chain
-        needed = chain.parameters().verifier_fee_per_leaf * leaves
+        needed = chain.parameters().verifier_fee(leaves, tokens)
         credit = chain.credit_of(chain.address)
         if credit >= max(needed, self.target_wei // 2):
             return
@@ -34,7 +34,7 @@ class Credit:
         if credit + balance < needed:
             raise NotReady(
                 f"{chain.address} has {credit / TOKEN:g} tokens of credit and {balance / TOKEN:g} more, the verifiers' "
-                f"fees of {leaves} answers are {needed / TOKEN:g}: send it tokens"
+                f"fees of {leaves} answers with {tokens} tokens are {needed / TOKEN:g}: send it tokens"
             )
         amount = min(wanted, balance)
         if amount == 0:

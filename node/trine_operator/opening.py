@@ -20,6 +20,8 @@ from trine_operator.store import Store
 
 log = structlog.get_logger()
 
+TOKENS_OF_AN_ANSWER = 512
+"""With its prompt, as reckoned before there is one."""
 DRIFT_SECONDS = 60
 """Blocks may be that far apart."""
 
@@ -80,8 +82,8 @@ def open_operator(
         raise NotReady(f"{chain.address} has no stake: run `trine stake add <amount>` with this keystore")
     engine = load_engine(model)
     store = open_store(settings.store_url)
-    prompts = chain.parameters().prompts_per_challenge
-    Credit(chain, settings.credit_target_wei).ensure(leaves=prompts if settings.calibrate else 1)
+    leaves = chain.parameters().prompts_per_challenge if settings.calibrate else 1
+    Credit(chain, settings.credit_target_wei).ensure(leaves, tokens=leaves * TOKENS_OF_AN_ANSWER)
     if chain.endpoint_of(chain.address) != settings.endpoint:
         chain.set_endpoint(settings.endpoint)
     log.info("operator_ready", address=chain.address, role=role.name.lower(), engine=engine.engine_class)

@@ -30,12 +30,23 @@ TOGETHER = 16
 """Answers that are checked at once; between them a verifier can be stopped."""
 
 
-def check_shown_leaf(shown: ShownLeaf, index: int, anchor: Anchor, engine: Engine, policy: Policy) -> Verdict:
+InTime = Callable[[int, Callable[[], list[Verdict]]], list[Verdict] | None]
+"""Runs a check of so many tokens, or gives None without."""
+
+
+def check_shown_leaf(
+    shown: ShownLeaf,
+    index: int,
+    anchor: Anchor,
+    engine: Engine,
+    policy: Policy,
+    in_time: InTime = lambda tokens, check: check(),
+) -> Verdict:
     """The verdict on one answer of a batch, for an appeal."""
     leaf = merkle.leaf_hash(index, shown.answer.receipt)
     if not merkle.verify(anchor.root, leaf, shown.proof):
         return withheld(1, "the answer shown is not the anchored leaf")[0]
-    return check_leaf(shown.answer, index, leaf, anchor, engine, policy)
+    return check_leaf(shown.answer, index, leaf, anchor, engine, policy, in_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,11 @@ def check_batch(
     policy: Policy,
     challenge: Challenged | None = None,
     between: Callable[[], None] = lambda: None,
+    in_time: InTime = lambda tokens, check: check(),
 ) -> list[Verdict]:
     """A verdict per leaf, whatever was shown. `challenge` is what a calibration batch had to answer.
 
+    `in_time` runs a part of the check, or gives None because there is no time for it: these answers are inconclusive.
     `between` is called between groups of answers: what is more urgent may go first there, or it raises to end the
     check. Nothing else is raised, and no more than a group of answers is in memory.
     """
@@ -77,7 +90,7 @@ def check_batch(
             else:
                 claims[index] = (evidence, first)
         if claims:
-            found |= zip(claims, judge(list(claims.values()), engine, policy), strict=True)
+            found |= zip(claims, judge_in_time(list(claims.values()), engine, policy, in_time), strict=True)
     return [found[index] for index in range(anchor.leaf_count)]
 
 
@@ -88,11 +101,11 @@ def check_leaf(
     anchor: Anchor,
     engine: Engine,
     policy: Policy,
-    challenge: Input | None = None,
+    in_time: InTime = lambda tokens, check: check(),
 ) -> Verdict:
     """The whole check of one answer, cheapest tests first."""
-    first = examine(evidence, index, leaf, anchor, engine, challenge)
-    return first if isinstance(first, Verdict) else judge([(evidence, first)], engine, policy)[0]
+    first = examine(evidence, index, leaf, anchor, engine)
+    return first if isinstance(first, Verdict) else judge_in_time([(evidence, first)], engine, policy, in_time)[0]
 
 
 def examine(
@@ -132,6 +145,20 @@ def _claimed(evidence: Evidence, engine: Engine, challenge: Input | None) -> Ver
     if text_hash(shown(text, asked.stop)) != evidence.receipt.text_hash:
         return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
     return claim
+
+
+def judge_in_time(
+    claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Policy, in_time: InTime
+) -> list[Verdict]:
+    """The model's say, if there is time for it. Who votes in doubt loses nothing and redraws nothing."""
+    tokens = sum(len(evidence.prompt_ids) + len(evidence.output_ids) for evidence, _ in claims)
+    judged = in_time(tokens, lambda: judge(claims, engine, policy))
+    if judged is not None:
+        return judged
+    return [
+        Verdict(Outcome.INCONCLUSIVE, Reason.LATE, len(evidence.output_ids), detail="no time left to check")
+        for evidence, _ in claims
+    ]
 
 
 def judge(claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Policy) -> list[Verdict]:
