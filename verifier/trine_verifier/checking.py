@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import structlog
 
@@ -27,7 +25,9 @@ log = structlog.get_logger()
 MAX_DETAIL = 500
 """Characters that are kept of what is wrong: a node may have chosen them."""
 TOGETHER = 16
-"""Answers that are checked at once; between them a verifier can be stopped."""
+TOKENS_TOGETHER = 2048
+"""Answers that are checked at once, at most, and their tokens where it is more than one; between them a verifier can be
+stopped, others' checks go first, and there may be no time for the next."""
 
 
 InTime = Callable[[int, Callable[[], list[Verdict]]], list[Verdict] | None]
@@ -77,7 +77,7 @@ def check_batch(
     if challenge and (fault := claim_fault(shown, challenge.claimed_tokens)):
         return [Verdict(Outcome.REJECT, Reason.CLAIM, 0, detail=fault)] * anchor.leaf_count
     found: dict[int, Verdict] = {}
-    for group in batched(enumerate(zip(shown.leaves, shown.answers, strict=True)), TOGETHER):
+    for group in groups(enumerate(zip(shown.leaves, shown.answers, strict=True))):
         between()
         claims: dict[int, tuple[Evidence, Claim]] = {}
         for index, (leaf, evidence) in group:
@@ -185,13 +185,23 @@ def _verdict_on(error: Exception, tokens: int) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail=(str(error) or type(error).__name__)[:MAX_DETAIL])
 
 
-T = TypeVar("T")
+Numbered = tuple[int, tuple[bytes, Evidence | InvalidInput]]
+"""An answer's leaf index, its leaf's hash, and the answer or what is wrong with it."""
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` consecutive items; the last may be shorter. (`itertools.batched` needs Python 3.12.)"""
-    left = iter(items)
-    while group := list(islice(left, size)):
+def groups(answers: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+    """Consecutive answers that are checked together. Reads on only when the last group is done with."""
+    group: list[Numbered] = []
+    tokens = 0
+    for numbered in answers:
+        _, (_, evidence) = numbered
+        more = 0 if isinstance(evidence, InvalidInput) else len(evidence.prompt_ids) + len(evidence.output_ids)
+        if group and (len(group) == TOGETHER or tokens + more > TOKENS_TOGETHER):
+            yield group
+            group, tokens = [], 0
+        group.append(numbered)
+        tokens += more
+    if group:
         yield group
 
 
