@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from eth_utils.crypto import keccak
-from sqlalchemy import create_engine, event, func, inspect, select, update
-from sqlalchemy.engine import Engine
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -24,15 +25,33 @@ from trine.errors import TrineError
 from trine.protocol import merkle
 from trine.protocol.evidence import Evidence
 from trine.protocol.header import Header, batch_id
-from trine.protocol.messages import Domain
-from trine_operator.tables import AnswerRow, BalanceRow, Base, BatchRow, OwnerRow, SchemaRow, VoucherRow
+from trine.protocol.messages import Domain, Receipt
+from trine_operator import schema
+from trine_operator.database import (
+    BUSY_TIMEOUT_SECONDS,
+    WRITES,
+    StoreError,
+    check_file,
+    explained,
+    is_fault,
+    open_engine,
+)
+from trine_operator.tables import AnswerRow, BalanceRow, BatchRow, OwnerRow, SchemaRow, VoucherRow
 
-SCHEMA_VERSION = 3
-BUSY_TIMEOUT_SECONDS = 30
+__all__ = ["EvidencePruned", "Store", "StoreError", "StoredAnswer", "StoredBatch", "leaves_of", "sealed_batch"]
+
+log = structlog.get_logger()
+
+OVER = ("final", "void")
+"""States of batches that nothing changes any more."""
+PROBE_SECONDS = 1.0
+"""After a change that failed, a small one is tried so often, when somebody asks."""
+ANSWERS_AT_ONCE = 32
+"""Pruned in one transaction; each may be some hundred kilobytes."""
 
 
-class StoreError(TrineError):
-    """The store cannot be opened or written."""
+class EvidencePruned(TrineError):
+    """The answer's evidence is gone: its batch has been final for as long as the operator keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,48 +69,99 @@ class StoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
+    """An answer; `kept` is None once its evidence was pruned."""
+
     sequence: int
     digest: bytes
-    evidence: Evidence
+    receipt: Receipt
+    receipt_signature: bytes
+    kept: Evidence | None
     batch_id: bytes | None
     leaf: int | None
     result: str | None
+
+    @property
+    def evidence(self) -> Evidence:
+        """Raises EvidencePruned."""
+        if self.kept is None:
+            raise EvidencePruned(
+                "the evidence of this answer is not kept any more: its batch is final, and so is the verdict; receipt "
+                f"and proof remain (receipt 0x{self.digest.hex()})"
+            )
+        return self.kept
 
 
 class Store:
     """One connection pool; methods are transactions."""
 
     def __init__(self, url: str) -> None:
+        """Makes or upgrades the tables. Raises StoreError, saying what to do, for what cannot be used."""
         self._write_lock = threading.Lock()
+        self._fault: str | None = None
+        self._probed_at = 0.0
         try:
-            self._engine = _open(url)
-            self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-            fresh = not inspect(self._engine).has_table(SchemaRow.__tablename__)
+            self._engine = open_engine(url)
+            check_file(self._engine)
+            schema.upgrade(self._engine)
         except SQLAlchemyError as error:
-            raise StoreError(f"cannot open the store: {error.__cause__ or error}") from None
-        except ModuleNotFoundError as error:
-            raise StoreError(
-                f"cannot open the store: {error.name} is not installed, which this kind of database needs; "
-                "for PostgreSQL: pip install 'trine-node[postgres]' and postgresql+psycopg://…"
-            ) from None
-        if not fresh:
-            self._check_schema()
-        Base.metadata.create_all(self._engine)
-        if fresh:
-            with self.writing() as session:
-                session.add(SchemaRow(name="trine", version=SCHEMA_VERSION))
+            raise StoreError(f"cannot open the store: {explained(error)}") from None
+        self._reads = sessionmaker(self._engine, expire_on_commit=False)
+        self._writes = sessionmaker(self._engine.execution_options(**WRITES), expire_on_commit=False)
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction that is durable when the block ends. Raises StoreError when nothing was written."""
+    def reading(self) -> Iterator[Session]:
+        """One view of the store. Raises StoreError."""
         try:
-            with self._write_lock, self._sessions.begin() as session:
+            with self._reads() as session:
                 yield session
         except SQLAlchemyError as error:
-            raise StoreError(f"the store did not take a change: {error.__cause__ or error}") from error
+            raise StoreError(f"the store cannot be read: {explained(error)}") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is durable when the block ends. Raises StoreError when nothing was written."""
+        if not self._write_lock.acquire(timeout=BUSY_TIMEOUT_SECONDS):
+            raise StoreError(f"the store has been busy with other changes for {BUSY_TIMEOUT_SECONDS} s: try again")
+        try:
+            with self._writes.begin() as session:
+                yield session
+            self._note_fault(None)
+        except SQLAlchemyError as error:
+            said = f"the store did not take a change: {explained(error)}"
+            if is_fault(error):
+                self._note_fault(said)
+            raise StoreError(said) from error
+        finally:
+            self._write_lock.release()
+
+    @property
+    def fault(self) -> str | None:
+        """Why the last change failed, when the store was at fault; None as soon as one succeeds."""
+        return self._fault
+
+    def require_writable(self) -> None:
+        """Raises StoreError while the store takes no changes: whoever cannot keep an answer must not begin one.
+
+        After a change that failed a small one is tried, once in PROBE_SECONDS.
+        """
+        fault = self._fault
+        if fault is None:
+            return
+        if time.monotonic() - self._probed_at < PROBE_SECONDS:
+            raise StoreError(fault)
+        self._probed_at = time.monotonic()
+        with self.writing() as session:
+            session.execute(update(SchemaRow).values(version=SchemaRow.version))
+
+    def _note_fault(self, fault: str | None) -> None:
+        if fault and not self._fault:
+            log.error("store_takes_no_changes", error=fault)
+        elif self._fault and not fault:
+            log.info("store_takes_changes_again")
+        self._fault, self._probed_at = fault, time.monotonic()
 
     def claim(self, owner: str) -> None:
         """Binds the store to its owner. Raises StoreError if it is another's.
@@ -125,7 +195,7 @@ class Store:
 
         Reads no answer: it is asked at every step.
         """
-        with self._sessions() as session:
+        with self.reading() as session:
             oldest = (
                 select(AnswerRow.model_id).where(AnswerRow.batch_id.is_(None)).order_by(AnswerRow.sequence).limit(1)
             )
@@ -142,6 +212,10 @@ class Store:
         if model_id is not None:
             query = query.where(AnswerRow.model_id == model_id.hex())
         return self._answers(query.order_by(AnswerRow.sequence).limit(limit))
+
+    def answer_at(self, batch_id: bytes, leaf: int) -> StoredAnswer | None:
+        """One leaf of a batch."""
+        return self._one_answer((AnswerRow.batch_id == batch_id.hex()) & (AnswerRow.leaf == leaf))
 
     def answers_of(self, batch_id: bytes) -> list[StoredAnswer]:
         """A batch's answers by leaf."""
@@ -161,10 +235,10 @@ class Store:
         """(payer, earned wei) of those of whom more was earned than is noted as collected, and who left a voucher."""
         query = (
             select(VoucherRow.payer, BalanceRow.earned_wei)
-            .join(BalanceRow, BalanceRow.client == func.lower(VoucherRow.payer))
+            .join(BalanceRow, BalanceRow.client == VoucherRow.client)
             .where(BalanceRow.is_due)
         )
-        with self._sessions() as session:
+        with self.reading() as session:
             return [(payer, int(earned)) for payer, earned in session.execute(query)]
 
     def note_collected(self, client: str, collected_wei: int) -> None:
@@ -201,19 +275,19 @@ class Store:
                 _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
 
     def batch(self, batch_id: bytes) -> StoredBatch | None:
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.get(BatchRow, batch_id.hex())
             return _batch(row) if row else None
 
     def batch_of_challenge(self, challenge_id: bytes) -> StoredBatch | None:
         """The batch that answers a calibration challenge."""
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.scalars(select(BatchRow).where(BatchRow.challenge_id == challenge_id.hex())).first()
             return _batch(row) if row else None
 
     def open_batches(self) -> list[StoredBatch]:
         """Batches that are not settled or void yet."""
-        with self._sessions() as session:
+        with self.reading() as session:
             rows = session.scalars(select(BatchRow).where(BatchRow.state.in_(["sealed", "anchored"])))
             return [_batch(row) for row in rows]
 
@@ -223,7 +297,7 @@ class Store:
 
     def settled_batches(self) -> list[StoredBatch]:
         """Batches that are decided but not final."""
-        with self._sessions() as session:
+        with self.reading() as session:
             return [_batch(row) for row in session.scalars(select(BatchRow).where(BatchRow.state == "settled"))]
 
     def mark_settled(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
@@ -251,14 +325,82 @@ class Store:
         with self.writing() as session:
             row = session.get(VoucherRow, payer)
             if row is None:
-                session.add(VoucherRow(payer=payer, cumulative_wei=str(cumulative_wei), signature=signature.hex()))
+                session.add(
+                    VoucherRow(
+                        payer=payer,
+                        client=payer.lower(),
+                        cumulative_wei=str(cumulative_wei),
+                        signature=signature.hex(),
+                    )
+                )
             elif int(row.cumulative_wei) < cumulative_wei:
                 row.cumulative_wei, row.signature = str(cumulative_wei), signature.hex()
 
     def voucher(self, payer: str) -> tuple[int, bytes] | None:
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.get(VoucherRow, payer)
             return (int(row.cumulative_wei), bytes.fromhex(row.signature)) if row else None
+
+    # Pruning
+
+    def note_ended(self, now: int, limit: int) -> int:
+        """Gives batches that are over and have no such time yet `now`, the chain's seconds. Returns how many."""
+        query = (
+            select(BatchRow.batch_id)
+            .where(BatchRow.is_pruned.is_(False), BatchRow.state.in_(OVER), BatchRow.ended_at.is_(None))
+            .limit(limit)
+        )
+        with self.reading() as session:
+            names = list(session.scalars(query))
+        if names:
+            with self.writing() as session:
+                session.execute(update(BatchRow).where(BatchRow.batch_id.in_(names)).values(ended_at=now))
+        return len(names)
+
+    def prunable(self, ended_by: int, after: tuple[int, bytes] | None, limit: int) -> list[tuple[int, bytes]]:
+        """(when it ended, id) of batches that ended by then and have evidence, in this order, those behind `after`."""
+        query = select(BatchRow.ended_at, BatchRow.batch_id).where(
+            BatchRow.is_pruned.is_(False), BatchRow.state.in_(OVER), BatchRow.ended_at <= ended_by
+        )
+        if after is not None:
+            at, name = after
+            later = (BatchRow.ended_at == at) & (BatchRow.batch_id > name.hex())
+            query = query.where(BatchRow.ended_at >= at, or_(BatchRow.ended_at > at, later))
+        with self.reading() as session:
+            rows = session.execute(query.order_by(BatchRow.ended_at, BatchRow.batch_id).limit(limit))
+            return [(at or 0, bytes.fromhex(name)) for at, name in rows]
+
+    def prune(self, batch_id: bytes) -> int:
+        """Takes the evidence of a batch that is over, but of accepted answers whose clients have not paid all yet.
+
+        What is left of an answer is what a certificate needs: receipt, signature, leaf, proof. Small transactions; a
+        batch that is not over is left alone. Returns how many answers were pruned.
+        """
+        pruned = 0
+        while True:
+            with self.writing() as session:
+                batch = session.get(BatchRow, batch_id.hex())
+                if batch is None or batch.state not in OVER:
+                    return pruned
+                changed = [
+                    {"sequence": sequence, "evidence": _without_evidence(document), "is_pruned": True}
+                    for sequence, document in session.execute(_prunable_answers(batch_id).limit(ANSWERS_AT_ONCE))
+                ]
+                if changed:
+                    session.execute(update(AnswerRow), changed)
+                    pruned += len(changed)
+                if len(changed) < ANSWERS_AT_ONCE:
+                    left = select(AnswerRow.sequence).where(
+                        AnswerRow.batch_id == batch_id.hex(), AnswerRow.is_pruned.is_(False)
+                    )
+                    batch.is_pruned = session.scalars(left.limit(1)).first() is None
+                    return pruned
+
+    def give_back(self, pages: int) -> None:
+        """Returns some of a SQLite file's free pages to the system; servers do that by themselves."""
+        if self._engine.dialect.name == "sqlite":
+            with self.writing() as session:
+                session.connection().exec_driver_sql(f"PRAGMA incremental_vacuum({pages})").all()
 
     # How
 
@@ -269,7 +411,7 @@ class Store:
             _judge(session, batch_id, lambda leaf: results[leaf])
 
     def _balance(self, client: str) -> tuple[int, int]:
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.get(BalanceRow, client.lower())
             return (int(row.owed_wei), int(row.earned_wei)) if row else (0, 0)
 
@@ -278,17 +420,8 @@ class Store:
         return found[0] if found else None
 
     def _answers(self, query: Any) -> list[StoredAnswer]:
-        with self._sessions() as session:
+        with self.reading() as session:
             return [_answer(row) for row in session.scalars(query)]
-
-    def _check_schema(self) -> None:
-        with self._sessions() as session:
-            row = session.get(SchemaRow, "trine")
-        if row is None or row.version != SCHEMA_VERSION:
-            raise StoreError(
-                f"the store has schema {row.version if row else 'unknown'}, this version of Trine knows "
-                f"{SCHEMA_VERSION}: use the version that wrote it, or another store (store_url)"
-            )
 
 
 def sealed_batch(
@@ -306,21 +439,6 @@ def sealed_batch(
 
 def leaves_of(evidence: Sequence[Evidence]) -> list[bytes]:
     return [merkle.leaf_hash(index, item.receipt) for index, item in enumerate(evidence)]
-
-
-def _open(url: str) -> Engine:
-    # A server's connection may have died meanwhile, a file's cannot.
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-
-        def configure(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
-            connection.execute("PRAGMA foreign_keys=ON")
-
-        event.listen(engine, "connect", configure)
-    return engine
 
 
 def _batch_row(batch: StoredBatch) -> BatchRow:
@@ -381,6 +499,27 @@ def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
     )
 
 
+def _prunable_answers(batch_id: bytes) -> Any:
+    """Sequence and evidence of a batch's answers whose evidence nobody can still need."""
+    paying = (
+        select(BalanceRow.client)
+        .where(BalanceRow.client == func.lower(AnswerRow.client), BalanceRow.is_due)
+        .correlate(AnswerRow)
+        .exists()
+    )
+    return (
+        select(AnswerRow.sequence, AnswerRow.evidence)
+        .where(AnswerRow.batch_id == batch_id.hex(), AnswerRow.is_pruned.is_(False))
+        .where(or_(func.coalesce(AnswerRow.result, "") != "accept", AnswerRow.fee_wei == "0", ~paying))
+        .order_by(AnswerRow.leaf)
+    )
+
+
+def _without_evidence(document: str) -> str:
+    shown = json.loads(document)
+    return json.dumps({name: shown[name] for name in ("receipt", "receiptSignature")})
+
+
 def _batch(row: BatchRow) -> StoredBatch:
     return StoredBatch(
         batch_id=bytes.fromhex(row.batch_id),
@@ -396,10 +535,13 @@ def _batch(row: BatchRow) -> StoredBatch:
 
 
 def _answer(row: AnswerRow) -> StoredAnswer:
+    document = json.loads(row.evidence)
     return StoredAnswer(
         sequence=row.sequence,
         digest=bytes.fromhex(row.digest),
-        evidence=Evidence.from_json(json.loads(row.evidence)),
+        receipt=Receipt.from_json(document["receipt"]),
+        receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
+        kept=None if row.is_pruned else Evidence.from_json(document),
         batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
         leaf=row.leaf,
         result=row.result,

@@ -1,8 +1,11 @@
-"""Tables of an operator's store. What they mean together, and how they change, is in `store`."""
+"""Tables of an operator's store. What they mean together, and how rows change, is in `store`; `migrations` makes them.
+
+After a change here: `make migration M="what changed"`.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -11,6 +14,8 @@ class Base(DeclarativeBase):
 
 
 class SchemaRow(Base):
+    """What releases read that knew no migrations. They take 3, and nothing that a later release has touched."""
+
     __tablename__ = "schema"
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     version: Mapped[int]
@@ -32,14 +37,18 @@ class BatchRow(Base):
     root: Mapped[str] = mapped_column(String(64))
     canary: Mapped[str] = mapped_column(String(64))
     leaves: Mapped[str] = mapped_column(Text)
-    challenge_id: Mapped[str | None] = mapped_column(String(64))
+    challenge_id: Mapped[str | None] = mapped_column(String(64), index=True)
     state: Mapped[str] = mapped_column(String(16), index=True)
     accepted: Mapped[str] = mapped_column(String(64), default="0")
     rejected: Mapped[str] = mapped_column(String(64), default="0")
+    ended_at: Mapped[int | None] = mapped_column(BigInteger)  # the chain's seconds when it was seen to be final or void
+    is_pruned: Mapped[bool] = mapped_column(default=False, server_default=false())  # of all evidence
+
+    __table_args__ = (Index("prunable", "is_pruned", "state", "ended_at"),)
 
 
 class AnswerRow(Base):
-    """One signed answer with its evidence."""
+    """One signed answer with its evidence; when that was pruned, with its receipt alone."""
 
     __tablename__ = "answers"
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -52,6 +61,7 @@ class AnswerRow(Base):
     batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.batch_id"))
     leaf: Mapped[int | None]
     result: Mapped[str | None] = mapped_column(String(16))
+    is_pruned: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"), Index("waiting", "batch_id", "sequence"))
 
@@ -77,3 +87,4 @@ class VoucherRow(Base):
     payer: Mapped[str] = mapped_column(String(42), primary_key=True)
     cumulative_wei: Mapped[str] = mapped_column(String(78))
     signature: Mapped[str] = mapped_column(String(130))
+    client: Mapped[str] = mapped_column(String(42), index=True, server_default="")  # the payer as balances name it

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import String, Text, select
+from sqlalchemy import BigInteger, String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from trine.protocol.appeals import LeafVote
@@ -27,6 +27,7 @@ class VoteRow(Base):
     distance_ppm: Mapped[int]
     salt: Mapped[str] = mapped_column(String(64))
     verdicts: Mapped[str] = mapped_column(Text)
+    ended_at: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the chain's seconds; None while it is a duty
 
 
 class CursorRow(Base):
@@ -56,6 +57,7 @@ class AppealVoteRow(Base):
     vote: Mapped[int]
     salt: Mapped[str] = mapped_column(String(64))
     verdict: Mapped[str] = mapped_column(Text)
+    ended_at: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the chain's seconds; None while it is a duty
 
 
 class AppealDutyRow(Base):
@@ -94,7 +96,7 @@ class VerifierStore(Store):
     """The node's store (a verifier's own calibration batches) and the votes."""
 
     def cursor(self, default: int) -> int:
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.get(CursorRow, "draws")
             return row.block if row else default
 
@@ -116,7 +118,7 @@ class VerifierStore(Store):
                 row.block = block
 
     def duties(self) -> list[tuple[bytes, int]]:
-        with self._sessions() as session:
+        with self.reading() as session:
             return [(bytes.fromhex(row.batch_id), row.round) for row in session.scalars(select(DutyRow))]
 
     def end_duty(self, batch_id: bytes, round_: int) -> None:
@@ -142,7 +144,7 @@ class VerifierStore(Store):
             )
 
     def vote(self, batch_id: bytes, round_: int) -> StoredVote | None:
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.get(VoteRow, (batch_id.hex(), round_))
             if row is None:
                 return None
@@ -150,7 +152,7 @@ class VerifierStore(Store):
             return StoredVote(vote, row.distance_ppm, bytes.fromhex(row.salt), json.loads(row.verdicts))
 
     def appeal_duties(self) -> list[AppealSeat]:
-        with self._sessions() as session:
+        with self.reading() as session:
             rows = session.scalars(select(AppealDutyRow))
             return [AppealSeat(bytes.fromhex(row.batch_id), row.leaf, row.level, row.round) for row in rows]
 
@@ -177,6 +179,6 @@ class VerifierStore(Store):
 
     def appeal_vote(self, seat: AppealSeat) -> tuple[LeafVote, bytes] | None:
         """The vote and its salt."""
-        with self._sessions() as session:
+        with self.reading() as session:
             row = session.get(AppealVoteRow, seat.key)
             return (LeafVote(row.vote), bytes.fromhex(row.salt)) if row else None
