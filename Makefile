@@ -22,7 +22,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
 	test-rest test-fast test-units test-e2e test-contracts invariants studies soak \
-	abi vectors gas lock hooks audit prove consensus clean
+	abi vectors gas migration lock hooks audit prove consensus clean
 
 help:
 	@sed -nE 's/^##( |$$)//p' Makefile
@@ -36,6 +36,7 @@ help:
 ## make lint        the quick half of `make check`; `make hooks` runs it before every commit
 ## make test-fast | test-units | test-e2e | test-contracts | invariants      one part of the tests
 ## make abi | vectors | gas       writes what is generated from the contracts and the protocol
+## make migration M="what changed"      writes a revision for changed tables of the operators' stores
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
 ## make audit | prove | consensus      Slither; Halmos; TOPLOC beside Trine
 ## make clean       removes everything that set-up and tests have made here
@@ -216,6 +217,9 @@ prove: node_modules/.ready .halmos-venv/.ready
 consensus: setup-dev
 	@python -c "import toploc" 2>/dev/null || pip install --quiet --no-deps --no-binary toploc --no-build-isolation toploc==0.1.6
 	python benchmarks/consensus.py --json build/consensus.json
+
+migration: $(VENV)/.ready
+	@python deploy/scripts/migration.py $(M)
 
 lock: $(VENV)/.runtime
 	@echo "==> exact versions and hashes"

@@ -143,7 +143,7 @@ def paths(store: Store, count: int) -> dict[str, Callable[[], object]]:
         "request: a receipt by its digest": lambda: store.answer((count // 3).to_bytes(32, "big")),
         "answer: stored": write,
         "step: how many wait": lambda: store.waiting(LEAVES),
-        "step: batches on their way": lambda: (store.open_batches(), store.settled_batches()),
+        "step: batches on their way": lambda: (store.open_batches(), store.settled_ids()),
         "step: from whom to collect": store.to_collect,
         "batch: sealed, settled, final": settle,
     }

@@ -43,8 +43,9 @@ class Answering:
     def accept(self, order: Order) -> Accepted | StoredAnswer:
         """Checks an order before anything is spent on it; a request that was answered before returns that answer.
 
-        Raises Refusal, or the engine's InvalidInput.
+        Raises Refusal, the engine's InvalidInput, or StoreError when no answer could be kept.
         """
+        self.store.require_writable()
         prompt_ids = tuple(render(self.engine, order.input))
         limit, of = min((self.engine.context_tokens, "the context"), (self._batch_tokens(), "what a batch may hold"))
         if len(prompt_ids) + order.max_tokens > limit:

@@ -23,6 +23,7 @@ from trine_operator.loops import keep_doing
 from trine_operator.opening import open_operator
 from trine_operator.payments import collect_earned
 from trine_operator.process import BackgroundServer, Worker, stop_on_signals
+from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.store import Store
 
 log = structlog.get_logger()
@@ -53,13 +54,18 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    app = create_app(answering, settings.limits, lambda: reason[0])
+    app = create_app(answering, settings.limits, lambda: reason[0] or store.fault)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks = chain.follow(settings.poll_seconds)
     # At least every second, for answers that wait to be sealed.
-    worker = Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=1.0))
-    worker.start()
+    pruning = Pruning(store, chain, keep_evidence_days=settings.keep_evidence_days)
+    workers = [
+        Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=1.0)),
+        Worker("pruning", lambda: keep_doing("pruning", pruning.step, blocks, stop, at_least_every=IDLE_SECONDS)),
+    ]
+    for worker in workers:
+        worker.start()
     try:
         if settings.calibrate:
             candidate = Candidate(chain, store, model, engine.engine_class, answer)
@@ -78,7 +84,8 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         stop.set()
         blocks.stop()
         server.stop()
-        worker.join()
+        for worker in workers:
+            worker.join()
         try:
             collect_earned(store, chain)
         except TrineError as error:

@@ -13,7 +13,7 @@ import structlog
 from trine.chain import Batch, BatchState, Chain, Header, Seat
 from trine.errors import TransactionReverted
 from trine_operator.payments import collect_earned
-from trine_operator.store import Store, StoredBatch
+from trine_operator.store import Store
 
 log = structlog.get_logger()
 
@@ -35,17 +35,17 @@ class Finalizing:
 
     def step(self) -> None:
         """Does what is due now."""
-        settled = self.store.settled_batches()
+        settled = self.store.settled_ids()
         if not settled or self._clock() < self._not_before:
             return
         now = self.chain.timestamp()
         due: list[tuple[Header, tuple[Seat, ...]]] = []
-        for stored in settled:
-            if now <= self._due.get(stored.batch_id, 0):
+        for batch_id in settled:
+            if now <= self._due.get(batch_id, 0):
                 continue
-            batch = self.chain.batch(stored.batch_id)
+            batch = self.chain.batch(batch_id)
             if batch.state == BatchState.FINAL:
-                self._note_final(stored)
+                self._note_final(batch)
             elif batch.state == BatchState.SETTLED and self._is_due(batch, now):
                 due.append((batch.known_header, self.chain.seats(batch)))
         for start in range(0, len(due), MAX_AT_ONCE):
@@ -64,12 +64,12 @@ class Finalizing:
             self._not_before = self._clock() + PAUSE_SECONDS
             log.info("finalizing_postponed", reason=error.reason)
 
-    def _note_final(self, stored: StoredBatch) -> None:
-        result = self.chain.result(stored.batch_id)
+    def _note_final(self, batch: Batch) -> None:
+        result = self.chain.result(batch.batch_id)
         if not result.is_final:
             return  # appeals are still open
-        results = [result.on(leaf) for leaf in range(len(stored.leaves))]
-        self.store.mark_final(stored.batch_id, result.accepted, result.rejected, results)
-        self._due.pop(stored.batch_id, None)
-        log.info("batch_final", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results))
+        results = [result.on(leaf) for leaf in range(result.leaf_count)]
+        self.store.mark_final(batch.batch_id, result.accepted, result.rejected, results)
+        self._due.pop(batch.batch_id, None)
+        log.info("batch_final", batch=batch.batch_id.hex(), accepted=results.count("accept"), of=len(results))
         collect_earned(self.store, self.chain)

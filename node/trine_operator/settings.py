@@ -48,6 +48,9 @@ class OperatorSettings(BaseSettings):
     )
     threads: int | None = Field(None, ge=1, le=1024)
     store_url: str = "sqlite:///trine.sqlite"
+    keep_evidence_days: float = Field(
+        30, ge=1, le=36_500, description="how long prompts and answers are kept once their batch is final"
+    )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
     public_url: str | None = Field(

@@ -295,10 +295,11 @@ class Store:
         with self.writing() as session:
             session.get_one(BatchRow, batch_id.hex()).state = "anchored"
 
-    def settled_batches(self) -> list[StoredBatch]:
-        """Batches that are decided but not final."""
+    def settled_ids(self) -> list[bytes]:
+        """Batches that are decided but not final: as many as the time to appeal has, so no more than their names."""
         with self.reading() as session:
-            return [_batch(row) for row in session.scalars(select(BatchRow).where(BatchRow.state == "settled"))]
+            names = session.scalars(select(BatchRow.batch_id).where(BatchRow.state == "settled"))
+            return [bytes.fromhex(name) for name in names]
 
     def mark_settled(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
         self._decide(batch_id, "settled", accepted, rejected, results)

@@ -123,7 +123,8 @@ def test_calibration_evidence_is_public_also_where_nothing_else_is_served(node):
     from fastapi.testclient import TestClient
 
     finished = answer(node.answering, max_tokens=1)
-    stored = [StoredAnswer(0, finished.digest, finished.evidence, None, None, None)] * 2
+    shown = finished.evidence
+    stored = [StoredAnswer(0, finished.digest, shown.receipt, shown.receipt_signature, shown, None, None, None)] * 2
     batch = sealed(node.chain, stored, bytes([8]) * 32)
     node.store.seal_new(batch, [(s.digest, s.evidence) for s in stored])
     path = f"/v1/batches/0x{batch.batch_id.hex()}/evidence"

@@ -124,9 +124,9 @@ def test_a_batchs_life_is_kept(store, answering):
     store.mark_settled(batch.batch_id, 1, 0, ["accept"])
     assert store.open_batches() == []
     assert (store.batch(batch.batch_id).accepted, store.answers_of(batch.batch_id)[0].result) == (1, "accept")
-    assert [b.batch_id for b in store.settled_batches()] == [batch.batch_id]
+    assert store.settled_ids() == [batch.batch_id]
     store.mark_final(batch.batch_id, 0, 1, ["reject"])
-    assert store.settled_batches() == []
+    assert store.settled_ids() == []
     assert (store.batch(batch.batch_id).state, store.answers_of(batch.batch_id)[0].result) == ("final", "reject")
 
 

@@ -19,6 +19,7 @@ from trine_operator.calibrate import Candidate, calibrate
 from trine_operator.loops import keep_doing
 from trine_operator.opening import open_operator
 from trine_operator.process import BackgroundServer, Worker, stop_on_signals
+from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
 from trine_operator.service import create_evidence_app
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import VerifierStore
@@ -50,9 +51,8 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    server = BackgroundServer(
-        create_evidence_app("Trine verifier", store, chain, lambda: reason[0]), settings.host, settings.port
-    )
+    app = create_evidence_app("Trine verifier", store, chain, lambda: reason[0] or store.fault)
+    server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
 
@@ -69,6 +69,13 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
     )
 
+    pruning = Pruning(
+        store,
+        chain,
+        keep_evidence_days=settings.keep_evidence_days,
+        more=[partial(store.prune_votes, keep_seconds=round(settings.keep_votes_days * DAY_SECONDS))],
+    )
+
     def vote() -> None:
         keep_doing(
             "voting", voting.step, blocks, stop,
@@ -78,6 +85,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     workers = [
         Worker("voting", vote),
         Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=PATIENCE_SECONDS)),
+        Worker("pruning", lambda: keep_doing("pruning", pruning.step, blocks, stop, at_least_every=IDLE_SECONDS)),
     ]
     for worker in workers:
         worker.start()

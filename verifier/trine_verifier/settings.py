@@ -13,4 +13,7 @@ class VerifierSettings(OperatorSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRINE_VERIFIER_", extra="forbid", frozen=True)
 
+    keep_votes_days: float = Field(
+        30, ge=1, le=36_500, description="how long votes and verdicts are kept once their seat is over"
+    )
     port: int = Field(8100, ge=0, le=65_535)

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, String, Text, select
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, String, Text, delete, exists, select, tuple_, update
+from sqlalchemy.orm import Mapped, class_mapper, mapped_column
 
 from trine.protocol.appeals import LeafVote
 from trine.protocol.verdict import Verdict
@@ -90,6 +90,10 @@ class StoredVote:
     distance_ppm: int
     salt: bytes
     verdicts: list[dict[str, Any]]
+
+
+ROWS_AT_ONCE = 256
+"""Votes noted as over, and votes pruned, in one transaction."""
 
 
 class VerifierStore(Store):
@@ -182,3 +186,32 @@ class VerifierStore(Store):
         with self.reading() as session:
             row = session.get(AppealVoteRow, seat.key)
             return (LeafVote(row.vote), bytes.fromhex(row.salt)) if row else None
+
+    def prune_votes(self, now: int, keep_seconds: int) -> bool:
+        """Deletes votes, with salts and verdicts, whose seats were over `keep_seconds` ago by the chain's time `now`.
+
+        A vote is first noted as over when it is no duty any more. Small transactions; returns whether more may be left.
+        """
+        votes = self._prune_seats(VoteRow, DutyRow, now, keep_seconds)
+        appeals = self._prune_seats(AppealVoteRow, AppealDutyRow, now, keep_seconds)
+        return votes or appeals
+
+    def _prune_seats(
+        self,
+        votes: type[VoteRow] | type[AppealVoteRow],
+        duties: type[DutyRow] | type[AppealDutyRow],
+        now: int,
+        keep_seconds: int,
+    ) -> bool:
+        names = [column.name for column in class_mapper(duties).primary_key]
+        seat = [getattr(votes, name) for name in names]
+        is_duty = exists().where(*(getattr(votes, name) == getattr(duties, name) for name in names))
+        over = select(*seat).where(votes.ended_at.is_(None), ~is_duty).limit(ROWS_AT_ONCE)
+        old = select(*seat).where(votes.ended_at <= now - keep_seconds).limit(ROWS_AT_ONCE)
+        with self.reading() as session:
+            ended, outdated = ([tuple(row) for row in session.execute(query)] for query in (over, old))
+        if ended or outdated:
+            with self.writing() as session:
+                session.execute(update(votes).where(tuple_(*seat).in_(ended)).values(ended_at=now))
+                session.execute(delete(votes).where(tuple_(*seat).in_(outdated)))
+        return ROWS_AT_ONCE in (len(ended), len(outdated))

@@ -21,8 +21,8 @@ from trine_node.orders import Order, parse_order
 from trine_node.service.generation import Generation, Generations
 from trine_node.settings import Limits
 from trine_operator.refusal import Refusal
-from trine_operator.service.errors import error_body
-from trine_operator.store import StoredAnswer
+from trine_operator.service.errors import UNKEPT, UNKEPT_CODE, error_body
+from trine_operator.store import StoredAnswer, StoreError
 
 log = structlog.get_logger()
 
@@ -232,6 +232,9 @@ def _error_event(error: Exception) -> dict[str, object]:
         return error_body(str(error), status=error.status, code=error.code, param=error.param)
     if isinstance(error, InvalidInput):
         return error_body(str(error), status=400)
+    if isinstance(error, StoreError):
+        log.error("stream_failed", error=str(error))
+        return error_body(UNKEPT, status=503, code=UNKEPT_CODE)
     if isinstance(error, TrineError):
         log.error("stream_failed", error=str(error))
         return error_body(str(error), status=500)

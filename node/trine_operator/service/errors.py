@@ -14,8 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trine.errors import InvalidInput, TrineError
 from trine_operator.refusal import Refusal
+from trine_operator.store import EvidencePruned, StoreError
 
 log = structlog.get_logger()
+
+UNKEPT = "the operator's store is not available at the moment, so nothing is promised: try again, or ask another one"
+UNKEPT_CODE = "store_unavailable"
+UNKEPT_SECONDS = 5
+"""When a client may ask again."""
 
 
 def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, object]:
@@ -50,6 +56,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(InvalidInput)
     async def invalid(_request: Request, error: InvalidInput) -> Response:
         return error_response(str(error), status=400)
+
+    @app.exception_handler(EvidencePruned)
+    async def pruned(_request: Request, error: EvidencePruned) -> Response:
+        return error_response(str(error), status=410, code="evidence_pruned")
+
+    @app.exception_handler(StoreError)
+    async def unkept(_request: Request, error: StoreError) -> Response:
+        # What the database says, paths and all, is for the operator.
+        log.error("request_failed", error=str(error))
+        return error_response(UNKEPT, status=503, code=UNKEPT_CODE, retry_after=UNKEPT_SECONDS)
 
     @app.exception_handler(TrineError)
     async def failed(_request: Request, error: TrineError) -> Response:

@@ -15,6 +15,7 @@ from trine.chain import Chain
 from trine.errors import BadSignature
 from trine.protocol import merkle
 from trine.protocol.access import account_digest, caller, evidence_digest
+from trine.protocol.evidence import Evidence
 from trine_operator.refusal import Refusal
 from trine_operator.store import Store, StoredAnswer, StoredBatch
 
@@ -50,8 +51,8 @@ class EvidenceEndpoints:
                 "state": batch.state,
             }
         return {
-            "receipt": answer.evidence.receipt.to_json(),
-            "signature": "0x" + answer.evidence.receipt_signature.hex(),
+            "receipt": answer.receipt.to_json(),
+            "signature": "0x" + answer.receipt_signature.hex(),
             "batch": place,
         }
 
@@ -85,10 +86,9 @@ class EvidenceEndpoints:
     async def evidence(self, batch_id: str, authorization: str = Header(default="")) -> StreamingResponse:
         """Everything a verifier needs: a line with all leaves, then a line an answer, each an object of JSON."""
         batch = await asyncio.to_thread(self._known, _hash(batch_id))
-        answers = await asyncio.to_thread(self._permitted, batch, authorization, None)
+        evidence = await asyncio.to_thread(self._evidence_of, batch, authorization)
         documents = itertools.chain(
-            [{"leaves": ["0x" + leaf.hex() for leaf in batch.leaves]}],
-            (answer.evidence.to_json() for answer in answers),
+            [{"leaves": ["0x" + leaf.hex() for leaf in batch.leaves]}], (each.to_json() for each in evidence)
         )
         lines = (json.dumps(document, separators=(",", ":")) + "\n" for document in documents)
         return StreamingResponse(lines, media_type="application/x-ndjson")
@@ -97,24 +97,35 @@ class EvidenceEndpoints:
         batch = await asyncio.to_thread(self._known, _hash(batch_id))
         if not 0 <= leaf < len(batch.leaves):
             raise Refusal(f"the batch has leaves 0 to {len(batch.leaves) - 1}", status=404, code="no_such_leaf")
-        answers = await asyncio.to_thread(self._permitted, batch, authorization, leaf)
+        evidence = await asyncio.to_thread(self._evidence_at, batch, leaf, authorization)
         proof = merkle.proof(list(batch.leaves), leaf)
-        return {"proof": ["0x" + s.hex() for s in proof], "answer": answers[leaf].evidence.to_json()}
+        return {"proof": ["0x" + s.hex() for s in proof], "answer": evidence.to_json()}
 
-    def _permitted(self, batch: StoredBatch, authorization: str, leaf: int | None) -> list[StoredAnswer]:
-        answers = self.store.answers_of(batch.batch_id)
+    def _evidence_of(self, batch: StoredBatch, authorization: str) -> list[Evidence]:
+        """Raises Refusal, or EvidencePruned if any of it is gone."""
+        self._permit(batch, authorization)
+        return [answer.evidence for answer in self.store.answers_of(batch.batch_id)]
+
+    def _evidence_at(self, batch: StoredBatch, leaf: int, authorization: str) -> Evidence:
+        answer = self.store.answer_at(batch.batch_id, leaf)
+        if answer is None:
+            raise Refusal("no such answer", status=404, code="no_such_leaf")
+        self._permit(batch, authorization, answer)
+        return answer.evidence
+
+    def _permit(self, batch: StoredBatch, authorization: str, answer: StoredAnswer | None = None) -> None:
+        """Raises Refusal for who may see neither the batch nor the answer, which is one leaf of it."""
         if batch.challenge_id is not None:
-            return answers  # calibration prompts are public
+            return  # calibration prompts are public
         address = self._caller(
             authorization,
             lambda at: evidence_digest(self.chain.domain, batch.batch_id, at),
             "evidence holds prompts: sign the request as a drawn verifier or as the client",
         )
-        if leaf is not None and answers[leaf].evidence.receipt.client.lower() == address.lower():
-            return answers
-        if not self._judges(address, batch.batch_id, leaf):
+        if answer is not None and answer.receipt.client.lower() == address.lower():
+            return
+        if not self._judges(address, batch.batch_id, answer.leaf if answer else None):
             raise Refusal(f"{address} has no seat on this batch's committee", status=403, code="no_seat")
-        return answers
 
     def _judges(self, address: str, batch_id: bytes, leaf: int | None) -> bool:
         """Whether somebody has a seat on the batch's committee, or on the one that an appeal of the leaf has."""
