@@ -101,10 +101,17 @@ class Store:
         self._probed_at = 0.0
         try:
             self._engine = open_engine(url)
+        except SQLAlchemyError as error:
+            raise StoreError(f"cannot open the store: {explained(error)}") from None
+        try:
             check_file(self._engine)
             schema.upgrade(self._engine)
         except SQLAlchemyError as error:
+            self._engine.dispose()
             raise StoreError(f"cannot open the store: {explained(error)}") from None
+        except BaseException:
+            self._engine.dispose()
+            raise
         self._reads = sessionmaker(self._engine, expire_on_commit=False)
         self._writes = sessionmaker(self._engine.execution_options(**WRITES), expire_on_commit=False)
 

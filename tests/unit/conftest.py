@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from postgres_server import NoServer, PostgresServer
 
 from trine.models import ModelRecord, load_record
 from trine.protocol.messages import FinishReason
@@ -17,9 +18,9 @@ from trine_node.models import prepare
 
 SLOW = {
     "adversaries", "compilation", "deploy_manifests", "devnet_chain", "distributions", "engine", "engine_determinism",
-    "engine_selftest", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "node_openai",
-    "node_payment", "node_store", "openai_engine", "startup", "stop_strings", "study_billion", "study_calibrate",
-    "study_fit", "study_majority", "text_consensus",
+    "engine_selftest", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "migrations", "node_openai",
+    "node_payment", "node_pruning", "node_store", "openai_engine", "startup", "stop_strings", "store_faults",
+    "study_billion", "study_calibrate", "study_fit", "study_majority", "text_consensus",
 }  # fmt: skip
 """Modules that load a model, start processes or a chain: `make check` leaves them to `make test`."""
 
@@ -80,3 +81,26 @@ def judge(policy: Policy) -> Callable[[Sequence[int], Sequence[Step], int, Engin
         )
 
     return verdict
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real server, started when the first test asks for it."""
+    try:
+        server = PostgresServer()
+    except NoServer as error:
+        pytest.skip(f"no PostgreSQL server: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of an empty database, one a test, on what operators use."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/store.sqlite"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create_database()
+    yield url
+    server.drop_database(url)
