@@ -12,7 +12,14 @@ from typing import Any
 import structlog
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from trine.errors import TrineError
 
@@ -131,10 +138,8 @@ def name_of(error: SQLAlchemyError) -> str:
 
 def is_fault(error: SQLAlchemyError) -> bool:
     """Whether the database is at fault (full, locked, away, damaged), not the change that it was to take."""
-    faults = (OperationalError, InterfaceError, InternalError)
-    if isinstance(error, IntegrityError):
-        return False
-    return isinstance(error, faults) or not isinstance(error, DBAPIError) or hint_of(error) is not None
+    faults = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+    return isinstance(error, faults) or (isinstance(error, DBAPIError) and hint_of(error) is not None)
 
 
 def _connect_arguments(url: str) -> dict[str, Any]:

@@ -21,8 +21,8 @@ IDLE_SECONDS = 60.0
 """Until the next look when nothing was left to do."""
 BATCHES_AT_ONCE = 4
 NOTED_AT_ONCE = 256
-FREE_PAGES_AT_ONCE = 2_000
-"""Of SQLite, 4 kB each, given back to the system after a step that pruned."""
+FREE_PAGES_AT_ONCE = 1_000
+"""Of a SQLite file, 4 kB each, given back to the system in a step."""
 
 Part = Callable[[int], bool]
 """Prunes a bounded number of rows at the chain's time; whether more may be left."""
@@ -70,7 +70,6 @@ class Pruning:
             answers = self._store.prune(batch_id)
             if answers:
                 log.info("evidence_pruned", batch=batch_id.hex(), answers=answers)
-        if page:
-            self._store.give_back(FREE_PAGES_AT_ONCE)
+        given_back = self._store.give_back(FREE_PAGES_AT_ONCE)
         self._after = page[-1] if len(page) == BATCHES_AT_ONCE else None
-        return noted == NOTED_AT_ONCE or self._after is not None
+        return noted == NOTED_AT_ONCE or self._after is not None or given_back == FREE_PAGES_AT_ONCE

@@ -44,6 +44,8 @@ log = structlog.get_logger()
 
 OVER = ("final", "void")
 """States of batches that nothing changes any more."""
+INCREMENTAL = 2
+"""SQLite's auto_vacuum of files that give pages back when told to."""
 PROBE_SECONDS = 1.0
 """After a change that failed, a small one is tried so often, when somebody asks."""
 ANSWERS_AT_ONCE = 32
@@ -404,11 +406,24 @@ class Store:
                     batch.is_pruned = session.scalars(left.limit(1)).first() is None
                     return pruned
 
-    def give_back(self, pages: int) -> None:
-        """Returns some of a SQLite file's free pages to the system; servers do that by themselves."""
-        if self._engine.dialect.name == "sqlite":
+    def give_back(self, limit: int) -> int:
+        """Returns free pages of a SQLite file to the system, and says how many; servers do that by themselves.
+
+        A file that was made before there was pruning keeps its pages, and fills them again.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return 0
+        with self.reading() as session:
+            mode, free = (
+                session.connection().exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("auto_vacuum", "freelist_count")
+            )
+        pages = min(free, limit) if mode == INCREMENTAL else 0
+        if pages:
             with self.writing() as session:
-                session.connection().exec_driver_sql(f"PRAGMA incremental_vacuum({pages})").all()
+                for _ in range(pages):  # the driver takes one step of a statement without columns, which is one page
+                    session.connection().exec_driver_sql("PRAGMA incremental_vacuum(1)")
+        return pages
 
     # How
 
