@@ -370,7 +370,7 @@ class Store:
     def prunable(self, ended_by: int, after: tuple[int, bytes] | None, limit: int) -> list[tuple[int, bytes]]:
         """(when it ended, id) of batches that ended by then and have evidence, in this order, those behind `after`."""
         query = select(BatchRow.ended_at, BatchRow.batch_id).where(
-            BatchRow.is_pruned.is_(False), BatchRow.state.in_(OVER), BatchRow.ended_at <= ended_by
+            BatchRow.is_pruned.is_(False), BatchRow.ended_at <= ended_by
         )
         if after is not None:
             at, name = after

@@ -44,7 +44,7 @@ class BatchRow(Base):
     ended_at: Mapped[int | None] = mapped_column(BigInteger)  # the chain's seconds when it was seen to be final or void
     is_pruned: Mapped[bool] = mapped_column(default=False, server_default=false())  # of all evidence
 
-    __table_args__ = (Index("prunable", "is_pruned", "state", "ended_at"),)
+    __table_args__ = (Index("prunable", "is_pruned", "ended_at", "batch_id"),)
 
 
 class AnswerRow(Base):

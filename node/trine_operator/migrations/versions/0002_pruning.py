@@ -22,7 +22,7 @@ def _batches_and_answers() -> None:
     for table in ("batches", "answers"):
         op.add_column(table, sa.Column("is_pruned", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("batches", sa.Column("ended_at", sa.BigInteger))
-    op.create_index("prunable", "batches", ["is_pruned", "state", "ended_at"])
+    op.create_index("prunable", "batches", ["is_pruned", "ended_at", "batch_id"])
     op.create_index("ix_batches_challenge_id", "batches", ["challenge_id"])
 
 
