@@ -47,7 +47,7 @@ class OperatorSettings(BaseSettings):
         16_384, ge=16, le=1 << 26, description="room for the tokens of all answers at once; a context at least"
     )
     threads: int | None = Field(None, ge=1, le=1024)
-    store_url: str = "sqlite:///trine.sqlite"
+    store_url: str = Field("sqlite:///trine.sqlite", repr=False, description="SQLAlchemy URL; may hold a password")
     keep_evidence_days: float = Field(
         30, ge=1, le=36_500, description="how long prompts and answers are kept once their batch is final"
     )

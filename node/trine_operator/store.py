@@ -151,6 +151,11 @@ class Store:
         """Why the last change failed, when the store was at fault; None as soon as one succeeds."""
         return self._fault
 
+    @property
+    def why_not_ready(self) -> str | None:
+        """For everybody: hosts, paths and users are for the log."""
+        return "the store takes no changes: the log says why" if self._fault else None
+
     def require_writable(self) -> None:
         """Raises StoreError while the store takes no changes: whoever cannot keep an answer must not begin one.
 

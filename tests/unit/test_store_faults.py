@@ -95,12 +95,12 @@ def test_a_node_on_a_full_disk_refuses_orders_and_goes_on_when_there_is_room(sma
         assert [line["error"] for line in lines if line["event"] == "store_takes_no_changes"] == [
             "the store did not take a change: database or disk is full: the disk is full: make room on it"
         ]
-        assert "disk is full" in node.store.fault
+        assert node.store.why_not_ready == "the store takes no changes: the log says why"
         (small_disk / "filler").unlink()
         time.sleep(PROBE_SECONDS)
         # The same signed request: it was not answered, so it may still be.
         promises.append(node.http.post(CHAT, json=refused).json()["trine"])
-        assert node.store.fault is None
+        assert (node.store.fault, node.store.why_not_ready) == (None, None)
         assert kept_of(node.store, promises) == [True, True]
     store = Store(url)
     assert kept_of(store, promises) == [True, True]
