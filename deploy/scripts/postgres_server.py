@@ -148,11 +148,13 @@ def _ordinary_user() -> pwd.struct_passwd | None:
 
 def _reachable(programs: Path, folder: Path, user: pwd.struct_passwd | None) -> Path:
     """The programs where that user can run them: a copy, if they are in a folder that is closed to others."""
-    installed = programs.parent
     if user is None or all(path.stat().st_mode & 0o001 for path in (programs, *programs.parents)):
         return programs
-    shutil.copytree(installed, folder / "postgres")
-    return folder / "postgres" / "bin"
+    packages, copied = programs.parents[2], folder / "packages"
+    for part in (programs.parent.relative_to(packages), Path(f"{PACKAGE}.libs")):  # programs find libraries from there
+        if (packages / part).is_dir():
+            shutil.copytree(packages / part, copied / part)
+    return copied / programs.relative_to(packages)
 
 
 def main() -> None:
