@@ -54,7 +54,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    app = create_app(answering, settings.limits, lambda: reason[0] or store.why_not_ready)
+    app = create_app(answering, settings.limits, lambda: reason[0] or store.why_not_ready())
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks = chain.follow(settings.poll_seconds)

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 from eth_utils.crypto import keccak
 from sqlalchemy import func, or_, select, update
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -87,8 +88,8 @@ class StoredAnswer:
         """Raises EvidencePruned."""
         if self.kept is None:
             raise EvidencePruned(
-                "the evidence of this answer is not kept any more: its batch is final, and so is the verdict; receipt "
-                f"and proof remain (receipt 0x{self.digest.hex()})"
+                "the evidence of this answer is not kept any more: its batch has been over for long; receipt and "
+                f"proof remain (receipt 0x{self.digest.hex()})"
             )
         return self.kept
 
@@ -99,21 +100,10 @@ class Store:
     def __init__(self, url: str) -> None:
         """Makes or upgrades the tables. Raises StoreError, saying what to do, for what cannot be used."""
         self._write_lock = threading.Lock()
+        self._probe_lock = threading.Lock()
         self._fault: str | None = None
         self._probed_at = 0.0
-        try:
-            self._engine = open_engine(url)
-        except SQLAlchemyError as error:
-            raise StoreError(f"cannot open the store: {explained(error)}") from None
-        try:
-            check_file(self._engine)
-            schema.upgrade(self._engine)
-        except SQLAlchemyError as error:
-            self._engine.dispose()
-            raise StoreError(f"cannot open the store: {explained(error)}") from None
-        except BaseException:
-            self._engine.dispose()
-            raise
+        self._engine = _opened(url)
         self._reads = sessionmaker(self._engine, expire_on_commit=False)
         self._writes = sessionmaker(self._engine.execution_options(**WRITES), expire_on_commit=False)
 
@@ -151,24 +141,29 @@ class Store:
         """Why the last change failed, when the store was at fault; None as soon as one succeeds."""
         return self._fault
 
-    @property
     def why_not_ready(self) -> str | None:
-        """For everybody: hosts, paths and users are for the log."""
-        return "the store takes no changes: the log says why" if self._fault else None
+        """For everybody: hosts, paths and users are for the log. Looks whether the store is well again."""
+        try:
+            self.require_writable()
+        except StoreError:
+            return "the store takes no changes: the log says why"
+        return None
 
     def require_writable(self) -> None:
         """Raises StoreError while the store takes no changes: whoever cannot keep an answer must not begin one.
 
-        After a change that failed a small one is tried, once in PROBE_SECONDS.
+        After a change that failed a small one is tried, once in PROBE_SECONDS and by one thread.
         """
         fault = self._fault
         if fault is None:
             return
-        if time.monotonic() - self._probed_at < PROBE_SECONDS:
+        if time.monotonic() - self._probed_at < PROBE_SECONDS or not self._probe_lock.acquire(blocking=False):
             raise StoreError(fault)
-        self._probed_at = time.monotonic()
-        with self.writing() as session:
-            session.execute(update(SchemaRow).values(version=SchemaRow.version))
+        try:
+            with self.writing() as session:
+                session.execute(update(SchemaRow).values(version=SchemaRow.version))
+        finally:
+            self._probe_lock.release()
 
     def _note_fault(self, fault: str | None) -> None:
         if fault and not self._fault:
@@ -450,6 +445,22 @@ class Store:
     def _answers(self, query: Any) -> list[StoredAnswer]:
         with self.reading() as session:
             return [_answer(row) for row in session.scalars(query)]
+
+
+def _opened(url: str) -> Engine:
+    """A database with the tables that this version knows. Raises StoreError."""
+    engine: Engine | None = None
+    try:
+        engine = open_engine(url)
+        check_file(engine)
+        schema.upgrade(engine)
+    except BaseException as error:
+        if engine is not None:
+            engine.dispose()
+        if isinstance(error, SQLAlchemyError):
+            raise StoreError(f"cannot open the store: {explained(error)}") from None
+        raise
+    return engine
 
 
 def sealed_batch(

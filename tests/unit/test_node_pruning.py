@@ -108,7 +108,7 @@ def test_evidence_goes_when_its_batch_has_been_final_for_long_and_a_certificates
     for leaf, kept in enumerate(store.answers_of(batch.batch_id)):
         assert kept.receipt_signature == evidence.receipt_signature
         assert merkle.leaf_hash(leaf, kept.receipt) == store.batch(batch.batch_id).leaves[leaf]
-        with pytest.raises(EvidencePruned, match=f"batch is final.*receipt 0x{kept.digest.hex()}"):
+        with pytest.raises(EvidencePruned, match=f"batch has been over for long.*receipt 0x{kept.digest.hex()}"):
             kept.evidence  # noqa: B018
     with store.reading() as session:
         assert evidence.input.decode() not in " ".join(session.scalars(select(AnswerRow.evidence)))

@@ -95,12 +95,12 @@ def test_a_node_on_a_full_disk_refuses_orders_and_goes_on_when_there_is_room(sma
         assert [line["error"] for line in lines if line["event"] == "store_takes_no_changes"] == [
             "the store did not take a change: database or disk is full: the disk is full: make room on it"
         ]
-        assert node.store.why_not_ready == "the store takes no changes: the log says why"
+        assert node.store.why_not_ready() == "the store takes no changes: the log says why"
         (small_disk / "filler").unlink()
         time.sleep(PROBE_SECONDS)
         # The same signed request: it was not answered, so it may still be.
         promises.append(node.http.post(CHAT, json=refused).json()["trine"])
-        assert (node.store.fault, node.store.why_not_ready) == (None, None)
+        assert (node.store.fault, node.store.why_not_ready()) == (None, None)
         assert kept_of(node.store, promises) == [True, True]
     store = Store(url)
     assert kept_of(store, promises) == [True, True]
@@ -159,6 +159,19 @@ def test_while_another_process_holds_the_file_orders_are_refused(tmp_path, monke
         time.sleep(PROBE_SECONDS)
         promise = node.http.post(CHAT, json=signed_body(chain, client)).json()["trine"]
         assert kept_of(node.store, [promise]) == [True]
+
+
+def test_whoever_only_asks_for_its_health_makes_a_node_well_again(small_disk):
+    url = f"sqlite:///{small_disk}/node.sqlite"
+    stores = []
+    with serving(url, readiness=lambda: stores[0].why_not_ready()) as node:
+        stores.append(node.store)
+        fill(small_disk)
+        wait_for(lambda: node.http.post(CHAT, json=body(4)).status_code == 503)
+        sick = node.http.get("/healthz")
+        assert (sick.status_code, sick.json()["reason"]) == (503, "the store takes no changes: the log says why")
+        (small_disk / "filler").unlink()
+        wait_for(lambda: node.http.get("/healthz").status_code == 200)
 
 
 def test_a_change_that_waits_for_another_thread_gives_up_in_time(tmp_path, monkeypatch, evidence):

@@ -51,7 +51,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    app = create_evidence_app("Trine verifier", store, chain, lambda: reason[0] or store.why_not_ready)
+    app = create_evidence_app("Trine verifier", store, chain, lambda: reason[0] or store.why_not_ready())
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
