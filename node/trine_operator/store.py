@@ -304,8 +304,13 @@ class Store:
         with self.writing() as session:
             session.get_one(BatchRow, batch_id.hex()).state = "anchored"
 
+    def settled_batches(self) -> list[StoredBatch]:
+        """Batches that are decided but not final, whole: for who looks once, see `settled_ids`."""
+        with self.reading() as session:
+            return [_batch(row) for row in session.scalars(select(BatchRow).where(BatchRow.state == "settled"))]
+
     def settled_ids(self) -> list[bytes]:
-        """Batches that are decided but not final: as many as the time to appeal has, so no more than their names."""
+        """The names of batches that are decided but not final: the time to appeal may have seen thousands."""
         with self.reading() as session:
             names = session.scalars(select(BatchRow.batch_id).where(BatchRow.state == "settled"))
             return [bytes.fromhex(name) for name in names]

@@ -323,7 +323,7 @@ def test_a_batch_is_finalized_once_its_time_to_appeal_is_over(answering, chain):
     chain.batches[batch.batch_id] = replace(settled, state=BatchState.FINAL)
     node.step()
     assert answering.store.batch(batch.batch_id).state == "final"
-    assert answering.store.settled_ids() == []
+    assert answering.store.settled_batches() == []
 
 
 def test_an_open_appeal_keeps_a_batch_and_its_outcome_is_noted(answering, chain):
