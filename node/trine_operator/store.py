@@ -47,6 +47,8 @@ OVER = ("final", "void")
 """States of batches that nothing changes any more."""
 INCREMENTAL = 2
 """SQLite's auto_vacuum of files that give pages back when told to."""
+WAITING = (AnswerRow.batch_id, AnswerRow.sequence)
+"""The order of answers in no batch, spelt as their index is: by `sequence` alone PostgreSQL goes through all others."""
 PROBE_SECONDS = 1.0
 """After a change that failed, a small one is tried so often, when somebody asks."""
 ANSWERS_AT_ONCE = 32
@@ -205,14 +207,13 @@ class Store:
         Reads no answer: it is asked at every step.
         """
         with self.reading() as session:
-            oldest = (
-                select(AnswerRow.model_id).where(AnswerRow.batch_id.is_(None)).order_by(AnswerRow.sequence).limit(1)
-            )
-            model_id = session.scalars(oldest).first()
+            oldest = select(AnswerRow.model_id).where(AnswerRow.batch_id.is_(None))
+            model_id = session.scalars(oldest.order_by(*WAITING).limit(1)).first()
             if model_id is None:
                 return None
             some = select(AnswerRow.sequence).where(AnswerRow.batch_id.is_(None), AnswerRow.model_id == model_id)
-            count = session.scalar(select(func.count()).select_from(some.limit(limit).subquery()))
+            some = some.order_by(*WAITING).limit(limit)
+            count = session.scalar(select(func.count()).select_from(some.subquery()))
             return bytes.fromhex(model_id), count or 0
 
     def unbatched(self, limit: int, model_id: bytes | None = None) -> list[StoredAnswer]:
@@ -220,7 +221,7 @@ class Store:
         query = select(AnswerRow).where(AnswerRow.batch_id.is_(None))
         if model_id is not None:
             query = query.where(AnswerRow.model_id == model_id.hex())
-        return self._answers(query.order_by(AnswerRow.sequence).limit(limit))
+        return self._answers(query.order_by(*WAITING).limit(limit))
 
     def answer_at(self, batch_id: bytes, leaf: int) -> StoredAnswer | None:
         """One leaf of a batch."""
