@@ -282,10 +282,10 @@ async def read_json(request: Request, limit: int, budget: BodyBudget, seconds: f
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
+                if len(body) + len(chunk) > limit:
+                    raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
                 budget.take(len(chunk))
                 body += chunk
-                if len(body) > limit:
-                    raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
     except TimeoutError:
         raise Refusal(f"the body did not arrive within {seconds:g} s", status=408, code="body_too_slow") from None
     except ClientDisconnect:
