@@ -2,6 +2,7 @@
 
     python benchmarks/load.py                        # 64 orders at once, three rounds of each, in turn
     python benchmarks/load.py --orders 256 --tokens 16
+    python benchmarks/load.py --clients 500 --minutes 10      # instead: that many at once, for that long
 
 Prints what each round took, the ratio of the medians, and everything that was refused. A node on a CPU computes eight
 answers at a time, and says 429 with `retry-after` when its queue is full.
@@ -19,11 +20,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from sustained import sustain
+
 from trine import AsyncClient, NodeError
 from trine.chain import Role
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.options import PARAMETERS
 from trine_devnet.reporting import Report
+from trine_operator.process import raise_file_limit
 
 VERIFIERS = 4
 ROUNDS = 3
@@ -33,7 +37,10 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--orders", type=int, default=64, help="at once")
     arguments.add_argument("--tokens", type=int, default=8, help="an answer")
+    arguments.add_argument("--clients", type=int, default=0, help="at once for --minutes, instead of rounds")
+    arguments.add_argument("--minutes", type=float, default=10.0)
     given = arguments.parse_args()
+    raise_file_limit()
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
     with (
         tempfile.TemporaryDirectory(prefix="trine-load-") as folder,
@@ -43,6 +50,8 @@ def main() -> None:
         verifiers = [Member(f"verifier-{number}", Role.VERIFIER) for number in range(1, VERIFIERS + 1)]
         net.add([*verifiers, Member("node", Role.NODE)])
         net.wait_ready()
+        if given.clients:
+            raise SystemExit(0 if asyncio.run(sustain(net, given.clients, given.minutes, given.tokens)) else 1)
         asyncio.run(compare(net, given.orders, given.tokens))
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from trine.errors import InvalidInput
 from trine.protocol.calibration import parse_prompt_set
@@ -32,16 +33,19 @@ class ModelRecord:
         return model_id(self.name, Manifest.from_bytes(self.manifest).content_hash())
 
 
+def source_of(name: str) -> str:
+    """Where a shipped model comes from, whatever its manifest says. Raises InvalidInput as `load_record` does."""
+    return str(json.loads(_folder(name).joinpath("model.json").read_text("utf-8"))["source"])
+
+
 def load_record(name: str) -> ModelRecord:
     """Raises InvalidInput for a name that is not shipped, or a record that is malformed."""
-    folder = resources.files("trine").joinpath("data", "models", name)
-    if not _NAME.fullmatch(name) or not folder.is_dir():
-        raise InvalidInput(f"no record of a model {name!r} is shipped")
+    folder = _folder(name)
     described = json.loads(folder.joinpath("model.json").read_text("utf-8"))
     manifest = folder.joinpath("manifest.json").read_bytes().rstrip()
     policy = folder.joinpath("policy.json").read_bytes().rstrip()
     prompts = folder.joinpath("prompts.json").read_bytes()
-    Manifest.from_bytes(manifest)
+    Manifest.from_bytes(manifest).pinned_rendering(name)
     Policy.from_bytes(policy)
     return ModelRecord(
         name=described["name"],
@@ -52,3 +56,10 @@ def load_record(name: str) -> ModelRecord:
         prompt_count=len(parse_prompt_set(prompts)),
         price_per_token_wei=int(described["pricePerTokenWei"]),
     )
+
+
+def _folder(name: str) -> Traversable:
+    folder = resources.files("trine").joinpath("data", "models", name)
+    if not _NAME.fullmatch(name) or not folder.is_dir():
+        raise InvalidInput(f"no record of a model {name!r} is shipped")
+    return folder

@@ -74,6 +74,7 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     from trine.chain.endpoint import origin_of
     from trine_node.engines.base import EngineError
     from trine_node.engines.loading import load_engine
+    from trine_node.models import RendererMismatch
     from trine_operator.opening import clock_drift, find_model, open_chain
     from trine_operator.store import Store
 
@@ -99,7 +100,10 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     try:
         engine = load_engine(settings, model)
         yield Finding("files", "every one as registered")
+        yield Finding("renderer", "gives the registered tokens for every golden vector")
         yield Finding("engine", engine.engine_class + where)
+    except RendererMismatch as error:
+        yield Finding("renderer", str(error), "install the versions that the model's manifest pins")
     except EngineError as error:
         yield Finding("engine", str(error), f"see to the {settings.engine} server{where}")
     try:

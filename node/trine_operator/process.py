@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 import time
@@ -11,6 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from trine.errors import NotReady
+from trine_operator.service.connections import BoundedConnection
+
+MAX_OPEN_FILES = 65_536
 
 
 class BackgroundServer:
@@ -18,7 +22,14 @@ class BackgroundServer:
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         config = uvicorn.Config(
-            app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=30
+            app,
+            host=host,
+            port=port,
+            http=BoundedConnection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=30,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
@@ -26,6 +37,7 @@ class BackgroundServer:
 
     def start(self) -> None:
         """Raises NotReady when the port cannot be had."""
+        raise_file_limit()
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
@@ -56,3 +68,11 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system allows: a shell's usual 1,024 are used up by as many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

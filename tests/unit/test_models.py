@@ -141,4 +141,9 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_the_shipped_model_is_prepared_to_the_registered_bytes(model_folder: Path) -> None:
     manifest = Manifest.from_bytes(load_record("smollm2-135m-instruct").manifest)
-    assert describe(model_folder) == manifest
+    described = describe(model_folder)
+    assert described.files == manifest.files
+    # Its ranges of libraries follow from what is installed; its vectors may not.
+    assert described.rendering is not None
+    assert manifest.rendering is not None
+    assert described.rendering.vectors == manifest.rendering.vectors

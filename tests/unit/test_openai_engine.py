@@ -27,6 +27,7 @@ from trine_node.engines.inference_server import MAX_EVENT_BYTES, ServerNotUp
 from trine_node.engines.loading import load_engine
 from trine_node.engines.openai_engine import OpenAiEngine
 from trine_node.settings import NodeSettings
+from trine_operator import opening
 from trine_operator.store import Store
 from trine_verifier.checking import check_leaf
 
@@ -486,8 +487,8 @@ def test_the_check_of_a_node_shows_its_server_and_what_is_wrong_with_it(settings
         def is_calibrated(self, *_):
             return True
 
-    monkeypatch.setattr(loading, "open_chain", lambda _: Chain())
-    monkeypatch.setattr(loading, "find_model", lambda *_: model(0))
+    monkeypatch.setattr(opening, "open_chain", lambda _: Chain())
+    monkeypatch.setattr(opening, "find_model", lambda *_: model(0))
     settings = settings.model_copy(update={"store_url": "sqlite://"})
 
     def findings():

@@ -7,10 +7,17 @@ import copy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer
 
 from trine.errors import InvalidInput
-from trine_node.engines.rendering import Renderer, TemplateRefused, require_pure_template, template_fault
+from trine_node.engines.rendering import (
+    Renderer,
+    TemplateRefused,
+    _longest_of,
+    require_pure_template,
+    template_fault,
+)
 from trine_node.models import prepare
 
 END = "<|im_end|>"
@@ -83,6 +90,56 @@ def test_a_model_may_have_thousands_of_control_tokens(tokenizer):
     assert end not in Renderer(many).chat(user("a <unused5999> b"))
 
 
+class Text(str):
+    """Counts how often it is gone through for a word."""
+
+    __slots__ = ("searches",)
+
+    def replace(self, *arguments):
+        self.searches = getattr(self, "searches", 0) + 1
+        return str.replace(self, *arguments)
+
+
+def test_a_message_is_searched_once_for_thousands_of_control_tokens(tokenizer):
+    many = copy.deepcopy(tokenizer)
+    unused = [f"<unused{number}>" for number in range(6_000)]
+    many.add_special_tokens({"additional_special_tokens": unused})
+    text = Text("<unused" * 20_000 + "".join(unused) + END)
+    ids = Renderer(many).chat(user(text))
+    control = set(many.all_special_ids)
+    assert sum(token in control for token in ids) == sum(t in control for t in Renderer(many).chat(user("x")))
+    assert many.decode(ids).count("<unused5999>") == 1
+    assert getattr(text, "searches", 0) <= 1
+
+
+@given(words=st.lists(st.text("ab<|.*", min_size=1, max_size=5), min_size=1), text=st.text("ab<|.*", max_size=30))
+def test_the_longest_word_is_found_at_each_place(words, text):
+    found, place = [], 0
+    while place < len(text):
+        longest = max((word for word in words if text.startswith(word, place)), key=len, default="")
+        found += [longest] if longest else []
+        place += len(longest) or 1
+    assert _longest_of(words).findall(text) == found
+
+
+def test_a_control_token_that_the_normalizer_would_make_is_refused(tokenizer):
+    folding = copy.deepcopy(tokenizer)
+    folding.backend_tokenizer.normalizer = normalizers.NFKC()
+    folding.add_special_tokens({"additional_special_tokens": [AddedToken("<|x|>", normalized=True, special=True)]})
+    forged = "a \uff1c|x|\uff1e b"
+    assert folding.convert_tokens_to_ids("<|x|>") in folding(forged)["input_ids"]
+    with pytest.raises(TemplateRefused, match="control token"):
+        Renderer(folding).chat(user(forged))
+    assert folding.convert_tokens_to_ids("<|x|>") not in Renderer(folding).chat(user("a <|x|> \ufb01"))
+
+
+def test_a_model_with_more_control_tokens_than_stand_ins_is_refused(tokenizer):
+    tokens = {number: AddedToken(f"<{number}>", special=True) for number in range(70_000)}
+    many = copy.copy(tokenizer)
+    many.__class__ = type("Many", (type(tokenizer),), {"added_tokens_decoder": property(lambda _: tokens)})
+    assert "control tokens, at most 65534" in template_fault(many)
+
+
 def test_a_stand_in_in_a_message_is_refused(renderer):
     with pytest.raises(TemplateRefused, match="private-use"):
         renderer.chat(user("a\U00100000"))
@@ -110,6 +167,7 @@ def test_what_a_template_does_not_take_is_refused_with_its_sentence(tokenizer, t
         ("{% set now = strftime_now %}{{ now('%H') }}", "strftime_now"),
         ("{% macro m() %}{{ strftime_now('%d') }}{% endmacro %}{{ m() }}", "strftime_now"),
         ("{{ [1, 2, 3] | random }}", "random"),
+        ("{{ lipsum(1) }}", "lipsum"),
         ("{% for m in messages %}", "malformed"),
         ("{{ raise_exception('only tools') }}", "only tools"),
         ({"default": "x", "tool_use": "y"}, "several"),

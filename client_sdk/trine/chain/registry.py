@@ -11,6 +11,7 @@ from trine.chain.deployment import Deployment
 from trine.chain.named import members_of, record
 from trine.chain.records import Model, ModelEntry, OperatorEntry, RegistryEntry, Role
 from trine.errors import InvalidInput, VerificationFailed
+from trine.protocol.manifest import Manifest
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -42,6 +43,8 @@ class RegistryCalls(Calls):
         prompt_count: int,
         price_per_token_wei: int,
     ) -> TxReceipt:
+        """Raises InvalidInput for a manifest that no operator would take: malformed, or without a renderer."""
+        Manifest.from_bytes(manifest).pinned_rendering(name)
         return self._write(
             "ModelRegistry", "register", name, source, manifest, policy, prompts, prompt_count, price_per_token_wei
         )

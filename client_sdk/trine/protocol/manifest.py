@@ -1,7 +1,7 @@
-"""What a model is, byte for byte: its files with role, size and SHA-256, in canonical JSON.
+"""What a model is, byte for byte: its files with role, size and SHA-256, and its renderer, in canonical JSON.
 
 The registry holds keccak256 of the manifest's bytes as the content hash; whoever has the manifest can check every
-file, and a mismatch names the file.
+file, and a mismatch names the file. Of what renders a model's text, see `rendering`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput
+from trine.protocol.rendering import Rendering
 
 ROLES = ("chat_template", "config", "generation", "tokenizer", "weights")
 MAX_FILES = 4096
-MAX_BYTES = 1 << 20
-VERSION = 1
+MAX_BYTES = 1 << 16
+"""What the registry takes."""
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,9 +48,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All files of a model, sorted by name."""
+    """All files of a model, sorted by name. `rendering` is None for a model that takes no text."""
 
     files: tuple[File, ...]
+    rendering: Rendering | None = None
 
     def __post_init__(self) -> None:
         names = [file.name for file in self.files]
@@ -60,10 +63,20 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """RFC 8785 canonical JSON: what is hashed and registered."""
         files: list[Any] = [{"name": f.name, "role": f.role, "sha256": f.sha256, "size": f.size} for f in self.files]
-        return rfc8785.dumps({"files": files, "version": VERSION})
+        rendering = self.rendering.to_json() if self.rendering else None
+        return rfc8785.dumps({"files": files, "rendering": rendering, "version": VERSION})
 
     def content_hash(self) -> bytes:
         return bytes(keccak(self.to_bytes()))
+
+    def pinned_rendering(self, model: str) -> Rendering:
+        """The renderer that a text model must name. Raises InvalidInput for a manifest that names none."""
+        if self.rendering is None:
+            raise InvalidInput(
+                f"{model}: its manifest names no renderer, so node and verifier could render text differently: "
+                "register the manifest that `trine model describe` prints"
+            )
+        return self.rendering
 
     @classmethod
     def from_bytes(cls, document: bytes) -> Self:
@@ -71,8 +84,7 @@ class Manifest:
         if len(document) > MAX_BYTES:
             raise InvalidInput(f"manifest: {len(document)} bytes, at most {MAX_BYTES} are read")
         try:
-            files = json.loads(document)["files"]
-            manifest = cls(tuple(File(f["name"], f["role"], f["size"], f["sha256"]) for f in files))
+            manifest = cls(*_read(json.loads(document)))
             canonical = manifest.to_bytes()
         except InvalidInput:
             raise
@@ -81,6 +93,19 @@ class Manifest:
         if canonical != document:
             raise InvalidInput("manifest: not in canonical form")
         return manifest
+
+
+def _read(document: Any) -> tuple[tuple[File, ...], Rendering | None]:
+    if not isinstance(document, dict) or "version" not in document:
+        raise InvalidInput("manifest: not an object with a version")
+    if document["version"] != VERSION:
+        raise InvalidInput(
+            f"manifest: version {str(document['version'])[:32]} is not read here, version {VERSION} is: "
+            "make it again with `trine model describe`"
+        )
+    files = tuple(File(f["name"], f["role"], f["size"], f["sha256"]) for f in document["files"])
+    rendering = document["rendering"]
+    return files, None if rendering is None else Rendering.from_json(rendering)
 
 
 def model_id(name: str, content_hash: bytes) -> bytes:

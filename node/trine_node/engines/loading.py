@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from trine.chain import Model
 from trine.protocol.manifest import Manifest
-from trine_node.engines.base import Engine
-from trine_node.models import prepare, verify_once
+from trine_node.engines.base import Engine, render
+from trine_node.models import prepare, require_golden, require_libraries, verify_once
 from trine_operator.settings import OperatorSettings
 
 log = structlog.get_logger()
@@ -19,12 +20,17 @@ log = structlog.get_logger()
 def load_engine(settings: OperatorSettings, model: Model) -> Engine:
     """Prepares the model, checks every file against the registry, loads it or finds the server that has.
 
-    Raises EngineError when that server is down or serves something else.
+    Raises EngineError when that server is down or serves something else, RendererMismatch where this machine would
+    turn messages into other tokens than the registered manifest says.
     """
     started = time.monotonic()
+    manifest = Manifest.from_bytes(model.manifest)
+    rendering = manifest.pinned_rendering(model.name)
+    require_libraries(rendering, model.name)
     folder = prepare(model.source, progress=lambda message: log.info("model_preparation", step=message))
-    verify_once(folder, Manifest.from_bytes(model.manifest))
+    verify_once(folder, manifest)
     engine = _engine(settings, model, folder)
+    require_golden(rendering, model.name, partial(render, engine))
     log.info("model_loaded", model=model.name, seconds=round(time.monotonic() - started, 2))
     return engine
 

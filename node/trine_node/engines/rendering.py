@@ -1,26 +1,31 @@
 """Text to token ids and back: what node and verifier must do alike, whatever computes the model.
 
 A template comes with a model and is run on what strangers write. It may refuse messages; it must not know the time,
-chance or the machine; and nobody but it makes control tokens: see `Renderer.chat`.
+chance or the machine; and nobody but it makes control tokens: see `Renderer.chat`. What two renderers of a model must
+have in common is in its manifest: see `trine_node.models.golden`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
 
 from trine.errors import InvalidInput
+from trine.protocol.inputs import Input
 
-IMPURE = ("strftime_now",)
+IMPURE = ("lipsum", "random", "strftime_now")
 """What templates are offered that differs from one machine, or one moment, to the next."""
 QUESTION = [{"role": "user", "content": "Hello"}]
 FIRST_STAND_IN = 0x100000
 """The last plane of Unicode, 65,534 characters for private use: models have thousands of control tokens."""
+MAX_CONTROL_TOKENS = 65_534
+RESERVED = re.compile("([\U00100000-\U0010ffff])")
 REFUSALS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What running a template on messages that it was not made for raises."""
 
@@ -33,17 +38,16 @@ class Renderer:
     """A model's tokenizer with its template. Thread-safe."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """`tokenizer`: of transformers; None where nothing but token ids is used."""
+        """`tokenizer`: of transformers; None where nothing but token ids is used. Raises InvalidInput."""
         self.tokenizer = tokenizer
         self._lock = threading.Lock()  # tokenizers refuse to be used by two threads at once
-        control: set[str] = set()
-        if tokenizer is not None:
-            control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-            control |= set(tokenizer.all_special_tokens)
-        # The longest first: one may hold another.
-        longest_first = sorted(filter(None, control), key=lambda token: (-len(token), token))
-        self._stand_ins = {chr(FIRST_STAND_IN + number): token for number, token in enumerate(longest_first)}
-        self._spoken = re.compile("([" + "".join(self._stand_ins) + "])") if self._stand_ins else None
+        self.control_tokens = _control_tokens(tokenizer)
+        if len(self.control_tokens) > MAX_CONTROL_TOKENS:
+            raise InvalidInput(f"the model has {len(self.control_tokens)} control tokens, at most {MAX_CONTROL_TOKENS}")
+        self._stand_in_of = {token: chr(FIRST_STAND_IN + n) for n, token in enumerate(self.control_tokens)}
+        self._token_of = {stand_in: token for token, stand_in in self._stand_in_of.items()}
+        self._control = _longest_of(self.control_tokens)
+        self._normalizer, self._normalized_control = _normalized(tokenizer)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids under the template, with the prompt for the model's answer. Raises TemplateRefused.
@@ -57,9 +61,8 @@ class Renderer:
                 rendered = self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
         except REFUSALS as error:
             raise TemplateRefused(f"the model's chat template refuses these messages: {str(error)[:300]}") from None
-        pieces = self._spoken.split(rendered) if self._spoken else [rendered]
         with self._lock:
-            return [token for piece in pieces if piece for token in self._ids(piece)]
+            return [token for piece in RESERVED.split(rendered) if piece for token in self._ids(piece)]
 
     def text(self, text: str) -> list[int]:
         """Token ids of plain text; control tokens in it are control tokens."""
@@ -71,21 +74,69 @@ class Renderer:
         with self._lock:
             return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
+    def input(self, asked: Input) -> list[int]:
+        """Token ids of what a client asks. Raises TemplateRefused."""
+        return self.chat(asked.as_messages()) if asked.text is None else self.text(asked.text)
+
     def _without_control(self, content: str) -> str:
-        """With a character that no text uses in place of each control token."""
-        if self._spoken and self._spoken.search(content):
+        """With a character that no text uses in place of each control token, in one pass over the text."""
+        if RESERVED.search(content):
             raise TemplateRefused("a message holds a character of the last private-use plane, which stands for no text")
-        for stand_in, token in self._stand_ins.items():
-            content = content.replace(token, stand_in)
+        if self._control:
+            content = self._control.sub(lambda found: self._stand_in_of[found[0]], content)
+        if self._normalized_control and self._normalized_control.search(self._normalizer.normalize_str(content)):
+            raise TemplateRefused("a message holds characters that the model takes for those of a control token")
         return content
 
     def _ids(self, piece: str) -> list[int]:
-        token = self._stand_ins.get(piece)
+        token = self._token_of.get(piece)
         if token is None:
             found = self.tokenizer(piece, add_special_tokens=False)
         else:
             found = self.tokenizer(token, add_special_tokens=False, split_special_tokens=True)
         return [int(i) for i in found["input_ids"]]
+
+
+def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts of a tokenizer's control tokens, sorted."""
+    if tokenizer is None:
+        return ()
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(sorted(filter(None, added | set(tokenizer.all_special_tokens))))
+
+
+def _normalized(tokenizer: Any) -> tuple[Any, re.Pattern[str] | None]:
+    """The normalizer after which a tokenizer looks for some of its control tokens, and what it looks for."""
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normalizer is None:
+        return None, None
+    added = tokenizer.added_tokens_decoder.values()
+    late = [normalizer.normalize_str(str(token)) for token in added if token.special and token.normalized]
+    return normalizer, _longest_of(filter(None, late))
+
+
+def _longest_of(words: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds the longest of the words at each place, in time that does not grow with their number. None: no words."""
+    listed = sorted(set(words))
+    return re.compile(_tree(listed)) if listed else None
+
+
+def _tree(words: Sequence[str]) -> str:
+    """A pattern of sorted words with their common beginnings written once; `re` would try thousands one by one."""
+    branches = []
+    for _, group in itertools.groupby(filter(None, words), key=lambda word: word[0]):
+        alike = list(group)
+        shared = _shared(alike[0], alike[-1])  # what the first and the last of sorted words begin with, all do
+        branches.append(re.escape(alike[0][:shared]) + _tree([word[shared:] for word in alike]))
+    if not branches:
+        return ""
+    return f"(?:{'|'.join(branches)})" + ("?" if "" in words else "")
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two words begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def template_fault(tokenizer: Any) -> str | None:
@@ -105,12 +156,14 @@ def template_fault(tokenizer: Any) -> str | None:
         return "the chat template is nested too deeply"
     names = {node.name for node in parsed.find_all(nodes.Name)} | {node.name for node in parsed.find_all(nodes.Filter)}
     for name in sorted(names):
-        if name in (*IMPURE, "random"):
+        if name in IMPURE:
             return f"the chat template uses `{name}`: node and verifier would render it differently"
     try:
         Renderer(tokenizer).chat(QUESTION)
     except TemplateRefused as error:
         return f"not even a plain question: {error}"
+    except InvalidInput as error:
+        return str(error)
     return None
 
 

@@ -1,4 +1,4 @@
-"""`trine model …`: fetch, prepare, describe and check models' files."""
+"""`trine model …`: fetch, prepare, describe and check models' files, and what renders their text."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ EMBEDDED = "smollm2-135m-instruct"
 @app.command()
 @fail_cleanly
 def prepare(model: NameOrSource = EMBEDDED) -> None:
-    """Fetches and prepares a model once, checks it where its files are known, and prints its folder."""
+    """Fetches and prepares a model once, checks its files and what renders its text where they are known, and prints
+    its folder."""
     folder = _prepared(model)
     if ":" not in model:
         _check(folder, model, once=True)
-        note(f"{model}: every file is as the record says")
+        note(f"{model}: every file is as the record says, and its text is rendered as it says")
     say(str(folder))
 
 
 @app.command("describe")
 @fail_cleanly
 def describe_command(model: NameOrSource = EMBEDDED) -> None:
-    """Prints the manifest of a prepared model: what a deployer registers."""
+    """Prints the manifest of a prepared model, its renderer pinned as it is on this machine: what is registered."""
     from trine_node.models import describe
 
-    say(describe(_prepared(model)).to_bytes().decode())
+    typer.echo(describe(_prepared(model)).to_bytes())  # byte for byte: `say` leaves control characters out
 
 
 @app.command()
@@ -43,23 +44,28 @@ def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a prepared model.", exists=True, file_okay=False)],
     model: Annotated[str, typer.Option(help="Name of a shipped record.")] = EMBEDDED,
 ) -> None:
-    """Checks a folder's files against a shipped record, naming the first file that differs."""
+    """Checks a folder against a shipped record, naming the first file, or golden vector, that differs."""
     _check(folder, model)
-    say("every file is as the record says")
+    say("every file is as the record says, and text is rendered as it says")
 
 
 def _check(folder: Path, model: str, *, once: bool = False) -> None:
     from trine.models import load_record
     from trine.protocol.manifest import Manifest
-    from trine_node.models import verify, verify_once
+    from trine_node.models import load_renderer, require_golden, require_libraries, verify, verify_once
 
-    (verify_once if once else verify)(folder, Manifest.from_bytes(load_record(model).manifest))
+    manifest = Manifest.from_bytes(load_record(model).manifest)
+    (verify_once if once else verify)(folder, manifest)
+    rendering = manifest.pinned_rendering(model)
+    require_libraries(rendering, model)
+    if renderer := load_renderer(folder, model):
+        require_golden(rendering, model, renderer.input)
 
 
 def _prepared(model: str) -> Path:
-    from trine.models import load_record
+    from trine.models import source_of
     from trine_node.models import parse_source, prepare
 
-    source = model if ":" in model else load_record(model).source
+    source = model if ":" in model else source_of(model)
     parse_source(source)
     return prepare(source, progress=note)

@@ -1,4 +1,4 @@
-"""Checks a model's files against a manifest, and makes the manifest of a prepared folder."""
+"""Checks a model's files against a manifest, and makes the manifest of a prepared folder. Renderers: see `golden`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trine.errors import TrineError
 from trine.protocol.manifest import File, Manifest
+from trine_node.models.golden import load_renderer, pin
 
 CHUNK_BYTES = 1 << 22
 
@@ -24,7 +25,11 @@ class ModelMismatch(TrineError):
 
 
 def describe(folder: Path) -> Manifest:
-    """Manifest of all files in a prepared folder."""
+    """Manifest of all files in a prepared folder, with its renderer as it is on this machine.
+
+    Raises InvalidInput for a chat template that cannot be served.
+    """
+    renderer = load_renderer(folder, folder.name)
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     with ThreadPoolExecutor(2) as pool:
         digests = list(pool.map(_sha256, paths))
@@ -32,7 +37,8 @@ def describe(folder: Path) -> Manifest:
         tuple(
             File(path.name, _role(path.name), path.stat().st_size, digest)
             for path, digest in zip(paths, digests, strict=True)
-        )
+        ),
+        pin(renderer) if renderer else None,
     )
 
 

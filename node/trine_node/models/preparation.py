@@ -1,7 +1,8 @@
 """Turns a source into a folder that loads in seconds, once.
 
 GGUF files become dense fp32 safetensors; safetensors stay as they are. JSON files are rewritten in one canonical
-form without the traces of the library that wrote them, so a source gives the same bytes on every machine.
+form without the traces of the library that wrote them, so a source gives the same bytes on every machine. A chat
+template that would render differently on another machine is refused here, before anybody sells an answer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import platformdirs
 
 from trine.errors import InvalidInput
+from trine_node.models.elsewhere import require_same_everywhere
+from trine_node.models.golden import load_renderer
 from trine_node.models.sources import Source, parse_source
 from trine_operator.once import alone, telling
 
@@ -63,9 +66,11 @@ def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[
             _copy_folder(raw, result)
         for path in result.glob("*.json"):
             _canonicalize(path)
-        _check_template(result, source.text)
         if not any(result.glob("*.safetensors")):
             raise InvalidInput(f"{source.text} holds no safetensors and no GGUF weights")
+        if load_renderer(result, source.text):
+            with telling("rendering text in two other processes", progress):
+                require_same_everywhere(result, source.text)
         # The folder appears under its name only when it is complete.
         result.rename(target)
 
@@ -88,17 +93,6 @@ def _unpack_gguf(path: Path, result: Path) -> None:
         del model.config.quantization_config
     model.save_pretrained(result)
     tokenizer.save_pretrained(result)
-
-
-def _check_template(folder: Path, source: str) -> None:
-    """Raises InvalidInput for a chat template that machines would render differently."""
-    if not (folder / "tokenizer_config.json").exists():
-        return
-    from transformers import AutoTokenizer
-
-    from trine_node.engines.rendering import require_pure_template
-
-    require_pure_template(AutoTokenizer.from_pretrained(folder, local_files_only=True), source)
 
 
 def _copy_folder(raw: Path, result: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from trine.errors import InvalidInput, TrineError
@@ -26,14 +29,25 @@ from trine_operator.store import StoredAnswer, StoreError
 
 log = structlog.get_logger()
 
+A = TypeVar("A")
+R = TypeVar("R")
+
+BODY_SECONDS = 30.0
+BODIES_AT_ONCE = 32
+"""As many bodies of the largest size may be on their way at once, or any number of smaller ones."""
+ACCEPTING_THREADS = 8
+
 
 class OpenAiEndpoints:
-    """One generation at a time; a bounded number waits."""
+    """A bounded number of generations, and of those that wait for one."""
 
     def __init__(self, answering: Answering, limits: Limits) -> None:
         self.answering = answering
         self.limits = limits
         self.closing = False
+        self._bodies = BodyBudget(BODIES_AT_ONCE * limits.max_body_bytes)
+        # Apart from the event loop's own threads: a chain that answers slowly must not keep evidence waiting.
+        self._accepting = ThreadPoolExecutor(ACCEPTING_THREADS, thread_name_prefix="accept")
         self._generations = Generations(
             answering,
             max_running=limits.max_running,
@@ -80,7 +94,7 @@ class OpenAiEndpoints:
         if self.closing:
             raise Refusal("the node is shutting down", status=503, code="shutting_down")
         order = parse_order(
-            await read_json(request, self.limits.max_body_bytes),
+            await read_json(request, self.limits.max_body_bytes, self._bodies, BODY_SECONDS),
             chat=chat,
             model_name=self.answering.model.name,
             default_max_tokens=self.limits.default_max_tokens,
@@ -100,15 +114,20 @@ class OpenAiEndpoints:
         """A generation on its way, or the answer that this signed request got before."""
         self._generations.take_place()
         try:
-            accepted = await asyncio.to_thread(self.answering.accept, order)
+            accepted = await self._apart(self.answering.accept, order)
             if not isinstance(accepted, StoredAnswer):
                 return self._generations.start(accepted)
-            finished = await asyncio.to_thread(self.answering.recall, accepted)
+            finished = await self._apart(self.answering.recall, accepted)
         except BaseException:
             self._generations.give_place_back()
             raise
         self._generations.give_place_back()
         return finished
+
+    async def _apart(self, work: Callable[[A], R], of: A) -> R:
+        """As `asyncio.to_thread`, which also hands the request's id on to logs, but in threads of its own."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._accepting, context.run, work, of)
 
     async def _whole(self, request: Request, shape: _Shape, generation: Generation) -> Response:
         answer = asyncio.ensure_future(_last(generation))
@@ -260,19 +279,45 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def read_json(request: Request, limit: int) -> Any:
-    """The body as JSON, read within `limit` bytes. Raises Refusal."""
+async def read_json(request: Request, limit: int, budget: BodyBudget, seconds: float) -> Any:
+    """The body as JSON, read within `limit` bytes and `seconds`. Raises Refusal."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limit:
+                    raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
+                budget.take(len(chunk))
+                body += chunk
+    except TimeoutError:
+        raise Refusal(f"the body did not arrive within {seconds:g} s", status=408, code="body_too_slow") from None
+    except ClientDisconnect:
+        raise Refusal("the client left while it sent its request", status=499, code="client_left") from None
+    finally:
+        budget.give_back(len(body))
     try:
         # Not `json`: its depth is bounded by the interpreter's recursion limit, which libraries raise until a deeply
         # nested body overflows the C stack and ends the process.
         return from_json(bytes(body), allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(f"the body is not JSON: {error}", code="invalid_json") from None
+
+
+class BodyBudget:
+    """How many bytes of bodies may be on their way at once, whoever sends them. Used on the event loop only."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Raises Refusal (429), and takes nothing, when it would be more."""
+        if self.taken + size > self._most:
+            raise Refusal("too much is being sent at once: try again", status=429, code="too_busy")
+        self.taken += size
+
+    def give_back(self, size: int) -> None:
+        self.taken -= size
 
 
 def _completed(shape: _Shape, finished: Finished) -> Response:
