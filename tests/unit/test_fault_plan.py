@@ -58,7 +58,7 @@ def test_no_target_has_two_faults_at_once_and_all_end_in_time(seed):
         mine = [each for each in injections if each.target == name]
         for before, after in itertools.pairwise(mine):
             assert before.end + REST_SECONDS[type(before.fault)] <= after.at + 0.011  # times are rounded
-    assert all(0 <= each.at and each.end + REST_SECONDS[type(each.fault)] <= 30 * 60 + 0.011 for each in injections)
+    assert all(each.at >= 0 and each.end + REST_SECONDS[type(each.fault)] <= 30 * 60 + 0.011 for each in injections)
 
 
 @given(st.integers(0, 2**32))

@@ -1,7 +1,7 @@
 """What happens to a chain itself: its last blocks are replaced by others, or its process ends and comes back older.
 
-Anvil's own shortcoming: after a restart, BLOCKHASH gives other hashes for the blocks before it than the chain shows, the
-same ones every time. Committees of these seeds are drawn, and cannot be drawn again from public data.
+Anvil's own shortcoming: after a restart, BLOCKHASH gives other hashes for the blocks before it than the chain shows,
+the same ones every time. Committees of these seeds are drawn, and cannot be drawn again from public data.
 """
 
 from __future__ import annotations

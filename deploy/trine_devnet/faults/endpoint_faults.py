@@ -1,4 +1,4 @@
-"""What can be wrong with an RPC endpoint, each fault a value, and what it makes of a call. Pure: `proxy` does the rest."""
+"""What can be wrong with an RPC endpoint, each fault a value, and what it makes of a call. Pure; `proxy` does it."""
 
 from __future__ import annotations
 

@@ -190,7 +190,9 @@ def plan(seed: int, minutes: float, wanted: Mapping[str, int], targets: Targets)
         if not fitting:
             raise InvalidInput(f"{len(drawn)} faults do not fit into {minutes:g} minutes: allow more, or ask for fewer")
         by_target[rng.choice(fitting)].append((seconds, fault))
-    placed = [injection for name, faults in sorted(by_target.items()) for injection in _spread(name, faults, length, rng)]
+    placed = [
+        injection for name, faults in sorted(by_target.items()) for injection in _spread(name, faults, length, rng)
+    ]
     return tuple(sorted(placed, key=lambda injection: (injection.at, injection.target)))
 
 
@@ -200,7 +202,8 @@ def _drawn(kind: str, rng: random.Random) -> tuple[Fault, float]:
         case "kill":
             return Kill(), round(rng.uniform(0.2, 10.0), 2)
         case "chain":
-            return KillChain(round(rng.uniform(0.0, 8.0), 2)), round(rng.uniform(0.5, 5.0), 2)
+            lost = round(rng.uniform(0.0, 8.0), 2)
+            return KillChain(lost), round(lost + rng.uniform(0.5, 5.0), 2)
         case "silence":
             return Endpoint(Silent(), f"silent {SILENT_SECONDS:.0f} s"), SILENT_SECONDS
         case "lag":
