@@ -231,6 +231,11 @@ def subscribed(proxy):
     return socket
 
 
+def hear_all(socket, seconds):
+    while True:
+        socket.recv(seconds)
+
+
 def number_of(message):
     return int(json.loads(message)["params"]["result"]["number"], 16)
 
@@ -258,8 +263,7 @@ def test_a_silent_endpoint_announces_nothing_and_cuts_nobody_off(net, proxy):
         proxy.inject(Silent())
         net.rpc.call("anvil_mine", hex(2))
         with pytest.raises(TimeoutError):
-            while True:
-                socket.recv(1.5)  # what was on its way; then nothing, though a block is mined each second
+            hear_all(socket, 1.5)  # what was on its way; then nothing, though a block is mined each second
         proxy.lift()
         assert number_of(socket.recv(10)) > 0
 
@@ -269,8 +273,7 @@ def test_announcements_end_with_what_ends_answers(proxy, fault):
     with subscribed(proxy) as socket:
         proxy.inject(fault)
         with pytest.raises(WebSocketException):
-            while True:
-                socket.recv(10)
+            hear_all(socket, 10)
     with pytest.raises((WebSocketException, OSError, EOFError)):
         connect(proxy.url.replace("http", "ws"))
 

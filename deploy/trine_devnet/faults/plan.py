@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -190,10 +191,8 @@ def plan(seed: int, minutes: float, wanted: Mapping[str, int], targets: Targets)
         if not fitting:
             raise InvalidInput(f"{len(drawn)} faults do not fit into {minutes:g} minutes: allow more, or ask for fewer")
         by_target[rng.choice(fitting)].append((seconds, fault))
-    placed = [
-        injection for name, faults in sorted(by_target.items()) for injection in _spread(name, faults, length, rng)
-    ]
-    return tuple(sorted(placed, key=lambda injection: (injection.at, injection.target)))
+    placed = [_spread(name, faults, length, rng) for name, faults in sorted(by_target.items())]
+    return tuple(sorted(itertools.chain(*placed), key=lambda injection: (injection.at, injection.target)))
 
 
 def _drawn(kind: str, rng: random.Random) -> tuple[Fault, float]:

@@ -67,6 +67,7 @@ class RpcProxy:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rpc-proxy", daemon=True)
         self._sockets: set[web.WebSocketResponse] = set()
+        self._lifted: asyncio.Event
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -11,7 +11,7 @@ from typing import Any, cast
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_account import Account
-from eth_account.typed_transactions import TypedTransaction
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
