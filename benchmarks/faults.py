@@ -56,11 +56,14 @@ PARAMETERS: dict[str, int | str] = {
     "promptsPerChallenge": 1,
     "seedDelayBlocks": 1,
     "drawDelayBlocks": 1,
-    "commitSeconds": 300,
-    "revealSeconds": 180,
+    "commitSeconds": 180,
+    "revealSeconds": 150,
     "appealWindowSeconds": 20,
 }
+PATIENCE_SECONDS = 360.0
+"""A seat that nobody takes holds a batch up for both windows; what has not moved for longer will not."""
 NODE = "node"
+WIDTH = 120
 DISK_BYTES = 24 << 20
 FIRST_ANSWERS = 2
 """So many a client before anything goes wrong: deposits are made, and deep enough in the chain."""
@@ -79,13 +82,14 @@ class Options:
     clients: int
     max_tokens: int
     pause_seconds: float
+    patience_seconds: float
     postgres: str | None
     postgres_restart: tuple[str, ...]
 
 
 def main() -> None:
     options, json_file, keep = options_of(sys.argv[1:])
-    console = Console(soft_wrap=True)
+    console = Console(width=WIDTH)
     conditions = conditions_of(options)
     for name, value in conditions.items():
         console.print(f"{name}: {value}", markup=False, highlight=False)
@@ -132,7 +136,7 @@ def run(folder: Path, options: Options, report: Report) -> tuple[Injector, Traff
             traffic.wait_for(FIRST_ANSWERS * options.clients)
             injector.run(injections, 60 * options.minutes)
         report.say(f"all faults are over; {len(traffic.held)} answers are held, {len(traffic.failed)} orders failed")
-        verdicts = await_end(net, traffic, injector, report)
+        verdicts = await_end(net, traffic, injector, report, options.patience_seconds)
         sent = [raw for proxy in proxies.values() for raw in proxy.sent]
         return injector, traffic, verdicts, judge(net, traffic, verdicts, sent, injector.injected)
 
@@ -169,6 +173,9 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, Path | None, bool]:
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--max-tokens", type=int, default=8)
     parser.add_argument("--pause", type=float, default=2.0, help="of a client after an answer, in seconds")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_SECONDS, help="in the end, with what does not move, in seconds"
+    )
     parser.add_argument("--postgres", help="SQLAlchemy URL for the last verifier's store")
     parser.add_argument("--postgres-restart", default="", help="command that starts its server anew")
     parser.add_argument("--json", type=Path, help="also write everything into this file")
@@ -186,6 +193,7 @@ def options_of(arguments: Sequence[str]) -> tuple[Options, Path | None, bool]:
         clients=given.clients,
         max_tokens=given.max_tokens,
         pause_seconds=given.pause,
+        patience_seconds=given.patience,
         postgres=given.postgres,
         postgres_restart=tuple(shlex.split(given.postgres_restart)),
     )

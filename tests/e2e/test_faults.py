@@ -1,11 +1,13 @@
 """Faults in the middle of a batch, one after the other; `benchmarks/faults.py` injects many of them by chance."""
 
+import contextlib
 import random
 import time
 
 import pytest
 
 from trine.chain import Ballot, BatchState
+from trine.errors import TransactionReverted
 from trine_devnet.faults.chain import reorganize
 from trine_devnet.faults.endpoint_faults import Silent
 from trine_devnet.faults.votes import said_by_seat, said_twice
@@ -46,10 +48,11 @@ def nobody_was_punished_or_said_two_things(net, endpoints):
 def test_a_node_that_dies_before_its_evidence_is_fetched_is_waited_for(net, batch_of):
     client, answer, batch_id = batch_of("Name a bird.", BatchState.ANCHORED)
     net.operators["honest"].child.kill()
-    if client.chain.batch(batch_id).state == BatchState.ANCHORED:
-        client.chain.draw(client.chain.batch(batch_id).known_header)  # anybody may
-    time.sleep(3)  # verifiers ask, and nobody is there
-    net.restart("honest")
+    try:
+        eventually(lambda: draw(client.chain, batch_id), "the committee to be drawn")
+        time.sleep(3)  # verifiers ask, and nobody is there
+    finally:
+        net.restart("honest")
     net.wait_ready(["honest"])
     assert client.certify(answer).result == "accept"
     assert client.chain.batch(batch_id).round == 0
@@ -88,6 +91,13 @@ def test_a_verifier_whose_endpoint_is_silent_votes_when_it_is_back(net, endpoint
     endpoints[name].lift()
     assert client.certify(answer).result == "accept"
     assert client.chain.batch(batch_id).revealed == 3
+
+
+def draw(chain, batch_id):
+    """Anybody may, once the seed block is mined."""
+    with contextlib.suppress(TransactionReverted):
+        chain.draw(chain.batch(batch_id).known_header)
+    return chain.batch(batch_id).state >= BatchState.DRAWN
 
 
 def penalties(net):

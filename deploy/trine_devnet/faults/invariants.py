@@ -24,8 +24,6 @@ from trine_operator.store import Store
 from trine_verifier.store import VerifierStore
 
 T = TypeVar("T")
-STALL_SECONDS = 150.0
-"""Nothing has changed for so long: it will not."""
 POLL_SECONDS = 2.0
 IDLE_SECONDS = 10.0
 IDLE_SHARE = 0.2
@@ -60,24 +58,25 @@ class Verdicts:
     others: Mapping[bytes, str]
 
 
-def await_end(net: Devnet, traffic: Traffic, injector: Injector, report: Report) -> Verdicts:
+def await_end(net: Devnet, traffic: Traffic, injector: Injector, report: Report, patience_seconds: float) -> Verdicts:
     """Waits until every operator is ready, every answer that a client holds accepted for good, every batch final.
 
-    Or until nothing changes any more: then the rest is as it is.
+    Or until nothing has changed for so many seconds: then the rest is as it is.
     """
     pending = {held.answer.digest: held for held in traffic.held}
     states: dict[bytes, str] = {}
     seen, moved = None, time.monotonic()
+    chain = net.chain()
     clients = {name: traffic.client(name) for name in traffic.accounts}
     try:
-        while time.monotonic() - moved < STALL_SECONDS:
+        while time.monotonic() - moved < patience_seconds:
             injector.supervise()
             injector.note_ready()
             for digest, held in list(pending.items()):
                 states[digest] = _state_of(clients[held.client], held)
                 if states[digest] == "accept":
                     del pending[digest], states[digest]
-            batches = Counter(batch.state.name.lower() for batch in _tried(partial(anchored, net.chain()), []))
+            batches = Counter(batch.state.name.lower() for batch in _tried(partial(anchored, chain), []))
             waiting = {name: state for name in net.operators if (state := net.state_of(name)) is not None}
             now = {**waiting, "answers": f"{len(pending)} of {len(traffic.held)} open", "batches": str(dict(batches))}
             if not pending and not waiting and set(batches) == {"final"} and not _open_in_stores(net):

@@ -161,7 +161,7 @@ def counts(minutes: float, kills: int | None, only: Sequence[str], targets: Targ
         "chain": max(1, round(minutes / 4)),
         "silence": max(1, round(minutes / 5)),
         "lag": max(1, round(minutes / 5)),
-        "reorg": max(2, round(minutes)),
+        "reorg": max(2, round(2 * minutes)),
         "endpoint": max(2, round(1.5 * minutes)),
         "disk": max(1, round(minutes / 8)) if targets.with_disk else 0,
         "postgres": max(1, round(minutes / 4)) if targets.with_database else 0,

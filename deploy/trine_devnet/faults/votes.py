@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, cast
 
 from eth_abi.abi import decode
-from eth_abi.exceptions import DecodingError
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types
@@ -49,7 +48,7 @@ def said_by_seat(transactions: Iterable[bytes], chain_id: int, batches: str) -> 
                 header, _seats, _seat, accepts, rejects, _distance, _salt = decode(_types("reveal"), data[4:])
                 name = batch_id(chain_id, batches, Header(to_checksum_address(header[0]), *header[1:]))
                 found[verifier, name].votes.add((accepts, rejects))
-        except (ValueError, TypeError, KeyError, DecodingError):
+        except Exception:  # noqa: BLE001, S112  (anything may be sent, and eth-account lets errors of RLP through)
             continue
     return found
 
