@@ -104,6 +104,7 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
     show(console, injector, traffic, verdicts, invariants)
     if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(as_json(conditions, injector, traffic, invariants), indent=2) + "\n")
     sys.exit(0 if all(invariant.holds for invariant in invariants) else 1)
 
@@ -121,6 +122,7 @@ def run(folder: Path, options: Options, report: Report) -> tuple[Injector, Traff
         net = stack.enter_context(Devnet(folder / "home", report))
         net.start_chain(PARAMETERS)
         proxies = {name: stack.enter_context(RpcProxy(net.rpc_url)) for name in names}
+        stack.callback(net.stop)  # before its endpoints: operators finish what they owe
         settings: dict[str, dict[str, Any]] = {name: {"rpc_url": proxies[name].url} for name in names}
         for name, disk in disks.items():
             settings[name]["store_url"] = f"sqlite:///{disk.folder}/{name}.sqlite"

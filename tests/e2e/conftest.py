@@ -28,6 +28,7 @@ def standing(tmp_path_factory):
         network = stack.enter_context(Devnet(tmp_path_factory.mktemp("devnet") / "home", Report(print)))
         network.start_chain(PARAMETERS)
         proxies = {name: stack.enter_context(RpcProxy(network.rpc_url)) for name in VERIFIERS}
+        stack.callback(network.stop)  # before its endpoints
         network.add([Member(name, Role.VERIFIER, options={"rpc_url": proxies[name].url}) for name in VERIFIERS])
         # Batches wait a while to be sealed, so that a test can stop the node between a receipt and its anchor.
         network.add(

@@ -120,8 +120,8 @@ Fault = (
 )  # fmt: skip
 
 GARBAGE = Saying(b"<html><body>502 Bad Gateway</body></html>")
-HUGE = Saying(b"00" * 8192, 4096, b'{"jsonrpc":"2.0","id":1,"result":"0x', b'"}')
-"""64 MiB."""
+HUGE = Saying(b"00" * 8192, 2048, b'{"jsonrpc":"2.0","id":1,"result":"0x', b'"}')
+"""32 MiB."""
 DEEP = Saying(b"[", 100_000)
 FAULTS: dict[str, Fault] = {
     "429": Refusing(429),
