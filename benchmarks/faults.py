@@ -92,8 +92,8 @@ def main() -> None:
     console = Console(width=WIDTH)
     conditions = conditions_of(options)
     for name, value in conditions.items():
-        console.print(f"{name}: {value}", markup=False, highlight=False)
-    report = Report(lambda line: console.print(line, markup=False, highlight=False))
+        console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
+    report = Report(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
     folder = Path(tempfile.mkdtemp(prefix="trine-faults-"))
     try:
         injector, traffic, verdicts, invariants = run(folder, options, report)
@@ -241,10 +241,14 @@ def show(
     for error, count in traffic.errors.most_common():
         console.print(f"  {count:4} x {error}", markup=False, highlight=False)
     for crash in injector.crashes:
-        console.print(f"  {crash.name} ended by itself at {crash.at:.0f} s: {crash.last_words}", markup=False)
+        console.print(
+            f"  {crash.name} ended by itself at {crash.at:.0f} s: {crash.last_words}", markup=False, soft_wrap=True
+        )
     for invariant in invariants:
         for fault in invariant.faults:
-            console.print(f"BROKEN: {invariant.name}: {fault}", markup=False, highlight=False, style="red")
+            console.print(
+                f"BROKEN: {invariant.name}: {fault}", markup=False, highlight=False, soft_wrap=True, style="red"
+            )
 
 
 def table_of(injected: Sequence[Injected]) -> Table:

@@ -71,9 +71,7 @@ def test_a_verifier_that_dies_between_commit_and_reveal_reveals(net, batch_of):
     net.wait_ready([name])
 
 
-UNMENDED = pytest.mark.xfail(
-    run=False, reason="the node takes a batch that it has seen settled to be anchored for good"
-)
+UNMENDED = pytest.mark.xfail(run=False, reason="a node takes a batch that it has seen settled to be anchored for good")
 
 
 @pytest.mark.parametrize("state", [BatchState.DRAWN, pytest.param(BatchState.SETTLED, marks=UNMENDED)])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trine.errors import InvalidInput
+from trine_devnet.faults.endpoint_faults import FAULTS
 from trine_devnet.faults.plan import (
     CHAIN,
     CLOCK_SECONDS,
@@ -85,6 +86,11 @@ def test_all_kinds_are_drawn_and_named():
     injections = planned(1)
     assert {kind_of(each.fault) for each in injections} == set(KINDS)
     assert all(name_of(each.fault) for each in injections)
+
+
+def test_every_way_in_which_an_endpoint_can_be_faulty_is_tried():
+    tried = [each.fault.name for each in plan(3, 20.0, {"endpoint": len(FAULTS)}, TARGETS)]
+    assert sorted(tried) == sorted(FAULTS)
 
 
 def test_only_what_is_asked_for_is_injected():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trine.errors import InvalidInput
@@ -162,7 +162,7 @@ def counts(minutes: float, kills: int | None, only: Sequence[str], targets: Targ
         "silence": max(1, round(minutes / 5)),
         "lag": max(1, round(minutes / 5)),
         "reorg": max(2, round(2 * minutes)),
-        "endpoint": max(2, round(1.5 * minutes)),
+        "endpoint": max(2, round(4 * minutes)),
         "disk": max(1, round(minutes / 8)) if targets.with_disk else 0,
         "postgres": max(1, round(minutes / 4)) if targets.with_database else 0,
         "clock": max(1, round(minutes / 8)),
@@ -185,8 +185,9 @@ def plan(seed: int, minutes: float, wanted: Mapping[str, int], targets: Targets)
     drawn = [kind for kind in KINDS for _ in range(wanted.get(kind, 0))]
     rng.shuffle(drawn)
     length = 60 * minutes
+    deck = _deck(rng)
     for kind in drawn:
-        fault, seconds = _drawn(kind, rng)
+        fault, seconds = _drawn(kind, rng, deck)
         fitting = [name for name in _targets_of(kind, targets) if _room(by_target[name], fault, seconds) <= length]
         if not fitting:
             raise InvalidInput(f"{len(drawn)} faults do not fit into {minutes:g} minutes: allow more, or ask for fewer")
@@ -195,7 +196,15 @@ def plan(seed: int, minutes: float, wanted: Mapping[str, int], targets: Targets)
     return tuple(sorted(itertools.chain(*placed), key=lambda injection: (injection.at, injection.target)))
 
 
-def _drawn(kind: str, rng: random.Random) -> tuple[Fault, float]:
+def _deck(rng: random.Random) -> Iterator[str]:
+    """Ways in which an endpoint can be faulty: each comes once before any comes again."""
+    while True:
+        names = sorted(FAULTS)
+        rng.shuffle(names)
+        yield from names
+
+
+def _drawn(kind: str, rng: random.Random, deck: Iterator[str]) -> tuple[Fault, float]:
     """A fault and how long it lasts."""
     match kind:
         case "kill":
@@ -212,7 +221,7 @@ def _drawn(kind: str, rng: random.Random) -> tuple[Fault, float]:
         case "reorg":
             return Reorg(rng.randint(*REORG_DEPTHS), rng.choice((0.0, 0.5, 1.0))), 0.0
         case "endpoint":
-            name = rng.choice(sorted(FAULTS))
+            name = next(deck)
             return Endpoint(FAULTS[name], name), 20.0
         case "disk":
             return FullDisk(), 30.0
