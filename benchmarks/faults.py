@@ -92,8 +92,8 @@ def main() -> None:
     console = Console(width=WIDTH)
     conditions = conditions_of(options)
     for name, value in conditions.items():
-        console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
-    report = Report(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+        say(console, f"{name}: {value}")
+    report = Report(lambda line: say(console, line))
     folder = Path(tempfile.mkdtemp(prefix="trine-faults-"))
     try:
         injector, traffic, verdicts, invariants = run(folder, options, report)
@@ -239,7 +239,7 @@ def show(
         f"{len(traffic.held)} answers held, {verdicts.accepted} accepted for good; {len(traffic.failed)} orders failed"
     )
     for error, count in traffic.errors.most_common():
-        console.print(f"  {count:4} x {error}", markup=False, highlight=False)
+        say(console, f"  {count:4} x {error}")
     for crash in injector.crashes:
         console.print(
             f"  {crash.name} ended by itself at {crash.at:.0f} s: {crash.last_words}", markup=False, soft_wrap=True
@@ -249,6 +249,11 @@ def show(
             console.print(
                 f"BROKEN: {invariant.name}: {fault}", markup=False, highlight=False, soft_wrap=True, style="red"
             )
+
+
+def say(console: Console, line: str, style: str | None = None) -> None:
+    """As it is: nobody's error is markup."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
 
 
 def table_of(injected: Sequence[Injected]) -> Table:
