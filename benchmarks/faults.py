@@ -241,14 +241,10 @@ def show(
     for error, count in traffic.errors.most_common():
         say(console, f"  {count:4} x {error}")
     for crash in injector.crashes:
-        console.print(
-            f"  {crash.name} ended by itself at {crash.at:.0f} s: {crash.last_words}", markup=False, soft_wrap=True
-        )
+        say(console, f"  {crash.name} ended by itself at {crash.at:.0f} s: {crash.last_words}")
     for invariant in invariants:
         for fault in invariant.faults:
-            console.print(
-                f"BROKEN: {invariant.name}: {fault}", markup=False, highlight=False, soft_wrap=True, style="red"
-            )
+            say(console, f"BROKEN: {invariant.name}: {fault}", style="red")
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:
