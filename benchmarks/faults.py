@@ -63,7 +63,8 @@ PARAMETERS: dict[str, int | str] = {
 PATIENCE_SECONDS = 360.0
 """A seat that nobody takes holds a batch up for both windows; what has not moved for longer will not."""
 NODE = "node"
-WIDTH = 120
+WIDTH = 150
+REMARKS = 90
 DISK_BYTES = 24 << 20
 FIRST_ANSWERS = 2
 """So many a client before anything goes wrong: deposits are made, and deep enough in the chain."""
@@ -261,10 +262,8 @@ def table_of(injected: Sequence[Injected]) -> Table:
     for (name, role), group in sorted(groups.items()):
         took = [each.recovery_seconds for each in group if each.recovery_seconds is not None]
         said = f"{statistics.median(took):.1f} (at most {max(took):.1f})" if took else ""
-        odd = sum("not injected" in each.said or "not lifted" in each.said for each in group)
-        table.add_row(
-            name, role, str(len(group)), said, str(len(group) - len(took)), f"{odd} not carried out" if odd else ""
-        )
+        remarks = "; ".join(dict.fromkeys(each.said for each in group if each.said))
+        table.add_row(name, role, str(len(group)), said, str(len(group) - len(took)), remarks[:REMARKS])
     return table
 
 

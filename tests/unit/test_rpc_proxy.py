@@ -95,7 +95,7 @@ def test_a_silent_endpoint_answers_nobody_until_it_is_well(proxy):
         post(proxy, "eth_chainId", timeout=0.3)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(post, proxy, "eth_chainId")
-        while proxy.met["Silent"] < 2:
+        while proxy.met < 2:
             time.sleep(0.01)
         proxy.lift()
         with pytest.raises(httpx2.TransportError):

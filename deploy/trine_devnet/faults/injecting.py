@@ -186,7 +186,7 @@ class Injector:
 
     def _end(self, each: Injected) -> None:
         try:
-            self._lift(each.injection)
+            each.said = self._lift(each.injection) or each.said
         except (TrineError, OSError) as error:
             each.said = f"{each.said} not lifted: {type(error).__name__}: {error}".strip()
             self._report.say(f"{each.injection.target}: {name_of(each.injection.fault)}: {each.said}")
@@ -220,7 +220,8 @@ class Injector:
                 self._at(self._now() + lost_seconds, self._net.kill_chain)
         return None
 
-    def _lift(self, injection: Injection) -> None:
+    def _lift(self, injection: Injection) -> str | None:
+        """Something to say about it, if there is."""
         name = injection.target
         match injection.fault:
             case Kill():
@@ -231,12 +232,14 @@ class Injector:
                 self._start(name)
             case Endpoint():
                 self._gear.proxies[name].lift()
+                return f"{self._gear.proxies[name].met} requests met it"
             case FullDisk():
                 self._gear.disks[name].free()
             case Twin():
-                self._stop_twin(name)
+                return self._stop_twin(name)
             case KillChain():
                 self._restart_chain()
+        return None
 
     def _kill(self, name: str) -> None:
         self._supervised[name].is_down = True
@@ -257,11 +260,13 @@ class Injector:
         store = {} if same_store else {"store_url": f"sqlite:///{self._net.home}/{name}.beside.sqlite"}
         return {"port": free_port(), "public_url": self._net.operators[name].endpoint, **store}
 
-    def _stop_twin(self, name: str) -> None:
+    def _stop_twin(self, name: str) -> str:
+        """How the second process has fared."""
         twin = self._twins.pop(name)
-        if not twin.running:
-            self._report.say(f"{name}: the second process had ended by itself: {last_words(twin)}")
+        said = "ran beside the first" if twin.running else f"ended by itself: {last_words(twin)}"
         twin.kill()
+        self._report.say(f"{name}: the second process {said}")
+        return said
 
     def _lift_all(self) -> None:
         for name in list(self._twins):
