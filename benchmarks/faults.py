@@ -25,6 +25,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,7 +41,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trine.chain import Role
-from trine.errors import InvalidInput, NotReady
+from trine.errors import InvalidInput, NotReady, TrineError
 from trine_devnet.faults.disk import SmallDisk
 from trine_devnet.faults.endpoint_faults import FAULTS
 from trine_devnet.faults.injecting import Gear, Injected, Injector
@@ -95,9 +96,14 @@ def main() -> None:
     for name, value in conditions.items():
         say(console, f"{name}: {value}")
     report = Report(lambda line: say(console, line))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # processes and mounts are cleaned up all the same
     folder = Path(tempfile.mkdtemp(prefix="trine-faults-"))
     try:
         injector, traffic, verdicts, invariants = run(folder, options, report)
+    except TrineError as error:
+        sys.exit(f"no result: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: no result")
     finally:
         if keep:
             console.print(f"stores and logs: {folder}")
