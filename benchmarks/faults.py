@@ -14,7 +14,8 @@ The schedule follows from the seed alone; what the faults meet does not. Committ
 outage of a minute is no fault by the protocol's own rules: whoever is away longer than a window is penalised, and must
 be. `--only twin` shows an operator's own mistake: whatever it costs is shown as a slash, and is the operator's.
 
-`--postgres URL` puts a verifier's store there, into an empty database; `--postgres-restart COMMAND` is what starts that server anew.
+`--postgres URL` puts a verifier's store there, into an empty database; `--postgres-restart COMMAND` is what starts that
+server anew.
 """
 
 from __future__ import annotations
