@@ -22,7 +22,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
 	test-rest test-fast test-units test-e2e test-contracts invariants studies soak \
-	abi vectors gas migration lock hooks audit prove consensus clean
+	faults abi vectors gas migration lock hooks audit prove consensus clean
 
 help:
 	@sed -nE 's/^##( |$$)//p' Makefile
@@ -30,7 +30,7 @@ help:
 ## make demo        the whole protocol once, on a real model and a real chain
 ## make check       linters, types and the fast tests: seconds to two minutes
 ## make test        everything that a change must pass: linters, Solidity, Python, end to end
-## make test-long   what takes longer: hundreds of thousands of random acts, studies, a soak of the network
+## make test-long   what takes longer: hundreds of thousands of random acts, studies, a soak of the network, faults
 ##
 ## make setup       only what `make demo` needs; `make setup-dev`: what `make test` needs. Both do it themselves
 ## make lint        the quick half of `make check`; `make hooks` runs it before every commit
@@ -121,6 +121,7 @@ test-long: setup-dev
 	@$(MAKE) --no-print-directory invariants
 	@$(MAKE) --no-print-directory studies
 	@$(MAKE) --no-print-directory soak
+	@$(MAKE) --no-print-directory faults
 
 lint: lint-python lint-contracts lint-workflows
 
@@ -182,6 +183,10 @@ soak: setup-dev
 		trine devnet demo --max-tokens 128 --cheating-verifier $$cheat \
 			--prompt "Why is the sea salty?" --prompt "Name three rivers." --prompt "Tell me a fable." || exit 1; \
 	done
+
+# Kills, re-orgs, faulty RPC endpoints and the rest, and what must hold after them.
+faults: setup-dev
+	python benchmarks/faults.py --minutes 20 --json build/faults.json
 
 gas: build/.ready
 	npm run --silent test -- --snapshot

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ class Devnet:
         os.close(descriptor)
         self.report = report
         self.rpc_url = ""
-        self.children: list[Child] = []
+        self._chain_child: Child | None = None
+        self._chain_port = 0
         self.operators: dict[str, Running] = {}
         self.record: ModelRecord = load_record(MODEL)
         self._http = httpx2.Client(timeout=HEALTH_SECONDS, trust_env=False)
@@ -104,8 +106,8 @@ class Devnet:
             list(pool.map(Child.stop, operators))
         if self._launcher:
             self._launcher.stop()
-        for child in self.children:
-            child.stop()
+        if self._chain_child:
+            self._chain_child.stop()
         if self._rpc:
             self._rpc.close()
         self._http.close()
@@ -117,23 +119,33 @@ class Devnet:
 
         `parameters`: of the contracts, see `specification`. Raises InvalidInput or NotReady.
         """
-        program = anvil()
-        port = free_port(preferred_port)
-        self.rpc_url = f"http://127.0.0.1:{port}"
+        self._chain_port = free_port(preferred_port)
+        self.rpc_url = f"http://127.0.0.1:{self._chain_port}"
         self._rpc = Rpc(self.rpc_url)
-        # A block a second even without transactions, because draws wait for later blocks.
-        command = [
-            program, "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(DEVNET_CHAIN_ID),
-            "--hardfork", "prague", "--block-time", "1", "--mixed-mining",
-        ]  # fmt: skip
-        chain = start("chain", command, self.home / "logs" / "chain.log", cwd=self.home)
-        self.children.append(chain)
-        wait_until(self._chain_answers, "the chain to start", [chain], self.report)
+        self._run_chain()
         self.report.say(f"chain: anvil at {self.rpc_url}")
         deploy(self._rpc, parameters or {}).save(self.deployment_file)
         self.report.say("contracts: on the chain, their code checked")
         self._register_model()
         self._epochs = Epochs(self.chain(), self._rpc, self.record.model_id, self._are_starting)
+
+    def kill_chain(self) -> None:
+        """As a crash would end it; the operators stay."""
+        if self._chain_child:
+            self._chain_child.kill()
+
+    def restart_chain(self, state: Path) -> None:
+        """At the same address, from what `trine_devnet.faults.chain` has kept of it. Raises NotReady."""
+        self._run_chain("--load-state", str(state))
+
+    def _run_chain(self, *options: str) -> None:
+        # A block a second even without transactions, because draws wait for later blocks.
+        command = [
+            anvil(), "--host", "127.0.0.1", "--port", str(self._chain_port), "--chain-id", str(DEVNET_CHAIN_ID),
+            "--hardfork", "prague", "--block-time", "1", "--mixed-mining", *options,
+        ]  # fmt: skip
+        self._chain_child = start("chain", command, self.home / "logs" / "chain.log", cwd=self.home)
+        wait_until(self._chain_answers, "the chain to start", [self._chain_child], self.report)
 
     @property
     def rpc(self) -> Rpc:
@@ -233,13 +245,29 @@ class Devnet:
             raise InvalidInput(f"{name} is no cheating verifier: start it with a cheat, which may be 'honest'")
         Orders(cheat, frozenset(str(self.operators[node].account.address) for node in league)).write(orders)
 
-    def restart(self, name: str) -> None:
-        """Starts an operator's process again with the same key and store."""
+    def restart(self, name: str, clock_seconds: int = 0) -> None:
+        """Starts an operator's process again with the same key and store; its clock may be off."""
         running = self.operators[name]
         self._ready.discard(name)
-        running.child = self._spawn(running.member, running.config)
+        running.child = self._spawn(running.member, running.config, clock_seconds)
         if self._epochs:
             self._epochs.watch()
+
+    def start_beside(self, name: str, changes: dict[str, Any]) -> Child:
+        """A second process of an operator, with the same key and other settings. To be stopped by who starts it."""
+        running = self.operators[name]
+        settings = tomllib.loads(running.config.read_text()) | changes
+        config = running.config.with_suffix(".beside.toml")
+        config.write_text(_toml(settings))
+        return self._spawn(replace(running.member, name=f"{name}-beside"), config)
+
+    def settings_of(self, name: str) -> dict[str, Any]:
+        """What an operator was told."""
+        return tomllib.loads(self.operators[name].config.read_text())
+
+    def state_of(self, name: str) -> str | None:
+        """How far an operator is, in its own words; None when it is ready."""
+        return _state_of(self.operators[name], self._http)
 
     def wait_ready(self, names: list[str] | None = None) -> None:
         """Waits until every operator answers `/healthz` with 200, which takes a valid calibration.
@@ -293,7 +321,7 @@ class Devnet:
             settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 0.5}
         settings |= member.options
         config = self.home / f"{member.name}.toml"
-        config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+        config.write_text(_toml(settings))
         if member.cheats and member.role is Role.VERIFIER:
             (cheat,) = member.cheats
             Orders(cheat).write(self._orders(member.name))
@@ -303,7 +331,7 @@ class Devnet:
     def _orders(self, name: str) -> Path:
         return self.home / f"{name}.orders"
 
-    def _spawn(self, member: Member, config: Path) -> Child:
+    def _spawn(self, member: Member, config: Path, clock_seconds: int = 0) -> Child:
         log = self.home / "logs" / f"{member.name}.log"
         arguments = ["--config", str(config)]
         if member.cheats and member.role is Role.VERIFIER:
@@ -313,12 +341,20 @@ class Devnet:
             arguments += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_node", arguments, log)
         group = ["node", "serve"] if member.role is Role.NODE else ["verifier", "run"]
-        return self._started_launcher().start(member.name, "trine", [*group, *arguments], log)
+        module, arguments = "trine", [*group, *arguments]
+        if clock_seconds:
+            module, arguments = "trine_devnet.faults.clock", [str(clock_seconds), module, *arguments]
+        return self._started_launcher().start(member.name, module, arguments, log)
 
     def _started_launcher(self) -> Launcher:
         if self._launcher is None:
             self._launcher = Launcher(self.home)
         return self._launcher
+
+
+def _toml(settings: Mapping[str, Any]) -> str:
+    """Strings, numbers and truth values are written alike in JSON and TOML."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
 
 
 def _state_of(running: Running, http: httpx2.Client) -> str | None:

@@ -11,6 +11,8 @@ import httpx2
 from trine.errors import ChainUnreachable, NotReady
 
 TIMEOUT_SECONDS = 30.0
+SHOWN = 300
+"""Characters of an answer that is no answer."""
 
 
 class Rpc:
@@ -43,6 +45,8 @@ class Rpc:
             answers = self._http.post(self.url, json=body).raise_for_status().json()
         except (httpx2.HTTPError, ValueError) as error:
             raise ChainUnreachable(f"no answer from the devnet's chain ({type(error).__name__})") from None
+        if not isinstance(answers, list):
+            raise NotReady(f"{method}: {str(answers)[:SHOWN]}")  # of all calls together: too large, for example
         for answer in answers:
             if "error" in answer:
                 raise NotReady(f"{method}: {answer['error'].get('message', answer['error'])}")

@@ -1,9 +1,12 @@
 """One real network for all end-to-end tests: chain, contracts, model, operators, each a process of its own."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from trine import Client
 from trine.chain import Role
+from trine_devnet.faults.proxy import RpcProxy
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.reporting import Report
 
@@ -19,10 +22,14 @@ VERIFIERS = ("verifier-1", "verifier-2", "verifier-3", "verifier-4")
 
 
 @pytest.fixture(scope="session")
-def net(tmp_path_factory):
-    with Devnet(tmp_path_factory.mktemp("devnet") / "home", Report(print)) as network:
+def standing(tmp_path_factory):
+    """The network, and the RPC endpoints of its verifiers, which can be made faulty."""
+    with ExitStack() as stack:
+        network = stack.enter_context(Devnet(tmp_path_factory.mktemp("devnet") / "home", Report(print)))
         network.start_chain(PARAMETERS)
-        network.add([Member(name, Role.VERIFIER) for name in VERIFIERS])
+        proxies = {name: stack.enter_context(RpcProxy(network.rpc_url)) for name in VERIFIERS}
+        stack.callback(network.stop)  # before its endpoints
+        network.add([Member(name, Role.VERIFIER, options={"rpc_url": proxies[name].url}) for name in VERIFIERS])
         # Batches wait a while to be sealed, so that a test can stop the node between a receipt and its anchor.
         network.add(
             [
@@ -31,7 +38,20 @@ def net(tmp_path_factory):
             ]
         )
         network.wait_ready()
-        yield network
+        yield network, proxies
+
+
+@pytest.fixture(scope="session")
+def net(standing):
+    return standing[0]
+
+
+@pytest.fixture
+def endpoints(standing):
+    """RPC endpoints of the verifiers by their names; well again after the test."""
+    yield standing[1]
+    for proxy in standing[1].values():
+        proxy.lift()
 
 
 @pytest.fixture(scope="session")
