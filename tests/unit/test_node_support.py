@@ -207,6 +207,9 @@ class RecordingChain:
     def block_number(self):
         return self.block
 
+    def contracts_block_number(self):
+        return self.block
+
     def timestamp(self):
         return self.seconds
 
