@@ -151,6 +151,11 @@ class Calls:
         """The newest block that is known, with its hash and its parent's as far as the endpoint shows them."""
         return self._latest()
 
+    @property
+    def endpoint_changes(self) -> int:
+        """Grows when another RPC endpoint takes over: what was read from the one before may not be all."""
+        return self._endpoints.changes
+
     def block_number(self) -> int:
         return self._latest().number
 

@@ -100,6 +100,7 @@ class Endpoints:
         self._lock = threading.Lock()
         self._current = self._all[0]
         self._highest = _Highest()
+        self._changes = 0
 
     @property
     def addresses(self) -> str:
@@ -110,6 +111,11 @@ class Endpoints:
     def current(self) -> str:
         """Address of the endpoint that answers now."""
         return self._current.transport.url
+
+    @property
+    def changes(self) -> int:
+        """How often another endpoint took over: what was read from the one before may not be all."""
+        return self._changes
 
     def expect(self, chain_id: int) -> None:
         """From now on no endpoint is gone over to that serves another chain."""
@@ -263,8 +269,7 @@ class Endpoints:
                 return
             # An answer that was under way when another endpoint took over changes nothing.
             if self._current.failures or self._current.fault is not None:
-                self._current = endpoint
-                log.warning("reading from the RPC endpoint %s from now on", endpoint.transport.origin)
+                self._go_over_to(endpoint)
 
     def _punish(self, endpoint: _Endpoint) -> None:
         with self._lock:
@@ -296,8 +301,14 @@ class Endpoints:
         with self._lock:
             well = [endpoint for endpoint in self._all if endpoint.fault is None]
             if well:
-                self._current = well[0]
+                self._go_over_to(well[0])
             return bool(well)
+
+    def _go_over_to(self, endpoint: _Endpoint) -> None:
+        """The lock is held."""
+        self._current = endpoint
+        self._changes += 1
+        log.warning("reading from the RPC endpoint %s from now on", endpoint.transport.origin)
 
     def _leave(self, endpoint: _Endpoint, fault: Fault | None) -> None:
         """Or takes it back, without a fault. Says so."""
@@ -358,8 +369,7 @@ class Endpoints:
                 None,
             )
             if preferred and preferred is not self._current:
-                log.warning("reading from the RPC endpoint %s from now on", preferred.transport.origin)
-                self._current = preferred
+                self._go_over_to(preferred)
                 preferred.failures, preferred.not_before = 0, 0.0
         if seen:
             self.note_head(max(seen))
