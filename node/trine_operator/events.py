@@ -8,6 +8,7 @@ Decides nothing: who reads is told what has come and what is gone, in the transa
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -172,10 +173,10 @@ class EventLog:
         events: list[Event] = []
         if head is None or not self._filters.exclude(head, kept):
             events = list(self._chain.events_of(self._kinds, first, last))
-            if head:
-                self._filters.learn(head, events)
         events = self._on_chain(kept, events, head, trusted)
         found, added, replaced = _with_events(kept.events, events)
+        if head:
+            self._filters.learn(head, added)
         blocks = dict(kept.blocks) | {last: head.hash if head else b""}
         if head and head.parent_hash and head.number - 1 > trusted:
             blocks[head.number - 1] = head.parent_hash
@@ -268,8 +269,7 @@ class EventLog:
 class _Filters:
     """When a head's own filter says enough of its events that nobody need ask for them.
 
-    Some chains leave the filters empty: they are believed once one has announced an event that was found, and not after
-    one has failed to.
+    Some chains leave all filters empty: they are believed once one was not, and never again after one was wrong.
     """
 
     def __init__(self, deployment: Deployment, kinds: Kinds) -> None:
@@ -280,24 +280,31 @@ class _Filters:
         self._hold: bool | None = None
         self._again_until = -1  # a filter has announced events that were not shown yet
         self._asked = -1
+        self._excluded: deque[int] = deque(maxlen=2 * OVERLAP_BLOCKS)
 
     def exclude(self, head: Head, kept: Kept) -> bool:
         """Whether the head is the only block that is to be read, and has no events of ours for certain."""
+        if self._hold is None and any(head.bloom):
+            self._hold = True
         follows = kept.blocks.get(head.number - 1) == head.parent_hash != b"" and kept.position == head.number - 1
         if follows and self._may_hold(head):
             self._again_until = head.number + OVERLAP_BLOCKS
         is_due = head.number <= self._again_until or head.number - self._asked >= OVERLAP_BLOCKS
         if follows and self._hold and not is_due:
+            self._excluded.append(head.number)
             return True
         self._asked = head.number
         return False
 
-    def learn(self, head: Head, events: Sequence[Event]) -> None:
-        """From the events that were found, the head's among them."""
-        here = [event for event in events if event.block == head.number and event.block_hash == head.hash]
-        if here and head.bloom:
-            self._hold = self._hold is not False and self._may_hold(head)
+    def learn(self, head: Head, found: Sequence[Event]) -> None:
+        """From the events that were new."""
+        if any(event.block == head.number for event in found):
             self._again_until = -1
+        if self._hold and any(event.block in self._excluded for event in found):
+            self._hold = False
+            log.warning(
+                "event_filters_wrong", hint="this chain's blocks do not announce their events: all are asked for"
+            )
 
     def _may_hold(self, head: Head) -> bool:
         bloom = head.bloom
