@@ -21,7 +21,7 @@ Answer = tuple[int, bytes]
 class Proxy(ThreadingHTTPServer):
     """`refuse(method, params)` gives an answer of its own, or None; `edit(method, params, result)` changes a result.
 
-    `seen(params)` changes what is asked. All may be set while it runs.
+    `ask(method, params)` changes what is asked. All may be set while it runs.
     """
 
     daemon_threads = True
@@ -32,7 +32,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.http = urllib3.PoolManager(maxsize=32)
         self.calls: list[str] = []
-        self.requests = 0
+        self.sizes: list[int] = []  # of batches
         self.takes_batches = True
         self.announces = True
         self.silent_seconds = 0.0
@@ -46,11 +46,11 @@ class Proxy(ThreadingHTTPServer):
 
     def forget(self) -> None:
         self.calls.clear()
-        self.requests = 0
+        self.sizes.clear()
 
     def answer(self, raw: bytes) -> Answer:
         document = json.loads(raw)
-        self.requests += 1
+        self.sizes += [len(document)] if isinstance(document, list) else []
         if self.silent_seconds:
             time.sleep(self.silent_seconds)
         calls = document if isinstance(document, list) else [document]
