@@ -27,6 +27,7 @@ from trine_devnet.toolchain import anvil
 SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 """Anvil's first account, which it signs for."""
 EPOCH_BLOCKS = 128
+BLOCK_SECONDS = 12
 
 
 class BareChain:
@@ -46,7 +47,7 @@ class BareChain:
         return chain
 
     def mine(self, blocks: int = 1) -> None:
-        self.rpc.call("anvil_mine", hex(blocks))
+        self.rpc.call("anvil_mine", hex(blocks), hex(BLOCK_SECONDS))
 
     def emit(self, contract: str, name: str, **arguments: Any) -> int:
         """In a block of its own; returns its number."""

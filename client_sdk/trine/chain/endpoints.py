@@ -358,21 +358,28 @@ class Endpoints:
         for endpoint, head, fault in zip(self._all, heads, faults, strict=True):
             if head is not None:  # who does not answer has not shown that it is well
                 self._leave(endpoint, fault)
-        seen = [h.number for h, fault in zip(heads, faults, strict=True) if h and fault is None]
+        well = [
+            (endpoint, head.number)
+            for endpoint, head in zip(self._all, heads, strict=True)
+            if head and endpoint.fault is None
+        ]
         with self._lock:
-            preferred = next(
-                (
-                    endpoint
-                    for endpoint, head in zip(self._all, heads, strict=True)
-                    if head and endpoint.fault is None and head.number >= max(self._highest.number, 0)
-                ),
-                None,
-            )
-            if preferred and preferred is not self._current:
-                self._go_over_to(preferred)
-                preferred.failures, preferred.not_before = 0, 0.0
-        if seen:
-            self.note_head(max(seen))
+            chosen = self._preferred(well)
+            if chosen is not self._current:
+                self._go_over_to(chosen)
+                chosen.failures, chosen.not_before = 0, 0.0
+        if well:
+            self.note_head(max(number for _, number in well))
+
+    def _preferred(self, well: Sequence[tuple[_Endpoint, int]]) -> _Endpoint:
+        """The one that the setting names first of those that have got to where the chain was. Another than the current
+        one only then, or when that is left: two that are a moment apart do not take turns."""
+        caught_up = [endpoint for endpoint, number in well if number >= self._highest.number]
+        places = {id(endpoint): place for place, endpoint in enumerate(self._all)}
+        if self._current.fault is not None:
+            return next(iter(caught_up or [endpoint for endpoint, _ in well]), self._current)
+        first = next(iter(caught_up), self._current)
+        return first if places[id(first)] < places[id(self._current)] else self._current
 
     def watch(self, contracts: Sequence[str], first_block: int, ended: threading.Event) -> None:
         """Compares now and then, in a thread of its own, until `ended`. Nothing with one endpoint."""
