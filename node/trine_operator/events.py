@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import String, Text, delete, select
+from sqlalchemy import BigInteger, String, Text, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from trine.chain import Deployment, Event
@@ -40,6 +40,8 @@ STORED_EVERY_BLOCKS = 100
 """How far the store may lie behind when nothing was found: blocks read twice after a crash instead of writes."""
 BLOCKS_AT_ONCE = 10_000
 """Of what was missed while nobody read, so many are in memory at a time."""
+PARTS_AT_ONCE = 64
+"""So many times as much is read before anything else gets its turn. A head may be made up, too."""
 
 Kinds = tuple[tuple[str, str], ...]
 """Contract and name of each event."""
@@ -50,7 +52,7 @@ class BlockRow(Base):
 
     __tablename__ = "chain_blocks"
     reader: Mapped[str] = mapped_column(String(32), primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     hash: Mapped[str] = mapped_column(String(64))
 
 
@@ -59,7 +61,7 @@ class EventRow(Base):
 
     __tablename__ = "chain_events"
     reader: Mapped[str] = mapped_column(String(32), primary_key=True)
-    block: Mapped[int] = mapped_column(primary_key=True)
+    block: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     log_index: Mapped[int] = mapped_column(primary_key=True)
     block_hash: Mapped[str] = mapped_column(String(64))
     transaction: Mapped[str] = mapped_column(String(64))
@@ -148,27 +150,26 @@ class EventLog:
         is_first, kept = self._kept is None or source != self._source, self._kept or self._load()
         trusted = min(self._chain.confirmed_block(), head.number - HASHED_BLOCKS)
         ancestor = self._ancestor(kept, head, trusted)
-        changes = Changes()
+        gone: tuple[Event, ...] = ()
         if ancestor < kept.position:
             gone = tuple(event for (block, _), event in kept.events.items() if block > ancestor)
             log.warning("chain_rolled_back", was=kept.position, now=ancestor, events=len(gone))
-            kept, changes = _cut(kept, ancestor), Changes(dropped=gone)
+            kept = _cut(kept, ancestor)
+            self._keep(kept, Changes(dropped=gone), note)
         first = kept.position + 1 - OVERLAP_BLOCKS
         if is_first:
             first = min(first, head.number - self._again_blocks)
         first = max(first, self._chain.deployment.block)
+        changes = Changes()
         for last in _steps(kept.position, head.number, trusted, is_first):
-            kept, changes = self._take(kept, first, last, head if last == head.number else None, trusted, changes)
+            kept, changes = self._take(kept, first, last, head if last == head.number else None, trusted)
             self._keep(kept, changes, note)
-            first, changes = last + 1, replace(changes, added=(), dropped=())
-        if changes.dropped:
-            self._keep(kept, changes, note)
-        self._head, self._source = head, source
-        return changes
+            first, gone = last + 1, gone + changes.dropped
+        if kept.position >= head.number:
+            self._head, self._source = head, source
+        return replace(changes, dropped=gone)
 
-    def _take(
-        self, kept: Kept, first: int, last: int, head: Head | None, trusted: int, before: Changes
-    ) -> tuple[Kept, Changes]:
+    def _take(self, kept: Kept, first: int, last: int, head: Head | None, trusted: int) -> tuple[Kept, Changes]:
         """Reads some blocks, the last of which is `head` if it is the newest, and adds what they hold."""
         events: list[Event] = []
         if head is None or not self._filters.exclude(head, kept):
@@ -180,7 +181,7 @@ class EventLog:
         blocks = dict(kept.blocks) | {last: head.hash if head else b""}
         if head and head.parent_hash and head.number - 1 > trusted:
             blocks[head.number - 1] = head.parent_hash
-        changes = Changes(tuple(events), tuple(added), before.dropped + tuple(replaced))
+        changes = Changes(tuple(events), tuple(added), tuple(replaced))
         return _pruned(Kept(blocks, found), trusted), changes
 
     def _ancestor(self, kept: Kept, head: Head, trusted: int) -> int:
@@ -192,7 +193,7 @@ class EventLog:
         if not hashed:
             return position if head.number >= lowest else head.number - ROLLBACK_BLOCKS
         if self._newest_on_chain(kept, hashed[:1], head, trusted, must_know=True) is not None:
-            return position if head.number >= lowest else head.number
+            return position if head.number >= lowest else hashed[0]
         match = self._newest_on_chain(kept, hashed[1:], head, trusted)
         if match is not None:
             return match
@@ -312,10 +313,14 @@ class _Filters:
 
 
 def _steps(position: int, newest: int, trusted: int, is_first: bool) -> Iterator[int]:
-    """The last blocks of the parts that what is to be read is read in."""
-    while trusted - position > BLOCKS_AT_ONCE:
+    """The last blocks of the parts that what is to be read is read in, as far as it is read at once."""
+    for _ in range(PARTS_AT_ONCE):
+        if trusted - position <= BLOCKS_AT_ONCE:
+            break
         position += BLOCKS_AT_ONCE
         yield position
+    else:
+        return
     if newest > position or is_first:
         yield newest
 

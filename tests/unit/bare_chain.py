@@ -41,6 +41,7 @@ class BareChain:
         return int(self.rpc.call("eth_blockNumber"), 16)
 
     def chain(self, url: str | list[str] | None = None, **options: Any) -> Chain:
+        self.mine()
         here = replace(self.deployment, block=self.number)  # nothing before concerns this one
         chain = Chain.connect(here, url or self.url, **options)
         chain._epoch_blocks = EPOCH_BLOCKS  # there is no contract to ask

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from test_node_support import PARAMETERS, RECORD, RecordingChain, ballots, chain_batch, wait_for
 
-from trine.chain import BatchState
+from trine.chain import BatchState, Event
 from trine.errors import ChainUnreachable, TransactionReverted
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
@@ -327,6 +327,25 @@ def test_a_server_that_is_a_few_blocks_behind_is_no_rollback(chain, store):
     voting.close()
     assert [last for _, last in ranges] == [1_000, 1_001]
     assert ranges[1][0] > 980
+
+
+def test_a_batch_that_looks_older_than_its_events_keeps_its_seat(chain, store):
+    """Of a server that is behind; a seat was over for good then, and its verifier was slashed for silence."""
+    args = {"batchId": FIRST, "round": 0, "seats": [{"verifier": chain.address}]}
+    event = Event("0x", "CommitteeDrawn", args, 90, 0, bytes(32))
+    chain.events_of = lambda _kinds, first, last: [event] if first <= 90 <= last else []
+    chain.batches = {FIRST: chain_batch(FIRST, BatchState.NONE)}
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting.step()
+    assert store.duties() == [(FIRST, 0)]
+    chain.batches = {FIRST: drawn(chain, FIRST, COMMITTED, COMMITTED, COMMITTED)}
+    voted(store, FIRST)
+    voting.step()
+    assert chain.names_sent() == ["reveal"]
+    chain.batches = {FIRST: chain_batch(FIRST, BatchState.FINAL)}
+    voting.step()
+    assert store.duties() == []
+    voting.close()
 
 
 def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, store):

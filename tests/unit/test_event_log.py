@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from bare_chain import bare_chain
 from eth_account import Account
 from rpc_proxy import proxied
 from test_node_support import RECORD
 
-from trine_operator.events import HASHED_BLOCKS, KEPT_BLOCKS, EventLog
+from trine.errors import ChainError
+from trine_operator.events import HASHED_BLOCKS, KEPT_BLOCKS, PARTS_AT_ONCE, EventLog
 from trine_verifier.seats import WATCHED, Seats
 from trine_verifier.store import AppealSeat, VerifierStore
 
@@ -98,6 +101,54 @@ def test_seats_on_appealed_leaves_go_and_come_with_their_blocks(bare, seats, sto
     bare.emit("Appeals", "AppealDrawn", **drawn, commitDeadline=0)
     seats.read()
     assert store.appeal_duties() == [seat]
+
+
+def anchored(bare, batch_id, model_id=RECORD.model_id):
+    bare.emit(
+        "Batches", "BatchAnchored", batchId=batch_id, node=OTHER, modelId=model_id, root=bytes(32), canary=bytes(32),
+        leafCount=1, challengeId=bytes(32), seedBlock=bare.number + 2, terms=1,
+    )  # fmt: skip
+
+
+def test_what_waits_for_a_committee_follows_re_orgs(bare, seats):
+    seats.read()
+    before = bare.snapshot()
+    anchored(bare, FIRST)
+    anchored(bare, SECOND, bytes(32))  # another model's
+    seats.read()
+    assert set(seats._undrawn) == {FIRST}
+    waiting = bare.snapshot()
+    bare.draw(FIRST, OTHER)
+    seats.read()
+    assert not seats._undrawn
+    bare.back_to(waiting)
+    bare.mine()
+    seats.read()
+    assert set(seats._undrawn) == {FIRST}  # its committee is gone
+    bare.back_to(before)
+    bare.mine(5)
+    seats.read()
+    assert not seats._undrawn
+
+
+@pytest.mark.parametrize("has_future_logs", [True, False])
+def test_a_head_that_is_made_up_costs_bounded_time_and_is_forgotten(bare, store, has_future_logs):
+    """Whether the endpoint says that there are no events in its blocks, or that there are no such blocks."""
+    with proxied(bare.url) as proxy:
+        seats = Seats(bare.chain(proxy.url, signer=ACCOUNT), store, RECORD.model_id)
+        seats.read()
+        proxy.edit = lambda m, _p, r: {**r, "number": hex(2**62)} if m == "eth_getBlockByNumber" else r
+        if has_future_logs:
+            empty = (200, b'{"jsonrpc": "2.0", "id": 1, "result": []}')
+            proxy.refuse = lambda method, _params: empty if method == "eth_getLogs" else None
+        proxy.forget()
+        with contextlib.suppress(ChainError):
+            seats.read()
+        assert len(proxy.calls) < 2 * PARTS_AT_ONCE
+        proxy.edit, proxy.refuse = (lambda _method, _params, result: result), (lambda _method, _params: None)
+        bare.draw(FIRST, ME)
+        seats.read()
+        assert store.duties() == [(FIRST, 0)]
 
 
 def test_a_re_org_while_the_process_was_away_is_noticed(bare, chain, store):
