@@ -577,3 +577,25 @@ def test_one_endpoint_is_never_compared_or_left(bare, two):
     two[0].forget()
     compare(chain)
     assert two[0].calls == []
+
+
+def test_a_transaction_is_sent_and_waited_for_over_whoever_answers(bare, two):
+    """Its endpoint falls silent between the sending and the receipt."""
+    first, second = two
+    bare.rpc.call("anvil_setBalance", ME, hex(10**20))
+    bare.rpc.call("anvil_setCode", bare.deployment.address("TrineToken"), "0x00")  # takes any call
+    chain = bare.chain([first.url, second.url], signer=ACCOUNT)
+
+    def dies(method, _params):
+        if method == "eth_sendRawTransaction":
+            first.refuse = status(503)
+        return
+
+    first.refuse = dies
+    bare.rpc.call("evm_setAutomine", True)
+    try:
+        receipt = chain.transfer(ME, 1)
+    finally:
+        bare.rpc.call("evm_setAutomine", False)
+    assert receipt["status"] == 1
+    assert reads_from(chain, second)

@@ -66,7 +66,7 @@ def refusal_of(error: Exception) -> Refusal:
 
 
 class LogReader:
-    """Remembers how much one endpoint gives at once. Threads may share it: what they learn is of all."""
+    """Remembers how much the endpoints give at once. Threads may share it: what they learn is of all."""
 
     def __init__(self, rpc_url: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._rpc_url = rpc_url

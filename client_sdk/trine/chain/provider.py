@@ -16,6 +16,8 @@ from trine.chain.endpoints import Endpoints
 class EndpointsProvider(JSONBaseProvider):
     """Asks with patience, but for logs, whose reader has its own. Sends transactions to all endpoints."""
 
+    global_ccip_read_enabled = False  # an endpoint must not make us fetch addresses that it names (EIP-3668)
+
     def __init__(self, endpoints: Endpoints) -> None:
         super().__init__()
         self._endpoints = endpoints
