@@ -37,16 +37,16 @@ class Client:
 
     `Client(rpc_url="http://127.0.0.1:8545", deployment="devnet.json", account=account).chat("Hello")`
 
-    `node` pins one endpoint; otherwise the calibrated node of the best reputation is asked. Deposits are with one node
-    each: `deposit_wei`, if not zero, is deposited whenever what the account has with the node does not cover the next
-    order. `timeout`, in seconds, bounds a request, and how long a node that is busy is asked again. Thread-safe: no
-    order waits for another.
+    `rpc_url`: one address, or several that stand in for one another. `node` pins one endpoint; otherwise the calibrated
+    node of the best reputation is asked. Deposits are with one node each: `deposit_wei`, if not zero, is deposited
+    whenever what the account has with the node does not cover the next order. `timeout`, in seconds, bounds a request,
+    and how long a node that is busy is asked again. Thread-safe: no order waits for another.
     """
 
     def __init__(
         self,
         *,
-        rpc_url: str,
+        rpc_url: str | Sequence[str],
         deployment: str | Path | Deployment,
         account: LocalAccount | None = None,
         node: str | None = None,
@@ -195,7 +195,7 @@ class AsyncClient:
     def __init__(
         self,
         *,
-        rpc_url: str,
+        rpc_url: str | Sequence[str],
         deployment: str | Path | Deployment,
         account: LocalAccount | None = None,
         node: str | None = None,

@@ -40,7 +40,7 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     if level > LEVELS:
         raise InvalidInput("this answer was appealed twice: there is no larger committee")
     judged = [seat.verifier for seats in committees(chain, case) for seat in seats]
-    epoch = chain.block_number() // chain.epoch_blocks()
+    epoch = chain.contracts_block_number() // chain.epoch_blocks()
     for drawn_from in (epoch, epoch + 1):  # the seed block may be in either
         left = could_judge(
             chain.pool(certificate.header.model_id, True, drawn_from), [certificate.header.node, *judged]
@@ -77,7 +77,7 @@ def see_through(chain: Chain, certificate: Certificate, *, timeout: float) -> Ap
             return Appealed(verdict, is_final, chain.appeal_credit_of(chain.address))
         if time.monotonic() > deadline:
             raise NotReady(f"the appeal was not concluded within {timeout:.0f} s")
-        if case.phase == AppealPhase.OPEN and chain.block_number() > case.clock:
+        if case.phase == AppealPhase.OPEN and chain.contracts_block_number() > case.clock:
             _draw(chain, certificate, case)
         time.sleep(POLL_SECONDS)
 

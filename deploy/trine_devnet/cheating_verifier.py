@@ -35,6 +35,7 @@ class Seated(Voting):
     def __init__(self, honest: Voting, orders: Orders, rpc_url: str) -> None:
         super().__init__(honest.chain, honest.store, honest.engine, honest.model_id, honest.stop, honest.wake)
         self._asleep, self._apart, self.checks = honest._asleep, honest._apart, honest.checks
+        self.seats = honest.seats
         self.orders = orders
         self.rpc_url = rpc_url
 

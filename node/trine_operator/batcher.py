@@ -45,7 +45,7 @@ class Action(Enum):
 def next_action(
     stored_state: str, batch: Batch, block: int, now: int, *, draw_window_blocks: int, reveal_seconds: int
 ) -> Action:
-    """`block` and `now` are the chain's newest block number and its time."""
+    """`block` and `now` are the number that contracts see in the newest block, and its time."""
     match batch.state:
         case BatchState.NONE:
             return Action.ANCHOR
@@ -142,7 +142,7 @@ class Batcher:
         action = next_action(
             stored.state,
             batch,
-            self.chain.block_number(),
+            self.chain.contracts_block_number(),
             self.chain.timestamp(),
             draw_window_blocks=self.chain.draw_window_blocks(),
             reveal_seconds=self._reveal_seconds(batch),

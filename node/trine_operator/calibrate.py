@@ -116,7 +116,9 @@ def _open_challenge(candidate: Candidate, role: Role) -> bytes | None:
     if not ids:
         return None
     kept = store.batch_of_challenge(ids[-1])
-    todo = resume(chain.challenge(ids[-1]), kept.state if kept else None, chain.block_number(), chain.timestamp())
+    todo = resume(
+        chain.challenge(ids[-1]), kept.state if kept else None, chain.contracts_block_number(), chain.timestamp()
+    )
     if todo is Resume.ASK_ANEW:
         return None
     log.info("calibration_resumed", role=role.name.lower(), challenge=ids[-1].hex(), todo=todo.value)
@@ -134,7 +136,7 @@ def _answer_challenge(
     chain = candidate.chain
     challenge = chain.challenge(challenge_id)
     tell("waits for its prompts to be drawn")
-    _wait(lambda: chain.block_number() > challenge.seed_block, blocks, stopped, "the seed")
+    _wait(lambda: chain.contracts_block_number() > challenge.seed_block, blocks, stopped, "the seed")
     seed = chain.seal_calibration(challenge_id)
     prompts = _prompts(candidate.model, seed, challenge_id, challenge.leaves)
     answers = []

@@ -8,7 +8,7 @@ from trine.protocol.committee import ENOUGH_CALIBRATED, SEATS
 
 def can_be_drawn(chain: Chain, model_id: bytes, *, calibration: bool) -> bool:
     """Whether enough verifiers besides the account have weight in this epoch and the next, in one of which it draws."""
-    epoch = chain.block_number() // chain.epoch_blocks()
+    epoch = chain.contracts_block_number() // chain.epoch_blocks()
     return all(_can_be_drawn_in(chain, model_id, calibration, e) for e in (epoch, epoch + 1))
 
 

@@ -16,7 +16,18 @@ def trace_of(error: Exception) -> str:
     return "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-4000:]
 
 
+class _Told(logging.Handler):
+    """What the SDK logs, which knows nothing of structlog, in the lines of everything else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger()
+        log.log(record.levelno, record.name.replace(".", "_"), message=record.getMessage())
+
+
 def configure_logs(level: str = "info") -> None:
+    sdk = logging.getLogger("trine")
+    sdk.handlers = [_Told()]
+    sdk.propagate = False
     renderer: structlog.types.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )

@@ -49,7 +49,7 @@ class Operator(Generic[E, S]):
 
 def open_chain(settings: OperatorSettings) -> Chain:
     account = load_keystore(settings.keystore, settings.password_file)
-    return Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account)
+    return Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
 
 
 def clock_drift(chain: Chain) -> int:

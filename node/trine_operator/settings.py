@@ -9,6 +9,8 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from trine.chain.confirmations import Confirmations
+from trine.chain.endpoint import addresses_of
 from trine.errors import InvalidInput
 
 
@@ -17,7 +19,14 @@ class OperatorSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
-    rpc_url: str = Field("http://127.0.0.1:8545", repr=False, description="JSON-RPC endpoint; may hold a key")
+    rpc_url: str = Field(
+        "http://127.0.0.1:8545",
+        repr=False,
+        description="JSON-RPC endpoints, a list or with commas between; they may hold keys",
+    )
+    confirmations: int | str = Field(
+        3, description="blocks on top of one that is taken to stay, or the chain's own word: safe or finalized"
+    )
     deployment: Path = Field(description="JSON file with the contracts' addresses")
     keystore: Path = Field(description="Web3 Secret Storage file")
     password_file: Path = Field(description="file whose first line opens the keystore")
@@ -61,6 +70,25 @@ class OperatorSettings(BaseSettings):
         Decimal(20), ge=0, le=10**9, description="whole tokens of credit for verifiers' fees; topped up at half of it"
     )
     poll_seconds: float = Field(1.0, gt=0, le=60)
+
+    @field_validator("rpc_url", mode="before")
+    @classmethod
+    def _endpoints_are_some(cls, given: Any) -> Any:
+        if not isinstance(given, (str, list, tuple)):
+            return given
+        try:
+            return ",".join(addresses_of([str(each) for each in given] if not isinstance(given, str) else given))
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("confirmations")
+    @classmethod
+    def _confirmations_are_known(cls, given: int | str) -> int | str:
+        try:
+            Confirmations.of(given)
+        except InvalidInput as error:
+            raise ValueError(str(error).removeprefix("confirmations: ")) from None
+        return given
 
     @field_validator("engine_url")
     @classmethod

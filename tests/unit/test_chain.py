@@ -17,6 +17,8 @@ def policy_set(policy, block, log_index, told=None):
 class Policies(Chain):
     """A registry whose newest policy was set in block 30."""
 
+    has_own_numbers = True
+
     def __init__(self, *events):
         self._told = events
 

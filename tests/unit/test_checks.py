@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from test_node_support import PARAMETERS, RECORD, RecordingChain, ballots, chain_batch, wait_for
 
-from trine.chain import BatchState
+from trine.chain import BatchState, Event
 from trine.errors import ChainUnreachable, TransactionReverted
 from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
@@ -235,6 +235,11 @@ def drawn(chain, batch_id, *seats):
     return chain_batch(batch_id, BatchState.DRAWN, clock=clock, ballots=ballots(*seats), header=header)
 
 
+def seated(store, duties):
+    with store.writing() as session:
+        store.note_seats(session, duties, [])
+
+
 def voted(store, batch_id):
     found = [Verdict(Outcome.ACCEPT, Reason.HONEST, 1)]
     store.save_vote(batch_id, 0, Vote(1, 0), bytes(32), found)
@@ -243,7 +248,7 @@ def voted(store, batch_id):
 @pytest.mark.parametrize("error", [ValueError("all zero"), KeyError("x"), ChainUnreachable("once"), RecursionError()])
 def test_a_seat_that_fails_keeps_no_other_from_its_vote(chain, store, error):
     chain.batches = {FIRST: error, SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED)}
-    store.note_draws(5, [(FIRST, 0), (SECOND, 0)], [])
+    seated(store, [(FIRST, 0), (SECOND, 0)])
     voted(store, SECOND)
     voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
     voting.step()
@@ -255,7 +260,7 @@ def test_a_refused_transaction_keeps_no_other_seat_from_its_vote(chain, store):
     ready = (COMMITTED, COMMITTED, COMMITTED)
     chain.batches = {FIRST: drawn(chain, FIRST, NOTHING), SECOND: drawn(chain, SECOND, *ready)}
     chain.failures["commit"] = TransactionReverted("commit: late", reason="late")
-    store.note_draws(5, [(FIRST, 0), (SECOND, 0)], [])
+    seated(store, [(FIRST, 0), (SECOND, 0)])
     voted(store, FIRST)
     voted(store, SECOND)
     voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
@@ -269,7 +274,7 @@ def test_votes_are_sent_while_a_check_is_long(chain, store):
         FIRST: drawn(chain, FIRST, NOTHING),
         SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED),
     }
-    store.note_draws(5, [(FIRST, 0), (SECOND, 0)], [])
+    seated(store, [(FIRST, 0), (SECOND, 0)])
     voted(store, SECOND)
     started, going_on, woken = threading.Event(), threading.Event(), threading.Event()
 
@@ -324,6 +329,25 @@ def test_a_server_that_is_a_few_blocks_behind_is_no_rollback(chain, store):
     assert ranges[1][0] > 980
 
 
+def test_a_batch_that_looks_older_than_its_events_keeps_its_seat(chain, store):
+    """Of a server that is behind; a seat was over for good then, and its verifier was slashed for silence."""
+    args = {"batchId": FIRST, "round": 0, "seats": [{"verifier": chain.address}]}
+    event = Event("0x", "CommitteeDrawn", args, 90, 0, bytes(32))
+    chain.events_of = lambda _kinds, first, last: [event] if first <= 90 <= last else []
+    chain.batches = {FIRST: chain_batch(FIRST, BatchState.NONE)}
+    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting.step()
+    assert store.duties() == [(FIRST, 0)]
+    chain.batches = {FIRST: drawn(chain, FIRST, COMMITTED, COMMITTED, COMMITTED)}
+    voted(store, FIRST)
+    voting.step()
+    assert chain.names_sent() == ["reveal"]
+    chain.batches = {FIRST: chain_batch(FIRST, BatchState.FINAL)}
+    voting.step()
+    assert store.duties() == []
+    voting.close()
+
+
 def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, store):
     """An endpoint that refuses logs may well give everything else."""
 
@@ -332,7 +356,7 @@ def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, sto
 
     chain.events_of = refuse
     chain.batches = {SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED)}
-    store.note_draws(5, [(SECOND, 0)], [])
+    seated(store, [(SECOND, 0)])
     voted(store, SECOND)
     voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
     voting.step()

@@ -12,6 +12,9 @@ from trine_verifier.settings import VerifierSettings
 REQUIRED = {"deployment": "d.json", "keystore": "k.json", "password_file": "p", "model": "m"}
 
 
+TWO = "https://a.example/hunter2,https://b.example"
+
+
 @pytest.fixture
 def toml(tmp_path):
     def write(**values):
@@ -104,6 +107,30 @@ def test_an_address_that_nobody_can_reach_is_not_registered(toml, settings, host
 def test_a_public_url_is_one(toml):
     with pytest.raises(InvalidInput, match="public_url"):
         NodeSettings.load(toml(**quoted(REQUIRED), public_url='"node.example"'))
+
+
+@pytest.mark.parametrize("given", [f'"{TWO}"', '["https://a.example/hunter2", "https://b.example"]'])
+def test_rpc_endpoints_are_a_list_or_have_commas_between(toml, given, monkeypatch):
+    assert NodeSettings.load(toml(**quoted(REQUIRED), rpc_url=given)).rpc_url == TWO
+    monkeypatch.setenv("TRINE_VERIFIER_RPC_URL", TWO.replace(",", " , "))
+    assert VerifierSettings.load(toml(**quoted(REQUIRED))).rpc_url == TWO
+
+
+@pytest.mark.parametrize("given", ["[]", '" , "'])
+def test_no_rpc_endpoint_is_named(toml, given):
+    with pytest.raises(InvalidInput, match="rpc_url: no RPC endpoint is given"):
+        NodeSettings.load(toml(**quoted(REQUIRED), rpc_url=given))
+
+
+@pytest.mark.parametrize(("given", "read"), [("0", 0), ("12", 12), ('"safe"', "safe"), ('"finalized"', "finalized")])
+def test_confirmations_are_a_depth_or_a_tag(toml, given, read):
+    assert NodeSettings.load(toml(**quoted(REQUIRED), confirmations=given)).confirmations == read
+
+
+@pytest.mark.parametrize("given", ["-1", '"latest"', '"soon"'])
+def test_other_confirmations_are_named(toml, given):
+    with pytest.raises(InvalidInput, match="confirmations"):
+        NodeSettings.load(toml(**quoted(REQUIRED), confirmations=given))
 
 
 def test_the_key_of_an_rpc_endpoint_is_not_in_what_settings_show_of_themselves(toml):

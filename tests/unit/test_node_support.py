@@ -11,7 +11,7 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 
 import httpx2
@@ -33,6 +33,7 @@ from trine.chain import (
     Seat,
     Verdict,
 )
+from trine.chain.follower import Head
 from trine.models import load_record
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.committee import Member
@@ -206,6 +207,20 @@ class RecordingChain:
 
     def block_number(self):
         return self.block
+
+    endpoint_changes = 0
+
+    def contracts_block_number(self):
+        return self.block
+
+    def confirmed_block(self):
+        return self.block
+
+    def head(self):
+        return Head(self.block, self.seconds)
+
+    def reading_ahead(self, _questions):
+        return nullcontext()
 
     def timestamp(self):
         return self.seconds

@@ -7,6 +7,7 @@ from test_node_support import PARAMETERS, RECORD, ballots, chain_batch
 
 from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Event, Seat
 from trine.chain import Verdict as Verdict_
+from trine.chain.follower import Head
 from trine.errors import InvalidInput
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
@@ -133,10 +134,22 @@ class LateChain:
     class deployment:  # noqa: N801
         block = 0
 
+        @staticmethod
+        def address(_name):
+            return "0x" + "44" * 20
+
+    endpoint_changes = 0
+
     def __init__(self, block, state=BatchState.ANCHORED):
         self.block, self.state, self.drawn = block, state, []
 
-    def block_number(self):
+    def head(self):
+        return Head(self.block, 1_000)
+
+    def confirmed_block(self):
+        return self.block
+
+    def contracts_block_number(self):
         return self.block
 
     def draw_window_blocks(self):
@@ -166,8 +179,8 @@ class LateChain:
 def test_verifiers_draw_what_a_node_lets_expire(store, block, state, draws):
     chain = LateChain(block, state)
     voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
-    voting._read_events()
-    voting._draw_late()
+    voting.seats.read()
+    voting.seats.draw_late()
     assert len(chain.drawn) == draws
 
 

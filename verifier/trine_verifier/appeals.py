@@ -25,6 +25,7 @@ from trine_verifier.checking import check_shown_leaf, withheld
 from trine_verifier.checks import Checks, check_in_time
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
 from trine_verifier.evidence import fetch_leaf
+from trine_verifier.seats import Seats, shows_no_appeal_draw
 from trine_verifier.store import AppealSeat, VerifierStore
 
 log = structlog.get_logger()
@@ -65,6 +66,7 @@ class Appealing:
         model_id: bytes,
         stop: threading.Event,
         checks: Checks,
+        drawn: Seats,
         wake: Callable[[], None],
     ) -> None:
         self.chain = chain
@@ -73,13 +75,16 @@ class Appealing:
         self.model_id = model_id
         self.stop = stop
         self.checks = checks
+        self._drawn = drawn
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
 
     def step(self) -> None:
-        for seat in self.store.appeal_duties():
-            advance = partial(self._advance, seat)
-            self._apart.run(seat, advance, batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level)
+        due = self.store.appeal_duties()
+        with self.chain.reading_ahead([("Appeals", "caseOf", (seat.batch_id, seat.leaf)) for seat in due]):
+            for seat in due:
+                advance = partial(self._advance, seat)
+                self._apart.run(seat, advance, batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level)
 
     def _advance(self, seat: AppealSeat) -> None:
         chain = self.chain
@@ -89,6 +94,8 @@ class Appealing:
         now = chain.timestamp()
         voted = self.store.appeal_vote(seat) is not None
         duty = next_appeal_duty(case, seats, chain.address, seat, terms, voted=voted, now=now)
+        if duty is Duty.OVER and shows_no_appeal_draw(case, seat) and self._drawn.is_drawn_on_appeal(seat):
+            return  # the events say otherwise: they are newer, or are about to be taken back
         header = chain.batch(seat.batch_id).known_header
         if duty is Duty.CHECK:
             self.checks.want(seat, header.node, lambda crowd: self._check(seat, case, terms, crowd))

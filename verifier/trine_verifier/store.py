@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, String, Text, delete, exists, select, tuple_, update
-from sqlalchemy.orm import Mapped, class_mapper, mapped_column
+from sqlalchemy.orm import Mapped, Session, class_mapper, mapped_column
 
 from trine.protocol.appeals import LeafVote
 from trine.protocol.verdict import Verdict
@@ -100,26 +100,29 @@ class VerifierStore(Store):
     """The node's store (a verifier's own calibration batches) and the votes."""
 
     def cursor(self, default: int) -> int:
+        """How far the chain was read by versions that kept no events; `default` without one."""
         with self.reading() as session:
             row = session.get(CursorRow, "draws")
             return row.block if row else default
 
-    def note_draws(self, block: int, duties: list[tuple[bytes, int]], appeals: list[AppealSeat]) -> None:
-        """Duties and the cursor move together."""
-        with self.writing() as session:
-            for seat in appeals:
-                if session.get(AppealDutyRow, seat.key) is None:
-                    session.add(
-                        AppealDutyRow(batch_id=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, round=seat.round)
-                    )
-            for batch_id, round_ in duties:
-                if session.get(DutyRow, (batch_id.hex(), round_)) is None:
-                    session.add(DutyRow(batch_id=batch_id.hex(), round=round_))
-            row = session.get(CursorRow, "draws")
-            if row is None:
-                session.add(CursorRow(name="draws", block=block))
-            else:
-                row.block = block
+    def note_seats(self, session: Session, duties: list[tuple[bytes, int]], appeals: list[AppealSeat]) -> None:
+        """In the transaction that keeps how far the chain was read: both move together."""
+        for seat in appeals:
+            if session.get(AppealDutyRow, seat.key) is None:
+                session.add(
+                    AppealDutyRow(batch_id=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, round=seat.round)
+                )
+        for batch_id, round_ in duties:
+            if session.get(DutyRow, (batch_id.hex(), round_)) is None:
+                session.add(DutyRow(batch_id=batch_id.hex(), round=round_))
+
+    def end_seats(self, session: Session, duties: list[tuple[bytes, int]], appeals: list[AppealSeat]) -> None:
+        """In the transaction that takes back what was read."""
+        rows = [session.get(AppealDutyRow, seat.key) for seat in appeals]
+        for row in (*rows, *(session.get(DutyRow, (batch_id.hex(), round_)) for batch_id, round_ in duties)):
+            if row is not None:
+                session.delete(row)
+        session.flush()
 
     def duties(self) -> list[tuple[bytes, int]]:
         with self.reading() as session:

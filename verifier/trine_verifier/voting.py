@@ -6,12 +6,11 @@ import secrets
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import structlog
 
-from trine.chain import Ballot, Batch, BatchState, Chain, Event, Parameters, Seat
-from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
+from trine.errors import InvalidInput, NodeError
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
@@ -30,25 +29,10 @@ from trine_verifier.duties import (
     fetch_seconds,
 )
 from trine_verifier.evidence import fetch
-from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
+from trine_verifier.seats import Seats, shows_no_draw
+from trine_verifier.store import StoredVote, VerifierStore
 
 log = structlog.get_logger()
-
-WATCHED = (
-    ("Batches", "BatchAnchored"),
-    ("Batches", "CommitteeDrawn"),
-    ("Batches", "CommitteeRedrawn"),
-    ("Appeals", "AppealDrawn"),
-)
-CURSOR_BLOCKS = 100
-"""How far the cursor may lie behind when nothing was found: blocks read twice after a crash instead of writes."""
-OVERLAP_BLOCKS = 12
-"""Blocks that are read again: an endpoint may know a block before it knows its events, or replace it by another."""
-ROLLBACK_BLOCKS = 256
-"""Read again when the chain has become shorter; deeper, its hashes are forgotten and nothing can be drawn."""
-DRAW_SHARE = 0.5
-"""A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
-committee that it dislikes expire."""
 
 
 def next_duty(
@@ -92,22 +76,20 @@ class Voting:
         self.model_id = model_id
         self.stop = stop
         self.checks = Checks()
+        self.seats = Seats(chain, store, model_id)
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
-        self._appealing = Appealing(chain, store, engine, model_id, stop, self.checks, wake)
+        self._appealing = Appealing(chain, store, engine, model_id, stop, self.checks, self.seats, wake)
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
-        self._undrawn: dict[bytes, int] = {}  # batches that wait for a committee: their seed blocks
-        self._read: int | None = None  # the first block whose events were not read yet
-        self._stored = 0  # the same, as it stands in the store
-        self._noted: dict[Any, int] = {}  # seats of the last blocks that are in the store: where they were drawn
 
     def step(self) -> None:
         """Does what is due at this block, each part whatever becomes of the others. Raises TrineError."""
-        self._apart.run("events", self._read_events, part="events")
-        self._apart.run("draws", self._draw_late, part="late draws")
+        self._apart.run("events", self.seats.read, part="events")
+        self._apart.run("draws", self.seats.draw_late, part="late draws")
         now = self.chain.timestamp()
-        for batch_id, round_ in self.store.duties():
-            if now > self._asleep.get((batch_id, round_), 0):
+        due = [duty for duty in self.store.duties() if now > self._asleep.get(duty, 0)]
+        with self.chain.reading_ahead([("Batches", "batchOf", (batch_id,)) for batch_id, _ in due]):
+            for batch_id, round_ in due:
                 advance = partial(self.advance, batch_id, round_)
                 self._apart.run((batch_id, round_), advance, batch=batch_id.hex(), round=round_)
         self._appealing.step()
@@ -115,68 +97,6 @@ class Voting:
     def close(self) -> None:
         """Waits for checks that run; `stop` must be set."""
         self.checks.close()
-
-    def _read_events(self) -> None:
-        """Notes our seats, and which batches wait for a committee, from all blocks since the last time."""
-        chain = self.chain
-        end = chain.block_number()
-        if self._read is None:
-            self._stored = self.store.cursor(chain.deployment.block)
-            # What waits for a committee is not stored: it was anchored or redrawn at most a window ago.
-            self._read = min(self._stored, max(end - 2 * chain.draw_window_blocks(), chain.deployment.block))
-        if end < self._read - 1 - OVERLAP_BLOCKS:
-            # By more than one of an endpoint's servers may be behind, and by more than is read again anyway.
-            log.warning("chain_rolled_back", was=self._read - 1, now=end)
-            self._read = max(end + 1 - ROLLBACK_BLOCKS, chain.deployment.block)
-            self._noted.clear()
-        if self._read > end:
-            return
-        events = list(chain.events_of(WATCHED, max(self._read - OVERLAP_BLOCKS, chain.deployment.block), end))
-        self._note_undrawn(events)
-        seats = [e for e in events if chain.address in [seat["verifier"] for seat in e.args.get("seats", ())]]
-        mine = [e for e in seats if (e.block, e.transaction, e.log_index) not in self._noted]
-        duties = [(bytes(e.args["batchId"]), int(e.args["round"])) for e in mine if e.name == "CommitteeDrawn"]
-        appeals = [
-            AppealSeat(bytes(e.args["batchId"]), e.args["leafIndex"], e.args["level"], e.args["round"])
-            for e in mine
-            if e.name == "AppealDrawn"
-        ]
-        if duties or appeals or end + 1 - self._stored >= CURSOR_BLOCKS:
-            self.store.note_draws(end + 1, duties, appeals)
-            self._stored = end + 1
-        self._read = end + 1
-        kept = {(e.block, e.transaction, e.log_index): e.block for e in seats}
-        self._noted = {k: at for k, at in (self._noted | kept).items() if at > end - 2 * OVERLAP_BLOCKS}
-
-    def _note_undrawn(self, events: list[Event]) -> None:
-        for event in events:
-            batch_id = bytes(event.args["batchId"])
-            if event.name == "CommitteeRedrawn" or (
-                event.name == "BatchAnchored" and bytes(event.args["modelId"]) == self.model_id
-            ):
-                self._undrawn[batch_id] = int(event.args["seedBlock"])
-            elif event.name == "CommitteeDrawn":
-                self._undrawn.pop(batch_id, None)
-
-    def _draw_late(self) -> None:
-        """Draws what is about to expire undrawn, whoever is drawn."""
-        chain = self.chain
-        if not self._undrawn:
-            return
-        block, window = chain.block_number(), chain.draw_window_blocks()
-        for batch_id, seed_block in list(self._undrawn.items()):
-            if block > seed_block + window:
-                del self._undrawn[batch_id]
-            elif block > seed_block + window * DRAW_SHARE:
-                batch = chain.batch(batch_id)
-                if batch.state != BatchState.ANCHORED or batch.known_header.model_id != self.model_id:
-                    del self._undrawn[batch_id]
-                    continue
-                try:
-                    chain.draw(batch.known_header)
-                    log.info("drawn_late", batch=batch_id.hex())
-                except TransactionReverted as error:
-                    log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
 
     def advance(self, batch_id: bytes, round_: int) -> None:
         """Does what the seat in this round has to do now, if anything. Raises TransactionReverted."""
@@ -187,6 +107,8 @@ class Voting:
         stored = self.store.vote(batch_id, round_)
         now = chain.timestamp()
         duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
+        if duty is Duty.OVER and shows_no_draw(batch, round_) and self.seats.is_drawn(batch_id, round_):
+            return  # the events say otherwise: they are newer, or are about to be taken back
         if duty is Duty.CHECK:
             self.checks.want(
                 (batch_id, round_), batch.known_header.node, lambda crowd: self._check(batch, terms, crowd)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class BatchCalls(CommitteeCalls):
     """Reads and writes `Batches` and `Finality`."""
 
-    def __init__(self, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, rpc_url: str | Sequence[str], signer: LocalAccount | None = None
+    ) -> None:
         super().__init__(deployment, rpc_url, signer)
         self._headers: dict[bytes, Header] = {}
         self._seats: dict[int, tuple[Seat, ...]] = {}  # by the committee's hash
@@ -78,7 +80,7 @@ class BatchCalls(CommitteeCalls):
         pools = [self.pool(header.model_id, calibrated, epoch) for calibrated in (True, False)]
         pool = committee.pool_for(*pools, calibration=batch.is_calibration)
         return committee.draw(
-            committee.seed(self.block_hash(seed_block), batch.batch_id, batch.round), pool, [header.node]
+            committee.seed(self.seed_hash(seed_block), batch.batch_id, batch.round), pool, [header.node]
         )
 
     def vote(self, batch: Batch, seat: int) -> Vote | None:

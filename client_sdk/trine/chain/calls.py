@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property, partial
+from contextlib import contextmanager
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from eth_utils.abi import event_abi_to_log_topic
 from eth_utils.address import is_address, to_checksum_address
 
+from trine.chain.confirmations import LATEST, Confirmations, Confirming
 from trine.chain.deployment import Deployment, abi
-from trine.chain.endpoint import without_secrets
+from trine.chain.endpoint import addresses_of, without_secrets
+from trine.chain.endpoints import Endpoints
 from trine.chain.follower import ChainClock, Follower, Head
+from trine.chain.health import Fault
 from trine.chain.named import members_of, record
 from trine.chain.records import Event
-from trine.chain.views import Views
-from trine.errors import ChainError, InvalidInput, WrongChain
+from trine.chain.transport import EndpointFailed
+from trine.chain.views import Question, Views
+from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, WrongChain
 from trine.protocol.messages import Domain
 
 if TYPE_CHECKING:
@@ -44,16 +50,29 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
+AHEAD_SECONDS = 4.0
+"""What was asked ahead is used for so long."""
+SAME_NUMBERS = 64
+"""Contracts see the RPC's block numbers when theirs are no farther off: an endpoint may be many servers."""
+
+
 class Calls:
-    """A deployment seen through one RPC endpoint, optionally with an account that sends. Thread-safe.
+    """A deployment seen through RPC endpoints, optionally with an account that sends. Thread-safe.
 
     View functions are asked without web3, which is imported when something else is needed.
     """
 
-    def __init__(self, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, rpc_url: str | Sequence[str], signer: LocalAccount | None = None
+    ) -> None:
+        """`rpc_url`: one address, or several, as a list or with commas or white space between."""
         self.deployment = deployment
-        self._rpc_url = rpc_url
-        self._views = Views(rpc_url, RPC_TIMEOUT_SECONDS)
+        self._endpoints = Endpoints(addresses_of(rpc_url), RPC_TIMEOUT_SECONDS)
+        self._rpc_url = self._endpoints.addresses
+        self._views = Views(self._endpoints)
+        self._confirming = Confirming(LATEST, self._views.tagged_block)
+        self._own_numbers: bool | None = None
+        self._ahead = threading.local()
         self._sender = self._make_sender(signer) if signer else None
         self._contracts: dict[str, Contract] = {}
         self._follower: Follower | None = None
@@ -61,13 +80,28 @@ class Calls:
         self._cache_lock = threading.Lock()
 
     @classmethod
-    def connect(cls, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> Self:
-        """Connects and checks the chain id. Raises ChainUnreachable or WrongChain."""
+    def connect(
+        cls,
+        deployment: Deployment,
+        rpc_url: str | Sequence[str],
+        signer: LocalAccount | None = None,
+        confirmations: int | str = 0,
+    ) -> Self:
+        """Connects and checks the chain id, of each endpoint before it answers anything else.
+
+        `confirmations`: see `trine.chain.confirmations`. Raises InvalidInput, ChainUnreachable or WrongChain.
+        """
         chain = cls(deployment, rpc_url, signer)
-        chain_id = chain._views.chain_id() or chain._chain_id_by_web3()
-        if chain_id != deployment.chain_id:
-            raise WrongChain(f"the RPC endpoint serves chain {chain_id}, the deployment is on {deployment.chain_id}")
-        return chain
+        chain._confirming = Confirming(Confirmations.of(confirmations), chain._views.tagged_block)
+        chain._endpoints.expect(deployment.chain_id)
+        while True:
+            chain_id = chain._views.chain_id() or chain._chain_id_by_web3()
+            if chain_id == deployment.chain_id:
+                return chain
+            if not chain._endpoints.leave_current(Fault.WRONG_CHAIN):
+                raise WrongChain(
+                    f"the RPC endpoint serves chain {chain_id}, the deployment is on {deployment.chain_id}"
+                )
 
     # Who and where
 
@@ -91,22 +125,67 @@ class Calls:
     def follow(self, poll_seconds: float) -> Follower:
         """From now on one thread asks for the newest block, and everybody else is told. For processes that stay.
 
-        Raises ChainUnreachable. To be stopped by who has asked for it.
+        Another one compares the endpoints now and then, if there are several. Raises ChainUnreachable. To be stopped by
+        who has asked for it.
         """
         from trine.chain.subscription import announced_heads
 
-        heads = partial(announced_heads, self._rpc_url)
+        def heads() -> Iterator[Head | None]:
+            """Of the endpoint that answers, for as long as it is the one."""
+            address = self._endpoints.current
+            for head in announced_heads(address):
+                if self._endpoints.current != address:
+                    return
+                if head:
+                    self._endpoints.note_head(head.number)
+                yield head
+
         self._follower = follower = Follower(self._newest_block, poll_seconds, heads)
         follower.start()
         follower.latest()
+        contracts = sorted(self.deployment.contracts.values())
+        self._endpoints.watch(contracts, self.deployment.block, follower.ended)
         return follower
+
+    def head(self) -> Head:
+        """The newest block that is known, with its hash and its parent's as far as the endpoint shows them."""
+        return self._latest()
+
+    @property
+    def endpoint_changes(self) -> int:
+        """Grows when another RPC endpoint takes over: what was read from the one before may not be all."""
+        return self._endpoints.changes
 
     def block_number(self) -> int:
         return self._latest().number
 
     def confirmed_block(self) -> int:
-        """Number of the newest block that is taken to stay."""
-        return self.block_number()
+        """Number of the newest block that is taken to stay, by the setting `confirmations`; -1 where there is none."""
+        return self._confirming.block(self.block_number())
+
+    def contracts_block_number(self) -> int:
+        """What contracts see as `block.number` in the newest block: seed blocks, windows and epochs are counted in it.
+
+        Mostly the chain's own number, which costs no call; on Arbitrum that of another chain.
+        """
+        head = self._latest()
+        if head.contracts_number is not None:
+            return head.contracts_number
+        if self.has_own_numbers:
+            return head.number
+        theirs = self._views.contracts_number()
+        if theirs is None:
+            raise ChainUnreachable("the RPC endpoint does not tell which block number contracts see")
+        return theirs
+
+    @property
+    def has_own_numbers(self) -> bool:
+        """Whether contracts see the block numbers that the RPC endpoint has. Asked once."""
+        if self._own_numbers is None:
+            head = self._newest_block()
+            theirs = self._views.contracts_number() if head.contracts_number is None else head.contracts_number
+            self._own_numbers = theirs is None or abs(theirs - head.number) <= SAME_NUMBERS
+        return self._own_numbers
 
     def timestamp(self) -> int:
         """Time of the newest block, seconds."""
@@ -129,10 +208,40 @@ class Calls:
         return self._follower.latest() if self._follower else self._newest_block()
 
     def block_timestamp(self, block: int) -> int:
-        return self._ask(lambda: int(self._web3.eth.get_block(block)["timestamp"]))
+        known = self._views.block(block)
+        return known.timestamp if known else self._ask(lambda: int(self._web3.eth.get_block(block)["timestamp"]))
 
     def block_hash(self, block: int) -> bytes:
+        known = self._views.block(block)
+        if known and known.hash:
+            return known.hash
         return self._ask(lambda: bytes(self._web3.eth.get_block(block)["hash"]))
+
+    def block_hashes(self, blocks: Sequence[int]) -> list[bytes | None]:
+        """Hashes of several blocks, asked together; None for those that the endpoint does not show.
+
+        Raises ChainUnreachable where it shows none at all, not even the newest.
+        """
+        found = [known.hash if known and known.hash else None for known in self._views.blocks(blocks)]
+        if blocks and not any(found):
+            self._newest_block()  # or it does not answer, and nothing follows from what it does not show
+        return found
+
+    def seed_hash(self, block: int) -> bytes:
+        """What contracts see as the hash of a block that they number so. Raises NotReady when it is too old."""
+        if self.has_own_numbers:
+            return self.block_hash(block)
+        found = self._views.contracts_blockhash(block)
+        if not found or not any(found):
+            raise NotReady(f"this chain's contracts do not know the hash of block {block} any more")
+        return found
+
+    def broadcast(self, raw_transaction: bytes) -> bytes:
+        """Sends a signed transaction to all endpoints that are well; returns its hash.
+
+        web3's `send_raw_transaction` over this chain does the same. Raises what that does.
+        """
+        return self._ask(lambda: bytes(self._web3.eth.send_raw_transaction(raw_transaction)))
 
     def gas_balance(self, address: str) -> int:
         return self._ask(lambda: int(self._web3.eth.get_balance(checksum(address))))
@@ -185,9 +294,9 @@ class Calls:
 
     @cached_property
     def _web3(self) -> Web3:
-        from web3 import HTTPProvider, Web3
+        from trine.chain.provider import web3_over
 
-        return Web3(HTTPProvider(self._rpc_url, request_kwargs={"timeout": RPC_TIMEOUT_SECONDS}))
+        return web3_over(self._endpoints)
 
     def _contract(self, name: str) -> Contract:
         with self._cache_lock:
@@ -209,17 +318,56 @@ class Calls:
         return self._sender
 
     def _chain_id_by_web3(self) -> int:
-        import requests.exceptions
         from web3.exceptions import Web3Exception
 
         from trine.chain.sender import unreachable
 
         try:
             return int(self._web3.eth.chain_id)
-        except (requests.exceptions.RequestException, OSError, Web3Exception) as error:
+        except EndpointFailed as error:
+            raise _unreachable(error) from None
+        except (OSError, ValueError, TypeError, Web3Exception) as error:
             raise unreachable(error, self._rpc_url) from None
 
+    @contextmanager
+    def reading_ahead(self, questions: Sequence[tuple[str, str, tuple[Any, ...]]]) -> Iterator[None]:
+        """Asks several view functions, (contract, function, arguments) each, in one request.
+
+        The next `_read` of each within this thread and block takes its answer from there, if it comes soon.
+        """
+        known = {}
+        if len(questions) > 1:
+            answers = self._views.call_all([self._question(*each) for each in questions])
+            known = {q: answer for q, answer in zip(questions, answers, strict=True) if answer is not None}
+        self._ahead.answers, self._ahead.until = known, time.monotonic() + AHEAD_SECONDS
+        try:
+            yield
+        finally:
+            self._ahead.answers = {}
+
+    def _read_all(self, questions: Sequence[tuple[str, str, tuple[Any, ...]]]) -> list[Any]:
+        """What several view functions return, asked together where the endpoint takes that."""
+        with self.reading_ahead(questions):
+            return [self._read(contract, function, *arguments) for contract, function, arguments in questions]
+
+    def _question(self, contract: str, function: str, arguments: tuple[Any, ...]) -> Question:
+        return Question(contract, self.deployment.address(contract), function, arguments)
+
+    def _known_ahead(self, contract: str, function: str, arguments: tuple[Any, ...]) -> Any:
+        """Each answer once: who asks again wants to know what has changed."""
+        answers = getattr(self._ahead, "answers", None)
+        if not answers or time.monotonic() > self._ahead.until:
+            return None
+        try:
+            return answers.pop((contract, function, arguments), None)
+        except TypeError:  # arguments that cannot be a key were not asked ahead
+            return None
+
     def _read(self, contract: str, function: str, *arguments: Any, block: int | None = None) -> Any:
+        if block is None:
+            known = self._known_ahead(contract, function, arguments)
+            if known is not None:
+                return known
         answer = self._views.call(contract, self.deployment.address(contract), function, arguments, block)
         return self._read_by_web3(contract, function, *arguments, block=block) if answer is None else answer
 
@@ -254,10 +402,9 @@ class Calls:
         return receipt
 
     def _newest_block(self) -> Head:
-        known = self._views.newest_block()
-        if known:
-            return Head(*known)
-        return self._ask(lambda: _head_of(self._web3.eth.get_block("latest")))
+        head = self._views.newest_block() or self._ask(lambda: _head_of(self._web3.eth.get_block("latest")))
+        self._endpoints.note_head(head.number)
+        return head
 
     def _ask(self, question: Callable[[], T]) -> T:
         import requests.exceptions
@@ -269,6 +416,8 @@ class Calls:
             return question()
         except ContractLogicError:
             raise
+        except EndpointFailed as error:
+            raise _unreachable(error) from None
         except (requests.exceptions.RequestException, OSError) as error:
             raise unreachable(error, self._rpc_url) from None
         except Web3Exception as error:
@@ -292,7 +441,13 @@ def topic_of(contract: str, name: str) -> str:
 
 
 def _head_of(block: Any) -> Head:
-    return Head(int(block["number"]), int(block["timestamp"]))
+    """Of a block as web3 has it."""
+    block_hash, parent = block.get("hash"), block.get("parentHash")
+    return Head(int(block["number"]), int(block["timestamp"]), bytes(block_hash or b""), bytes(parent or b""))
+
+
+def _unreachable(error: EndpointFailed) -> ChainUnreachable:
+    return ChainUnreachable(f"{error}: is the chain running, and the RPC endpoint right?")
 
 
 def checksum(address: str) -> Any:

@@ -15,7 +15,7 @@ from trine.chain.staking import StakingCalls
 
 
 class Chain(StakingCalls, RegistryCalls, ParameterCalls, AppealCalls, CalibrationCalls, ReputationCalls, PaymentCalls):
-    """A deployment seen through one RPC endpoint, optionally with an account that sends. See `Calls.connect`.
+    """A deployment seen through RPC endpoints, optionally with an account that sends. See `Calls.connect`.
 
     `AppealCalls` bring those of batches and committees along.
     """

@@ -5,18 +5,57 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from trine.errors import ChainUnreachable, TrineError
+
+BLOOM_BYTES = 256
+RECENT_HEADS = 256
+LARGEST = 2**63 - 1
+"""No chain gets so far, and stores hold no larger number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest block: its number, and its time in seconds."""
+    """A block, mostly the newest: its number, and its time in seconds; the rest as far as it was shown."""
 
     number: int
     timestamp: int
+    hash: bytes = b""
+    parent_hash: bytes = b""
+    contracts_number: int | None = None
+    """What contracts see as `block.number`, where the chain's blocks say that it is another: on Arbitrum."""
+    bloom: bytes = field(default=b"", repr=False, compare=False)
+    """The filter of the addresses and topics of its events."""
+
+
+def head_of(block: Any) -> Head:
+    """Of a block as JSON-RPC has it. Raises LookupError, TypeError or ValueError."""
+    number, timestamp = int(block["number"], 16), int(block["timestamp"], 16)
+    if not (0 <= number <= LARGEST and 0 <= timestamp <= LARGEST):
+        raise ValueError("a block's number or time is out of range")
+    theirs = block.get("l1BlockNumber")
+    return Head(
+        number,
+        timestamp,
+        _bytes(block.get("hash"), 32),
+        _bytes(block.get("parentHash"), 32),
+        None if theirs is None else int(theirs, 16),
+        _bytes(block.get("logsBloom"), BLOOM_BYTES),
+    )
+
+
+def _bytes(text: Any, length: int) -> bytes:
+    """Nothing for what is not shown."""
+    if text is None:
+        return b""
+    found = bytes.fromhex(text.removeprefix("0x"))
+    if len(found) != length:
+        raise ValueError(f"{len(found)} bytes, not {length}")
+    return found
 
 
 LISTEN_AGAIN_SECONDS = 60.0
@@ -71,12 +110,18 @@ class Follower:
         self._asking = threading.Lock()  # answers are kept in the order of the questions
         self._stop = threading.Event()
         self._head: Head | None = None
+        self._recent: deque[bytes] = deque(maxlen=RECENT_HEADS)  # hashes of blocks that are known, and of their parents
         self._error: TrineError | None = None
         self._thread = threading.Thread(target=self._run, name="blocks", daemon=True)
 
     def start(self) -> None:
         self._look()
         self._thread.start()
+
+    @property
+    def ended(self) -> threading.Event:
+        """Set by `stop`."""
+        return self._stop
 
     def stop(self) -> None:
         """Wakes who waits, too."""
@@ -98,12 +143,15 @@ class Follower:
         self._look()
 
     def wait(self, seen: int, seconds: float, or_until: Callable[[], bool] = lambda: False) -> int:
-        """Waits for a block beyond number `seen`, at most so many seconds; returns the newest number known.
+        """Waits for a block beyond number `seen`, or another in its place, at most so many seconds.
 
-        `or_until` ends the wait, too; who changes what it says calls `nudge`.
+        Returns the newest number known. `or_until` ends the wait, too; who changes what it says calls `nudge`.
         """
         with self._news:
-            self._news.wait_for(lambda: self._stop.is_set() or self._number > seen or or_until(), seconds)
+            known = self._head
+            self._news.wait_for(
+                lambda: self._stop.is_set() or self._number > seen or self._head is not known or or_until(), seconds
+            )
             return self._number
 
     def nudge(self) -> None:
@@ -134,7 +182,8 @@ class Follower:
                     self._look()
                     continue
                 with self._asking:
-                    self._note(head, None)
+                    if not self._is_late(head):
+                        self._note(head, None)
         except TrineError:
             return
 
@@ -150,9 +199,14 @@ class Follower:
                 error = ChainUnreachable(f"the RPC endpoint shows no newest block ({type(failed).__name__})")
             self._note(head, error)
 
+    def _is_late(self, head: Head) -> bool:
+        """Whether it is announced after a block that came later: the same block, or one that another stands on."""
+        return head.number <= self._number and bool(head.hash) and head.hash in self._recent
+
     def _note(self, head: Head | None, error: TrineError | None) -> None:
         with self._news:
             self._error = error
             if head and head != self._head:
                 self._head = head
+                self._recent += [each for each in (head.hash, head.parent_hash) if each]
                 self._news.notify_all()

@@ -19,13 +19,13 @@ from web3.exceptions import Web3RPCError
 
 from trine.chain.endpoint import without_secrets
 from trine.chain.records import Event
+from trine.chain.transport import MAX_RETRY_AFTER_SECONDS, TOO_LARGE, EndpointFailed
 from trine.errors import ChainError, ChainUnreachable
 
 MAX_RANGE = 10_000
 GROW_AFTER = 4
 """Answers in a row: a limit that stands is met again only now and then."""
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
-MAX_RETRY_AFTER_SECONDS = 30.0
 BUSY = re.compile(r"too many requests|\brate\b|throttl|capacity|credits|quota|busy|overload|temporar|try again", re.I)
 LARGE = re.compile(r"range|results|response size|too (large|big|many|wide|long)|exceed|limit|timed? ?out|entries", re.I)
 """How providers word it; what both fit is a matter of rate."""
@@ -42,9 +42,13 @@ class Refusal(Enum):
 
 def refusal_of(error: Exception) -> Refusal:
     """By status, code and words, as providers have them."""
-    if isinstance(error, requests.exceptions.HTTPError) and error.response is not None:
-        status = error.response.status_code
-        if status == 413:
+    if isinstance(error, EndpointFailed) and error.silent:
+        return Refusal.UNCLEAR
+    if isinstance(error, EndpointFailed) and error.status is None:
+        return Refusal.BUSY
+    status = _status_of(error)
+    if status is not None:
+        if status == TOO_LARGE:
             return Refusal.LARGE
         return Refusal.BUSY if status in (408, 425, 429) or status >= 500 else Refusal.FINAL
     if isinstance(error, requests.exceptions.Timeout):
@@ -62,7 +66,7 @@ def refusal_of(error: Exception) -> Refusal:
 
 
 class LogReader:
-    """Remembers how much one endpoint gives at once. Threads may share it: what they learn is of all."""
+    """Remembers how much the endpoints give at once. Threads may share it: what they learn is of all."""
 
     def __init__(self, rpc_url: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._rpc_url = rpc_url
@@ -166,7 +170,17 @@ class LogReader:
             self._good, self._width = 0, min(2 * self._width, MAX_RANGE)
 
 
+def _status_of(error: Exception) -> int | None:
+    """HTTP's, where that was the answer."""
+    if isinstance(error, EndpointFailed):
+        return error.status
+    response = error.response if isinstance(error, requests.exceptions.HTTPError) else None
+    return response.status_code if response is not None else None
+
+
 def _retry_after(error: Exception) -> float:
+    if isinstance(error, EndpointFailed):
+        return error.retry_after
     response = getattr(error, "response", None)
     said = response.headers.get("retry-after", "") if response is not None else ""
     return min(float(said), MAX_RETRY_AFTER_SECONDS) if said.isascii() and said.isdigit() else 0.0
@@ -194,4 +208,5 @@ def _event(contract: Contract, name: str, log: Any) -> Event:
         block=int(log["blockNumber"]),
         log_index=int(log["logIndex"]),
         transaction=bytes(log["transactionHash"]),
+        block_hash=bytes(log.get("blockHash") or b""),
     )

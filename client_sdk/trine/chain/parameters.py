@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trine.chain.calls import Calls
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 class ParameterCalls(Calls):
     """Reads `Parameters`."""
 
-    def __init__(self, deployment: Deployment, rpc_url: str, signer: LocalAccount | None = None) -> None:
+    def __init__(
+        self, deployment: Deployment, rpc_url: str | Sequence[str], signer: LocalAccount | None = None
+    ) -> None:
         super().__init__(deployment, rpc_url, signer)
         self._parameters: dict[int, Parameters] = {}
 

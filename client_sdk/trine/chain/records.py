@@ -391,3 +391,4 @@ class Event:
     block: int
     log_index: int
     transaction: bytes
+    block_hash: bytes = b""

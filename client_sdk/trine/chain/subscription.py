@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-from trine.chain.follower import Head
+from trine.chain.follower import Head, head_of
 from trine.errors import ChainUnreachable
 
 OPEN_SECONDS = 5.0
@@ -37,7 +37,8 @@ def announced_heads(rpc_url: str) -> Iterator[Head | None]:
             while True:
                 said = json.loads(socket.recv(SILENCE_SECONDS))["params"]
                 if said["subscription"] == name:
-                    block = said["result"]
-                    yield Head(int(block["number"], 16), int(block["timestamp"], 16))
-    except (WebSocketException, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+                    yield head_of(said["result"])
+    except (
+        WebSocketException, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
         raise ChainUnreachable(f"the RPC endpoint announces no blocks ({type(error).__name__})") from None

@@ -8,12 +8,11 @@ wrong with an argument.
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import urllib3
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import AddressDecoder
 from eth_abi.encoding import AddressEncoder
@@ -23,17 +22,32 @@ from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types, g
 from eth_utils.address import to_checksum_address
 
 from trine.chain.deployment import abi
+from trine.chain.endpoints import Endpoints
+from trine.chain.follower import Head, head_of
+from trine.chain.transport import EndpointFailed
 
-CONNECTIONS = 32
-"""Kept open, at most; more threads than that may ask."""
+RETURN_WORD = "60015260216000f3"
+"""Returns the word on the stack behind a zero byte: no code of a contract may begin with 0xEF (EIP-3541)."""
+NUMBER_CODE = "0x43" + RETURN_WORD
+"""What contracts see as `block.number`, returned by a creation that `eth_call` pretends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A view function of one of CONTRACTS, at an address, with its arguments; at a block or now."""
+
+    contract: str
+    address: str
+    function: str
+    arguments: tuple[Any, ...]
+    block: int | None = None
 
 
 class Views:
-    """Asks one RPC endpoint. Thread-safe."""
+    """Asks the RPC endpoints. Thread-safe."""
 
-    def __init__(self, rpc_url: str, timeout_seconds: float) -> None:
-        self._rpc_url = rpc_url
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
 
     def chain_id(self) -> int | None:
         try:
@@ -41,13 +55,33 @@ class Views:
         except _NO_PLAIN_ANSWER:
             return None
 
-    def newest_block(self) -> tuple[int, int] | None:
-        """Number and time, in seconds."""
-        try:
-            block = self._ask("eth_getBlockByNumber", "latest", False)
-            return int(block["number"], 16), int(block["timestamp"], 16)
-        except _NO_PLAIN_ANSWER:
-            return None
+    def newest_block(self) -> Head | None:
+        return self._head("latest")
+
+    def block(self, number: int) -> Head | None:
+        """None also for a block that the endpoint does not have."""
+        return self._head(hex(number))
+
+    def blocks(self, numbers: Sequence[int]) -> list[Head | None]:
+        """Several at once; None for those that are not shown."""
+        calls = [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
+        answers = self._endpoints.batch(calls) if len(calls) > 1 else None
+        if answers is None:
+            return [self.block(number) for number in numbers]
+        return [_head_in(answer) for answer in answers]
+
+    def tagged_block(self, tag: str) -> Head | None:
+        """The block that `safe` or `finalized` names; None where the endpoint has no such tags."""
+        return self._head(tag)
+
+    def contracts_number(self) -> int | None:
+        """What NUMBER gives to contracts in the newest block; None where the endpoint does not tell."""
+        return self._word(NUMBER_CODE)
+
+    def contracts_blockhash(self, number: int) -> bytes | None:
+        """What BLOCKHASH gives to contracts in the newest block: zeros when it is older than 256 blocks."""
+        found = self._word(f"0x67{number:016x}40{RETURN_WORD}")
+        return None if found is None else found.to_bytes(32, "big")
 
     def has_no_logs(self, addresses: list[str], topics: list[str], from_block: int, to_block: int) -> bool:
         """Whether the endpoint says so; not when it says anything else."""
@@ -59,51 +93,84 @@ class Views:
 
     def call(self, contract: str, address: str, function: str, arguments: tuple[Any, ...], block: int | None) -> Any:
         """What the function of one of CONTRACTS returns, at a block or now: its value, or a tuple of several."""
-        selector, takes, gives = _signature(contract, function)
+        question = Question(contract, address, function, arguments, block)
         try:
-            data = selector + _CODEC.encode(takes, arguments)
-            # Shorter bytes would be filled up with zeros.
-            if any(len(value) != 32 for kind, value in zip(takes, arguments, strict=True) if kind == "bytes32"):
-                return None
-            at = "latest" if block is None else hex(block)
-            result = str(self._ask("eth_call", {"to": address, "data": "0x" + data.hex()}, at))
-            values = _CODEC.decode(gives, bytes.fromhex(result.removeprefix("0x")))
+            asked = _asked(question)
+            return None if asked is None else _values(question, self._ask(*asked))
         except _NO_PLAIN_ANSWER:
             return None
-        return values if len(values) > 1 else values[0]
 
-    @cached_property
-    def _http(self) -> urllib3.PoolManager:
-        return _pool(self._rpc_url, self._timeout_seconds)
+    def call_all(self, questions: Sequence[Question]) -> list[Any]:
+        """What several functions return, asked together; None for what has no plain answer, as in `call`."""
+        try:
+            asked = [_asked(question) for question in questions]
+        except _NO_PLAIN_ANSWER:
+            return [None] * len(questions)
+        calls = [(method, parameters) for method, *parameters in filter(None, asked)]
+        answers = self._endpoints.batch(calls) if len(calls) > 1 else None
+        if answers is None:
+            return [None] * len(questions)
+        said = iter(answers)
+        return [None if a is None else _values_in(q, next(said)) for q, a in zip(questions, asked, strict=True)]
+
+    def _head(self, which: str) -> Head | None:
+        try:
+            return head_of(self._ask("eth_getBlockByNumber", which, False))
+        except _NO_PLAIN_ANSWER:
+            return None
+
+    def _word(self, code: str) -> int | None:
+        try:
+            said = str(self._ask("eth_call", {"data": code}, "latest"))
+            return int(said, 16) if len(said) == 68 else None
+        except _NO_PLAIN_ANSWER:
+            return None
 
     def _ask(self, method: str, *parameters: Any) -> Any:
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-        answer = self._http.request("POST", self._rpc_url, json=request, retries=False).json()
-        return answer["result"]
+        return self._endpoints.call(method, parameters)["result"]
 
 
 _NO_PLAIN_ANSWER = (
-    urllib3.exceptions.HTTPError,
+    EndpointFailed,
     EncodingError,
     DecodingError,
     ValueError,
-    KeyError,
+    LookupError,
     TypeError,
+    AttributeError,
     RecursionError,
 )
 
 
-def _pool(url: str, timeout_seconds: float) -> urllib3.PoolManager:
-    """By the proxy that the environment names, if any; with the address's user and password, if it has them."""
-    address = urlsplit(url)
-    proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
-    login = unquote(f"{address.username}:{address.password or ''}") if address.username else None
-    options: dict[str, Any] = {
-        "timeout": timeout_seconds,
-        "maxsize": CONNECTIONS,
-        "headers": urllib3.make_headers(basic_auth=login),
-    }
-    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+def _asked(question: Question) -> tuple[str, Any, str] | None:
+    """Method and parameters; None for arguments that web3 has to judge."""
+    selector, takes, _ = _signature(question.contract, question.function)
+    data = selector + _CODEC.encode(takes, question.arguments)
+    # Shorter bytes would be filled up with zeros.
+    if any(len(value) != 32 for kind, value in zip(takes, question.arguments, strict=True) if kind == "bytes32"):
+        return None
+    at = "latest" if question.block is None else hex(question.block)
+    return "eth_call", {"to": question.address, "data": "0x" + data.hex()}, at
+
+
+def _values(question: Question, result: Any) -> Any:
+    _, _, gives = _signature(question.contract, question.function)
+    values = _CODEC.decode(gives, bytes.fromhex(str(result).removeprefix("0x")))
+    return values if len(values) > 1 else values[0]
+
+
+def _values_in(question: Question, answer: Any) -> Any:
+    try:
+        return _values(question, answer["result"])
+    except _NO_PLAIN_ANSWER:
+        return None
+
+
+def _head_in(answer: Any) -> Head | None:
+    try:
+        return head_of(answer["result"])
+    except _NO_PLAIN_ANSWER:
+        return None
 
 
 class _ChecksumDecoder(AddressDecoder):

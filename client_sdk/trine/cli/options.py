@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from trine.chain import Chain
 
-RpcUrl = Annotated[str, typer.Option(envvar="TRINE_RPC_URL", help="JSON-RPC endpoint of the chain.")]
+RpcUrl = Annotated[
+    str, typer.Option(envvar="TRINE_RPC_URL", help="JSON-RPC endpoint of the chain, or several with commas between.")
+]
 DeploymentFile = Annotated[
     Path, typer.Option("--deployment", envvar="TRINE_DEPLOYMENT", help="JSON file with the contracts' addresses.")
 ]
