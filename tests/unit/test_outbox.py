@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 
 import outbox_support
 import pytest
@@ -14,9 +15,10 @@ from chain_support import devnet, funded
 from eth_account import Account
 from outbox_support import LIMITS, PAYEE, POINTS, open_operator, payment
 
-from trine.chain.transactions import FeeLimits
+from trine.chain.transactions import Call, FeeLimits, Fees
 from trine.chain.writes import CALLS
 from trine.errors import ChainUnreachable, NotReady, TransactionReverted
+from trine.protocol.messages import engine_class_bytes
 from trine_operator.outbox import Act, Due
 from trine_operator.outbox.queue import State
 
@@ -33,6 +35,14 @@ def net(tmp_path_factory):
 @pytest.fixture
 def account(net):
     return funded(net, 1_000 * TOKEN)
+
+
+@pytest.fixture
+def staked(net, account):
+    """The account may take a challenge."""
+    chain = net.chain(account)
+    chain.allow("Staking", 500 * TOKEN)
+    chain.stake(500 * TOKEN)
 
 
 @pytest.fixture
@@ -123,8 +133,6 @@ def test_a_process_that_is_killed_loses_nothing_and_sends_nothing_twice(net, ope
         with nothing_is_mined(net):
             assert run() == -signal.SIGKILL
     operator = opened()
-    for number in range(3):  # as its duties would
-        operator.outbox.submit(payment(f"pay {number}")) if point == "before writing" else None
     operator.finish()
     assert paid(net) == before + 3
     assert operator.gateway.nonce() == 3
@@ -154,7 +162,7 @@ def test_a_stuck_transaction_is_replaced_for_the_sake_of_one_that_is_due(net, op
         acts = {act.name: act for act in operator.queue.open_acts()}
         assert len(acts["patient"].signed) > 1
         fees = [signed.fees.max_fee_wei for signed in acts["patient"].signed]
-        assert all(later * 100 >= earlier * 110 for earlier, later in zip(fees, fees[1:], strict=False))
+        assert all(later * 100 >= earlier * 110 for earlier, later in pairwise(fees))
         assert {signed.nonce for signed in acts["patient"].signed} == {0}
     operator.finish()
     assert paid(net) == before + 2
@@ -216,7 +224,7 @@ def test_a_refusal_by_receipt_comes_back_to_who_asked(net, opened, account):
     operator.finish()
     assert operator.gateway.nonce() == 2
     operator.outbox.submit(payment("first", everything))
-    with pytest.raises(TransactionReverted, match="InsufficientBalance|failed in block"):
+    with pytest.raises(TransactionReverted, match=r"InsufficientBalance|failed in block"):
         operator.outbox.submit(payment("second", everything))
     assert other.outbox.open_names() == frozenset()
 
@@ -245,10 +253,7 @@ def test_a_nonce_that_somebody_else_took_is_given_up(net, opened, account):
         (ours,) = operator.queue.open_acts()
         gateway = other.gateway()
         call = other.encoded(CALLS.transfer(PAYEE, 10))
-        rich = outbox_support.LIMITS
-        from trine.chain.transactions import Fees
-
-        foreign = gateway.signed(call, ours.nonce, 100_000, Fees(rich.max_fee_wei, rich.max_priority_fee_wei))
+        foreign = gateway.signed(call, ours.nonce, 100_000, Fees(LIMITS.max_fee_wei, LIMITS.max_priority_fee_wei))
         assert gateway.broadcast(foreign, "transfer") is None
     operator.finish()
     assert paid(net) == before + 11
@@ -260,8 +265,6 @@ def test_a_gap_that_a_dropped_transaction_of_others_leaves_is_filled(net, opened
     other = net.chain(account)
     with nothing_is_mined(net):
         gateway = other.gateway()
-        from trine.chain.transactions import Fees
-
         foreign = gateway.signed(other.encoded(CALLS.transfer(PAYEE, 100)), 0, 100_000, Fees(20 * GWEI, GWEI))
         assert gateway.broadcast(foreign, "transfer") is None
         operator.clock.now += 1_000  # it is not waited for any more
@@ -348,7 +351,7 @@ def test_what_a_person_sends_by_hand_alarms_nobody(net, opened, account):
     assert operator.gateway.nonce() == 3
 
 
-def test_another_copy_of_the_operator_stops_this_one(net, opened, account):
+def test_another_copy_of_the_operator_stops_this_one(net, staked, opened):
     operator, copy = opened(), opened("copy")
     operator.step()
     copy.step()
@@ -365,7 +368,7 @@ def test_another_copy_of_the_operator_stops_this_one(net, opened, account):
     assert copy.outbox.halted is None
 
 
-def test_an_older_store_says_so_at_start_and_goes_on(net, opened, account, tmp_path):
+def test_an_older_store_says_so_at_start_and_goes_on(net, staked, opened, tmp_path):
     operator = opened()
     operator.step()
     operator.store.close()
@@ -438,7 +441,5 @@ def test_what_has_no_deadline_leaves_room_for_what_has(net, opened, account):
 
 
 def _challenge(net):
-    from trine.chain.transactions import Call
-    from trine.protocol.messages import engine_class_bytes
-
+    """What only an operator's process sends."""
     return Call("Calibration", "request", (net.record.model_id, 0, engine_class_bytes("cpu-fp32")))
