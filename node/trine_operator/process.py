@@ -12,6 +12,9 @@ from fastapi import FastAPI
 
 from trine.errors import NotReady
 
+DRAIN_SECONDS = 15.0
+"""At an orderly end, for transactions that are not mined yet."""
+
 
 class BackgroundServer:
     """Uvicorn in a thread: starts, says when it listens, stops gracefully."""

@@ -11,19 +11,24 @@ from typing import Any
 import structlog
 
 from trine.chain import Ballot, Batch, BatchState, Chain, Event, Parameters, Seat
+from trine.chain.transactions import Call
+from trine.chain.writes import CALLS
 from trine.errors import InvalidInput, NodeError, TransactionReverted
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
-from trine.protocol.votes import commitment
 from trine_node.engines.base import Engine
 from trine_operator.apart import Apart
+from trine_operator.outbox import Act, Due, Guard, Submits
+from trine_operator.outbox.acts import NOT_DUE, batch_names
+from trine_operator.outbox.protection import vote_guard
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
 from trine_verifier.evidence import fetch
+from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
 
 log = structlog.get_logger()
@@ -68,12 +73,16 @@ def next_duty(
 
 
 class Voting:
-    """The seats of one verifier account. Dishonest ones replace `advance`, `judge` or `vote`."""
+    """The seats of one verifier account. Dishonest ones replace `advance`, `judge` or `vote`.
+
+    Transactions are queued, and what became of them is seen at the chain: no seat waits for another's.
+    """
 
     def __init__(
         self,
         chain: Chain,
         store: VerifierStore,
+        outbox: Submits,
         engine: Engine,
         model_id: bytes,
         stop: threading.Event,
@@ -82,17 +91,20 @@ class Voting:
         """`wake` is called when there is a new vote to send: the next step need not wait for a block."""
         self.chain = chain
         self.store = store
+        self.outbox = outbox
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
         self.checks = Checks()
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
-        self._appealing = Appealing(chain, store, engine, model_id, stop, self.checks, wake)
+        self._appealing = Appealing(chain, store, outbox, engine, model_id, stop, self.checks, wake)
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
         self._undrawn: dict[bytes, int] = {}  # batches that wait for a committee: their seed blocks
         self._read: int | None = None  # the first block whose events were not read yet
         self._stored = 0  # the same, as it stands in the store
+        self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
+        self._lost = LostVotes(store)
         self._noted: dict[Any, int] = {}  # seats of the last blocks that are in the store: where they were drawn
 
     def step(self) -> None:
@@ -157,6 +169,7 @@ class Voting:
         chain = self.chain
         if not self._undrawn:
             return
+        self._in_flight = self.outbox.open_names()
         block, window = chain.block_number(), chain.draw_window_blocks()
         for batch_id, seed_block in list(self._undrawn.items()):
             if block > seed_block + window:
@@ -167,20 +180,23 @@ class Voting:
                     del self._undrawn[batch_id]
                     continue
                 try:
-                    chain.draw(batch.known_header)
-                    log.info("drawn_late", batch=batch_id.hex())
+                    if self._submit("draw", batch_id, CALLS.draw(batch.known_header), Due(block=seed_block + window)):
+                        log.info("drawn_late", batch=batch_id.hex())
                 except TransactionReverted as error:
                     log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
 
     def advance(self, batch_id: bytes, round_: int) -> None:
         """Does what the seat in this round has to do now, if anything. Raises TransactionReverted."""
         chain = self.chain
+        self._in_flight = self.outbox.open_names()
         batch = chain.batch(batch_id)
         seats = chain.seats(batch)
         terms = chain.parameters(batch.terms) if batch.state != BatchState.NONE else chain.parameters()
         stored = self.store.vote(batch_id, round_)
         now = chain.timestamp()
         duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
+        if self._lost.is_lost(batch, seats, chain, stored, duty, terms):
+            return
         if duty is Duty.CHECK:
             self.checks.want(
                 (batch_id, round_), batch.known_header.node, lambda crowd: self._check(batch, terms, crowd)
@@ -189,17 +205,26 @@ class Voting:
         if duty in (Duty.COMMIT, Duty.REVEAL) and stored:
             self.vote(duty, batch, seats, stored)
         elif duty is Duty.SETTLE:
-            chain.settle(batch.known_header, seats)
+            self._submit("settle", batch_id, CALLS.settle(batch.known_header, seats))
         elif duty is Duty.FINALIZE:
-            chain.finalize([(batch.known_header, seats)])
+            self._submit("finalize", batch_id, CALLS.finalize([(batch.known_header, seats)]))
         elif duty is Duty.OVER:
             self.store.end_duty(batch_id, round_)
             self._asleep.pop((batch_id, round_), None)
             self._apart.forget((batch_id, round_))
         elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
             self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
-        if duty is not Duty.WAIT:
-            log.info("duty", batch=batch_id.hex(), action=duty.value)
+
+    def _submit(
+        self, verb: str, batch_id: bytes, call: Call, due: Due = NOT_DUE, guards: tuple[Guard, ...] = (), of: str = ""
+    ) -> bool:
+        """Queues what is not in flight already. Raises TransactionReverted when it was refused the last time."""
+        name = batch_names(verb, [batch_id])[0] + of
+        if name in self._in_flight:
+            return False
+        self.outbox.submit(Act((name,), call, due, guards))
+        log.info("duty", batch=batch_id.hex(), action=verb)
+        return True
 
     def _check(self, batch: Batch, terms: Parameters, crowd: int) -> None:
         """Keeps the vote, which is committed at the next step."""
@@ -210,16 +235,23 @@ class Voting:
 
     def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
         """Commits or reveals what is stored."""
-        chain = self.chain
+        chain, of = self.chain, f"/{batch.round}"
         seat = next(index for index, each in enumerate(seats) if each.verifier == chain.address)
         if duty is Duty.REVEAL:
-            chain.reveal(batch.known_header, seats, seat, stored.vote, stored.distance_ppm, stored.salt)
+            call = CALLS.reveal(batch.known_header, seats, seat, stored.vote, stored.distance_ppm, stored.salt)
+            # The clock is the deadline of commitments, or when all had committed.
+            terms = chain.parameters(batch.terms)
+            due = Due(at=batch.clock + terms.reveal_seconds)
+            try:
+                self._submit("reveal", batch.batch_id, call, due, of=of)
+            except TransactionReverted as error:
+                self._lost.note_refusal(error, terms, batch=batch.batch_id.hex(), round=batch.round)
+                raise
             return
-        committed = commitment(
-            chain.deployment.chain_id, chain.deployment.address("Batches"), batch.batch_id, batch.round, chain.address,
-            stored.vote, stored.distance_ppm, stored.salt,
-        )  # fmt: skip
-        chain.commit(batch.batch_id, seats, seat, committed)
+        committed = committed_as(chain, batch, stored)
+        guard = vote_guard(batch.batch_id, batch.round, committed)
+        call = CALLS.commit(batch.batch_id, seats, seat, committed)
+        self._submit("commit", batch.batch_id, call, Due(at=batch.clock), (guard,), of)
 
     def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
         """Verdicts by leaf; None to try again later, because the evidence is not there yet. In a thread of its own.

@@ -105,6 +105,7 @@ class Outbox:
         self._first_head: Head | None = None
         self._started = clock()
         self._knows_pool = False
+        self._is_busy = bool(self._names)
 
     # For duties
 
@@ -166,10 +167,10 @@ class Outbox:
         self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> None:
-        """Ends the thread, once nothing is open or after so long. What is open then, the next start goes on with."""
+        """Ends the thread, once all is mined or after so long. What is open then, the next start goes on with."""
         deadline = self._clock() + drain_seconds
         with self._changed:
-            self._changed.wait_for(lambda: not self._names or bool(self._halted), max(0.0, deadline - self._clock()))
+            self._changed.wait_for(lambda: not self._is_busy or bool(self._halted), max(0.0, deadline - self._clock()))
         self._stop.set()
         self._wake.set()
         with self._changed:
@@ -211,6 +212,7 @@ class Outbox:
         in_flight = [act for act in acts if act.state is State.SENT]
         waiting = [act for act in acts if act.state is State.QUEUED]
         unmined = [act for act in in_flight if act.number not in self._mined]
+        self._note_busy(bool(unmined or waiting))
         self._meet_strangers(latest, head, unmined)
         held = {act.nonce for act in in_flight if act.nonce is not None}
         if self._halted or not self._pool_is_known(latest, held):
@@ -477,12 +479,18 @@ class Outbox:
         if number is None:
             return self._queue.last_of(act.names[0])
         self._note_names()
+        self._note_busy(True)
         self._wake.set()
         return number
 
     def _refuse_if_halted(self) -> None:
         if self._halted:
             raise NotReady(self._halted)
+
+    def _note_busy(self, is_busy: bool) -> None:
+        with self._changed:
+            self._is_busy = is_busy
+            self._changed.notify_all()
 
     def _note_names(self) -> None:
         with self._names_lock:
