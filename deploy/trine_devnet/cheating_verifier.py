@@ -90,16 +90,15 @@ class Copying(Seated):
         seat = _seat_of(self.chain, seats)
         copied = self.others("VoteCommitted", batch)[0]
         if duty is Duty.COMMIT:
-            call = CALLS.commit(batch.batch_id, seats, seat, bytes(copied.args["commitment"]))
-            self._submit("commit", batch.batch_id, call)
+            commit = CALLS.commit(batch.batch_id, seats, seat, bytes(copied.args["commitment"]))
+            self._submit("commit", batch.batch_id, commit)
             return
         for revealed in self.others("VoteRevealed", batch):
             if revealed.args["verifier"] == copied.args["verifier"]:
                 call = self._arguments(revealed)
                 vote = Vote(call["accepts"], call["rejects"])
-                salt = call["salt"]
-                opened = CALLS.reveal(batch.known_header, seats, seat, vote, call["distancePpm"], salt)
-                self._submit("reveal", batch.batch_id, opened)
+                reveal = CALLS.reveal(batch.known_header, seats, seat, vote, call["distancePpm"], call["salt"])
+                self._submit("reveal", batch.batch_id, reveal)
 
     def _arguments(self, event: Event) -> dict[str, Any]:
         """Of the call that emitted the event: whoever reveals publishes its salt."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import outbox_support
@@ -209,8 +209,18 @@ def test_a_refusal_by_simulation_comes_back_to_who_asked_and_costs_nothing(net, 
         operator.outbox.submit(act)
     assert "ERC20InsufficientBalance" in refused.value.reason
     assert operator.gateway.nonce() == 0
-    operator.outbox.submit(act)  # and may be tried again
-    assert operator.outbox.open_names() == {"too much"}
+    with pytest.raises(TransactionReverted):
+        operator.outbox.submit(act)  # not at once, and each time later than the time before
+    pauses = []
+    for _ in range(7):
+        started = operator.clock.now
+        while not operator.outbox.open_names():
+            operator.clock.now += 0.5
+            with suppress(TransactionReverted):
+                operator.outbox.submit(act)
+        pauses.append(operator.clock.now - started)
+        operator.step()
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_a_refusal_by_receipt_comes_back_to_who_asked(net, opened, account):

@@ -152,7 +152,7 @@ class Queue:
             if row is None or row.state != State.REFUSED.value or row.is_reported:
                 return None
             row.is_reported = True
-            return f"{row.function}: {row.reason}"
+            return row.reason
 
     def open_names(self) -> frozenset[str]:
         with self._store.writing() as session:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -61,9 +61,22 @@ WAIT_SECONDS = 900.0
 """For an outcome, by who waits for it."""
 STRANGERS_SECONDS = 120.0
 """At start, for transactions in the pool that the store does not know."""
+REFUSED_SECONDS = (1.0, 30.0, 4.0)
+"""Before what was refused is tried again: the first pause, which doubles up to the second; what is due, to the third."""
+REMEMBERED = 4096
+"""Refusals."""
 GWEI = 10**9
 FILL = "fill"
 """The function of an empty transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why an act was refused the last time, and for how long, until when it is not tried again."""
+
+    reason: str
+    pause: float
+    until: float
 
 
 class Outbox:
@@ -102,6 +115,7 @@ class Outbox:
         self._missing: Counter[int] = Counter()  # acts: how often their nonce was used and their receipt not found
         self._gaps: Counter[int] = Counter()  # nonces: how often nobody had them
         self._told: dict[str, float] = {}
+        self._refused: dict[str, _Refused] = {}  # acts by name
         self._first_head: Head | None = None
         self._started = clock()
         self._knows_pool = False
@@ -136,8 +150,11 @@ class Outbox:
         """See `Submits.submit`."""
         self._refuse_if_halted()
         reason = self._queue.take_refusal(act.names[0])
+        refused = self._refused.get(act.names[0])
+        if reason is None and refused and self._clock() < refused.until:
+            reason = refused.reason
         if reason is not None:
-            raise TransactionReverted(reason, reason=reason.partition(": ")[2])
+            raise TransactionReverted(f"{act.call.function}: {reason}", reason=reason)
         self._add(act, self._chain.encoded(act.call))
 
     def send(self, call: EncodedCall) -> TxReceipt:
@@ -302,11 +319,22 @@ class Outbox:
     def _finish(self, act: Kept, executed: bytes | None, reason: str | None) -> None:
         if reason is None:
             log.info("transaction_done", act=act.name, transaction="0x" + (executed or b"").hex())
+            self._refused.pop(act.name, None)
         else:
-            log.info("transaction_refused", act=act.name, reason=reason)
+            self._note_refusal(act, reason)
         self._queue.finish(act.number, executed, reason)
         self._forget(act)
         self._note_names()
+
+    def _note_refusal(self, act: Kept, reason: str) -> None:
+        """What is refused again and again is tried less and less often."""
+        before = self._refused.pop(act.name, None)
+        longest = REFUSED_SECONDS[1 if act.due == NOT_DUE else 2]
+        pause = min(2 * before.pause, longest) if before else REFUSED_SECONDS[0]
+        self._refused[act.name] = _Refused(reason, pause, self._clock() + pause)
+        while len(self._refused) > REMEMBERED:
+            self._refused.pop(next(iter(self._refused)))
+        log.info("transaction_refused", act=act.name, reason=reason, seconds=pause)
 
     def _forget(self, act: Kept) -> None:
         for kept in (self._handed_over, self._offered, self._mined, self._missing):
