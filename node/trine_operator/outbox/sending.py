@@ -62,7 +62,8 @@ WAIT_SECONDS = 900.0
 STRANGERS_SECONDS = 120.0
 """At start, for transactions in the pool that the store does not know."""
 REFUSED_SECONDS = (1.0, 30.0, 4.0)
-"""Before what was refused is tried again: the first pause, which doubles up to the second; what is due, to the third."""
+"""Before what was refused is tried again: the first pause, which doubles up to the second, or to the third if it is
+due."""
 REMEMBERED = 4096
 """Refusals."""
 GWEI = 10**9
