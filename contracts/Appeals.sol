@@ -16,6 +16,7 @@ import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, Header, Ids, Role} from "./types/Types.sol";
 
@@ -106,15 +107,18 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         address[] memory excluded = _excluded(header.node, batchId, case_, judges);
         bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), batchId, leafIndex, case_.level, level.round));
         IParameters.Values memory values = _valuesOf(case_);
-        IStaking.Seat[] memory seats = STAKING.lockSeats(
+        // No leaf has more tokens than its batch.
+        (IStaking.Seat[] memory seats, uint256 doneBy) = STAKING.lockSeats(
             COMMITTEES.drawExcluding(
                 header.modelId, seed, COMMITTEES.epochAt(seedBlock), excluded, seatsAt(case_.level), false
             ),
-            values.seatStakeWei
+            values.seatStakeWei,
+            Metering.workSeconds(header.root, values.checkTokensPerSecond),
+            values.maxCheckSeconds
         );
         level.committee = SeatsLib.hashMemory(seats);
         case_.phase = Phase.Drawn;
-        case_.clock = (block.timestamp + values.commitSeconds).toUint40();
+        case_.clock = (doneBy + values.commitSeconds).toUint40();
         emit AppealDrawn(batchId, leafIndex, case_.level, level.round, seats, seed, case_.clock);
     }
 

@@ -9,7 +9,9 @@ import {Guarded} from "./Guarded.sol";
 import {IBatches} from "./interfaces/IBatches.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {CertificateLib} from "./libraries/CertificateLib.sol";
+import {LeafLib} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "./types/Types.sol";
 
@@ -52,9 +54,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Record memory r;
         (batchId, r) = _anchor(header, leafCount, ChallengeId.wrap(0));
         Terms storage terms = _termsOf(r);
-        STAKING.secure(
-            msg.sender, terms.stakePerLeafWei * leafCount, uint256(terms.verifierFeePerLeafWei) * leafCount
-        );
+        STAKING.secure(msg.sender, terms.stakePerLeafWei * leafCount, _feeOf(terms, root, leafCount));
     }
 
     /// @inheritdoc IBatches
@@ -71,7 +71,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         (batchId, r) = _anchor(header, leafCount, challengeId);
         _challenges[batchId] = challengeId;
         CALIBRATION.answer(challengeId, msg.sender, batchId, outputTokens);
-        STAKING.secure(msg.sender, 0, uint256(_termsOf(r).verifierFeePerLeafWei) * leafCount);
+        STAKING.secure(msg.sender, 0, _feeOf(_termsOf(r), root, leafCount));
     }
 
     // Below, only Trine's own contracts are called, and what is written afterwards is the record that was read before;
@@ -83,9 +83,14 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Record memory r = _inState(batchId, State.Anchored);
         Terms storage terms = _termsOf(r);
         (address[] memory verifiers, bytes32 seed,) = _drawn(batchId, header, r);
-        IStaking.Seat[] memory seats = STAKING.lockSeats(verifiers, terms.seatStakeWei);
+        (IStaking.Seat[] memory seats, uint256 doneBy) = STAKING.lockSeats(
+            verifiers,
+            terms.seatStakeWei,
+            Metering.workSeconds(header.root, terms.checkTokensPerSecond),
+            terms.maxCheckSeconds
+        );
         r.state = State.Drawn;
-        r.clock = (block.timestamp + terms.commitSeconds).toUint40();
+        r.clock = (doneBy + terms.commitSeconds).toUint40();
         r.committee = SeatsLib.hashMemory(seats);
         r.ballots = 0;
         _records[batchId] = r;
@@ -252,7 +257,10 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         r.state = State.Anchored;
         r.terms = _version;
         r.lastLeaf = uint8(leafCount - 1);
-        r.clock = (block.number + _termsOf(r).drawDelayBlocks).toUint40();
+        uint256 tokens = LeafLib.tokensOf(header.root);
+        Terms storage terms = _termsOf(r);
+        require(tokens <= terms.maxBatchTokens, BatchesTooManyTokens(tokens, terms.maxBatchTokens));
+        r.clock = (block.number + terms.drawDelayBlocks).toUint40();
         if (ChallengeId.unwrap(challengeId) != 0) r.flags = CALIBRATION_FLAG;
         _records[batchId] = r;
         emit BatchAnchored(
@@ -266,6 +274,10 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
             r.clock,
             r.terms
         );
+    }
+
+    function _feeOf(Terms storage terms, bytes32 root, uint256 leafCount) private view returns (uint256) {
+        return Metering.fee(leafCount, root, terms.verifierFeePerLeafWei, terms.verifierFeePerTokenWei);
     }
 
     function _requireSeat(BatchId batchId, IStaking.Seat[] calldata seats, uint256 seat) private view {
@@ -421,7 +433,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         _records[batchId] = r;
         emit BatchVoided(batchId, reason);
         Terms storage terms = _termsOf(r);
-        uint256 fee = uint256(terms.verifierFeePerLeafWei) * _leafCount(r);
+        uint256 fee = _feeOf(terms, header.root, _leafCount(r));
         uint256 stakePerLeaf = _isCalibration(r) ? 0 : terms.stakePerLeafWei;
         if (stakePerLeaf > 0) STAKING.unlock(header.node, stakePerLeaf * _leafCount(r));
         if (reason == VoidReason.NoQuorum) {

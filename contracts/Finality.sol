@@ -12,6 +12,7 @@ import {IReputation} from "./interfaces/IReputation.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
 import {BatchId, Header, Ids, Role} from "./types/Types.sol";
 
@@ -267,7 +268,12 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     /// @dev When everything is final: frees the seats that voted and shares the fee among those that were not
     /// penalised. What others would have earned is burned: nobody gains by another's silence or mistake.
     function _paySeats(File memory file, Header calldata header, IStaking.Seat[] calldata seats) private {
-        uint256 fee = uint256(file.terms.verifierFeePerLeafWei) * file.batch.leafCount;
+        uint256 fee = Metering.fee(
+            file.batch.leafCount,
+            header.root,
+            file.terms.verifierFeePerLeafWei,
+            file.terms.verifierFeePerTokenWei
+        );
         IStaking.Seat[] memory freed = seats;
         uint256[] memory rewards = new uint256[](SEATS);
         uint256 merited = _merited(file);

@@ -90,7 +90,8 @@ contract Parameters is IParameters, Ownable2Step {
     /// @inheritdoc IParameters
     function maxLifeSeconds(Values memory values) public pure returns (uint256) {
         uint256 draw = (uint256(values.drawDelayBlocks) + BLOCKHASH_WINDOW) * SECONDS_PER_BLOCK;
-        uint256 rounds = (draw + values.commitSeconds + values.revealSeconds) * values.maxRounds;
+        uint256 commit = uint256(values.commitSeconds) + values.maxCheckSeconds;
+        uint256 rounds = (draw + commit + values.revealSeconds) * values.maxRounds;
         return rounds + (rounds + values.appealWindowSeconds) * APPEAL_LEVELS + RESERVE_SECONDS;
     }
 
@@ -115,6 +116,13 @@ contract Parameters is IParameters, Ownable2Step {
         _requireWithin(v.appealWindowSeconds, MAX_WINDOW_SECONDS, "appealWindowSeconds");
         _requireWithin(v.commitSeconds, MAX_WINDOW_SECONDS, "commitSeconds");
         _requireWithin(v.revealSeconds, MAX_WINDOW_SECONDS, "revealSeconds");
+        _require(v.maxBatchTokens > 0, "maxBatchTokens");
+        _require(v.checkTokensPerSecond > 0, "checkTokensPerSecond");
+        // Time for a full batch at least, of which its verifiers have nothing else to check.
+        _requireWithin(v.maxCheckSeconds, MAX_WINDOW_SECONDS, "maxCheckSeconds");
+        _require(
+            uint256(v.maxCheckSeconds) * v.checkTokensPerSecond >= v.maxBatchTokens, "maxCheckSeconds"
+        );
         // At least one: nobody may know the hash that draws when anchoring.
         _requireWithin(v.drawDelayBlocks, MAX_DELAY_BLOCKS, "drawDelayBlocks");
         _requireWithin(v.maxRounds, MAX_ROUNDS, "maxRounds");

@@ -31,8 +31,9 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     /// @dev The first word is all that anchoring, drawing and settling touch.
     struct Operator {
-        uint120 active;
-        uint120 locked;
+        uint104 active;
+        uint104 locked;
+        uint40 busyUntil; // seconds; when all that it was drawn for can be checked
         bool delegated; // somebody else has held shares of active stake since the last reset
         uint128 shares; // of active stake
         uint32 activeNonce; // shares are void when it moves on
@@ -120,7 +121,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
         _shares[operator][nonce][msg.sender] = held - given;
         theirs.shares = (active.shares - given).toUint128();
-        theirs.active = (active.assets - amount).toUint120();
+        theirs.active = (active.assets - amount).toUint104();
         uint64 releasableAt = _addToTicket(theirs, operator, amount);
         emit UnbondingStarted(operator, msg.sender, amount, theirs.active, releasableAt);
     }
@@ -188,7 +189,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
             (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
             uint256 free = active > locked ? active - locked : 0;
             require(amount <= free, StakingInsufficientFree(free, amount));
-            theirs.locked = uint120(locked + amount);
+            theirs.locked = uint104(locked + amount);
         }
         if (fee > 0) {
             uint256 available = _credits[operator];
@@ -198,25 +199,33 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
-    function lockSeats(address[] calldata verifiers, uint256 amount)
+    function lockSeats(address[] calldata verifiers, uint256 amount, uint256 workSeconds, uint256 maxSeconds)
         external
         onlyJudges
-        returns (Seat[] memory seats)
+        returns (Seat[] memory seats, uint256 doneBy)
     {
         seats = new Seat[](verifiers.length);
+        uint256 latest = block.timestamp + maxSeconds;
         for (uint256 i = 0; i < verifiers.length; ++i) {
             Operator storage theirs = _operators[verifiers[i]];
             (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
             uint256 locking = active > locked ? Math.min(amount, active - locked) : 0;
             seats[i] = Seat(verifiers[i], locking.toUint96());
-            if (locking > 0) theirs.locked = uint120(locked + locking);
+            uint256 until = Math.min(Math.max(theirs.busyUntil, block.timestamp) + workSeconds, latest);
+            (theirs.locked, theirs.busyUntil) = (uint104(locked + locking), until.toUint40());
+            doneBy = Math.max(doneBy, until);
         }
+    }
+
+    /// @inheritdoc IStaking
+    function busyUntil(address operator) external view returns (uint256) {
+        return _operators[operator].busyUntil;
     }
 
     /// @inheritdoc IStaking
     function unlock(address operator, uint256 amount) external onlyJudges {
         Operator storage theirs = _operators[operator];
-        theirs.locked = uint120(theirs.locked - Math.min(amount, theirs.locked));
+        theirs.locked = uint104(theirs.locked - Math.min(amount, theirs.locked));
     }
 
     /// @inheritdoc IStaking
@@ -225,11 +234,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             address verifier = seats[i].verifier;
             Operator storage theirs = _operators[verifier];
-            theirs.locked = uint120(theirs.locked - Math.min(seats[i].locked, theirs.locked));
+            theirs.locked = uint104(theirs.locked - Math.min(seats[i].locked, theirs.locked));
             uint256 amount = rewards[i];
             if (amount == 0) continue;
             uint256 kept = _kept(verifier, amount);
-            theirs.active = (theirs.active + amount - kept).toUint120();
+            theirs.active = (theirs.active + amount - kept).toUint104();
             if (kept > 0) _credit(verifier, kept);
         }
     }
@@ -249,12 +258,12 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         uint256 fromUnbonding = taken == 0 ? 0 : Math.mulDiv(taken, unbonding, active + unbonding, Math.Rounding.Ceil);
         active -= taken - fromUnbonding;
         unbonding -= fromUnbonding;
-        theirs.active = active.toUint120();
+        theirs.active = active.toUint104();
         theirs.unbonding.assets = unbonding.toUint128();
         emit Slashed(operator, cause, amount, taken, compensated, taken - compensated, active, unbonding);
         uint256 burned = taken - compensated + _resetDust(theirs, operator);
         uint256 left = uint256(theirs.active) + theirs.unbonding.assets;
-        if (theirs.locked > left) theirs.locked = left.toUint120();
+        if (theirs.locked > left) theirs.locked = left.toUint104();
 
         if (compensated > 0) IERC20(TOKEN).safeTransfer(beneficiary, compensated);
         if (burned > 0) TOKEN.burn(burned);
@@ -275,7 +284,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         require(msg.sender == PAYMENTS || msg.sender == REQUESTS, StakingUnauthorized(msg.sender));
         Operator storage theirs = _operators[operator];
         uint256 active = theirs.active + amount;
-        theirs.active = active.toUint120();
+        theirs.active = active.toUint104();
         emit Rewarded(operator, amount, 0, active);
     }
 
@@ -347,7 +356,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         shares = active.toSharesDown(amount);
         // Holds as long as a share is worth more than a whole deposit: never, but nobody shall pay for nothing.
         require(shares > 0, StakingAmountTooSmall(amount, MIN_AMOUNT_WEI));
-        theirs.active = (active.assets + amount).toUint120();
+        theirs.active = (active.assets + amount).toUint104();
         theirs.shares = (active.shares + shares).toUint128();
         _shares[operator][theirs.activeNonce][msg.sender] += shares;
         emit Staked(operator, msg.sender, amount, shares, theirs.active);

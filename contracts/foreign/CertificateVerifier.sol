@@ -73,10 +73,10 @@ contract CertificateVerifier is ICertificateVerifier {
         uint256 rejected = certificate.rejected;
         require(accepted & rejected == 0, CertificateVerifierContradiction(accepted & rejected));
 
-        bytes32 leaf = LeafLib.leafHash(certificate.leafIndex, certificate.receiptHash);
+        bytes32 leaf =
+            LeafLib.leafHash(certificate.leafIndex, certificate.receiptHash, certificate.leafTokens);
         require(
-            certificate.proof.length == LeafLib.DEPTH
-                && MerkleProof.verifyCalldata(certificate.proof, certificate.root, leaf),
+            LeafLib.verify(certificate.proof, certificate.root, leaf),
             CertificateVerifierNotInBatch(certificate.leafIndex, certificate.receiptHash)
         );
         batchId = CertificateLib.batchId(

@@ -39,14 +39,18 @@ interface IBatches is IVerdicts {
     /// @notice Parameters as far as batches need them; see `IParameters.Values`.
     struct Terms {
         uint96 stakePerLeafWei;
-        uint80 verifierFeePerLeafWei;
+        uint64 verifierFeePerLeafWei;
+        uint56 verifierFeePerTokenWei;
+        uint24 maxBatchTokens;
         uint8 drawDelayBlocks;
         uint8 maxRounds;
+        uint96 seatStakeWei;
         uint32 commitSeconds;
         uint32 revealSeconds;
-        uint96 seatStakeWei;
-        uint96 refundPerLeafWei;
+        uint32 checkTokensPerSecond;
+        uint32 maxCheckSeconds;
         uint32 appealWindowSeconds;
+        uint96 refundPerLeafWei;
         uint96 wrongVotePenaltyWei;
         uint96 noRevealPenaltyWei;
         uint96 noCommitPenaltyWei;
@@ -109,6 +113,7 @@ interface IBatches is IVerdicts {
     error BatchesAlreadyAnchored(BatchId batchId);
     error BatchesLeafCountOutOfBounds(uint256 leafCount, uint256 maximum);
     error BatchesRootZero();
+    error BatchesTooManyTokens(uint256 tokens, uint256 maximum);
     error BatchesNotCalibrated(address operator, ModelId modelId);
     error BatchesWrongState(BatchId batchId, State actual, State required);
     error BatchesWrongCommittee(BatchId batchId);

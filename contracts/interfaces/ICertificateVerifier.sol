@@ -67,6 +67,7 @@ interface ICertificateVerifier {
         uint256 rejected;
         uint8 leafIndex;
         bytes32 receiptHash;
+        uint32 leafTokens; // that the receipt counts, prompt and answer together
         bytes32[] proof;
         Signers signers;
     }

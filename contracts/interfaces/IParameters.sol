@@ -9,7 +9,11 @@ interface IParameters {
     struct Values {
         uint96 stakePerLeafWei; // locked per leaf, lost per rejected leaf
         uint96 refundPerLeafWei; // share of it kept for the client, at most half
-        uint80 verifierFeePerLeafWei; // paid by the node at anchor, shared by the seats
+        uint64 verifierFeePerLeafWei; // paid by the node at anchor, shared by the seats
+        uint56 verifierFeePerTokenWei; // the same for each token of prompts and answers
+        uint24 maxBatchTokens; // that a batch may hold
+        uint32 checkTokensPerSecond; // what every verifier must manage; windows leave the time for it
+        uint32 maxCheckSeconds; // the most that a window is longer for work that its verifiers were drawn for before
         uint96 seatStakeWei; // locked per seat; covers the largest penalty
         uint96 wrongVotePenaltyWei;
         uint96 noRevealPenaltyWei; // at least wrongVotePenaltyWei
@@ -18,7 +22,7 @@ interface IParameters {
         uint96 appealFeePerSeatWei; // share of it that pays the seat
         uint96 canaryPenaltyWei; // for accepting an answer that was known to be bad
         uint32 appealWindowSeconds;
-        uint32 commitSeconds;
+        uint32 commitSeconds; // to fetch and to commit, besides the time for the tokens
         uint32 revealSeconds;
         uint8 drawDelayBlocks; // from anchor to the block whose hash draws the committee
         uint8 maxRounds; // committees that may fail before a batch is void

@@ -105,7 +105,16 @@ interface IStaking is IRewards {
     /// @notice Locks up to `amount` for each seat; never fails: a verifier that cannot cover its seat must not stop a
     /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Finality`,
     /// `Appeals`.
-    function lockSeats(address[] calldata verifiers, uint256 amount) external returns (Seat[] memory seats);
+    /// @param workSeconds What the seat takes a verifier; it begins when what it was drawn for before can be done.
+    /// @param maxSeconds No verifier is reckoned to be busy for longer than that.
+    /// @return seats What was locked for each.
+    /// @return doneBy When the busiest of them can be done, seconds.
+    function lockSeats(address[] calldata verifiers, uint256 amount, uint256 workSeconds, uint256 maxSeconds)
+        external
+        returns (Seat[] memory seats, uint256 doneBy);
+
+    /// @notice When all that an operator was drawn for can be checked, seconds; may be past.
+    function busyUntil(address operator) external view returns (uint256);
 
     /// @notice Returns `amount` (or what slashes have left of it) from locked to free. Only `Batches`, `Finality`,
     /// `Appeals`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
 import {BatchId, Header, Ids, ModelId} from "../types/Types.sol";
 
@@ -35,6 +35,9 @@ struct Opening {
 }
 
 /// @title Hashes of receipts and leaves
+/// @dev A batch's tree counts tokens: the last 32 bits of every node, the root's too, are the tokens (prompts and
+/// answers) of all receipts below it, the others are of a hash over both children with their counts. So whoever opens
+/// a leaf has shown how many tokens the whole batch claims, and a node that claims too few cannot open all its leaves.
 library LeafLib {
     /// @dev Depth of every batch's tree: 256 leaves, missing ones are zero.
     uint256 internal constant DEPTH = 8;
@@ -45,6 +48,10 @@ library LeafLib {
         "Receipt(bytes32 requestHash,address client,address node,bytes32 modelId,bytes32 inputHash,bytes32 promptHash,bytes32 outputHash,bytes32 textHash,bytes32 fingerprintHash,uint32 promptTokens,uint32 outputTokens,uint32 maxTokens,uint8 finishReason,bytes32 engineClass,uint256 feeWei,uint64 issuedAt)"
     );
 
+    uint256 private constant TOKENS_MASK = type(uint32).max;
+
+    error LeafTooManyTokens(uint256 tokens);
+
     /// @notice EIP-712 struct hash.
     function structHash(Receipt memory receipt) internal pure returns (bytes32) {
         return keccak256(abi.encode(RECEIPT_TYPEHASH, receipt));
@@ -53,19 +60,45 @@ library LeafLib {
     /// @notice Leaf of a batch's tree: hashed twice against second preimages; the index is inside, because
     /// sorted-pair proofs do not bind a position.
     function leafHash(uint256 index, Receipt memory receipt) internal pure returns (bytes32) {
-        return leafHash(index, structHash(receipt));
+        return leafHash(index, structHash(receipt), uint256(receipt.promptTokens) + receipt.outputTokens);
     }
 
-    /// @notice The same from the receipt's struct hash.
-    function leafHash(uint256 index, bytes32 receiptHash) internal pure returns (bytes32) {
-        return keccak256(bytes.concat(keccak256(abi.encode(index, receiptHash))));
+    /// @notice The same from the receipt's struct hash and the tokens that it counts, prompt and answer together.
+    function leafHash(uint256 index, bytes32 receiptHash, uint256 tokens) internal pure returns (bytes32) {
+        return _counting(keccak256(bytes.concat(keccak256(abi.encode(index, receiptHash)))), tokens);
+    }
+
+    /// @notice Parent of two nodes of a batch's tree, in whatever order.
+    function parent(bytes32 a, bytes32 b) internal pure returns (bytes32) {
+        return _counting(Hashes.commutativeKeccak256(a, b), tokensOf(a) + tokensOf(b));
+    }
+
+    /// @notice Tokens, prompts and answers, of all receipts below a node of a batch's tree.
+    function tokensOf(bytes32 node) internal pure returns (uint256) {
+        return uint256(node) & TOKENS_MASK;
+    }
+
+    /// @notice Whether `proof` leads from a leaf to the root of a batch.
+    function verify(bytes32[] calldata proof, bytes32 root, bytes32 leaf) internal pure returns (bool) {
+        if (proof.length != DEPTH) return false;
+        bytes32 node = leaf;
+        for (uint256 i = 0; i < DEPTH; ++i) {
+            node = parent(node, proof[i]);
+        }
+        return node == root;
     }
 
     /// @notice Whether the opening's receipt is the leaf of that index in the batch.
     function opens(Opening calldata opening, address batches, BatchId batchId) internal view returns (bool) {
         ModelId modelId = ModelId.wrap(opening.receipt.modelId);
         BatchId opened = Ids.batch(batches, Header(opening.receipt.node, modelId, opening.root, opening.canary));
-        return BatchId.unwrap(opened) == BatchId.unwrap(batchId) && opening.proof.length == DEPTH
-            && MerkleProof.verifyCalldata(opening.proof, opening.root, leafHash(opening.index, opening.receipt));
+        return BatchId.unwrap(opened) == BatchId.unwrap(batchId)
+            && verify(opening.proof, opening.root, leafHash(opening.index, opening.receipt));
+    }
+
+    function _counting(bytes32 hash, uint256 tokens) private pure returns (bytes32) {
+        // Counts that wrapped around could claim fewer tokens than there are.
+        require(tokens <= TOKENS_MASK, LeafTooManyTokens(tokens));
+        return bytes32((uint256(hash) & ~TOKENS_MASK) | tokens);
     }
 }

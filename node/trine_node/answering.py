@@ -22,6 +22,8 @@ from trine_operator.store import Store, StoredAnswer
 
 COVERED_SECONDS = 10.0
 COVERED_CLIENTS = 10_000
+TERMS_SECONDS = 600.0
+"""Between looks at the chain's parameters; a change is announced long before."""
 
 
 class Answering:
@@ -36,6 +38,7 @@ class Answering:
         self._covered: dict[str, tuple[float, int]] = {}  # what clients' deposits cover, and when that was read
         self._promised: dict[bytes, tuple[str, int]] = {}  # worst-case fees of answers being generated
         self._promised_lock = threading.Lock()
+        self._anchorable = (-math.inf, 0)  # when the chain's parameters were read, and the tokens that a batch may hold
 
     def accept(self, order: Order) -> Accepted | StoredAnswer:
         """Checks an order before anything is spent on it; a request that was answered before returns that answer.
@@ -43,10 +46,11 @@ class Answering:
         Raises Refusal, or the engine's InvalidInput.
         """
         prompt_ids = tuple(render(self.engine, order.input))
-        if len(prompt_ids) + order.max_tokens > self.engine.context_tokens:
+        limit, of = min((self.engine.context_tokens, "the context"), (self._batch_tokens(), "what a batch may hold"))
+        if len(prompt_ids) + order.max_tokens > limit:
             raise Refusal(
-                f"{len(prompt_ids)} prompt tokens and {order.max_tokens} answer tokens exceed the context of "
-                f"{self.engine.context_tokens}: shorten the prompt or lower max_tokens",
+                f"{len(prompt_ids)} prompt tokens and {order.max_tokens} answer tokens exceed {of}, {limit}: "
+                "shorten the prompt or lower max_tokens",
                 code="context_length_exceeded",
                 param="messages" if order.is_chat else "prompt",
             )
@@ -79,6 +83,14 @@ class Answering:
                 self.store.save_voucher(client, signed.voucher.cumulative_wei, signed.voucher_signature)
             self._promised[digest] = (client, worst)
         return Accepted(order, prompt_ids, digest, client)
+
+    def _batch_tokens(self) -> int:
+        """The most tokens that an answer may have with its prompt, to be anchored."""
+        at, tokens = self._anchorable
+        if time.monotonic() - at > TERMS_SECONDS:
+            tokens = self.chain.parameters().max_batch_tokens
+            self._anchorable = time.monotonic(), tokens
+        return tokens
 
     def _owed_and_promised(self, client: str) -> int:
         return self.store.owed(client) + sum(fee for who, fee in list(self._promised.values()) if who == client)

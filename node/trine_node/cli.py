@@ -100,7 +100,7 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     todo = None if stake.active else f"trine stake add <amount> {account}"
     yield Finding("stake", f"{tokens(stake.active)} tokens, {tokens(stake.locked)} of them locked", todo)
     credit, balance = chain.credit_of(me), chain.token_balance(me)
-    enough = credit + balance >= chain.parameters().verifier_fee_per_leaf * settings.batch_max_leaves
+    enough = credit + balance >= chain.parameters().verifier_fee(settings.batch_max_leaves, 0)
     todo = None if enough else f"send tokens to {me}: they pay the verifiers"
     yield Finding("credit", f"{tokens(credit)} tokens, {tokens(balance)} more in the account", todo)
     model = find_model(chain, settings.model)

@@ -7,7 +7,7 @@ on where it stopped. A batch's id follows from its header, so anchoring twice is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -26,7 +26,7 @@ from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import anchor_guards
 from trine_operator.payments import collect_earned
-from trine_operator.store import Store, StoredBatch, sealed_batch
+from trine_operator.store import Store, StoredAnswer, StoredBatch, sealed_batch
 
 log = structlog.get_logger()
 
@@ -67,6 +67,19 @@ def next_action(
             return Action.EXPIRE
         return Action.DRAW if block > batch.clock else Action.WAIT
     return Action.SETTLE if batch.can_settle(now - SETTLE_GRACE_SECONDS, reveal_seconds) else Action.WAIT
+
+
+def fitting(answers: Sequence[StoredAnswer], max_tokens: int) -> list[StoredAnswer]:
+    """The first of the answers that together have no more tokens than a batch may; the very first in any case."""
+    fit: list[StoredAnswer] = []
+    tokens = 0
+    for answer in answers:
+        receipt = answer.evidence.receipt
+        tokens += receipt.prompt_tokens + receipt.output_tokens
+        if fit and tokens > max_tokens:
+            break
+        fit.append(answer)
+    return fit
 
 
 class Batcher:
@@ -122,8 +135,10 @@ class Batcher:
         # Of a model that is not served any more no further answers will come.
         if model_id == self.model_id and count < self.max_leaves and waited < self.max_wait_seconds:
             return
-        self._first_seen = None
-        answers = self.store.unbatched(self.max_leaves, model_id)
+        waiting_answers = self.store.unbatched(self.max_leaves, model_id)
+        answers = fitting(waiting_answers, self.chain.parameters().max_batch_tokens)
+        if len(answers) == len(waiting_answers):
+            self._first_seen = None  # what did not fit has waited long enough
         evidence = [answer.evidence for answer in answers]
         batch = sealed_batch(self.chain.domain, self.chain.address, model_id, evidence)
         self.store.seal(batch, [answer.sequence for answer in answers])
@@ -160,7 +175,7 @@ class Batcher:
             log.info("batch_step", batch=stored.batch_id.hex(), action=action.value)
 
     def _anchor(self, stored: StoredBatch, _batch: Batch) -> None:
-        if not self._credit.covers(len(stored.leaves)):
+        if not self._credit.covers(len(stored.leaves), self._header(stored).tokens):
             return
         guards = anchor_guards(stored.batch_id, stored.root, stored.challenge_id)
         if stored.challenge_id is None:

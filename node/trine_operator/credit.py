@@ -30,25 +30,25 @@ class Credit:
         self.outbox = outbox
         self.target_wei = target_wei
 
-    def covers(self, leaves: int) -> bool:
-        """Whether a batch of so many leaves is paid for. If not, or soon not, credit is on its way afterwards.
+    def covers(self, leaves: int, tokens: int) -> bool:
+        """Whether a batch of so many leaves and tokens is paid for. If not, or soon not, credit is on its way then.
 
         Raises NotReady, naming what is missing; TransactionReverted.
         """
         in_flight = self.outbox.open_names()
-        needed = self.chain.parameters().verifier_fee_per_leaf * leaves
+        needed = self.chain.parameters().verifier_fee(leaves, tokens)
         credit = self.chain.credit_of(self.chain.address)
         if credit < max(needed, self.target_wei // 2) and not in_flight & {ALLOW, ADD}:
-            self._top_up(leaves, needed, credit)
+            self._top_up(leaves, tokens, needed, credit)
         return credit >= needed
 
-    def _top_up(self, leaves: int, needed: int, credit: int) -> None:
+    def _top_up(self, leaves: int, tokens: int, needed: int, credit: int) -> None:
         chain = self.chain
         balance = chain.token_balance(chain.address)
         if credit + balance < needed:
             raise NotReady(
                 f"{chain.address} has {credit / TOKEN:g} tokens of credit and {balance / TOKEN:g} more, the verifiers' "
-                f"fees of {leaves} answers are {needed / TOKEN:g}: send it tokens"
+                f"fees of {leaves} answers with {tokens} tokens are {needed / TOKEN:g}: send it tokens"
             )
         amount = min(max(needed, self.target_wei) - credit, balance)
         if amount == 0:

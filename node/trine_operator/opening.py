@@ -23,6 +23,8 @@ from trine_operator.store import Store
 
 log = structlog.get_logger()
 
+TOKENS_OF_AN_ANSWER = 512
+"""With its prompt, as reckoned before there is one."""
 DRIFT_SECONDS = 60
 """Blocks may be that far apart."""
 CREDIT_SECONDS = 900.0
@@ -141,7 +143,7 @@ def _fill_credit(settings: OperatorSettings, chain: Chain, outbox: Outbox) -> No
     credit = Credit(chain, outbox, settings.credit_target_wei)
     leaves = chain.parameters().prompts_per_challenge if settings.calibrate else 1
     deadline = time.monotonic() + CREDIT_SECONDS
-    while not credit.covers(leaves):
+    while not credit.covers(leaves, tokens=leaves * TOKENS_OF_AN_ANSWER):
         if time.monotonic() > deadline:
             raise NotReady(f"no credit for the verifiers' fees within {CREDIT_SECONDS:.0f} s: see the log")
         time.sleep(CREDIT_POLL_SECONDS)

@@ -191,7 +191,7 @@ contract AppealsTest is AppealWorld {
 
     function testWhoJudgedBeforeNeverJudgesAgain() external {
         for (uint256 n = 0; n < 4; ++n) {
-            BatchId id = _settled(keccak256(abi.encode("jury", n)), 1);
+            BatchId id = _settled(_root(keccak256(abi.encode("jury", n)), 0), 1);
             _appeal(ALICE, id, 0, REJECTED);
             _hear(id, 0, 7, 0);
             IStaking.Seat[] memory first = _jury(id, 0);

@@ -26,7 +26,7 @@ abstract contract BatchesWorld is World {
 
     function _values() internal pure virtual override returns (IParameters.Values memory values) {
         values = super._values();
-        values.verifierFeePerLeafWei = uint80(FEE);
+        values.verifierFeePerLeafWei = uint64(FEE);
     }
 
     function _share(uint256 leaves) internal pure returns (uint256) {
@@ -196,7 +196,7 @@ contract BatchesTest is BatchesWorld {
 
     function testANodeAnchorsNoMoreThanItsStakeCovers() external {
         for (uint256 i = 0; i < 3; ++i) {
-            _anchor(keccak256(abi.encode(i)), 256);
+            _anchor(_root(bytes32(i + 1) << 64, 0), 256);
         }
         _refusedAnchor(
             abi.encodeWithSelector(IStaking.StakingInsufficientFree.selector, 232 ether, 233 ether),
@@ -1053,6 +1053,10 @@ contract BatchesTest is BatchesWorld {
         return IBatches.Terms({
             stakePerLeafWei: values.stakePerLeafWei,
             verifierFeePerLeafWei: values.verifierFeePerLeafWei,
+            verifierFeePerTokenWei: values.verifierFeePerTokenWei,
+            maxBatchTokens: values.maxBatchTokens,
+            checkTokensPerSecond: values.checkTokensPerSecond,
+            maxCheckSeconds: values.maxCheckSeconds,
             drawDelayBlocks: values.drawDelayBlocks,
             maxRounds: values.maxRounds,
             commitSeconds: values.commitSeconds,

@@ -43,11 +43,11 @@ contract DifferentialTest is AppealWorld {
     function setUp() external {
         _appealWorld();
         _json = vm.readFile("tests/vectors/settlement.json");
-        string[27] memory names = [
+        string[29] memory names = [
             "leaves", "stake_per_leaf", "refund_per_leaf", "fee_per_leaf", "wrong_vote_penalty", "no_reveal_penalty",
             "no_commit_penalty", "kind", "accepts", "rejects", "appealedLeaf", "appealVerdict", "settled_accepted",
             "settled_rejected", "final_accepted", "final_rejected", "paid", "penalty", "counts", "fee", "fee_burned",
-            "node_lost", "refunds", "node_counts",
+            "node_lost", "refunds", "node_counts", "tokens", "fee_per_token",
             "concluded_at", "finalized_at", "node_score"
         ];
         for (uint256 i = 0; i < names.length; ++i) {
@@ -83,7 +83,7 @@ contract DifferentialTest is AppealWorld {
         before.stake = staking.stakeOf(NODE).active;
         before.credit = staking.creditOf(NODE);
 
-        BatchId id = _anchor(keccak256(abi.encode("run", run)), leaves);
+        BatchId id = _anchor(_root(keccak256(abi.encode("run", run)), _of("tokens", run)), leaves);
         Check.eq(staking.stakeOf(NODE).locked, _of("stake_per_leaf", run) * leaves, "locked for the leaves");
         Check.eq(before.credit - staking.creditOf(NODE), _of("fee", run), "fee");
         _draw(id);
@@ -126,7 +126,7 @@ contract DifferentialTest is AppealWorld {
             ++committed;
         }
         // With all commitments there, the time to reveal begins at once.
-        if (committed < 3) _wait(_values().commitSeconds + 1);
+        if (committed < 3) _wait(batches.batchOf(id).clock - timestamp + 1);
         for (uint256 i = 0; i < 3; ++i) {
             Seat memory seat = _seatOfRun(run, i);
             if (seat.kind != VOTES) continue;
@@ -204,7 +204,8 @@ contract DifferentialTest is AppealWorld {
         values = _values();
         values.stakePerLeafWei = uint96(_of("stake_per_leaf", run));
         values.refundPerLeafWei = uint96(_of("refund_per_leaf", run));
-        values.verifierFeePerLeafWei = uint80(_of("fee_per_leaf", run));
+        values.verifierFeePerLeafWei = uint64(_of("fee_per_leaf", run));
+        values.verifierFeePerTokenWei = uint56(_of("fee_per_token", run));
         values.wrongVotePenaltyWei = uint96(_of("wrong_vote_penalty", run));
         values.noRevealPenaltyWei = uint96(_of("no_reveal_penalty", run));
         values.noCommitPenaltyWei = uint96(_of("no_commit_penalty", run));

@@ -142,14 +142,10 @@ library Leaves {
         bytes32 empty = 0;
         for (uint256 i = 0; i < LeafLib.DEPTH; ++i) {
             o.proof[i] = empty;
-            node = _pair(node, empty);
-            empty = _pair(empty, empty);
+            node = LeafLib.parent(node, empty);
+            empty = LeafLib.parent(empty, empty);
         }
         o.root = node;
         id = Ids.batch(batches, Header(receipt.node, ModelId.wrap(receipt.modelId), o.root, CANARY));
-    }
-
-    function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {
-        return a < b ? keccak256(abi.encode(a, b)) : keccak256(abi.encode(b, a));
     }
 }

@@ -75,7 +75,7 @@ contract EntryPointsTest is World {
         _user = vm.addr(USER_KEY);
         _fund(_user);
         for (uint256 i = 0; i < 24; ++i) {
-            _finalize(_settled(keccak256(abi.encode("warm", i)), 1));
+            _finalize(_settled(_root(keccak256(abi.encode("warm", i)), 200), 1));
         }
     }
 
@@ -548,7 +548,7 @@ contract AppealEntryPointsTest is AppealWorld {
     function setUp() external {
         _appealWorld();
         for (uint256 i = 0; i < 20; ++i) {
-            _finalize(_settled(keccak256(abi.encode("warm", i)), 1));
+            _finalize(_settled(_root(keccak256(abi.encode("warm", i)), 200), 1));
         }
         BatchId id = _settled("warm appeal", 4);
         _appeal(ALICE, id, 0, REJECTED);

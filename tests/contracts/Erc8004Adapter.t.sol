@@ -514,8 +514,8 @@ contract Erc8004AdapterTest {
         bytes32 empty = 0;
         for (uint256 i = 0; i < LeafLib.DEPTH; ++i) {
             opening.proof[i] = empty;
-            node = _pair(node, empty);
-            empty = _pair(empty, empty);
+            node = LeafLib.parent(node, empty);
+            empty = LeafLib.parent(empty, empty);
         }
         opening.root = node;
         _setBatch(NODE, node);
@@ -524,10 +524,6 @@ contract Erc8004AdapterTest {
     function _setBatch(address node, bytes32 root) private {
         _header = Header(node, ModelId.wrap(0), root, CANARY);
         _batch = Ids.batch(address(_verdicts), _header);
-    }
-
-    function _pair(bytes32 a, bytes32 b) private pure returns (bytes32) {
-        return a < b ? keccak256(abi.encode(a, b)) : keccak256(abi.encode(b, a));
     }
 
     function _linkedIs(address operator, bool expected, uint256 expectedAgent) private view {

@@ -19,7 +19,7 @@ abstract contract FinalityWorld is World {
 
     function _values() internal pure virtual override returns (IParameters.Values memory values) {
         values = super._values();
-        values.verifierFeePerLeafWei = uint80(FEE);
+        values.verifierFeePerLeafWei = uint64(FEE);
     }
 
     function _share(uint256 leaves) internal pure returns (uint256) {
@@ -128,7 +128,7 @@ contract FinalityTest is FinalityWorld {
         IStaking.Seat[][] memory seats = new IStaking.Seat[][](3);
         BatchId[3] memory ids;
         for (uint256 i = 0; i < 3; ++i) {
-            ids[i] = _drawn(keccak256(abi.encode(i)), 1 + i);
+            ids[i] = _drawn(_root(bytes32(i + 1) << 64, 0), 1 + i);
             uint256 all = (1 << (1 + i)) - 1;
             if (i == 1) _vote(ids[i], 1, 2, 1, 2, 3, 0);
             else _vote(ids[i], all, 0, all, 0, all, 0);

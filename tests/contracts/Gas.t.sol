@@ -18,7 +18,7 @@ contract GasTest is World {
         _calibratedWorld(10);
         // Everybody has a record, a credit and a reward: from here on costs repeat.
         for (uint256 i = 0; i < 24; ++i) {
-            _finalize(_settled(keccak256(abi.encode("warm", i)), 1));
+            _finalize(_settled(_root(keccak256(abi.encode("warm", i)), 200), 1));
         }
         for (uint256 i = 0; i < verifiers; ++i) {
             address verifier = _verifier(i);
@@ -47,7 +47,7 @@ contract GasTest is World {
 
     function _life(string memory group, uint256 leaves) private {
         uint256 all = _all(leaves);
-        BatchId id = _anchor(keccak256("root"), keccak256("canary"), leaves);
+        BatchId id = _anchor(_root(keccak256("root"), 200 * leaves), keccak256("canary"), leaves);
         vm.snapshotGasLastCall(group, "anchor");
         _draw(id);
         vm.snapshotGasLastCall(group, "draw");
@@ -65,7 +65,7 @@ contract GasTest is World {
     }
 
     function _signedLife(string memory group, uint256 leaves) private {
-        BatchId id = _anchor(keccak256("root"), keccak256("canary"), leaves);
+        BatchId id = _anchor(_root(keccak256("root"), 200 * leaves), keccak256("canary"), leaves);
         vm.snapshotGasLastCall(group, "anchor");
         IStaking.Seat[] memory seats = _settleSigned(id, leaves);
         vm.snapshotGasLastCall(group, "settle signed");
@@ -82,7 +82,7 @@ contract GasTest is World {
         for (uint256 i = 0; i < GROUP; ++i) {
             // Stake for full batches would have to be locked for all of them at once; their number of leaves does not
             // change the cost.
-            BatchId other = _anchor(keccak256(abi.encode(group, i)), 4);
+            BatchId other = _anchor(_root(keccak256(abi.encode(group, i)), 800), 4);
             if (signed) {
                 drawn[i] = _settleSigned(other, 4);
             } else {

@@ -35,6 +35,10 @@ abstract contract WithValues {
             stakePerLeafWei: 5 ether,
             refundPerLeafWei: 2 ether,
             verifierFeePerLeafWei: 0.03 ether,
+            verifierFeePerTokenWei: 0.0001 ether,
+            maxBatchTokens: 65_536,
+            checkTokensPerSecond: 100,
+            maxCheckSeconds: 3600,
             seatStakeWei: 60 ether,
             wrongVotePenaltyWei: 20 ether,
             noRevealPenaltyWei: 25 ether,
@@ -145,9 +149,9 @@ contract ParametersTest is WithValues {
         _deploy(address(this), _terms, life - 1, _values());
     }
 
-    /// Three rounds of at most (2 + 256) * 15 s for the draw, 120 s and 60 s; two appeals of the same after 600 s each.
+    /// Three rounds of at most (2 + 256) * 15 s for the draw, 120 + 3600 s and 60 s; two appeals of the same after 600 s each.
     function testTheLifeOfABatchIsTheSumOfItsParts() external view {
-        uint256 rounds = 3 * (258 * 15 + 120 + 60);
+        uint256 rounds = 3 * (258 * 15 + 120 + 3600 + 60);
         Check.eq(_parameters.maxLifeSeconds(_values()), 3 * rounds + 2 * 600 + 3600, "life");
     }
 
@@ -218,6 +222,26 @@ contract ParametersTest is WithValues {
         _refused(v, "appealFeePerSeatWei");
         (v.appealBondPerSeatWei, v.appealFeePerSeatWei) = (0, 0);
         _refused(v, "appealBondPerSeatWei");
+    }
+
+    function testBoundsOfMetering() external {
+        IParameters.Values memory v = _values();
+        v.maxCheckSeconds = 656; // 65,536 tokens at 100 a second
+        _accepted(v);
+        v.maxCheckSeconds = 655;
+        _refused(v, "maxCheckSeconds");
+        v.maxBatchTokens = 65_500;
+        _accepted(v);
+        v.maxBatchTokens = 0;
+        _refused(v, "maxBatchTokens");
+        v = _values();
+        v.checkTokensPerSecond = 0;
+        _refused(v, "checkTokensPerSecond");
+        v = _values();
+        v.maxCheckSeconds = uint32(7 days) + 1;
+        _refused(v, "maxCheckSeconds");
+        v.maxCheckSeconds = 0;
+        _refused(v, "maxCheckSeconds");
     }
 
     function testBoundsOfMinimumStakes() external {
@@ -304,7 +328,7 @@ contract ParametersTest is WithValues {
         _accepted(v);
     }
 
-    function testFuzz_whatIsStoredIsWhatWasSet(uint96 stake, uint80 fee, uint96 bond, uint96 node) external {
+    function testFuzz_whatIsStoredIsWhatWasSet(uint96 stake, uint64 fee, uint96 bond, uint96 node) external {
         IParameters.Values memory v = _values();
         v.stakePerLeafWei = stake;
         v.refundPerLeafWei = stake / 2;

@@ -470,7 +470,7 @@ contract StakingTest is StakingWorld {
         address[] memory seats = new address[](3);
         (seats[0], seats[1], seats[2]) = (OPERATOR, ALICE, BOB);
         vm.prank(address(batches));
-        IStaking.Seat[] memory locked = staking.lockSeats(seats, 60 ether);
+        (IStaking.Seat[] memory locked,) = staking.lockSeats(seats, 60 ether, 0, 0);
         Check.eq(locked[0].locked, 30 ether, "as far as there is free stake");
         Check.eq(locked[1].locked, 60 ether, "all");
         Check.eq(locked[2].locked, 0, "nothing");
@@ -479,7 +479,8 @@ contract StakingTest is StakingWorld {
         }
         _unbondAll(OPERATOR);
         vm.prank(address(appeals));
-        Check.eq(staking.lockSeats(seats, 60 ether)[0].locked, 0, "all is unbonding");
+        (IStaking.Seat[] memory none,) = staking.lockSeats(seats, 60 ether, 0, 0);
+        Check.eq(none[0].locked, 0, "all is unbonding");
         // Paid, they are free again: each by what it locked.
         require(token.transfer(address(staking), 6 ether));
         uint256[] memory rewards = new uint256[](3);
@@ -585,7 +586,7 @@ contract StakingTest is StakingWorld {
         address[4] memory others = [STRANGER, OPERATOR, address(payments), address(requests)];
         for (uint256 i = 0; i < others.length; ++i) {
             _unauthorized(others[i]);
-            staking.lockSeats(new address[](0), 1);
+            staking.lockSeats(new address[](0), 1, 1, 1);
             _unauthorized(others[i]);
             staking.unlock(OPERATOR, 1);
             _unauthorized(others[i]);
@@ -600,7 +601,7 @@ contract StakingTest is StakingWorld {
         address[3] memory judges = [address(batches), address(finality), address(appeals)];
         for (uint256 i = 0; i < judges.length; ++i) {
             vm.startPrank(judges[i]);
-            staking.lockSeats(new address[](0), 1);
+            staking.lockSeats(new address[](0), 1, 1, 1);
             staking.unlock(OPERATOR, 0);
             staking.paySeats(new IStaking.Seat[](0), new uint256[](0), CAUSE);
             staking.slash(OPERATOR, 0, address(0), 0, CAUSE);

@@ -33,7 +33,7 @@ library Trees {
     }
 
     function pair(bytes32 a, bytes32 b) internal pure returns (bytes32) {
-        return a < b ? keccak256(abi.encode(a, b)) : keccak256(abi.encode(b, a));
+        return LeafLib.parent(a, b);
     }
 
     function _hashes(Receipt[] memory receipts) private pure returns (bytes32[] memory hashes) {

@@ -120,6 +120,10 @@ abstract contract World {
             stakePerLeafWei: 1 ether,
             refundPerLeafWei: 0.4 ether,
             verifierFeePerLeafWei: 0.03 ether,
+            verifierFeePerTokenWei: 0.0001 ether,
+            maxBatchTokens: 65_536,
+            checkTokensPerSecond: 100,
+            maxCheckSeconds: 3600,
             seatStakeWei: 60 ether,
             wrongVotePenaltyWei: 20 ether,
             noRevealPenaltyWei: 25 ether,
@@ -161,7 +165,7 @@ abstract contract World {
         // What counts from the next epoch on can be drawn in it.
         _nextEpoch();
         for (uint256 i = 0; i <= count; ++i) {
-            BatchId id = _answer(challenges[i], keccak256(abi.encode("calibration", i)));
+            BatchId id = _answer(challenges[i], _root(keccak256(abi.encode("calibration", i)), 0));
             _vote(id, 3, 0, 3, 0, 3, 0);
             _finalizeNow(id);
         }
@@ -202,6 +206,11 @@ abstract contract World {
         id = batches.anchorCalibration(challenge, root, NO_CANARY, 100);
         _headers[id] = Header(operator, model, root, NO_CANARY);
         _draw(id);
+    }
+
+    /// A root that claims so many tokens.
+    function _root(bytes32 word, uint256 tokens) internal pure returns (bytes32) {
+        return bytes32((uint256(word) & ~uint256(type(uint32).max)) | tokens);
     }
 
     function _anchor(bytes32 root, uint256 leaves) internal returns (BatchId id) {

@@ -254,7 +254,8 @@ def _judge(net, client, told, only_time_is_missing=None):
             _eventually(lambda: settling.done() or only_time_is_missing(chain.batch(batch_id)), "the votes")
             assert not settling.done()
             terms = chain.parameters()
-            net.pass_time(max(terms.commit_seconds, terms.reveal_seconds) + 1)
+            left = chain.batch(batch_id).clock - chain.timestamp()
+            net.pass_time(max(left, terms.reveal_seconds) + 1)
         return Judged(answer, settling.result())
 
 
@@ -272,11 +273,13 @@ def _concluded(net, client, judged, ballots, final=None):
         stake_per_leaf=p.stake_per_leaf,
         refund_per_leaf=p.refund_per_leaf,
         fee_per_leaf=p.verifier_fee_per_leaf,
+        fee_per_token=p.verifier_fee_per_token,
         wrong_vote_penalty=p.wrong_vote_penalty,
         no_reveal_penalty=p.no_reveal_penalty,
         no_commit_penalty=p.no_commit_penalty,
     )
-    modelled = conclude([ballots[names[seat.verifier]] for seat in drawn], 1, terms, final)
+    tokens = chain.batch(batch_id).known_header.tokens
+    modelled = conclude([ballots[names[seat.verifier]] for seat in drawn], 1, terms, final, tokens=tokens)
     if final is None:
         net.pass_time(p.appeal_window_seconds + 1)
     client.certify(judged.answer, final=True, timeout=300)

@@ -35,7 +35,7 @@ def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, as
     _eventually(lambda: chain.account(account.address, node).collected >= answer.receipt.fee_wei, "the node to collect")
     terms = chain.parameters(batch.terms)
     assert chain.token_balance(node) == before[0] + answer.receipt.fee_wei
-    assert chain.credit_of(node) == before[1] - terms.verifier_fee_per_leaf * batch.leaf_count
+    assert chain.credit_of(node) == before[1] - terms.verifier_fee(batch.leaf_count, batch.known_header.tokens)
     client.certify(answer, final=True)
     assert certificate_report(chain, answer.certificate).is_final
     _eventually(lambda: chain.stake_of(node).locked == 0, "the node's stake to be free")

@@ -14,7 +14,9 @@ from trine.protocol.inputs import chat_input, parse_input, text_input
 from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, commitment, contradicts, distance_ppm_of, majority, settle
 
 words = st.binary(min_size=32, max_size=32)
-leaf_hashes = words.filter(any)  # 32 zero bytes stand for a missing leaf
+counts = st.integers(1, 2**24)
+# No leaf counts nothing: 32 zero bytes stand for a missing one.
+leaf_hashes = st.tuples(st.binary(min_size=28, max_size=28), counts).map(lambda leaf: leaf[0] + leaf[1].to_bytes(4))
 masks = st.integers(0, 2**256 - 1)
 votes = st.tuples(masks, masks).map(lambda pair: Vote(pair[0], pair[1] & ~pair[0]))
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -26,10 +28,34 @@ def test_every_leaf_has_a_proof_and_no_other_leaf_passes(leaves, data):
     index = data.draw(st.integers(0, len(leaves) - 1))
     siblings = merkle.proof(leaves, index)
     assert merkle.verify(root, leaves[index], siblings)
-    other = data.draw(words.filter(lambda word: word != leaves[index] and word != siblings[0]))
+    other = data.draw(leaf_hashes.filter(lambda word: word != leaves[index] and word != siblings[0]))
     assert not merkle.verify(root, other, siblings)
     assert not merkle.verify(root, leaves[index], siblings[:-1])
     assert not merkle.verify(root, leaves[index], [*siblings, bytes(32)])
+
+
+@given(st.lists(leaf_hashes, min_size=1, max_size=40))
+def test_the_root_counts_the_tokens_of_all_leaves(leaves):
+    assert merkle.tokens_of(merkle.root(leaves)) == sum(map(merkle.tokens_of, leaves))
+    assert Header(ADDRESS, bytes(32), merkle.root(leaves), bytes(32)).tokens == sum(map(merkle.tokens_of, leaves))
+
+
+@given(st.lists(leaf_hashes, min_size=1, max_size=40), st.data())
+def test_a_leaf_whose_tokens_were_claimed_wrongly_cannot_be_shown(leaves, data):
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    lie = data.draw(counts.filter(lambda count: count != merkle.tokens_of(leaves[index])))
+    claimed = [*leaves]
+    claimed[index] = leaves[index][:28] + lie.to_bytes(4)
+    for i, leaf in enumerate(leaves):
+        assert merkle.verify(merkle.root(claimed), leaf, merkle.proof(claimed, i)) == (i != index)
+
+
+def test_counts_do_not_wrap_around():
+    half = bytes([1]) * 28 + (2**31).to_bytes(4)
+    assert merkle.tokens_of(merkle.root([half])) == 2**31
+    with pytest.raises(InvalidInput, match="more than a batch's tree can count"):
+        merkle.root([half, half])
+    assert not merkle.verify(bytes(32), half, [half] * 8)
 
 
 @given(st.lists(leaf_hashes, min_size=2, max_size=20, unique=True))

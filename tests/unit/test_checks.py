@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 
 import pytest
-from test_node_support import RECORD, RecordingChain, ballots, chain_batch, wait_for
+from test_node_support import PARAMETERS, RECORD, RecordingChain, ballots, chain_batch, wait_for
 
 from trine.chain import BatchState
 from trine.errors import ChainUnreachable, TransactionReverted
@@ -14,7 +15,7 @@ from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_operator.apart import Apart
-from trine_verifier.checks import THREADS, THREADS_PER_NODE, Checks, Turns
+from trine_verifier.checks import THREADS, THREADS_PER_NODE, Checks, Pace, Turns, check_in_time
 from trine_verifier.duties import MAX_FETCH_SECONDS, MIN_FETCH_SECONDS, fetch_seconds
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
@@ -117,14 +118,40 @@ def test_all_batches_of_a_node_are_asked_for_before_they_count_as_withheld():
     class Terms:
         commit_seconds: int = 120
 
-    clock = 1_000
-    assert fetch_seconds(clock, Terms(), 880, 1) == MAX_FETCH_SECONDS
-    assert fetch_seconds(clock, Terms(), 930, 1) == 10
-    assert fetch_seconds(clock, Terms(), 930, 9) == MIN_FETCH_SECONDS
+        def check_seconds(self, tokens):
+            return tokens // 10
+
+    clock, tokens = 1_000, 1_000
+    assert fetch_seconds(clock, Terms(), tokens, 780, 1) == MAX_FETCH_SECONDS
+    assert fetch_seconds(clock, Terms(), tokens, 830, 1) == 10
+    assert fetch_seconds(clock, Terms(), tokens, 830, 9) == MIN_FETCH_SECONDS
     for crowd in range(1, 30):
-        seconds = fetch_seconds(clock, Terms(), 880, crowd)
+        seconds = fetch_seconds(clock, Terms(), tokens, 780, crowd)
         assert seconds == MIN_FETCH_SECONDS or seconds * crowd / THREADS_PER_NODE <= 60 + seconds
-    assert MIN_FETCH_SECONDS <= fetch_seconds(clock, Terms(), 990, 1) <= 10  # late: one short try
+    assert MIN_FETCH_SECONDS <= fetch_seconds(clock, Terms(), tokens, 990, 1) <= 10  # late: one short try
+
+
+def test_the_pace_is_what_this_machine_has_managed():
+    clock = [0.0]
+    pace = Pace(lambda: clock[0])
+    assert pace.seconds(1000, 100) == 10  # nothing known: what all must manage
+    for seconds in (2.0, 2.0):
+        with pace.measured(1000):
+            clock[0] += seconds
+    assert pace.seconds(1000, 100) == pytest.approx(2)
+    for _ in range(20):
+        with pace.measured(1000):
+            clock[0] += 4
+    assert pace.seconds(1000, 100) == pytest.approx(4, rel=0.02)
+
+
+@pytest.mark.parametrize(("now", "runs"), [(0, True), (108, True), (109, False), (130, False)])
+def test_what_cannot_be_checked_in_time_is_not_begun(now, runs):
+    chain = RecordingChain(seconds=now)
+    terms = dataclasses.replace(PARAMETERS, commit_seconds=40, check_tokens_per_second=100)
+    # Of 120 seconds two are needed for the check, and ten to send the vote.
+    checked = check_in_time(chain, Pace(), 120, terms, 200, list)
+    assert checked == ([] if runs else None)
 
 
 def test_parts_that_fail_wait_longer_and_longer_and_no_other_part_does():

@@ -40,7 +40,7 @@ def test_a_certificate_survives_json():
 
 def test_contracts_get_what_the_vectors_say():
     signers = "((uint32,uint64)[],bytes,bytes32[],bytes)"
-    kind = f"(uint64,address,bytes32,bytes32,bytes32,uint256,uint256,uint8,bytes32,bytes32[],{signers})"
+    kind = f"(uint64,address,bytes32,bytes32,bytes32,uint256,uint256,uint8,bytes32,uint32,bytes32[],{signers})"
     assert "0x" + encode([kind], [CERTIFICATE.to_call()]).hex() == VECTORS["certificate"][0]
     assert "0x" + CERTIFICATE.batch_id.hex() == VECTORS["certificate_batchId"][0]
 

@@ -24,7 +24,7 @@ from trine.protocol.messages import FinishReason, Receipt, Request, Voucher
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Outcome, Reason
 from trine_verifier import evidence as fetching
-from trine_verifier.checking import check_batch, check_shown_leaf
+from trine_verifier.checking import TOGETHER, TOKENS_TOGETHER, check_batch, check_shown_leaf, groups
 from trine_verifier.evidence import Shown, ShownLeaf, fetch, fetch_leaf
 
 POLICY = Policy.from_bytes(RECORD.policy)
@@ -251,6 +251,50 @@ def rebuilt(canonical, prompt, output):
     )
     changed = dataclasses.replace(evidence, input=canonical, prompt_ids=prompt, output_ids=output, fingerprint=words)
     return dataclasses.replace(changed, receipt_signature=sign(NODE, evidence.receipt.digest(DOMAIN)))
+
+
+@given(which=st.integers(0, 2), claimed=st.integers(0, 2**20))
+def test_too_few_tokens_claimed_cost_their_node_that_answer_only(honest, which, claimed):
+    """The committee and, later, a jury that sees one leaf only say the same."""
+    leaves, anchor = bound(honest, 3)
+    actual = merkle.tokens_of(leaves[which])
+    leaves[which] = leaves[which][:28] + claimed.to_bytes(4)
+    anchor = dataclasses.replace(anchor, root=merkle.root(leaves))
+    assert merkle.tokens_of(anchor.root) == 2 * actual + claimed
+    verdicts = check_batch(Shown(leaves, [honest] * 3), anchor, engine(), POLICY)
+    for index, verdict in enumerate(verdicts):
+        lied = index == which and claimed != actual
+        assert (verdict.outcome is Outcome.REJECT and verdict.reason is Reason.BINDING) == lied
+        shown = ShownLeaf(tuple(merkle.proof(leaves, index)), honest)
+        alone = check_shown_leaf(shown, index, anchor, engine(), POLICY)
+        assert (alone.reason is Reason.WITHHELD) == lied
+
+
+@given(sizes=st.lists(st.integers(1, 3000), max_size=40))
+def test_answers_are_checked_in_groups_that_do_not_keep_others_waiting(honest, sizes):
+    answers = [dataclasses.replace(honest, prompt_ids=(1,), output_ids=(1,) * (size - 1)) for size in sizes]
+    found = list(groups(enumerate((bytes(32), answer) for answer in answers)))
+    assert [numbered for group in found for numbered in group] == list(enumerate((bytes(32), a) for a in answers))
+    for group in found:
+        tokens = sum(sizes[index] for index, _ in group)
+        assert 0 < len(group) <= TOGETHER
+        assert len(group) == 1 or tokens <= TOKENS_TOGETHER
+
+
+def test_what_there_is_no_time_for_is_neither_accepted_nor_rejected(honest):
+    leaves, anchor = bound(honest, TOGETHER + 2)
+    asked = []
+
+    def in_time(tokens, check):
+        asked.append(tokens)
+        return check() if len(asked) == 1 else None
+
+    shown = Shown(leaves, [honest] * len(leaves))
+    verdicts = check_batch(shown, anchor, engine(), POLICY, in_time=in_time)
+    size = len(honest.prompt_ids) + len(honest.output_ids)
+    assert asked == [TOGETHER * size, 2 * size]
+    assert all(verdict.reason is not Reason.LATE for verdict in verdicts[:TOGETHER])
+    assert [(v.outcome, v.reason) for v in verdicts[TOGETHER:]] == [(Outcome.INCONCLUSIVE, Reason.LATE)] * 2
 
 
 def test_messages_that_the_template_refuses_cost_their_node_that_answer_only(honest):

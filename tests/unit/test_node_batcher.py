@@ -4,8 +4,11 @@ import dataclasses
 import itertools
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_node_support import (
     APPEAL_SECONDS,
     FEE_PER_LEAF,
@@ -25,8 +28,9 @@ from test_node_support import (
 from trine.chain import BatchState
 from trine.chain.follower import Follower, Head
 from trine.errors import ChainUnreachable, NotReady, TransactionReverted
+from trine.protocol import merkle
 from trine_node.answering import Answering
-from trine_operator.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, next_action
+from trine_operator.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, fitting, next_action
 from trine_operator.credit import ALLOW, Credit
 from trine_operator.loops import keep_doing
 from trine_operator.store import Store
@@ -135,6 +139,40 @@ def test_a_batch_is_sealed_when_full_or_when_its_oldest_answer_has_waited(answer
     clock.now = 20
     node.step()
     assert len(answering.store.open_batches()) == 2
+
+
+def test_a_batch_holds_no_more_tokens_than_the_chain_allows(answering, chain):
+    """The rest is sealed at the next step: it has waited long enough."""
+    for tokens in (4, 5, 6):
+        answer(answering, max_tokens=tokens)
+    sizes = [tokens_of(a) for a in answering.store.unbatched(9)]
+    chain.max_batch_tokens = sizes[0] + sizes[1]
+    node = batcher(answering, max_leaves=9)
+    for _ in range(2):
+        node.step()
+    batches = answering.store.open_batches()
+    assert sorted(len(batch.leaves) for batch in batches) == [1, 2]
+    assert sorted(merkle.tokens_of(batch.root) for batch in batches) == sorted([sizes[0] + sizes[1], sizes[2]])
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(0, 120))
+def test_batches_take_the_oldest_answers_that_fit(sizes, most):
+    answers = [sized(size) for size in sizes]
+    fit = fitting(answers, most)
+    assert fit == answers[: len(fit)]
+    assert fit
+    assert len(fit) == 1 or sum(map(tokens_of, fit)) <= most
+    assert len(fit) == len(answers) or sum(map(tokens_of, answers[: len(fit) + 1])) > most
+
+
+def tokens_of(stored):
+    receipt = stored.evidence.receipt
+    return receipt.prompt_tokens + receipt.output_tokens
+
+
+def sized(tokens):
+    receipt = SimpleNamespace(prompt_tokens=1, output_tokens=tokens - 1)
+    return SimpleNamespace(evidence=SimpleNamespace(receipt=receipt))
 
 
 def test_a_batch_lives_through_anchor_draw_settle_and_result(answering, chain):
@@ -253,10 +291,10 @@ def test_credit_is_topped_up_before_it_is_needed(answering, chain):
     assert anchored[0] == "anchor"  # the credit that is left will do for it
     chain.allowed = 2**256 - 1
     chain.outbox.in_flight = frozenset({ALLOW})
-    assert Credit(chain, chain.outbox, 100).covers(1)
+    assert Credit(chain, chain.outbox, 100).covers(1, 0)
     assert len(chain.sent) == 2
     chain.outbox.in_flight = frozenset()
-    assert Credit(chain, chain.outbox, 100).covers(1)
+    assert Credit(chain, chain.outbox, 100).covers(1, 0)
     assert chain.sent[2:] == [("addCredit", 60)]
 
 
@@ -266,8 +304,8 @@ def test_a_node_without_tokens_says_what_it_lacks(answering, chain):
     node = batcher(answering)
     node.step()
     assert chain.sent == []
-    with pytest.raises(NotReady, match=r"1 answers are .*: send it tokens"):
-        Credit(chain, chain.outbox, 0).covers(1)
+    with pytest.raises(NotReady, match=r"1 answers with 0 tokens are .*: send it tokens"):
+        Credit(chain, chain.outbox, 0).covers(1, 0)
     chain.tokens = 10
     for chain.allowed, chain.credit in ((0, FEE_PER_LEAF - 10), (2**256 - 1, FEE_PER_LEAF - 10), (0, FEE_PER_LEAF)):
         batcher(answering).step()

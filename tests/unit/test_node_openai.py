@@ -1,5 +1,6 @@
 """The service as clients see it: the stock openai library against a real server."""
 
+import math
 import threading
 import time
 
@@ -181,6 +182,14 @@ def test_a_body_over_the_limit_is_refused_while_it_arrives(store_url):
         except httpx2.TransportError:
             assert sent < 1000  # the connection was closed on us before we could read the refusal
         assert node.http.post(CHAT, json=body()).status_code == 200
+
+
+def test_an_answer_that_no_batch_may_hold_is_refused(node, monkeypatch):
+    monkeypatch.setattr(node.answering.chain, "max_batch_tokens", 40)
+    monkeypatch.setattr(node.answering, "_anchorable", (-math.inf, 0))
+    response = node.http.post(CHAT, json=body(38))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "what a batch may hold, 40" in response.json()["error"]["message"]
 
 
 def test_a_prompt_and_answer_beyond_the_context_are_refused(node):

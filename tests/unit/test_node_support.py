@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import httpx2
 import torch
@@ -55,6 +55,7 @@ WINDOW = 256
 REVEAL_SECONDS = 60
 APPEAL_SECONDS = 600
 FEE_PER_LEAF = 30
+MAX_BATCH_TOKENS = 65_536
 # Only what the node reads of them is not zero.
 PARAMETERS = Parameters(
     **{
@@ -62,6 +63,8 @@ PARAMETERS = Parameters(
         "reveal_seconds": REVEAL_SECONDS,
         "appeal_window_seconds": APPEAL_SECONDS,
         "verifier_fee_per_leaf": FEE_PER_LEAF,
+        "max_batch_tokens": MAX_BATCH_TOKENS,
+        "check_tokens_per_second": 1000,
         "prompts_per_challenge": 1,
     }
 )
@@ -155,6 +158,7 @@ class RecordingChain:
     results: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)  # by name of the transaction: what it raises
     block: int = 100
+    max_batch_tokens: int = MAX_BATCH_TOKENS
     seconds: int = 1_000  # its time; nowhere near the machine's, which must not matter
 
     allowed: int = 0
@@ -214,7 +218,7 @@ class RecordingChain:
         return WINDOW
 
     def parameters(self, _version=None):
-        return PARAMETERS
+        return replace(PARAMETERS, max_batch_tokens=self.max_batch_tokens)
 
     def credit_of(self, _account):
         return self.credit

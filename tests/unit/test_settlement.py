@@ -17,6 +17,7 @@ TERMS = Terms(
     stake_per_leaf=100,
     refund_per_leaf=40,
     fee_per_leaf=10,
+    fee_per_token=2,
     wrong_vote_penalty=20,
     no_reveal_penalty=25,
     no_commit_penalty=5,
@@ -26,7 +27,7 @@ TERMS = Terms(
 @st.composite
 def terms(draw: st.DrawFn) -> Terms:
     stake = draw(amounts)
-    return Terms(stake, draw(st.integers(0, stake // 2)), *(draw(amounts) for _ in range(4)))
+    return Terms(stake, draw(st.integers(0, stake // 2)), *(draw(amounts) for _ in range(5)))
 
 
 @st.composite
@@ -42,11 +43,11 @@ def runs(draw: st.DrawFn) -> tuple[list[Ballot], int]:
     return ballots, leaves
 
 
-@given(runs(), terms())
-def test_no_money_comes_or_goes(run: tuple[list[Ballot], int], terms: Terms):
+@given(runs(), terms(), st.integers(0, 2**32 - 1))
+def test_no_money_comes_or_goes(run: tuple[list[Ballot], int], terms: Terms, tokens: int):
     ballots, leaves = run
-    result = conclude(ballots, leaves, terms)
-    assert result.fee == terms.fee_per_leaf * leaves
+    result = conclude(ballots, leaves, terms, tokens=tokens)
+    assert result.fee == terms.fee_per_leaf * leaves + terms.fee_per_token * tokens
     assert result.fee == sum(seat.paid for seat in result.seats) + result.fee_burned
     assert result.fee_burned >= 0
     assert 0 <= 2 * result.refunds <= result.node_lost <= terms.stake_per_leaf * leaves

@@ -41,7 +41,7 @@ def vectors() -> dict[str, Any]:
     receipts = [
         Receipt(
             word(), address(), address(), word(), word(), word(), word(), word(), word(),
-            rng.randrange(2**32), rng.randrange(2**32), rng.randrange(2**32), rng.randrange(2),
+            rng.randrange(2**28), rng.randrange(2**28), rng.randrange(2**32), rng.randrange(2),
             engine_class_bytes("cpu-fp32"), rng.randrange(2**256), rng.randrange(2**64),
         )
         for _ in range(CASES)
@@ -68,6 +68,7 @@ def vectors() -> dict[str, Any]:
         "receipt_digest": [_hex(r.digest(domain)) for r in receipts],
         "leaf": [_hex(leaf) for leaf in leaves],
         "root": _hex(merkle.root(leaves)),
+        "tokens": sum(receipt.prompt_tokens + receipt.output_tokens for receipt in receipts),
         "proof_3": [_hex(sibling) for sibling in merkle.proof(leaves, 3)],
         "vote_accepts": [_hex(v.accepts.to_bytes(32, "big")) for v in votes],
         "vote_rejects": [_hex(v.rejects.to_bytes(32, "big")) for v in votes],

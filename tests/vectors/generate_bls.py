@@ -37,7 +37,7 @@ TEXT = "The capital of France is Paris."
 
 KEY_SET = "(bytes32,uint64,uint32,uint128)"
 SIGNERS = "((uint32,uint64)[],bytes,bytes32[],bytes)"
-CERTIFICATE = f"(uint64,address,bytes32,bytes32,bytes32,uint256,uint256,uint8,bytes32,bytes32[],{SIGNERS})"
+CERTIFICATE = f"(uint64,address,bytes32,bytes32,bytes32,uint256,uint256,uint8,bytes32,uint32,bytes32[],{SIGNERS})"
 RECEIPT = "(" + ",".join(kind for _, kind in Receipt.FIELDS) + ")"
 
 RFC_TAG = b"QUUX-V01-CS02-with-BLS12381G1_XMD:SHA-256_SSWU_RO_"

@@ -34,11 +34,13 @@ def vectors() -> dict[str, Any]:
         leaves = SIZES[run] if run < len(SIZES) else rng.randrange(1, 257)
         terms = _terms(rng)
         ballots = _ballots(rng, run, leaves)
-        settlement = conclude(ballots, leaves, terms)
+        tokens = rng.choice((0, rng.randrange(65_537), 65_536))
+        settlement = conclude(ballots, leaves, terms, tokens=tokens)
         leaf, verdict = 0, 0
         if run >= RUNS - APPEALED:
-            leaf, verdict, settlement = _appealed(rng, ballots, leaves, terms, settlement)
+            leaf, verdict, settlement = _appealed(rng, ballots, leaves, tokens, terms, settlement)
         _put(out, "leaves", leaves)
+        _put(out, "tokens", tokens)
         for name in terms.__slots__:
             _put(out, name, getattr(terms, name))
         for ballot in ballots:
@@ -85,6 +87,7 @@ def _terms(rng: random.Random) -> Terms:
         stake_per_leaf=stake,
         refund_per_leaf=rng.choice((0, stake // 2, rng.randrange(stake // 2 + 1))),
         fee_per_leaf=rng.choice((0, 1, rng.randrange(ETHER // 20), rng.randrange(ETHER // 20))),
+        fee_per_token=rng.choice((0, 1, rng.randrange(10**14))),
         wrong_vote_penalty=wrong,
         no_reveal_penalty=rng.randrange(wrong, 25 * ETHER),
         no_commit_penalty=rng.choice((0, wrong, rng.randrange(wrong + 1))),
@@ -117,7 +120,7 @@ def _vote(rng: random.Random, truth: list[bool], wrong: float, unsure: float) ->
 
 
 def _appealed(
-    rng: random.Random, ballots: list[Ballot], leaves: int, terms: Terms, settlement: Settlement
+    rng: random.Random, ballots: list[Ballot], leaves: int, tokens: int, terms: Terms, settlement: Settlement
 ) -> tuple[int, int, Settlement]:
     """Leaf, counted from 1, the verdict that an appeal leads to, and what follows."""
     leaf = rng.randrange(leaves)
@@ -125,7 +128,8 @@ def _appealed(
     accepted, rejected = settlement.settled
     accept = not accepted & bit
     accepted, rejected = (accepted | bit, rejected & ~bit) if accept else (accepted & ~bit, rejected | bit)
-    return leaf + 1, ACCEPTED if accept else REJECTED, conclude(ballots, leaves, terms, (accepted, rejected))
+    after = conclude(ballots, leaves, terms, (accepted, rejected), tokens=tokens)
+    return leaf + 1, ACCEPTED if accept else REJECTED, after
 
 
 def _packed(counts: Counts) -> int:

@@ -27,7 +27,7 @@ from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE
 from trine_operator.outbox.protection import appeal_guard
 from trine_verifier.checking import check_shown_leaf, withheld
-from trine_verifier.checks import Checks
+from trine_verifier.checks import Checks, check_in_time
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
 from trine_verifier.evidence import fetch_leaf
 from trine_verifier.lost import LostVotes, committed_on_appeal
@@ -164,10 +164,10 @@ class Appealing:
             return None
         anchor = Anchor(chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
         try:
-            seconds = fetch_seconds(case.clock, terms, chain.timestamp(), crowd)
+            seconds = fetch_seconds(case.clock, terms, header.tokens, chain.timestamp(), crowd)
             shown = fetch_leaf(chain, batch, case.leaf, seconds)
         except (NodeError, InvalidInput) as error:
-            if chain.timestamp() < evidence_deadline(case.clock, terms):
+            if chain.timestamp() < evidence_deadline(case.clock, terms, header.tokens):
                 log.info("evidence_missing", batch=batch.batch_id.hex(), leaf=case.leaf, error=str(error))
                 return None
             return withheld(1, str(error))[0]
@@ -176,7 +176,8 @@ class Appealing:
         with self.checks.turns.turn(case.clock):
             if self.stop.is_set():
                 raise InterruptedError
-            verdict = check_shown_leaf(shown, case.leaf, anchor, self.engine, policy)
+            in_time = partial(check_in_time, chain, self.checks.pace, case.clock, terms)
+            verdict = check_shown_leaf(shown, case.leaf, anchor, self.engine, policy, in_time)
         log.info(
             "appeal_verdict",
             batch=batch.batch_id.hex(),

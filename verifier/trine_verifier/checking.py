@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import structlog
 
@@ -27,15 +25,28 @@ log = structlog.get_logger()
 MAX_DETAIL = 500
 """Characters that are kept of what is wrong: a node may have chosen them."""
 TOGETHER = 16
-"""Answers that are checked at once; between them a verifier can be stopped."""
+TOKENS_TOGETHER = 2048
+"""Answers that are checked at once, at most, and their tokens where it is more than one; between them a verifier can be
+stopped, others' checks go first, and there may be no time for the next."""
 
 
-def check_shown_leaf(shown: ShownLeaf, index: int, anchor: Anchor, engine: Engine, policy: Policy) -> Verdict:
+InTime = Callable[[int, Callable[[], list[Verdict]]], list[Verdict] | None]
+"""Runs a check of so many tokens, or gives None without."""
+
+
+def check_shown_leaf(
+    shown: ShownLeaf,
+    index: int,
+    anchor: Anchor,
+    engine: Engine,
+    policy: Policy,
+    in_time: InTime = lambda tokens, check: check(),
+) -> Verdict:
     """The verdict on one answer of a batch, for an appeal."""
     leaf = merkle.leaf_hash(index, shown.answer.receipt)
     if not merkle.verify(anchor.root, leaf, shown.proof):
         return withheld(1, "the answer shown is not the anchored leaf")[0]
-    return check_leaf(shown.answer, index, leaf, anchor, engine, policy)
+    return check_leaf(shown.answer, index, leaf, anchor, engine, policy, in_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,11 @@ def check_batch(
     policy: Policy,
     challenge: Challenged | None = None,
     between: Callable[[], None] = lambda: None,
+    in_time: InTime = lambda tokens, check: check(),
 ) -> list[Verdict]:
     """A verdict per leaf, whatever was shown. `challenge` is what a calibration batch had to answer.
 
+    `in_time` runs a part of the check, or gives None because there is no time for it: these answers are inconclusive.
     `between` is called between groups of answers: what is more urgent may go first there, or it raises to end the
     check. Nothing else is raised, and no more than a group of answers is in memory.
     """
@@ -64,7 +77,7 @@ def check_batch(
     if challenge and (fault := claim_fault(shown, challenge.claimed_tokens)):
         return [Verdict(Outcome.REJECT, Reason.CLAIM, 0, detail=fault)] * anchor.leaf_count
     found: dict[int, Verdict] = {}
-    for group in batched(enumerate(zip(shown.leaves, shown.answers, strict=True)), TOGETHER):
+    for group in groups(enumerate(zip(shown.leaves, shown.answers, strict=True))):
         between()
         claims: dict[int, tuple[Evidence, Claim]] = {}
         for index, (leaf, evidence) in group:
@@ -77,7 +90,7 @@ def check_batch(
             else:
                 claims[index] = (evidence, first)
         if claims:
-            found |= zip(claims, judge(list(claims.values()), engine, policy), strict=True)
+            found |= zip(claims, judge_in_time(list(claims.values()), engine, policy, in_time), strict=True)
     return [found[index] for index in range(anchor.leaf_count)]
 
 
@@ -88,11 +101,11 @@ def check_leaf(
     anchor: Anchor,
     engine: Engine,
     policy: Policy,
-    challenge: Input | None = None,
+    in_time: InTime = lambda tokens, check: check(),
 ) -> Verdict:
     """The whole check of one answer, cheapest tests first."""
-    first = examine(evidence, index, leaf, anchor, engine, challenge)
-    return first if isinstance(first, Verdict) else judge([(evidence, first)], engine, policy)[0]
+    first = examine(evidence, index, leaf, anchor, engine)
+    return first if isinstance(first, Verdict) else judge_in_time([(evidence, first)], engine, policy, in_time)[0]
 
 
 def examine(
@@ -134,6 +147,20 @@ def _claimed(evidence: Evidence, engine: Engine, challenge: Input | None) -> Ver
     return claim
 
 
+def judge_in_time(
+    claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Policy, in_time: InTime
+) -> list[Verdict]:
+    """The model's say, if there is time for it. Who votes in doubt loses nothing and redraws nothing."""
+    tokens = sum(len(evidence.prompt_ids) + len(evidence.output_ids) for evidence, _ in claims)
+    judged = in_time(tokens, lambda: judge(claims, engine, policy))
+    if judged is not None:
+        return judged
+    return [
+        Verdict(Outcome.INCONCLUSIVE, Reason.LATE, len(evidence.output_ids), detail="no time left to check")
+        for evidence, _ in claims
+    ]
+
+
 def judge(claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Policy) -> list[Verdict]:
     """The model's say on answers that are in order otherwise. One that cannot be computed spoils no other."""
     try:
@@ -158,13 +185,23 @@ def _verdict_on(error: Exception, tokens: int) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, Reason.FAULT, tokens, detail=(str(error) or type(error).__name__)[:MAX_DETAIL])
 
 
-T = TypeVar("T")
+Numbered = tuple[int, tuple[bytes, Evidence | InvalidInput]]
+"""An answer's leaf index, its leaf's hash, and the answer or what is wrong with it."""
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` consecutive items; the last may be shorter. (`itertools.batched` needs Python 3.12.)"""
-    left = iter(items)
-    while group := list(islice(left, size)):
+def groups(answers: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+    """Consecutive answers that are checked together. Reads on only when the last group is done with."""
+    group: list[Numbered] = []
+    tokens = 0
+    for numbered in answers:
+        _, (_, evidence) = numbered
+        more = 0 if isinstance(evidence, InvalidInput) else len(evidence.prompt_ids) + len(evidence.output_ids)
+        if group and (len(group) == TOGETHER or tokens + more > TOKENS_TOGETHER):
+            yield group
+            group, tokens = [], 0
+        group.append(numbered)
+        tokens += more
+    if group:
         yield group
 
 

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from trine.chain import Chain, Parameters
+from trine.protocol.verdict import Verdict
 from trine_operator.logs import trace_of
+from trine_verifier.duties import is_time_for
 
 log = structlog.get_logger()
 
@@ -26,6 +29,9 @@ THREADS = 8
 """So many checks have their evidence in memory at once, at most."""
 THREADS_PER_NODE = 2
 """A node that dawdles keeps no more of them from the others' checks."""
+ENOUGH_TOKENS = 200
+"""Fewer tell nothing of the pace."""
+FADING = 0.8
 REMEMBERED = 1024
 """Checks that failed."""
 PAUSES_SECONDS = (1.0, 8.0)
@@ -71,6 +77,44 @@ class Turns:
             self._changed.notify_all()
 
 
+class Pace:
+    """How fast this machine checks, reckoned from what it has checked. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` is in seconds."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tokens = 0.0
+        self._seconds = 0.0
+
+    def seconds(self, tokens: int, otherwise: float) -> float:
+        """How long so many tokens will take; by `otherwise` tokens a second while nothing is known."""
+        with self._lock:
+            known = self._tokens >= ENOUGH_TOKENS and self._seconds > 0
+            return tokens * self._seconds / self._tokens if known else tokens / otherwise
+
+    @contextmanager
+    def measured(self, tokens: int) -> Iterator[None]:
+        """What is done within checks so many tokens. The last checks count most."""
+        started = self._clock()
+        yield
+        with self._lock:
+            self._tokens = self._tokens * FADING + tokens
+            self._seconds = self._seconds * FADING + self._clock() - started
+
+
+def check_in_time(
+    chain: Chain, pace: Pace, clock: int, terms: Parameters, tokens: int, check: Callable[[], list[Verdict]]
+) -> list[Verdict] | None:
+    """Runs the check, or gives None when the vote could not be sent after it. `clock` ends the commit window."""
+    seconds = pace.seconds(tokens, terms.check_tokens_per_second)
+    if not is_time_for(seconds, clock, terms, chain.now()):
+        log.warning("no_time_to_check", tokens=tokens, needed_seconds=round(seconds), asked=terms.check_seconds(tokens))
+        return None
+    with pace.measured(tokens):
+        return check()
+
+
 Check = Callable[[int], None]
 """Is told how many checks of the same node are wanted, itself included, so that it can leave time to each."""
 
@@ -90,6 +134,7 @@ class Checks:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.turns = Turns()
+        self.pace = Pace()
         self._clock = clock
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="check")
         self._lock = threading.Lock()

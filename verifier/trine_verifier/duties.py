@@ -7,7 +7,9 @@ from enum import Enum
 from trine.chain import Parameters
 
 EVIDENCE_SHARE = 0.5
-"""Evidence that is not shown within this share of the commit window counts as withheld."""
+"""Evidence that is not shown within this share of `commitSeconds` counts as withheld."""
+SENDING_SHARE = 0.25
+"""Of `commitSeconds`, kept for sending the commitment: what is not checked by then is voted on as inconclusive."""
 MIN_FETCH_SECONDS, MAX_FETCH_SECONDS = 2.0, 30.0
 """A node is listened to for so long, however many bytes it drips."""
 MAX_PAUSE_SECONDS = 8.0
@@ -29,15 +31,23 @@ class Duty(Enum):
     WAIT = "wait"
 
 
-def evidence_deadline(clock: int, terms: Parameters) -> float:
-    """When evidence that does not come counts as withheld, in the chain's time; `clock` ends the commit window."""
-    return clock - terms.commit_seconds * (1 - EVIDENCE_SHARE)
+def evidence_deadline(clock: int, terms: Parameters, tokens: int) -> float:
+    """When evidence that does not come counts as withheld, in the chain's time; `clock` ends the commit window.
+
+    What is left then is the time that so many tokens take, and the other share of what all have besides.
+    """
+    return clock - terms.check_seconds(tokens) - terms.commit_seconds * (1 - EVIDENCE_SHARE)
 
 
-def fetch_seconds(clock: int, terms: Parameters, now: int, crowd: int) -> float:
+def is_time_for(seconds: float, clock: int, terms: Parameters, now: int) -> bool:
+    """Whether a part of a check that takes so long still lets the vote be sent; `clock` ends the commit window."""
+    return now + seconds <= clock - terms.commit_seconds * SENDING_SHARE
+
+
+def fetch_seconds(clock: int, terms: Parameters, tokens: int, now: int, crowd: int) -> float:
     """How long a node is listened to. Before the deadline, all its `crowd` of batches must be asked for; after it, what
     is left of the commit window must do for the check."""
-    left = evidence_deadline(clock, terms) - now
+    left = evidence_deadline(clock, terms, tokens) - now
     if left <= 0:
         left = (clock - now) / 4
     return min(max(left * 2 / (1 + crowd), MIN_FETCH_SECONDS), MAX_FETCH_SECONDS)

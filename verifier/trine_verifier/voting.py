@@ -25,8 +25,14 @@ from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import vote_guard
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
-from trine_verifier.checks import Checks
-from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
+from trine_verifier.checks import Checks, check_in_time
+from trine_verifier.duties import (
+    FINALIZE_GRACE_SECONDS,
+    MAX_PAUSE_SECONDS,
+    Duty,
+    evidence_deadline,
+    fetch_seconds,
+)
 from trine_verifier.evidence import fetch
 from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
@@ -264,9 +270,10 @@ class Voting:
             return None
         anchor = Anchor(self.chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
         try:
-            shown = fetch(self.chain, batch, fetch_seconds(batch.clock, terms, self.chain.timestamp(), crowd))
+            now = self.chain.timestamp()
+            shown = fetch(self.chain, batch, fetch_seconds(batch.clock, terms, header.tokens, now, crowd))
         except (NodeError, InvalidInput) as error:
-            if self.chain.timestamp() < evidence_deadline(batch.clock, terms):
+            if self.chain.timestamp() < evidence_deadline(batch.clock, terms, header.tokens):
                 log.info("evidence_missing", batch=batch.batch_id.hex(), error=str(error))
                 return None
             return withheld(batch.leaf_count, str(error))
@@ -280,7 +287,8 @@ class Voting:
                     raise InterruptedError
                 let_others_go_first()
 
-            verdicts = check_batch(shown, anchor, self.engine, policy, challenge, between)
+            in_time = partial(check_in_time, self.chain, self.checks.pace, batch.clock, terms)
+            verdicts = check_batch(shown, anchor, self.engine, policy, challenge, between, in_time)
         for leaf, verdict in enumerate(verdicts):
             log.info(
                 "verdict",

@@ -349,6 +349,10 @@ class Parameters:
     stake_per_leaf: int
     refund_per_leaf: int
     verifier_fee_per_leaf: int
+    verifier_fee_per_token: int
+    max_batch_tokens: int
+    check_tokens_per_second: int
+    max_check_seconds: int
     seat_stake: int
     wrong_vote_penalty: int
     no_reveal_penalty: int
@@ -367,6 +371,14 @@ class Parameters:
     calibration_answer_seconds: int
     prompts_per_challenge: int
     seed_delay_blocks: int
+
+    def verifier_fee(self, leaves: int, tokens: int) -> int:
+        """What a node pays the verifiers of a batch, wei. `Metering.fee` is its twin."""
+        return leaves * self.verifier_fee_per_leaf + tokens * self.verifier_fee_per_token
+
+    def check_seconds(self, tokens: int) -> int:
+        """How long a verifier takes that checks as fast as all must. `Metering.workSeconds` is its twin."""
+        return -(-tokens // self.check_tokens_per_second)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,7 @@ class HardCertificate:
             self.rejected,
             self.index,
             self.receipt.struct_hash(),
+            self.receipt.prompt_tokens + self.receipt.output_tokens,
             list(self.proof),
             signers,
         )

@@ -12,6 +12,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput
+from trine.protocol import merkle
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Header:
     def __post_init__(self) -> None:
         if any(len(word) != 32 for word in (self.model_id, self.root, self.canary)):
             raise InvalidInput("a header's model id, root and canary have 32 bytes")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all prompts and answers, as the root counts them: what verifying costs goes by them."""
+        return merkle.tokens_of(self.root)
 
     def values(self) -> tuple[str, bytes, bytes, bytes]:
         """`Types.Header`, as ABI encoders take it."""

@@ -35,6 +35,7 @@ class Terms:
     stake_per_leaf: int
     refund_per_leaf: int
     fee_per_leaf: int
+    fee_per_token: int
     wrong_vote_penalty: int
     no_reveal_penalty: int
     no_commit_penalty: int
@@ -79,10 +80,18 @@ class Settlement:
 
 
 def conclude(
-    ballots: Sequence[Ballot], leaf_count: int, terms: Terms, final: tuple[int, int] | None = None
+    ballots: Sequence[Ballot],
+    leaf_count: int,
+    terms: Terms,
+    final: tuple[int, int] | None = None,
+    *,
+    tokens: int = 0,
 ) -> Settlement:
-    """`final` is (accepted, rejected) after appeals; None if there were none. Raises InvalidInput where the contracts
-    refuse a vote, and where fewer than two seats voted: then another committee is drawn."""
+    """`tokens` are those that the batch's root counts; `final` is (accepted, rejected) after appeals, None without any.
+
+    Raises InvalidInput where the contracts refuse a vote, and where fewer than two seats voted: then another committee
+    is drawn.
+    """
     if not 1 <= leaf_count <= MAX_LEAVES:
         raise InvalidInput(f"a batch has 1 to {MAX_LEAVES} leaves, not {leaf_count}")
     if len(ballots) != SEATS:
@@ -97,7 +106,7 @@ def conclude(
     if accepted & rejected or (accepted | rejected) >> leaf_count:
         raise InvalidInput("no batch can have that result")
 
-    fee = terms.fee_per_leaf * leaf_count
+    fee = terms.fee_per_leaf * leaf_count + terms.fee_per_token * tokens
     seats = tuple(_seat(ballot, final, fee // SEATS, terms) for ballot in ballots)
     rejections = rejected.bit_count()
     return Settlement(

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     TEXT = "text"  # the text that the client was given is not that of the tokens
     CLAIM = "claim"  # a calibration's answers have fewer tokens than the operator says
     WITHHELD = "withheld"  # the node did not show the evidence in time
+    LATE = "no time"  # the verifier had more to check than it could until its vote was due
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from trine.chain.gateway import Signed
 from trine.chain.transactions import EncodedCall, Fees
 from trine_operator.outbox.acts import Act, Due
-from trine_operator.outbox.protection import ProtectionRow, promise
+from trine_operator.outbox.protection import ProtectionRow, keep_tables, promise
 from trine_operator.store import Store
 from trine_operator.tables import Base
 
@@ -119,9 +119,7 @@ class Queue:
         """`fence` raises when another process has taken the store over: then nothing is signed."""
         self._store = store
         self._fence = fence
-        with store.writing() as session:
-            tables: list[Any] = [row.__table__ for row in TABLES]
-            Base.metadata.create_all(session.connection(), tables=tables)
+        keep_tables(store, *TABLES)
 
     def add(self, act: Act, call: EncodedCall) -> int | None:
         """The new act's number; None while one of its names is open. Raises Contradiction."""

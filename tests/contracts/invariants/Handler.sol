@@ -108,7 +108,7 @@ abstract contract Handler is Model {
         uint256 leaves = size % 16 == 0 ? 1 + seed % 256 : 1 + seed % 5;
         IParameters.Values memory values = parameters.current();
         if (staking.freeStakeOf(NODE) < leaves * values.stakePerLeafWei) return;
-        if (staking.creditOf(NODE) < leaves * values.verifierFeePerLeafWei) return;
+        if (staking.creditOf(NODE) < _highestFee(leaves, values)) return;
         uint256 canaries_ = leaves <= 5 ? (seed >> 8) % (1 << leaves) : 0;
         _anchorBatch(leaves, canaries_, values);
     }
@@ -120,7 +120,7 @@ abstract contract Handler is Model {
         Batch storage b = _batches[_void[index]];
         IParameters.Values memory values = parameters.current();
         if (staking.freeStakeOf(NODE) < b.leaves * values.stakePerLeafWei) return;
-        if (staking.creditOf(NODE) < b.leaves * values.verifierFeePerLeafWei) return;
+        if (staking.creditOf(NODE) < _highestFee(b.leaves, values)) return;
         _anchor(b.root, b.canary, b.leaves);
         _anchored(b, values);
         ++reached[Corner.AnchoredAgain];
@@ -232,7 +232,7 @@ abstract contract Handler is Model {
         if (seed % 8 != 7 && blockNumber <= seedBlock + EPOCH_BLOCKS) {
             try this.tryDrawAppeal(c.id, c.leaf) {
                 c.phase = IAppeals.Phase.Drawn;
-                c.deadline = timestamp + _batches[c.id].values.commitSeconds;
+                c.deadline = _modelQueued(_jury(c.id, c.leaf), _batches[c.id]);
                 _modelSeatsLocked(_jury(c.id, c.leaf));
                 return;
             } catch (bytes memory reason) {
@@ -422,7 +422,9 @@ abstract contract Handler is Model {
         v.wrongVotePenaltyWei = uint96(10 ether + seed % 10 ether);
         v.stakePerLeafWei = uint96(1 + (seed >> 8) % 2 ether);
         v.refundPerLeafWei = uint96((seed >> 16) % (uint256(v.stakePerLeafWei) / 2 + 1));
-        v.verifierFeePerLeafWei = uint80((seed >> 24) % 0.1 ether);
+        v.verifierFeePerLeafWei = uint64((seed >> 24) % 0.1 ether);
+        v.verifierFeePerTokenWei = uint56((seed >> 28) % 0.0001 ether);
+        v.checkTokensPerSecond = uint32(20 + (seed >> 36) % 1000);
         v.canaryPenaltyWei = uint96((seed >> 32) % 60 ether);
         v.appealFeePerSeatWei = uint96((seed >> 40) % 4 ether);
         v.maxRounds = uint8(1 + (seed >> 48) % 3);
@@ -540,7 +542,9 @@ abstract contract Handler is Model {
         bytes32 nonce = bytes32(++_nonce);
         bytes32 request = leaves <= 5 && BatchId.unwrap(_answeredBy[_requestId]) == 0 ? _requestId : bytes32(0);
         bytes32 canary = leaves <= 5 ? keccak256(abi.encode(canaries_, SALT)) : nonce;
-        bytes32 root = leaves <= 5 ? Trees.root(_receiptsOf(nonce, leaves, request)) : nonce;
+        bytes32 root = leaves <= 5
+            ? Trees.root(_receiptsOf(nonce, leaves, request))
+            : _root(bytes32(uint256(nonce) << 32), uint256(keccak256(abi.encode(nonce))) % 65_537);
         BatchId id = _anchor(root, canary, leaves);
         Batch storage b = _batches[id];
         (b.id, b.root, b.canary, b.leaves, b.canaries) = (id, root, canary, leaves, canaries_);
@@ -548,6 +552,10 @@ abstract contract Handler is Model {
         if (request != 0) _answeredBy[request] = id;
         _anchored(b, values);
         _open.push(id);
+    }
+
+    function _highestFee(uint256 leaves, IParameters.Values memory values) private pure returns (uint256) {
+        return leaves * values.verifierFeePerLeafWei + uint256(values.maxBatchTokens) * values.verifierFeePerTokenWei;
     }
 
     function _receipts(Batch storage b) private view returns (Receipt[] memory) {
@@ -567,6 +575,8 @@ abstract contract Handler is Model {
             receipts[i].promptHash = nonce;
             receipts[i].inputHash = keccak256("input");
             receipts[i].textHash = keccak256("answer");
+            receipts[i].promptTokens = 1 + uint32(uint256(nonce) % 2000);
+            receipts[i].outputTokens = 1 + uint32(i);
             receipts[i].feeWei = uint256(keccak256(abi.encode(nonce, i))) % 1 ether;
         }
         if (request == 0) return receipts;

@@ -99,6 +99,7 @@ abstract contract Model is AppealWorld {
     mapping(address operator => uint256) internal _stake; // active and unbonding
     mapping(address operator => uint256) internal _credit;
     mapping(address operator => uint256) internal _locked;
+    mapping(address operator => uint256) internal _busyUntil;
     mapping(address operator => bool) internal _cut; // slashed below what was locked
     mapping(address account => uint256) internal _bounties; // credit with Appeals
     mapping(address payer => uint256) internal _deposits;
@@ -324,17 +325,37 @@ abstract contract Model is AppealWorld {
         (b.opened, b.closedAs) = (0, 0);
         b.feeHeld = true;
         _locked[NODE] += values.stakePerLeafWei * b.leaves;
-        _credit[NODE] -= values.verifierFeePerLeafWei * b.leaves;
+        _credit[NODE] -= _fee(b);
     }
 
     function _modelDrawn(Batch storage b) internal {
         b.state = IBatches.State.Drawn;
-        b.deadline = timestamp + b.values.commitSeconds;
+        b.deadline = _modelQueued(_seatsOf(b.id), b);
         b.allCommitted = false;
         for (uint256 i = 0; i < 3; ++i) {
             (b.ballot[i], b.accepts[i], b.rejects[i]) = (0, 0, 0);
         }
         _modelSeatsLocked(_seatsOf(b.id));
+    }
+
+    function _fee(Batch storage b) internal view returns (uint256) {
+        return b.values.verifierFeePerLeafWei * b.leaves + b.values.verifierFeePerTokenWei * _tokensOf(b.root);
+    }
+
+    function _tokensOf(bytes32 root) internal pure returns (uint256) {
+        return uint256(root) % 2 ** 32;
+    }
+
+    /// Every seat's work begins when what it was drawn for before can be done; the busiest sets the deadline.
+    function _modelQueued(IStaking.Seat[] memory seats, Batch storage b) internal returns (uint256 deadline) {
+        uint256 work = (_tokensOf(b.root) + b.values.checkTokensPerSecond - 1) / b.values.checkTokensPerSecond;
+        for (uint256 i = 0; i < seats.length; ++i) {
+            uint256 from = _busyUntil[seats[i].verifier];
+            uint256 until = (from > timestamp ? from : timestamp) + work;
+            if (until > timestamp + b.values.maxCheckSeconds) until = timestamp + b.values.maxCheckSeconds;
+            _busyUntil[seats[i].verifier] = until;
+            if (until + b.values.commitSeconds > deadline) deadline = until + b.values.commitSeconds;
+        }
     }
 
     /// Seats lock what is free of their stake: told by the event, and compared with what is locked then.
@@ -387,7 +408,7 @@ abstract contract Model is AppealWorld {
         b.state = IBatches.State.Void;
         b.feeHeld = false;
         _unlock(NODE, b.values.stakePerLeafWei * b.leaves);
-        _credit[NODE] += b.values.verifierFeePerLeafWei * b.leaves;
+        _credit[NODE] += _fee(b);
     }
 
     /// The time to appeal is over: leaves that are not under appeal are closed, seats judged by them, and paid if none
@@ -614,7 +635,7 @@ abstract contract Model is AppealWorld {
     function _modelPaid(Batch storage b) private {
         b.feeHeld = false;
         IStaking.Seat[] memory seats = _seatsOf(b.id);
-        uint256 share = (b.values.verifierFeePerLeafWei * b.leaves) / 3;
+        uint256 share = _fee(b) / 3;
         for (uint256 i = 0; i < 3; ++i) {
             if (b.ballot[i] != 2) continue;
             _unlock(seats[i].verifier, seats[i].locked);
@@ -690,7 +711,7 @@ abstract contract Model is AppealWorld {
     }
 
     function _feeHeld(Batch storage b) private view returns (uint256) {
-        return b.feeHeld ? b.values.verifierFeePerLeafWei * b.leaves : 0;
+        return b.feeHeld ? _fee(b) : 0;
     }
 
     /// All that clients could ever be refunded, fees of tests are less than one token.
