@@ -27,6 +27,10 @@ TOKENS_OF_AN_ANSWER = 512
 """With its prompt, as reckoned before there is one."""
 DRIFT_SECONDS = 60
 """Blocks may be that far apart."""
+NEW_STORE = (
+    "the account has been an operator's before: if its store was lost, put it back, or import its protection record; "
+    "open votes of that time cannot be revealed from here"
+)
 CREDIT_SECONDS = 900.0
 CREDIT_POLL_SECONDS = 0.25
 
@@ -102,14 +106,11 @@ def open_operator(
         raise NotReady(f"{chain.address} has no stake: run `trine stake add <amount>` with this keystore")
     store = open_store(settings.store_url)
     lease = _only_copy(settings, chain, store)
-    outbox = Outbox(
-        chain,
-        chain.gateway(),
-        Queue(store, lease.fence),
-        settings.fee_limits,
-        heed_copies=not settings.ignore_other_copies,
-    )
+    gateway, queue = chain.gateway(), Queue(store, lease.fence)
+    outbox = Outbox(chain, gateway, queue, settings.fee_limits, heed_copies=not settings.ignore_other_copies)
     try:
+        if queue.is_new() and chain.endpoint_of(chain.address):
+            log.error("store_is_new", store="empty", transactions=gateway.nonce(), hint=NEW_STORE)
         lease.keep(lost=outbox.halt)
         engine = load_engine(model)
         chain.send_through(outbox)

@@ -19,7 +19,7 @@ from trine.chain.transactions import EncodedCall, Fees
 from trine_operator.outbox.acts import Act, Due
 from trine_operator.outbox.protection import ProtectionRow, keep_tables, promise
 from trine_operator.store import Store
-from trine_operator.tables import Base
+from trine_operator.tables import Base, BatchRow
 
 KEPT_ACTS = 2_000
 """Of those that are over: to find one again whose block was taken back."""
@@ -246,6 +246,12 @@ class Queue:
         with self._store.writing() as session:
             row = session.get(AccountRow, "account")
             return (row.nonce, row.block) if row else None
+
+    def is_new(self) -> bool:
+        """Whether the store has seen neither a transaction of the account nor a batch."""
+        with self._store.writing() as session:
+            batch = session.scalars(select(BatchRow.batch_id).limit(1)).first()
+            return batch is None and session.get(AccountRow, "account") is None
 
     def account_for(self, nonce: int, block: int) -> None:
         with self._store.writing() as session:

@@ -59,7 +59,7 @@ TELL_SECONDS = 60.0
 """The same is said again after so long."""
 WAIT_SECONDS = 900.0
 """For an outcome, by who waits for it."""
-STRANGERS_SECONDS = 120.0
+STRANGERS_SECONDS = 60.0
 """At start, for transactions in the pool that the store does not know."""
 REFUSED_SECONDS = (1.0, 30.0, 4.0)
 """Before what was refused is tried again: the first pause, which doubles up to the second, or to the third if it is
@@ -398,7 +398,7 @@ class Outbox:
             return
         cannot_be_mined = market.base_fee_wei is not None and last.fees.max_fee_wei <= market.base_fee_wei
         patience = HURRY_SECONDS if act.number in self._hurry else rules.patience_seconds(left)
-        may = len(act.signed) <= MAX_REPLACEMENTS or left < rules.URGENT_SECONDS
+        may = len(act.signed) <= MAX_REPLACEMENTS or left < rules.URGENT_SECONDS or cannot_be_mined
         if may and (is_next or cannot_be_mined) and now - self._offered[act.number] > patience:
             fees = raised(last.fees, market, self._limits)
             if fees is not None:
