@@ -24,6 +24,8 @@ from trine_operator.tables import Base, BatchRow
 KEPT_ACTS = 2_000
 """Of those that are over: to find one again whose block was taken back."""
 NAME_CHARACTERS = 200
+FILL = "fill"
+"""The function of an empty transaction: see `courier`."""
 
 
 class State(Enum):
