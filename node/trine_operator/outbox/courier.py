@@ -39,6 +39,8 @@ HURRY_SECONDS = 2.0
 """Until more is offered to an endpoint that wants more."""
 MAX_PAUSE_SECONDS = 8.0
 """Between tries of an act that the endpoint answers with nonsense."""
+DUE_GAS_FACTOR = 3
+"""The chain charges what is used, and an account must only be able to pay the rest."""
 GWEI = 10**9
 FILL_GAS = 21_000
 
@@ -138,7 +140,9 @@ class Courier:
             self._tell_of_fees(view.market, act.name)
             return
         try:
-            gas = gas_limit(self._gateway.estimate(act.call), act.gas_factor)
+            # What is due has no time for a second try: the last reveal settles, and was not the last when simulated.
+            factor = act.gas_factor * (1 if act.due == NOT_DUE else DUE_GAS_FACTOR)
+            gas = gas_limit(self._gateway.estimate(act.call), factor)
         except TransactionReverted as error:
             self._outcomes.finish(act, None, error.reason)
             return
