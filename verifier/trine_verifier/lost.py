@@ -13,7 +13,7 @@ from trine.chain import AppealCase, AppealPhase, Ballot, Batch, BatchState, Chai
 from trine.errors import TransactionReverted
 from trine.protocol import appeals, votes
 from trine.protocol.appeals import LeafVote
-from trine_operator.outbox.protection import ProtectionRow, appeal_guard, keep_tables, recorded, vote_guard
+from trine_operator.outbox.protection import appeal_guard, recorded, vote_guard
 from trine_verifier.duties import Duty
 from trine_verifier.store import AppealSeat, StoredVote, VerifierStore
 
@@ -53,7 +53,6 @@ class LostVotes:
 
     def __init__(self, store: VerifierStore) -> None:
         self._store = store
-        keep_tables(store, ProtectionRow)
         self._told: set[Hashable] = set()
 
     def is_lost(
