@@ -17,12 +17,14 @@ from web3 import HTTPProvider, Web3
 
 from trine.chain import Batch, BatchState, Chain, Event, Parameters, Seat
 from trine.chain.deployment import abi
+from trine.chain.writes import CALLS
 from trine.cli.output import fail_cleanly
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_devnet.orders import Orders
 from trine_node.engines.base import Engine
 from trine_operator.logs import configure_logs
+from trine_operator.outbox import Submits
 from trine_verifier.duties import Duty
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import StoredVote, VerifierStore
@@ -33,7 +35,9 @@ class Seated(Voting):
     """Has the account, the store and the engine of an honest verifier, and as it stands its conduct."""
 
     def __init__(self, honest: Voting, orders: Orders, rpc_url: str) -> None:
-        super().__init__(honest.chain, honest.store, honest.engine, honest.model_id, honest.stop, honest.wake)
+        super().__init__(
+            honest.chain, honest.store, honest.outbox, honest.engine, honest.model_id, honest.stop, honest.wake
+        )
         self._asleep, self._apart, self.checks = honest._asleep, honest._apart, honest.checks
         self.seats = honest.seats
         self.orders = orders
@@ -87,13 +91,15 @@ class Copying(Seated):
         seat = _seat_of(self.chain, seats)
         copied = self.others("VoteCommitted", batch)[0]
         if duty is Duty.COMMIT:
-            self.chain.commit(batch.batch_id, seats, seat, bytes(copied.args["commitment"]))
+            commit = CALLS.commit(batch.batch_id, seats, seat, bytes(copied.args["commitment"]))
+            self._submit("commit", batch.batch_id, commit)
             return
         for revealed in self.others("VoteRevealed", batch):
             if revealed.args["verifier"] == copied.args["verifier"]:
                 call = self._arguments(revealed)
                 vote = Vote(call["accepts"], call["rejects"])
-                self.chain.reveal(batch.known_header, seats, seat, vote, call["distancePpm"], call["salt"])
+                reveal = CALLS.reveal(batch.known_header, seats, seat, vote, call["distancePpm"], call["salt"])
+                self._submit("reveal", batch.batch_id, reveal)
 
     def _arguments(self, event: Event) -> dict[str, Any]:
         """Of the call that emitted the event: whoever reveals publishes its salt."""
@@ -145,12 +151,13 @@ class Told(Voting):
         rpc_url: str,
         chain: Chain,
         store: VerifierStore,
+        outbox: Submits,
         engine: Engine,
         model_id: bytes,
         stop: threading.Event,
         wake: Callable[[], None],
     ) -> None:
-        super().__init__(chain, store, engine, model_id, stop, wake)
+        super().__init__(chain, store, outbox, engine, model_id, stop, wake)
         self._orders = orders
         self._rpc_url = rpc_url
         self._seats: dict[tuple[bytes, int], Seated] = {}

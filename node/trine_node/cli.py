@@ -12,11 +12,21 @@ import typer
 from trine.cli.groups import group
 from trine.cli.output import fail_cleanly, say, tokens
 from trine.errors import NotReady, TrineError
+from trine_operator.protection_cli import protection_group
 
 if TYPE_CHECKING:
     from trine_node.settings import NodeSettings
 
 app = group("Serve a model and be paid for verified answers.")
+
+
+def _settings(config: Path | None) -> NodeSettings:
+    from trine_node.settings import NodeSettings
+
+    return NodeSettings.load(config)
+
+
+app.add_typer(protection_group(_settings), name="protection")
 
 Config = Annotated[
     Path | None,

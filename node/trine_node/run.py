@@ -22,7 +22,7 @@ from trine_operator.calibrate import Candidate, calibrate
 from trine_operator.loops import keep_doing
 from trine_operator.opening import open_operator
 from trine_operator.payments import collect_earned
-from trine_operator.process import BackgroundServer, Worker, stop_on_signals
+from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.store import Store
 
@@ -37,9 +37,11 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
     answering = Answering(engine, chain, store, model, allow_unsigned=settings.allow_unsigned)
+    outbox = operator.outbox
     batcher = Batcher(
         store,
         chain,
+        outbox,
         model.model_id,
         max_leaves=settings.batch_max_leaves,
         max_wait_seconds=settings.batch_max_wait_seconds,
@@ -54,7 +56,10 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    app = create_app(answering, settings.limits, lambda: reason[0] or store.why_not_ready())
+    def why_not() -> str | None:
+        return outbox.halted or reason[0] or store.why_not_ready()
+
+    app = create_app(answering, settings.limits, why_not, operator.lease.instance)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks = chain.follow(settings.poll_seconds)
@@ -87,7 +92,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
         for worker in workers:
             worker.join()
         try:
-            collect_earned(store, chain)
+            collect_earned(store, chain, outbox)
         except TrineError as error:
             log.warning("last_collection_failed", error=str(error))
-        store.close()
+        operator.close(DRAIN_SECONDS)

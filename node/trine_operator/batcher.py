@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 
 import structlog
 
 from trine.chain import Batch, BatchState, Chain, Header
+from trine.chain.transactions import Call
+from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
 from trine_operator.apart import Apart
 from trine_operator.committees import can_be_drawn
 from trine_operator.credit import Credit
 from trine_operator.finalizing import Finalizing
+from trine_operator.outbox import Act, Due, Guard, Submits
+from trine_operator.outbox.acts import NOT_DUE, batch_names
+from trine_operator.outbox.protection import anchor_guards
 from trine_operator.payments import collect_earned
 from trine_operator.store import Store, StoredAnswer, StoredBatch, sealed_batch
 
@@ -83,6 +89,7 @@ class Batcher:
         self,
         store: Store,
         chain: Chain,
+        outbox: Submits,
         model_id: bytes,
         *,
         max_leaves: int,
@@ -93,11 +100,12 @@ class Batcher:
         """`clock` measures waits and pauses, in seconds."""
         self.store = store
         self.chain = chain
+        self.outbox = outbox
         self.model_id = model_id
         self.max_leaves = max_leaves
         self.max_wait_seconds = max_wait_seconds
-        self._credit = Credit(chain, credit_target_wei)
-        self._finalizing = Finalizing(store, chain, clock)
+        self._credit = Credit(chain, outbox, credit_target_wei)
+        self._finalizing = Finalizing(store, chain, outbox, clock)
         self._clock = clock
         self._first_seen: float | None = None
         self._waiting: set[bytes] = set()  # for enough verifiers
@@ -138,6 +146,7 @@ class Batcher:
         self._try_to_advance(batch)
 
     def _advance(self, stored: StoredBatch) -> None:
+        in_flight = self.outbox.open_names()
         batch = self.chain.batch(stored.batch_id)
         action = next_action(
             stored.state,
@@ -149,12 +158,14 @@ class Batcher:
         )
         if action is Action.ANCHOR and not self._is_drawable(stored):
             action = Action.WAIT
+        if _act_name(action, stored) in in_flight:
+            return
         handlers: dict[Action, Callable[[StoredBatch, Batch], None]] = {
             Action.ANCHOR: self._anchor,
-            Action.NOTE_ANCHORED: lambda s, _: self.store.mark_anchored(s.batch_id),
-            Action.DRAW: lambda s, _: _ignore(self.chain.draw(self._header(s))),
-            Action.EXPIRE: lambda s, _: _ignore(self.chain.expire(self._header(s))),
-            Action.SETTLE: lambda s, b: _ignore(self.chain.settle(self._header(s), self.chain.seats(b))),
+            Action.NOTE_ANCHORED: self._note_anchored,
+            Action.DRAW: self._draw,
+            Action.EXPIRE: self._expire,
+            Action.SETTLE: self._settle,
             Action.FINISH: self._finish,
             Action.RETRY: self._retry,
             Action.WAIT: lambda _s, _b: None,
@@ -164,19 +175,42 @@ class Batcher:
             log.info("batch_step", batch=stored.batch_id.hex(), action=action.value)
 
     def _anchor(self, stored: StoredBatch, _batch: Batch) -> None:
-        self._credit.ensure(len(stored.leaves), self._header(stored).tokens)
+        if not self._credit.covers(len(stored.leaves), self._header(stored).tokens):
+            return
+        guards = anchor_guards(stored.batch_id, stored.root, stored.challenge_id)
         if stored.challenge_id is None:
-            self.chain.anchor(stored.model_id, stored.root, stored.canary, len(stored.leaves))
-        else:
-            answers = self.store.answers_of(stored.batch_id)
-            tokens = sum(answer.evidence.receipt.output_tokens for answer in answers)
-            try:
-                self.chain.anchor_calibration(stored.challenge_id, stored.root, stored.canary, tokens)
-            except TransactionReverted:
-                # Too late, or answered otherwise: this challenge is lost, another can be asked for.
-                self.store.mark_void(stored.batch_id)
-                raise
+            call = CALLS.anchor(stored.model_id, stored.root, stored.canary, len(stored.leaves))
+            self._submit(Action.ANCHOR, stored, call, guards=guards)
+            return
+        answers = self.store.answers_of(stored.batch_id)
+        tokens = sum(answer.evidence.receipt.output_tokens for answer in answers)
+        call = CALLS.anchor_calibration(stored.challenge_id, stored.root, stored.canary, tokens)
+        due = Due(at=self.chain.challenge(stored.challenge_id).deadline)
+        try:
+            self._submit(Action.ANCHOR, stored, call, due, guards)
+        except TransactionReverted:
+            # Too late, or answered otherwise: this challenge is lost, another can be asked for.
+            self.store.mark_void(stored.batch_id)
+            raise
+
+    def _note_anchored(self, stored: StoredBatch, _batch: Batch) -> None:
         self.store.mark_anchored(stored.batch_id)
+        self._advance(replace(stored, state="anchored"))
+
+    def _draw(self, stored: StoredBatch, batch: Batch) -> None:
+        due = Due(block=batch.clock + self.chain.draw_window_blocks())
+        self._submit(Action.DRAW, stored, CALLS.draw(self._header(stored)), due)
+
+    def _expire(self, stored: StoredBatch, _batch: Batch) -> None:
+        self._submit(Action.EXPIRE, stored, CALLS.expire(self._header(stored)))
+
+    def _settle(self, stored: StoredBatch, batch: Batch) -> None:
+        self._submit(Action.SETTLE, stored, CALLS.settle(self._header(stored), self.chain.seats(batch)))
+
+    def _submit(
+        self, action: Action, stored: StoredBatch, call: Call, due: Due = NOT_DUE, guards: tuple[Guard, ...] = ()
+    ) -> None:
+        self.outbox.submit(Act((_act_name(action, stored),), call, due, guards))
 
     def _is_drawable(self, stored: StoredBatch) -> bool:
         """A batch for which no committee can be drawn expires, which costs stake and fees: it waits."""
@@ -201,7 +235,7 @@ class Batcher:
         self.store.mark_settled(stored.batch_id, result.accepted, result.rejected, results)
         log.info("batch_settled", batch=stored.batch_id.hex(), accepted=results.count("accept"), of=len(results))
         if stored.challenge_id is None:
-            collect_earned(self.store, self.chain)
+            collect_earned(self.store, self.chain, self.outbox)
 
     def _retry(self, stored: StoredBatch, _batch: Batch) -> None:
         if stored.challenge_id is None:
@@ -210,5 +244,6 @@ class Batcher:
             self.store.mark_void(stored.batch_id)
 
 
-def _ignore(_receipt: object) -> None:
-    """Turns a transaction into a handler's None."""
+def _act_name(action: Action, stored: StoredBatch) -> str:
+    """As `voting` calls it, too: what a verifier does for its own batch is done once."""
+    return batch_names(action.value, [stored.batch_id])[0]

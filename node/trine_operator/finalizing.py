@@ -11,7 +11,10 @@ from collections.abc import Callable
 import structlog
 
 from trine.chain import Batch, BatchState, Chain, Header, Seat
+from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
+from trine_operator.outbox import Act, Submits
+from trine_operator.outbox.acts import batch_names
 from trine_operator.payments import collect_earned
 from trine_operator.store import Store
 
@@ -25,10 +28,13 @@ PAUSE_SECONDS = 5.0
 class Finalizing:
     """The settled batches of one account."""
 
-    def __init__(self, store: Store, chain: Chain, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: Store, chain: Chain, outbox: Submits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`clock` measures pauses, in seconds."""
         self.store = store
         self.chain = chain
+        self.outbox = outbox
         self._clock = clock
         self._due: dict[bytes, int] = {}  # chain's time after which a batch can be finalized
         self._not_before = 0.0
@@ -38,18 +44,22 @@ class Finalizing:
         settled = self.store.settled_ids()
         if not settled or self._clock() < self._not_before:
             return
-        now = self.chain.timestamp()
+        in_flight, now = self.outbox.open_names(), self.chain.timestamp()
         due: list[tuple[Header, tuple[Seat, ...]]] = []
+        names: list[str] = []
         for batch_id in settled:
+            (name,) = batch_names("finalize", [batch_id])
             if now <= self._due.get(batch_id, 0):
                 continue
             batch = self.chain.batch(batch_id)
             if batch.state == BatchState.FINAL:
                 self._note_final(batch)
-            elif batch.state == BatchState.SETTLED and self._is_due(batch, now):
+            elif batch.state == BatchState.SETTLED and self._is_due(batch, now) and name not in in_flight:
                 due.append((batch.known_header, self.chain.seats(batch)))
+                names.append(name)
         for start in range(0, len(due), MAX_AT_ONCE):
-            self._finalize(due[start : start + MAX_AT_ONCE])
+            part = slice(start, start + MAX_AT_ONCE)
+            self._finalize(Act(tuple(names[part]), CALLS.finalize(due[part])))
 
     def _is_due(self, batch: Batch, now: int) -> bool:
         # Calibrations cannot be appealed.
@@ -57,9 +67,9 @@ class Finalizing:
         self._due[batch.batch_id] = batch.clock + window
         return now > batch.clock + window
 
-    def _finalize(self, batches: list[tuple[Header, tuple[Seat, ...]]]) -> None:
+    def _finalize(self, act: Act) -> None:
         try:
-            self.chain.finalize(batches)
+            self.outbox.submit(act)
         except TransactionReverted as error:
             self._not_before = self._clock() + PAUSE_SECONDS
             log.info("finalizing_postponed", reason=error.reason)
@@ -72,4 +82,4 @@ class Finalizing:
         self.store.mark_final(batch.batch_id, result.accepted, result.rejected, results)
         self._due.pop(batch.batch_id, None)
         log.info("batch_final", batch=batch.batch_id.hex(), accepted=results.count("accept"), of=len(results))
-        collect_earned(self.store, self.chain)
+        collect_earned(self.store, self.chain, self.outbox)

@@ -13,8 +13,11 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from trine.chain import Chain, Deployment, Model, Role, load_keystore
-from trine.errors import InvalidInput, NotReady
+from trine.errors import InvalidInput, NotReady, TrineError
 from trine_operator.credit import Credit
+from trine_operator.outbox import Outbox
+from trine_operator.outbox.instances import Lease, refuse_copy_at
+from trine_operator.outbox.queue import Queue
 from trine_operator.settings import OperatorSettings
 from trine_operator.store import Store
 
@@ -24,6 +27,12 @@ TOKENS_OF_AN_ANSWER = 512
 """With its prompt, as reckoned before there is one."""
 DRIFT_SECONDS = 60
 """Blocks may be that far apart."""
+NEW_STORE = (
+    "the account has been an operator's before: if its store was lost, put it back, or import its protection record; "
+    "open votes of that time cannot be revealed from here"
+)
+CREDIT_SECONDS = 900.0
+CREDIT_POLL_SECONDS = 0.25
 
 
 class HasClass(Protocol):
@@ -45,6 +54,21 @@ class Operator(Generic[E, S]):
     model: Model
     engine: E
     store: S
+    outbox: Outbox
+    lease: Lease
+
+    def close(self, drain_seconds: float = 0.0) -> None:
+        """What is in flight is waited for so long; the next start goes on with the rest."""
+        _close(self.outbox, self.lease, self.store, drain_seconds)
+
+
+def _close(outbox: Outbox, lease: Lease, store: Store, drain_seconds: float = 0.0) -> None:
+    outbox.stop(drain_seconds)
+    try:
+        lease.release()
+    except TrineError as error:
+        log.warning("store_not_released", error=str(error))
+    store.close()
 
 
 def open_chain(settings: OperatorSettings) -> Chain:
@@ -80,11 +104,47 @@ def open_operator(
     model = find_model(chain, settings.model)
     if chain.stake_of(chain.address).active == 0:
         raise NotReady(f"{chain.address} has no stake: run `trine stake add <amount>` with this keystore")
-    engine = load_engine(model)
     store = open_store(settings.store_url)
-    leaves = chain.parameters().prompts_per_challenge if settings.calibrate else 1
-    Credit(chain, settings.credit_target_wei).ensure(leaves, tokens=leaves * TOKENS_OF_AN_ANSWER)
-    if chain.endpoint_of(chain.address) != settings.endpoint:
-        chain.set_endpoint(settings.endpoint)
+    lease = _only_copy(settings, chain, store)
+    gateway, queue = chain.gateway(), Queue(store, lease.fence)
+    outbox = Outbox(chain, gateway, queue, settings.fee_limits, heed_copies=not settings.ignore_other_copies)
+    try:
+        if queue.is_new() and chain.endpoint_of(chain.address):
+            log.error("store_is_new", store="empty", transactions=gateway.nonce(), hint=NEW_STORE)
+        lease.keep(lost=outbox.halt)
+        engine = load_engine(model)
+        chain.send_through(outbox)
+        outbox.start()
+        _fill_credit(settings, chain, outbox)
+        if chain.endpoint_of(chain.address) != settings.endpoint:
+            chain.set_endpoint(settings.endpoint)
+    except BaseException:
+        _close(outbox, lease, store)
+        raise
     log.info("operator_ready", address=chain.address, role=role.name.lower(), engine=engine.engine_class)
-    return Operator(chain, model, engine, store)
+    return Operator(chain, model, engine, store, outbox, lease)
+
+
+def _only_copy(settings: OperatorSettings, chain: Chain, store: Store) -> Lease:
+    """Raises AnotherCopy when this operator runs already, with this store or, by its endpoint, with another."""
+    lease = Lease(store)
+    try:
+        store.claim(f"{chain.address} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
+        if not settings.ignore_other_copies:
+            refuse_copy_at(chain.endpoint_of(chain.address), chain.address, lease.instance)
+        lease.take(by_force=settings.ignore_other_copies)
+    except BaseException:
+        store.close()
+        raise
+    return lease
+
+
+def _fill_credit(settings: OperatorSettings, chain: Chain, outbox: Outbox) -> None:
+    """Raises NotReady when the first batch could not be paid for."""
+    credit = Credit(chain, outbox, settings.credit_target_wei)
+    leaves = chain.parameters().prompts_per_challenge if settings.calibrate else 1
+    deadline = time.monotonic() + CREDIT_SECONDS
+    while not credit.covers(leaves, tokens=leaves * TOKENS_OF_AN_ANSWER):
+        if time.monotonic() > deadline:
+            raise NotReady(f"no credit for the verifiers' fees within {CREDIT_SECONDS:.0f} s: see the log")
+        time.sleep(CREDIT_POLL_SECONDS)

@@ -16,6 +16,9 @@ from trine_operator.service.connections import BoundedConnection
 
 MAX_OPEN_FILES = 65_536
 
+DRAIN_SECONDS = 15.0
+"""At an orderly end, for transactions that are not mined yet."""
+
 
 class BackgroundServer:
     """Uvicorn in a thread: starts, says when it listens, stops gracefully."""

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from trine.chain.confirmations import Confirmations
 from trine.chain.endpoint import addresses_of
+from trine.chain.transactions import FeeLimits
 from trine.errors import InvalidInput
 
 
@@ -70,6 +71,15 @@ class OperatorSettings(BaseSettings):
         Decimal(20), ge=0, le=10**9, description="whole tokens of credit for verifiers' fees; topped up at half of it"
     )
     poll_seconds: float = Field(1.0, gt=0, le=60)
+    max_fee_gwei: Decimal = Field(
+        Decimal(200), gt=0, le=10**6, description="most that a transaction offers for a unit of gas; above it, it waits"
+    )
+    max_priority_fee_gwei: Decimal = Field(
+        Decimal(20), ge=0, le=10**6, description="most of it that goes to a block's proposer"
+    )
+    ignore_other_copies: bool = Field(
+        False, description="start, and go on, though another copy of this operator seems to run"
+    )
 
     @field_validator("rpc_url", mode="before")
     @classmethod
@@ -116,6 +126,10 @@ class OperatorSettings(BaseSettings):
     @property
     def credit_target_wei(self) -> int:
         return int(self.credit_target * 10**18)
+
+    @property
+    def fee_limits(self) -> FeeLimits:
+        return FeeLimits(int(self.max_fee_gwei * 10**9), int(self.max_priority_fee_gwei * 10**9))
 
     @property
     def endpoint(self) -> str:

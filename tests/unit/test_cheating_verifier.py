@@ -26,7 +26,7 @@ def orders(tmp_path):
 
 
 def voting(kind=Voting, *before):
-    return kind(*before, None, Store(), None, RECORD.model_id, threading.Event(), lambda: None)
+    return kind(*before, None, Store(), None, None, RECORD.model_id, threading.Event(), lambda: None)
 
 
 class Store:

@@ -198,13 +198,6 @@ def test_the_end_of_the_process_is_no_failure():
 class SeatedChain(RecordingChain):
     """With a seat of ours on every batch."""
 
-    class deployment:  # noqa: N801
-        block, chain_id = 0, 31337
-
-        @staticmethod
-        def address(_name):
-            return "0x" + "44" * 20
-
     def events_of(self, *_):
         return []
 
@@ -250,7 +243,7 @@ def test_a_seat_that_fails_keeps_no_other_from_its_vote(chain, store, error):
     chain.batches = {FIRST: error, SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED)}
     seated(store, [(FIRST, 0), (SECOND, 0)])
     voted(store, SECOND)
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
     voting.step()
     assert chain.names_sent() == ["reveal"]
     voting.close()
@@ -263,7 +256,7 @@ def test_a_refused_transaction_keeps_no_other_seat_from_its_vote(chain, store):
     seated(store, [(FIRST, 0), (SECOND, 0)])
     voted(store, FIRST)
     voted(store, SECOND)
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
     voting.step()
     assert chain.names_sent() == ["reveal"]
     voting.close()
@@ -284,7 +277,7 @@ def test_votes_are_sent_while_a_check_is_long(chain, store):
             going_on.wait(PATIENCE)
             return [Verdict(Outcome.ACCEPT, Reason.HONEST, 1)]
 
-    voting = Slow(chain, store, None, RECORD.model_id, threading.Event(), woken.set)
+    voting = Slow(chain, store, chain.outbox, None, RECORD.model_id, threading.Event(), woken.set)
     voting.step()
     assert started.wait(PATIENCE)
     assert chain.names_sent() == ["reveal"]
@@ -306,7 +299,7 @@ def test_a_chain_that_was_rolled_back_is_read_again(chain, store):
         return []
 
     chain.events_of, chain.block = events_of, 1_000
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
     voting.step()
     chain.block = 950
     voting.step()
@@ -321,7 +314,7 @@ def test_a_chain_that_was_rolled_back_is_read_again(chain, store):
 def test_a_server_that_is_a_few_blocks_behind_is_no_rollback(chain, store):
     ranges = []
     chain.events_of = lambda _kinds, first, last: ranges.append((first, last)) or []
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
     for chain.block in (1_000, 997, 1_001):
         voting.step()
     voting.close()
@@ -358,7 +351,7 @@ def test_what_cannot_be_read_of_the_chain_keeps_no_seat_from_its_vote(chain, sto
     chain.batches = {SECOND: drawn(chain, SECOND, COMMITTED, COMMITTED, COMMITTED)}
     seated(store, [(SECOND, 0)])
     voted(store, SECOND)
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
     voting.step()
     assert chain.names_sent() == ["reveal"]
     voting.close()

@@ -13,7 +13,9 @@ from eth_account import Account
 
 from trine.chain import Chain, Deployment, Role
 from trine.chain.deployment import CONTRACTS, bytecode
+from trine.chain.sender import Sender
 from trine.chain.views import Views
+from trine.chain.writes import CALLS
 from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
 from trine_devnet.contracts import check_code, deploy, words_of
 from trine_devnet.rpc import Rpc
@@ -127,18 +129,18 @@ def test_a_rest_of_an_allowance_from_elsewhere_is_not_relied_on(net):
 
 def test_two_that_sign_the_same_at_one_moment_make_two_transactions(net):
     account = funded(net, 10 * TOKEN)
-    calls = [net.chain(account)._contract("TrineToken").functions.transfer(NODE, 1) for _ in range(2)]
-    senders = [net.chain(account)._require_sender() for _ in range(2)]
+    chain = net.chain(account)
+    call = chain.encoded(CALLS.transfer(NODE, 1))
+    senders = [Sender(net.chain(account).gateway()) for _ in range(2)]
     before = net.admin.token_balance(NODE)
     net.rpc.call("evm_setAutomine", False)
     try:
-        first = senders[0]._submit(calls[0], 1)
-        second = senders[1]._submit(calls[1], 1)
-        assert first.hashes != second.hashes
+        first, second = (sender._submit(call) for sender in senders)
+        assert first.transactions[0].hash != second.transactions[0].hash
     finally:
         net.rpc.call("evm_setAutomine", True)
     for sent in (first, second):
-        assert senders[0]._receipt(calls[0], sent)["status"] == 1
+        assert senders[0]._receipt(sent)["status"] == 1
     assert net.admin.token_balance(NODE) == before + 2
 
 
@@ -152,7 +154,7 @@ def test_a_transaction_that_is_stuck_is_replaced_and_executed_once(net, monkeypa
 
     def replaced(each):
         replace(each)
-        sent.append(dict(each.transaction))
+        sent.append(each.transactions[-1])
         if len(sent) == 3:
             net.rpc.call("evm_setAutomine", True)
             net.rpc.call("evm_mine")
@@ -165,8 +167,8 @@ def test_a_transaction_that_is_stuck_is_replaced_and_executed_once(net, monkeypa
         net.rpc.call("evm_setAutomine", True)
     assert receipt["status"] == 1
     assert net.admin.token_balance(NODE) == before + 3
-    assert len({each["nonce"] for each in sent}) == 1
-    prices = [each["maxFeePerGas"] for each in sent]
+    assert len({each.nonce for each in sent}) == 1
+    prices = [each.fees.max_fee_wei for each in sent]
     assert all(later >= earlier * 1.1 for earlier, later in pairwise(prices))
 
 
@@ -211,7 +213,7 @@ def test_gas_holds_when_the_state_moves_between_estimate_and_execution(net, monk
     fresh = "0x" + "12" * 20
     cold = chain._contract("Payments").functions.deposit(fresh, TOKEN).estimate_gas({"from": account.address})
     assert cold > warm * 1.25, "the case is none"
-    monkeypatch.setattr("web3.contract.contract.ContractFunction.estimate_gas", lambda *_arguments, **_more: warm)
+    monkeypatch.setattr("trine.chain.gateway.Gateway.estimate", lambda *_: warm)
     chain.deposit(fresh, TOKEN)
     assert chain.account(account.address, fresh).balance == TOKEN
 
@@ -220,9 +222,9 @@ def test_what_needs_far_more_gas_than_estimated_is_sent_again_with_more(net, mon
     account = funded(net, 10 * TOKEN)
     chain = net.chain(account)
     chain.allow("Payments", 10 * TOKEN)
-    monkeypatch.setattr("trine.chain.sender.GAS_RESERVE", 0)
-    monkeypatch.setattr("trine.chain.sender.GAS_MARKS", 1)  # or chance adds what was missing
-    monkeypatch.setattr("web3.contract.contract.ContractFunction.estimate_gas", lambda *_arguments, **_more: 50_000)
+    monkeypatch.setattr("trine.chain.transactions.GAS_RESERVE", 0)
+    monkeypatch.setattr("trine.chain.transactions.GAS_MARKS", 1)  # or chance adds what was missing
+    monkeypatch.setattr("trine.chain.gateway.Gateway.estimate", lambda *_: 50_000)
     nonce = net.admin._web3.eth.get_transaction_count(account.address)
     chain.deposit(NODE, TOKEN)
     assert chain.account(account.address, NODE).balance == TOKEN

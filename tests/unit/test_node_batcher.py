@@ -31,7 +31,7 @@ from trine.errors import ChainUnreachable, NotReady, TransactionReverted
 from trine.protocol import merkle
 from trine_node.answering import Answering
 from trine_operator.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, fitting, next_action
-from trine_operator.credit import Credit
+from trine_operator.credit import ALLOW, Credit
 from trine_operator.loops import keep_doing
 from trine_operator.store import Store
 
@@ -113,6 +113,7 @@ def batcher(answering, *, max_leaves=2, max_wait_seconds=0.0, clock=None, credit
     return Batcher(
         answering.store,
         answering.chain,
+        answering.chain.outbox,
         answering.model.model_id,
         max_leaves=max_leaves,
         max_wait_seconds=max_wait_seconds,
@@ -203,9 +204,13 @@ def test_a_void_batch_is_anchored_again_as_it_is(answering, chain):
     node = batcher(answering)
     node.step()
     (batch,) = answering.store.open_batches()
+    chain.batches[batch.batch_id] = chain_batch(batch.batch_id, BatchState.ANCHORED, clock=chain.block)
+    node.step()
     chain.batches[batch.batch_id] = chain_batch(batch.batch_id, BatchState.VOID)
     chain.sent.clear()
     node.step()
+    node.step()
+    chain.outbox.in_flight = frozenset(chain.outbox.acts[-1].names)
     node.step()
     assert chain.sent == [("anchor", answering.model.model_id, batch.root, batch.canary, 1)]
 
@@ -230,26 +235,25 @@ def test_one_batch_that_is_refused_does_not_hold_up_the_next(answering, chain):
     answer(answering, max_tokens=2)
     node.step()
     assert chain.names_sent() == ["anchor"]
-    assert sorted(b.state for b in answering.store.open_batches()) == ["anchored", "sealed"]
+    assert len(answering.store.open_batches()) == 2
 
 
 def test_a_refused_batch_is_tried_again_after_growing_pauses(answering, chain):
     clock, tried = Clock(), []
     node = batcher(answering, clock=clock)
 
-    def anchor(*_):
+    def submit(_act):
         tried.append(clock.now)
         if len(tried) < 8:
             raise TransactionReverted("anchor: no", reason="no")
 
-    chain.anchor = anchor
+    chain.outbox.submit = submit
     answer(answering)
     while len(tried) < 8:
         node.step()
         clock.now += 0.5
     gaps = [later - earlier for earlier, later in itertools.pairwise(tried)]
     assert gaps == [1, 2, 4, 8, 16, 30, 30]
-    assert [b.state for b in answering.store.open_batches()] == ["anchored"]
 
 
 def test_nothing_is_anchored_while_no_committee_could_be_drawn(answering, chain):
@@ -282,8 +286,16 @@ def test_credit_is_topped_up_before_it_is_needed(answering, chain):
     chain.credit, chain.tokens = 40, 1000
     answer(answering)
     batcher(answering, credit_target_wei=100).step()
-    assert chain.sent[:2] == [("allow", "Staking", 60), ("add_credit", 60)]
-    assert chain.names_sent()[2:] == ["anchor"]
+    (approved, anchored) = chain.sent
+    assert approved == ("approve", chain.deployment.address("Staking"), 2**256 - 1)
+    assert anchored[0] == "anchor"  # the credit that is left will do for it
+    chain.allowed = 2**256 - 1
+    chain.outbox.in_flight = frozenset({ALLOW})
+    assert Credit(chain, chain.outbox, 100).covers(1, 0)
+    assert len(chain.sent) == 2
+    chain.outbox.in_flight = frozenset()
+    assert Credit(chain, chain.outbox, 100).covers(1, 0)
+    assert chain.sent[2:] == [("addCredit", 60)]
 
 
 def test_a_node_without_tokens_says_what_it_lacks(answering, chain):
@@ -293,10 +305,11 @@ def test_a_node_without_tokens_says_what_it_lacks(answering, chain):
     node.step()
     assert chain.sent == []
     with pytest.raises(NotReady, match=r"1 answers with 0 tokens are .*: send it tokens"):
-        Credit(chain, 0).ensure(1, 0)
+        Credit(chain, chain.outbox, 0).covers(1, 0)
     chain.tokens = 10
-    batcher(answering).step()
-    assert chain.names_sent() == ["allow", "add_credit", "anchor"]
+    for chain.allowed, chain.credit in ((0, FEE_PER_LEAF - 10), (2**256 - 1, FEE_PER_LEAF - 10), (0, FEE_PER_LEAF)):
+        batcher(answering).step()
+    assert chain.names_sent() == ["approve", "addCredit", "anchor"]
 
 
 def settled_batch(answering, chain, **changes):
@@ -319,7 +332,10 @@ def test_a_batch_is_finalized_once_its_time_to_appeal_is_over(answering, chain):
     assert chain.sent == []
     chain.seconds += 1
     node.step()
-    assert chain.sent == [("finalize", [(settled.header, ())])]
+    assert chain.sent == [("finalize", [settled.header.values()], [[]])]
+    chain.outbox.in_flight = frozenset(chain.outbox.acts[-1].names)
+    node.step()
+    assert len(chain.sent) == 1
     chain.batches[batch.batch_id] = replace(settled, state=BatchState.FINAL)
     node.step()
     assert answering.store.batch(batch.batch_id).state == "final"
@@ -379,7 +395,7 @@ def test_the_loop_survives_every_error_and_ends_when_told(answering, chain):
             if errors:
                 raise errors.pop(0)
 
-    node = Failing(answering.store, chain, bytes(32), max_leaves=1, max_wait_seconds=0)
+    node = Failing(answering.store, chain, chain.outbox, bytes(32), max_leaves=1, max_wait_seconds=0)
     stop = threading.Event()
     blocks = Follower(lambda: Head(len(seen), 0), 0.01)
     blocks.start()

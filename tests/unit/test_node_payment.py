@@ -194,11 +194,15 @@ def test_only_accepted_answers_are_collected_and_what_was_not_accepted_is_not_ow
     assert node.store.earned(client.address) == 0
     settle(node.store, node, ["accept", "reject", "inconclusive"])
     assert node.store.owed(client.address) == node.store.earned(client.address) == fees[0]
-    collect_earned(node.store, node.chain)
-    ((name, voucher, up_to, _signature),) = node.chain.sent
-    assert (name, voucher.payer, up_to) == ("collect", client.address, fees[0])
+    collect_earned(node.store, node.chain, node.chain.outbox)
+    ((name, (payer, _payee, _cumulative), up_to, _signature),) = node.chain.sent
+    assert (name, payer, up_to) == ("collect", client.address, fees[0])
+    node.chain.outbox.in_flight = frozenset(node.chain.outbox.acts[0].names)
+    collect_earned(node.store, node.chain, node.chain.outbox)
+    assert len(node.chain.sent) == 1
+    node.chain.outbox.in_flight = frozenset()
     node.chain.collected_wei = fees[0]
-    collect_earned(node.store, node.chain)
+    collect_earned(node.store, node.chain, node.chain.outbox)
     assert len(node.chain.sent) == 1
 
 
@@ -209,12 +213,12 @@ def test_a_refused_collection_does_not_stop_the_others(node):
     settle(node.store, node, ["accept", "accept"])
     tried = []
 
-    def collect(voucher, *_):
-        tried.append(voucher.payer)
+    def collect(act):
+        tried.append(act.call.arguments[0][0])
         raise TransactionReverted("collect: no", reason="no")
 
-    node.chain.collect = collect
-    collect_earned(node.store, node.chain)
+    node.chain.outbox.submit = collect
+    collect_earned(node.store, node.chain, node.chain.outbox)
     assert len(tried) == 2
 
 

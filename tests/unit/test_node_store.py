@@ -211,6 +211,7 @@ def test_a_database_whose_driver_is_not_installed_is_named():
 
 
 def test_a_store_serves_one_account_only(store):
-    Batcher(store, RecordingChain(), bytes(32), max_leaves=1, max_wait_seconds=0)
+    one, other = RecordingChain(), RecordingChain()
+    Batcher(store, one, one.outbox, bytes(32), max_leaves=1, max_wait_seconds=0)
     with pytest.raises(StoreError, match="use a store of its own"):
-        Batcher(store, RecordingChain(), bytes(32), max_leaves=1, max_wait_seconds=0)
+        Batcher(store, other, other.outbox, bytes(32), max_leaves=1, max_wait_seconds=0)

@@ -124,6 +124,22 @@ def model(price_per_token_wei=PRICE_WEI):
     )
 
 
+class RecordingOutbox:
+    """Notes what is submitted with the chain; its transactions are over at once."""
+
+    def __init__(self, chain):
+        self._chain = chain
+        self.acts = []
+        self.in_flight = frozenset()
+
+    def submit(self, act):
+        self._chain._send(act.call.function, *act.call.arguments)
+        self.acts.append(act)
+
+    def open_names(self):
+        return self.in_flight
+
+
 @dataclass
 class RecordingChain:
     """Answers from its fields, notes what was sent."""
@@ -145,6 +161,15 @@ class RecordingChain:
     block: int = 100
     max_batch_tokens: int = MAX_BATCH_TOKENS
     seconds: int = 1_000  # its time; nowhere near the machine's, which must not matter
+
+    allowed: int = 0
+
+    class deployment:  # noqa: N801
+        block, chain_id = 0, 31337
+
+        @staticmethod
+        def address(_name):
+            return "0x" + "44" * 20
 
     domain = Domain(31337, "0x5FbDB2315678afecb367f032d93F642f64180aa3")
     payments_domain = Domain(31337, "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512")
@@ -203,7 +228,11 @@ class RecordingChain:
         return self.tokens
 
     def allowance(self, _owner, _spender):
-        return 0
+        return self.allowed
+
+    @functools.cached_property
+    def outbox(self):
+        return RecordingOutbox(self)
 
     def block_number(self):
         return self.block

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from test_node_support import PARAMETERS, RECORD, ballots, chain_batch
+from test_node_support import PARAMETERS, RECORD, RecordingOutbox, ballots, chain_batch
 
 from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Event, Seat
 from trine.chain import Verdict as Verdict_
@@ -162,8 +162,9 @@ class LateChain:
     def batch(self, batch_id):
         return chain_batch(batch_id, self.state, clock=100)
 
-    def draw(self, header):
-        self.drawn.append(header)
+    def _send(self, name, *_arguments):
+        assert name == "draw"
+        self.drawn.append(name)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +179,9 @@ class LateChain:
 )
 def test_verifiers_draw_what_a_node_lets_expire(store, block, state, draws):
     chain = LateChain(block, state)
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, RecordingOutbox(chain), None, RECORD.model_id, threading.Event())
     voting.seats.read()
-    voting.seats.draw_late()
+    voting.seats.draw_late(voting._draw)
     assert len(chain.drawn) == draws
 
 

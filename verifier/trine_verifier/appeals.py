@@ -14,17 +14,23 @@ import structlog
 
 from trine.appeal import LEVELS, committees
 from trine.chain import AppealCase, AppealPhase, Chain, Parameters, Seat
-from trine.errors import InvalidInput, NodeError
-from trine.protocol.appeals import VOTES, commitment
+from trine.chain.transactions import Call
+from trine.chain.writes import CALLS
+from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.protocol.appeals import VOTES
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine_node.engines.base import Engine
 from trine_operator.apart import Apart
+from trine_operator.outbox import Act, Due, Guard, Submits
+from trine_operator.outbox.acts import NOT_DUE
+from trine_operator.outbox.protection import appeal_guard
 from trine_verifier.checking import check_shown_leaf, withheld
 from trine_verifier.checks import Checks, check_in_time
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
 from trine_verifier.evidence import fetch_leaf
+from trine_verifier.lost import LostVotes, committed_on_appeal
 from trine_verifier.seats import Seats, shows_no_appeal_draw
 from trine_verifier.store import AppealSeat, VerifierStore
 
@@ -62,6 +68,7 @@ class Appealing:
         self,
         chain: Chain,
         store: VerifierStore,
+        outbox: Submits,
         engine: Engine,
         model_id: bytes,
         stop: threading.Event,
@@ -71,6 +78,7 @@ class Appealing:
     ) -> None:
         self.chain = chain
         self.store = store
+        self.outbox = outbox
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
@@ -78,8 +86,11 @@ class Appealing:
         self._drawn = drawn
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
+        self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
+        self._lost = LostVotes(store)
 
     def step(self) -> None:
+        self._in_flight = self.outbox.open_names()
         due = self.store.appeal_duties()
         with self.chain.reading_ahead([("Appeals", "caseOf", (seat.batch_id, seat.leaf)) for seat in due]):
             for seat in due:
@@ -92,41 +103,56 @@ class Appealing:
         seats = chain.appeal_seats(case, seat.level) if case.level >= seat.level else ()
         terms = chain.parameters(case.terms) if case.terms else chain.parameters()
         now = chain.timestamp()
-        voted = self.store.appeal_vote(seat) is not None
-        duty = next_appeal_duty(case, seats, chain.address, seat, terms, voted=voted, now=now)
+        stored = self.store.appeal_vote(seat)
+        duty = next_appeal_duty(case, seats, chain.address, seat, terms, voted=stored is not None, now=now)
         if duty is Duty.OVER and shows_no_appeal_draw(case, seat) and self._drawn.is_drawn_on_appeal(seat):
             return  # the events say otherwise: they are newer, or are about to be taken back
+        if self._lost.is_lost_on_appeal(case, seats, chain, seat, stored, duty, terms):
+            return
         header = chain.batch(seat.batch_id).known_header
         if duty is Duty.CHECK:
             self.checks.want(seat, header.node, lambda crowd: self._check(seat, case, terms, crowd))
             return
         if duty in (Duty.COMMIT, Duty.REVEAL):
-            self._vote(duty, case, seats)
+            self._vote(duty, case, seats, terms)
         elif duty is Duty.SETTLE:
-            chain.resolve_appeal(header, seat.leaf, seats)
+            self._submit("resolve appeal", seat, CALLS.resolve_appeal(header, seat.leaf, seats))
         elif duty is Duty.FINALIZE:
-            chain.conclude_appeal(header, seat.leaf, committees(chain, case))
+            call = CALLS.conclude_appeal(header, seat.leaf, committees(chain, case))
+            self._submit("conclude appeal", seat, call)
         elif duty is Duty.OVER:
             self.store.end_appeal_duty(seat)
             self._apart.forget(seat)
-        if duty is not Duty.WAIT:
-            log.info("appeal_duty", batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, action=duty.value)
 
-    def _vote(self, duty: Duty, case: AppealCase, seats: Sequence[Seat]) -> None:
+    def _submit(
+        self, verb: str, seat: AppealSeat, call: Call, due: Due = NOT_DUE, guards: tuple[Guard, ...] = ()
+    ) -> None:
+        """Queues what is not in flight already. Raises TransactionReverted when it was refused the last time."""
+        name = f"{verb} {seat.batch_id.hex()}/{seat.leaf}/{seat.level}/{seat.round}"
+        if name not in self._in_flight:
+            self.outbox.submit(Act((name,), call, due, guards))
+            log.info("appeal_duty", batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level, action=verb)
+
+    def _vote(self, duty: Duty, case: AppealCase, seats: Sequence[Seat], terms: Parameters) -> None:
         chain = self.chain
-        stored = self.store.appeal_vote(AppealSeat(case.batch_id, case.leaf, case.level, case.current.round))
+        seat = AppealSeat(case.batch_id, case.leaf, case.level, case.current.round)
+        stored = self.store.appeal_vote(seat)
         if stored is None:
             return
         vote, salt = stored
         index = next(i for i, each in enumerate(seats) if each.verifier == chain.address)
         if duty is Duty.REVEAL:
-            chain.reveal_appeal(case.batch_id, case.leaf, seats, index, vote, salt)
+            call = CALLS.reveal_appeal(case.batch_id, case.leaf, seats, index, vote, salt)
+            try:
+                self._submit("reveal appeal", seat, call, Due(at=case.clock + terms.reveal_seconds))
+            except TransactionReverted as error:
+                self._lost.note_refusal(error, terms, batch=seat.batch_id.hex(), leaf=seat.leaf, level=seat.level)
+                raise
             return
-        committed = commitment(
-            chain.deployment.chain_id, chain.deployment.address("Appeals"), case.batch_id, case.leaf, case.level,
-            case.current.round, chain.address, vote, salt,
-        )  # fmt: skip
-        chain.commit_appeal(case.batch_id, case.leaf, seats, index, committed)
+        committed = committed_on_appeal(chain, seat, vote, salt)
+        guard = appeal_guard(seat.batch_id, seat.leaf, seat.level, seat.round, committed)
+        call = CALLS.commit_appeal(case.batch_id, case.leaf, seats, index, committed)
+        self._submit("commit appeal", seat, call, Due(at=case.clock), (guard,))
 
     def _check(self, seat: AppealSeat, case: AppealCase, terms: Parameters, crowd: int) -> None:
         """Keeps the vote, which is committed at the next step. In a thread of its own."""

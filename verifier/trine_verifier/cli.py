@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trine.cli.groups import group
 from trine.cli.output import fail_cleanly
+from trine_operator.protection_cli import protection_group
+
+if TYPE_CHECKING:
+    from trine_verifier.settings import VerifierSettings
 
 app = group("Re-check others' answers and vote on them.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `run` a subcommand."""
+def _settings(config: Path | None) -> VerifierSettings:
+    from trine_verifier.settings import VerifierSettings
+
+    return VerifierSettings.load(config)
+
+
+app.add_typer(protection_group(_settings), name="protection")
 
 
 @app.command()

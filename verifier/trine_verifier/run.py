@@ -18,7 +18,8 @@ from trine_operator.batcher import Batcher
 from trine_operator.calibrate import Candidate, calibrate
 from trine_operator.loops import keep_doing
 from trine_operator.opening import open_operator
-from trine_operator.process import BackgroundServer, Worker, stop_on_signals
+from trine_operator.outbox import Submits
+from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
 from trine_operator.service import create_evidence_app
 from trine_verifier.settings import VerifierSettings
@@ -33,9 +34,9 @@ PATIENCE_SECONDS = 10.0
 VOTING_BACKOFF_SECONDS = (1.0, 4.0)
 """Reveals are due soon: a chain that was away is asked again soon."""
 
-MakeVoting = Callable[[Chain, VerifierStore, Engine, bytes, threading.Event, Callable[[], None]], Voting]
-"""From the chain, the store of votes, the engine, the model's id, what is set when the process is to end, and what is
-called when there is a new vote to send."""
+MakeVoting = Callable[[Chain, VerifierStore, Submits, Engine, bytes, threading.Event, Callable[[], None]], Voting]
+"""From the chain, the store of votes, what sends, the engine, the model's id, what is set when the process is to end,
+and what is called when there is a new vote to send."""
 
 
 def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -> None:
@@ -46,12 +47,16 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     stop = stop_on_signals()
     operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), VerifierStore)
     chain, model, engine, store = operator.chain, operator.model, operator.engine, operator.store
+    outbox = operator.outbox
     reason: list[str | None] = ["starting"]
 
     def tell(state: str) -> None:
         reason[0] = f"calibrating: {state}"
 
-    app = create_evidence_app("Trine verifier", store, chain, lambda: reason[0] or store.why_not_ready())
+    def why_not() -> str | None:
+        return outbox.halted or reason[0] or store.why_not_ready()
+
+    app = create_evidence_app("Trine verifier", store, chain, why_not, operator.lease.instance)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
@@ -64,9 +69,15 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         voted.set()
         blocks.nudge()
 
-    voting = make_voting(chain, store, engine, model.model_id, stop, wake)
+    voting = make_voting(chain, store, outbox, engine, model.model_id, stop, wake)
     batcher = Batcher(
-        store, chain, model.model_id, max_leaves=1, max_wait_seconds=0, credit_target_wei=settings.credit_target_wei
+        store,
+        chain,
+        outbox,
+        model.model_id,
+        max_leaves=1,
+        max_wait_seconds=0,
+        credit_target_wei=settings.credit_target_wei,
     )
 
     pruning = Pruning(
@@ -104,4 +115,4 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
             worker.join()
         voting.close()
         server.stop()
-        store.close()
+        operator.close(DRAIN_SECONDS)

@@ -5,7 +5,7 @@ What a re-org takes away is taken back: a seat drawn in a block that is gone is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import structlog
@@ -68,8 +68,8 @@ class Seats:
     def is_drawn_on_appeal(self, seat: AppealSeat) -> bool:
         return seat in map(_appeal_seat, self._drawn("AppealDrawn"))
 
-    def draw_late(self) -> None:
-        """Draws what is about to expire undrawn, whoever is drawn."""
+    def draw_late(self, draw: Callable[[Batch, int], bool]) -> None:
+        """Has what is about to expire undrawn drawn, whoever is drawn. `draw` is told the last block for it."""
         chain = self._chain
         if not self._undrawn:
             return
@@ -83,8 +83,8 @@ class Seats:
                     del self._undrawn[batch_id]
                     continue
                 try:
-                    chain.draw(batch.known_header)
-                    log.info("drawn_late", batch=batch_id.hex())
+                    if draw(batch, seed_block + window):
+                        log.info("drawn_late", batch=batch_id.hex())
                 except TransactionReverted as error:
                     log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
 

@@ -10,14 +10,18 @@ from functools import partial
 import structlog
 
 from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
-from trine.errors import InvalidInput, NodeError
+from trine.chain.transactions import Call
+from trine.chain.writes import CALLS
+from trine.errors import InvalidInput, NodeError, TransactionReverted
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
-from trine.protocol.votes import commitment
 from trine_node.engines.base import Engine
 from trine_operator.apart import Apart
+from trine_operator.outbox import Act, Due, Guard, Submits
+from trine_operator.outbox.acts import NOT_DUE, batch_names
+from trine_operator.outbox.protection import vote_guard
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks, check_in_time
@@ -29,6 +33,7 @@ from trine_verifier.duties import (
     fetch_seconds,
 )
 from trine_verifier.evidence import fetch
+from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.seats import Seats, shows_no_draw
 from trine_verifier.store import StoredVote, VerifierStore
 
@@ -58,12 +63,16 @@ def next_duty(
 
 
 class Voting:
-    """The seats of one verifier account. Dishonest ones replace `advance`, `judge` or `vote`."""
+    """The seats of one verifier account. Dishonest ones replace `advance`, `judge` or `vote`.
+
+    Transactions are queued, and what became of them is seen at the chain: no seat waits for another's.
+    """
 
     def __init__(
         self,
         chain: Chain,
         store: VerifierStore,
+        outbox: Submits,
         engine: Engine,
         model_id: bytes,
         stop: threading.Event,
@@ -72,6 +81,7 @@ class Voting:
         """`wake` is called when there is a new vote to send: the next step need not wait for a block."""
         self.chain = chain
         self.store = store
+        self.outbox = outbox
         self.engine = engine
         self.model_id = model_id
         self.stop = stop
@@ -79,13 +89,16 @@ class Voting:
         self.seats = Seats(chain, store, model_id)
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
-        self._appealing = Appealing(chain, store, engine, model_id, stop, self.checks, self.seats, wake)
+        self._appealing = Appealing(chain, store, outbox, engine, model_id, stop, self.checks, self.seats, wake)
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
+        self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
+        self._lost = LostVotes(store)
 
     def step(self) -> None:
         """Does what is due at this block, each part whatever becomes of the others. Raises TrineError."""
         self._apart.run("events", self.seats.read, part="events")
-        self._apart.run("draws", self.seats.draw_late, part="late draws")
+        self._in_flight = self.outbox.open_names()
+        self._apart.run("draws", partial(self.seats.draw_late, self._draw), part="late draws")
         now = self.chain.timestamp()
         due = [duty for duty in self.store.duties() if now > self._asleep.get(duty, 0)]
         with self.chain.reading_ahead([("Batches", "batchOf", (batch_id,)) for batch_id, _ in due]):
@@ -98,6 +111,10 @@ class Voting:
         """Waits for checks that run; `stop` must be set."""
         self.checks.close()
 
+    def _draw(self, batch: Batch, last_block: int) -> bool:
+        """Whether it was not on its way already. Raises TransactionReverted."""
+        return self._submit("draw", batch.batch_id, CALLS.draw(batch.known_header), Due(block=last_block))
+
     def advance(self, batch_id: bytes, round_: int) -> None:
         """Does what the seat in this round has to do now, if anything. Raises TransactionReverted."""
         chain = self.chain
@@ -109,6 +126,8 @@ class Voting:
         duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
         if duty is Duty.OVER and shows_no_draw(batch, round_) and self.seats.is_drawn(batch_id, round_):
             return  # the events say otherwise: they are newer, or are about to be taken back
+        if self._lost.is_lost(batch, seats, chain, stored, duty, terms):
+            return
         if duty is Duty.CHECK:
             self.checks.want(
                 (batch_id, round_), batch.known_header.node, lambda crowd: self._check(batch, terms, crowd)
@@ -117,17 +136,26 @@ class Voting:
         if duty in (Duty.COMMIT, Duty.REVEAL) and stored:
             self.vote(duty, batch, seats, stored)
         elif duty is Duty.SETTLE:
-            chain.settle(batch.known_header, seats)
+            self._submit("settle", batch_id, CALLS.settle(batch.known_header, seats))
         elif duty is Duty.FINALIZE:
-            chain.finalize([(batch.known_header, seats)])
+            self._submit("finalize", batch_id, CALLS.finalize([(batch.known_header, seats)]))
         elif duty is Duty.OVER:
             self.store.end_duty(batch_id, round_)
             self._asleep.pop((batch_id, round_), None)
             self._apart.forget((batch_id, round_))
         elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
             self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
-        if duty is not Duty.WAIT:
-            log.info("duty", batch=batch_id.hex(), action=duty.value)
+
+    def _submit(
+        self, verb: str, batch_id: bytes, call: Call, due: Due = NOT_DUE, guards: tuple[Guard, ...] = (), of: str = ""
+    ) -> bool:
+        """Queues what is not in flight already. Raises TransactionReverted when it was refused the last time."""
+        name = batch_names(verb, [batch_id])[0] + of
+        if name in self._in_flight:
+            return False
+        self.outbox.submit(Act((name,), call, due, guards))
+        log.info("duty", batch=batch_id.hex(), action=verb)
+        return True
 
     def _check(self, batch: Batch, terms: Parameters, crowd: int) -> None:
         """Keeps the vote, which is committed at the next step."""
@@ -138,16 +166,23 @@ class Voting:
 
     def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
         """Commits or reveals what is stored."""
-        chain = self.chain
+        chain, of = self.chain, f"/{batch.round}"
         seat = next(index for index, each in enumerate(seats) if each.verifier == chain.address)
         if duty is Duty.REVEAL:
-            chain.reveal(batch.known_header, seats, seat, stored.vote, stored.distance_ppm, stored.salt)
+            call = CALLS.reveal(batch.known_header, seats, seat, stored.vote, stored.distance_ppm, stored.salt)
+            # The clock is the deadline of commitments, or when all had committed.
+            terms = chain.parameters(batch.terms)
+            due = Due(at=batch.clock + terms.reveal_seconds)
+            try:
+                self._submit("reveal", batch.batch_id, call, due, of=of)
+            except TransactionReverted as error:
+                self._lost.note_refusal(error, terms, batch=batch.batch_id.hex(), round=batch.round)
+                raise
             return
-        committed = commitment(
-            chain.deployment.chain_id, chain.deployment.address("Batches"), batch.batch_id, batch.round, chain.address,
-            stored.vote, stored.distance_ppm, stored.salt,
-        )  # fmt: skip
-        chain.commit(batch.batch_id, seats, seat, committed)
+        committed = committed_as(chain, batch, stored)
+        guard = vote_guard(batch.batch_id, batch.round, committed)
+        call = CALLS.commit(batch.batch_id, seats, seat, committed)
+        self._submit("commit", batch.batch_id, call, Due(at=batch.clock), (guard,), of)
 
     def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
         """Verdicts by leaf; None to try again later, because the evidence is not there yet. In a thread of its own.

@@ -19,7 +19,6 @@ from trine.protocol.votes import Vote
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
-    from web3.types import TxReceipt
 
 
 class BatchCalls(CommitteeCalls):
@@ -96,37 +95,6 @@ class BatchCalls(CommitteeCalls):
         """A leaf's verdict, and whether nothing can change it any more."""
         verdict, is_final = self._read("Finality", "verdictOf", batch_id, leaf)
         return Verdict(verdict), bool(is_final)
-
-    def anchor(self, model_id: bytes, root: bytes, canary: bytes, leaf_count: int) -> TxReceipt:
-        return self._write("Batches", "anchor", model_id, root, canary, leaf_count)
-
-    def anchor_calibration(self, challenge_id: bytes, root: bytes, canary: bytes, output_tokens: int) -> TxReceipt:
-        return self._write("Batches", "anchorCalibration", challenge_id, root, canary, output_tokens)
-
-    def draw(self, header: Header) -> TxReceipt:
-        return self._write("Batches", "draw", header.values())
-
-    def expire(self, header: Header) -> TxReceipt:
-        return self._write("Batches", "expire", header.values())
-
-    def commit(self, batch_id: bytes, seats: Sequence[Seat], seat: int, commitment: bytes) -> TxReceipt:
-        return self._write("Batches", "commit", batch_id, [s.values() for s in seats], seat, commitment)
-
-    def reveal(
-        self, header: Header, seats: Sequence[Seat], seat: int, vote: Vote, distance_ppm: int, salt: bytes
-    ) -> TxReceipt:
-        drawn = [s.values() for s in seats]
-        return self._write(
-            "Batches", "reveal", header.values(), drawn, seat, vote.accepts, vote.rejects, distance_ppm, salt
-        )
-
-    def settle(self, header: Header, seats: Sequence[Seat]) -> TxReceipt:
-        return self._write("Batches", "settle", header.values(), [s.values() for s in seats])
-
-    def finalize(self, batches: Sequence[tuple[Header, Sequence[Seat]]]) -> TxReceipt:
-        """Settled batches with their committees, whose time to appeal is over."""
-        headers = [header.values() for header, _ in batches]
-        return self._write("Finality", "finalize", headers, [[s.values() for s in seats] for _, seats in batches])
 
     def _header(self, batch_id: bytes) -> Header:
         """From the event; believed because it hashes to the id. Raises VerificationFailed."""

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trine.chain.calls import Calls, checksum
 from trine.chain.records import CalibrationResult, Challenge, Role
 from trine.errors import NotReady
-
-if TYPE_CHECKING:
-    pass
 
 
 class CalibrationCalls(Calls):

@@ -20,6 +20,7 @@ from trine.chain.follower import ChainClock, Follower, Head
 from trine.chain.health import Fault
 from trine.chain.named import members_of, record
 from trine.chain.records import Event
+from trine.chain.transactions import Call, EncodedCall
 from trine.chain.transport import EndpointFailed
 from trine.chain.views import Question, Views
 from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, WrongChain
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from web3.contract.contract import ContractFunction
     from web3.types import TxReceipt
 
+    from trine.chain.gateway import Gateway
     from trine.chain.logs import LogReader
-    from trine.chain.sender import Sender
+    from trine.chain.sender import Sends
 
 
 RPC_TIMEOUT_SECONDS = 20.0
@@ -73,7 +75,8 @@ class Calls:
         self._confirming = Confirming(LATEST, self._views.tagged_block)
         self._own_numbers: bool | None = None
         self._ahead = threading.local()
-        self._sender = self._make_sender(signer) if signer else None
+        self._signer = signer
+        self._sender: Sends | None = self._make_sender() if signer else None
         self._contracts: dict[str, Contract] = {}
         self._follower: Follower | None = None
         self._clock = ChainClock()
@@ -252,6 +255,31 @@ class Calls:
 
         return self._ask(lambda: int(self._web3.eth.get_transaction_receipt(HexBytes(transaction))["gasUsed"]))
 
+    # Sending
+
+    def gateway(self) -> Gateway:
+        """The account at this endpoint, for who sends its transactions. Raises InvalidInput without an account."""
+        from trine.chain.gateway import Gateway
+
+        if self._signer is None:
+            raise InvalidInput("this needs an account: connect with a signer")
+        return Gateway(self._web3, self._signer, self._rpc_url)
+
+    def send_through(self, sender: Sends) -> None:
+        """From now on `sender` sends what this object writes: a process has one for an account."""
+        self._sender = sender
+
+    def encoded(self, call: Call) -> EncodedCall:
+        """Raises what web3 does for arguments that do not fit."""
+        contract = self._contract(call.contract)
+        data = contract.encode_abi(call.function, args=list(call.arguments))
+        return EncodedCall(call.function, self.deployment.address(call.contract), bytes.fromhex(data[2:]))
+
+    def note_mined(self) -> None:
+        """A transaction of ours was just mined: who follows the chain need not wait for the next poll."""
+        if self._follower:
+            self._follower.refresh()
+
     # Events
 
     def events(
@@ -307,12 +335,12 @@ class Calls:
                 self._contracts[name] = known
         return known
 
-    def _make_sender(self, signer: LocalAccount) -> Sender:
+    def _make_sender(self) -> Sends:
         from trine.chain.sender import Sender
 
-        return Sender(self._web3, signer, self._rpc_url)
+        return Sender(self.gateway())
 
-    def _require_sender(self) -> Sender:
+    def _require_sender(self) -> Sends:
         if self._sender is None:
             raise InvalidInput("this needs an account: connect with a signer")
         return self._sender
@@ -396,9 +424,8 @@ class Calls:
             raise reverted(function, error) from None
 
     def _write(self, contract: str, function: str, *arguments: Any) -> TxReceipt:
-        receipt = self._require_sender().send(self._contract(contract).functions[function](*arguments))
-        if self._follower:
-            self._follower.refresh()
+        receipt = self._require_sender().send(self.encoded(Call(contract, function, arguments)))
+        self.note_mined()
         return receipt
 
     def _newest_block(self) -> Head:

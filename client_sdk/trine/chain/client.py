@@ -5,6 +5,8 @@ Reads return records (see `records`), writes wait for their receipt. Thread-safe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trine.chain.appeals import AppealCalls
 from trine.chain.calibration import CalibrationCalls
 from trine.chain.parameters import ParameterCalls
@@ -12,9 +14,26 @@ from trine.chain.payments import PaymentCalls
 from trine.chain.registry import RegistryCalls
 from trine.chain.reputation import ReputationCalls
 from trine.chain.staking import StakingCalls
+from trine.chain.writes import Writes
+
+if TYPE_CHECKING:
+    from web3.types import TxReceipt
+
+    Written = Writes[TxReceipt]
+else:
+    Written = Writes  # web3 is imported when it is needed
 
 
-class Chain(StakingCalls, RegistryCalls, ParameterCalls, AppealCalls, CalibrationCalls, ReputationCalls, PaymentCalls):
+class Chain(
+    StakingCalls,
+    RegistryCalls,
+    ParameterCalls,
+    AppealCalls,
+    CalibrationCalls,
+    ReputationCalls,
+    PaymentCalls,
+    Written,
+):
     """A deployment seen through RPC endpoints, optionally with an account that sends. See `Calls.connect`.
 
     `AppealCalls` bring those of batches and committees along.

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trine.chain.calls import Calls, checksum
 from trine.chain.records import Stake, Ticket
-
-if TYPE_CHECKING:
-    from web3.types import TxReceipt
-
 
 UNLIMITED = 2**256 - 1
 """An allowance that using does not lower (ERC-20 as OpenZeppelin has it)."""
@@ -20,9 +14,6 @@ class StakingCalls(Calls):
 
     def token_balance(self, address: str) -> int:
         return int(self._read("TrineToken", "balanceOf", checksum(address)))
-
-    def transfer(self, to: str, amount: int) -> TxReceipt:
-        return self._write("TrineToken", "transfer", checksum(to), amount)
 
     def allow(self, spender_contract: str, amount: int) -> None:
         """Lets one of the deployment's contracts, by name, take at least `amount` of the account's tokens.
@@ -40,19 +31,6 @@ class StakingCalls(Calls):
     def stake_of(self, operator: str) -> Stake:
         return self._record(Stake, "Staking", "stakeOf", checksum(operator))
 
-    def stake(self, amount: int) -> TxReceipt:
-        return self._write("Staking", "stake", amount)
-
-    def delegate(self, operator: str, amount: int) -> TxReceipt:
-        return self._write("Staking", "delegate", checksum(operator), amount)
-
-    def unbond(self, operator: str, amount: int) -> TxReceipt:
-        """Starts taking the account's stake with the operator out: its own, or what it delegated."""
-        return self._write("Staking", "unbond", checksum(operator), amount)
-
-    def withdraw_stake(self, operator: str) -> TxReceipt:
-        return self._write("Staking", "withdraw", checksum(operator))
-
     def ticket_of(self, operator: str, holder: str) -> Ticket:
         (_shares, releasable_at), amount = self._read("Staking", "ticketOf", checksum(operator), checksum(holder))
         return Ticket(amount, releasable_at)
@@ -66,24 +44,12 @@ class StakingCalls(Calls):
         """In basis points."""
         return int(self._read("Staking", "commissionOf", checksum(operator)))
 
-    def set_commission(self, commission_bps: int) -> TxReceipt:
-        return self._write("Staking", "setCommission", commission_bps)
-
     def credit_of(self, account: str) -> int:
         """What an account has prepaid for verification."""
         return int(self._read("Staking", "creditOf", checksum(account)))
-
-    def add_credit(self, amount: int) -> TxReceipt:
-        return self._write("Staking", "addCredit", amount)
-
-    def withdraw_credit(self) -> TxReceipt:
-        return self._write("Staking", "withdrawCredit")
 
     def unbonding_delay(self) -> int:
         return int(self._read("Staking", "unbondingDelay"))
 
     def endpoint_of(self, operator: str) -> str:
         return str(self._read("Staking", "endpointOf", checksum(operator)))
-
-    def set_endpoint(self, endpoint: str) -> TxReceipt:
-        return self._write("Staking", "setEndpoint", endpoint)

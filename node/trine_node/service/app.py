@@ -10,9 +10,9 @@ from trine_node.settings import Limits
 from trine_operator.service import Readiness, create_evidence_app
 
 
-def create_app(answering: Answering, limits: Limits, readiness: Readiness) -> FastAPI:
+def create_app(answering: Answering, limits: Limits, readiness: Readiness, instance: str | None = None) -> FastAPI:
     """OpenAI's endpoints, evidence, health. `app.state.openai.closing = True` refuses new work."""
-    app = create_evidence_app("Trine node", answering.store, answering.chain, readiness)
+    app = create_evidence_app("Trine node", answering.store, answering.chain, readiness, instance)
     endpoints = OpenAiEndpoints(answering, limits)
     app.state.openai = endpoints
     app.include_router(endpoints.router)

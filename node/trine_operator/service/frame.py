@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,15 +17,17 @@ Readiness = Callable[[], str | None]
 """None when ready, else one sentence why not."""
 
 
-def create_evidence_app(title: str, store: Store, chain: Chain, readiness: Readiness) -> FastAPI:
-    """Evidence and health: all that a verifier serves."""
-    app = create_frame(title, readiness)
+def create_evidence_app(
+    title: str, store: Store, chain: Chain, readiness: Readiness, instance: str | None = None
+) -> FastAPI:
+    """Evidence and health: all that a verifier serves. `instance` names this process."""
+    app = create_frame(title, readiness, {"operator": chain.address, "instance": instance} if instance else {})
     app.include_router(EvidenceEndpoints(store, chain).router)
     return app
 
 
-def create_frame(title: str, readiness: Readiness) -> FastAPI:
-    """Health only."""
+def create_frame(title: str, readiness: Readiness, identity: Mapping[str, str] | None = None) -> FastAPI:
+    """Health only. `identity`: who answers, so that a copy of an operator is recognized."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None)
     install(app)
 
@@ -33,7 +35,7 @@ def create_frame(title: str, readiness: Readiness) -> FastAPI:
     def healthz() -> Any:
         reason = readiness()
         if reason is None:
-            return {"status": "ok"}
-        return JSONResponse({"status": "not ready", "reason": reason}, 503)
+            return {"status": "ok", **(identity or {})}
+        return JSONResponse({"status": "not ready", "reason": reason, **(identity or {})}, 503)
 
     return app

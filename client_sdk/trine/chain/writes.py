@@ -1,0 +1,147 @@
+"""Transactions by name. What becomes of a call is up to who writes: `Chain` sends it and waits for its receipt, `CALLS`
+gives it back, for who queues it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from trine.chain.calls import checksum
+from trine.chain.records import Seat, Verdict
+from trine.chain.transactions import Call
+from trine.protocol.header import Header
+from trine.protocol.messages import Voucher
+from trine.protocol.votes import Vote
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Writes(Generic[R_co]):
+    """All that takes one transaction, but what only a network's owner sends."""
+
+    def _write(self, contract: str, function: str, *arguments: Any) -> R_co:
+        raise NotImplementedError
+
+    # Batches
+
+    def anchor(self, model_id: bytes, root: bytes, canary: bytes, leaf_count: int) -> R_co:
+        return self._write("Batches", "anchor", model_id, root, canary, leaf_count)
+
+    def anchor_calibration(self, challenge_id: bytes, root: bytes, canary: bytes, output_tokens: int) -> R_co:
+        return self._write("Batches", "anchorCalibration", challenge_id, root, canary, output_tokens)
+
+    def draw(self, header: Header) -> R_co:
+        return self._write("Batches", "draw", header.values())
+
+    def expire(self, header: Header) -> R_co:
+        return self._write("Batches", "expire", header.values())
+
+    def commit(self, batch_id: bytes, seats: Sequence[Seat], seat: int, commitment: bytes) -> R_co:
+        return self._write("Batches", "commit", batch_id, [s.values() for s in seats], seat, commitment)
+
+    def reveal(
+        self, header: Header, seats: Sequence[Seat], seat: int, vote: Vote, distance_ppm: int, salt: bytes
+    ) -> R_co:
+        drawn = [s.values() for s in seats]
+        return self._write(
+            "Batches", "reveal", header.values(), drawn, seat, vote.accepts, vote.rejects, distance_ppm, salt
+        )
+
+    def settle(self, header: Header, seats: Sequence[Seat]) -> R_co:
+        return self._write("Batches", "settle", header.values(), [s.values() for s in seats])
+
+    def finalize(self, batches: Sequence[tuple[Header, Sequence[Seat]]]) -> R_co:
+        """Settled batches with their committees, whose time to appeal is over."""
+        headers = [header.values() for header, _ in batches]
+        return self._write("Finality", "finalize", headers, [[s.values() for s in seats] for _, seats in batches])
+
+    # Appeals
+
+    def appeal(self, header: Header, seats: Sequence[Seat], leaf: int, claim: Verdict) -> R_co:
+        return self._write("Appeals", "appeal", header.values(), [s.values() for s in seats], leaf, int(claim))
+
+    def appeal_again(self, batch_id: bytes, leaf: int, claim: Verdict) -> R_co:
+        return self._write("Appeals", "appealAgain", batch_id, leaf, int(claim))
+
+    def draw_appeal(self, header: Header, leaf: int, judges: Sequence[Sequence[Seat]]) -> R_co:
+        """`judges`: the batch's seats, then those of the first appeal if this is the second."""
+        shown = [[s.values() for s in seats] for seats in judges]
+        return self._write("Appeals", "draw", header.values(), leaf, shown)
+
+    def commit_appeal(self, batch_id: bytes, leaf: int, seats: Sequence[Seat], seat: int, commitment: bytes) -> R_co:
+        return self._write("Appeals", "commit", batch_id, leaf, [s.values() for s in seats], seat, commitment)
+
+    def reveal_appeal(
+        self, batch_id: bytes, leaf: int, seats: Sequence[Seat], seat: int, vote: int, salt: bytes
+    ) -> R_co:
+        return self._write("Appeals", "reveal", batch_id, leaf, [s.values() for s in seats], seat, int(vote), salt)
+
+    def resolve_appeal(self, header: Header, leaf: int, seats: Sequence[Seat]) -> R_co:
+        return self._write("Appeals", "resolve", header.values(), leaf, [s.values() for s in seats])
+
+    def conclude_appeal(self, header: Header, leaf: int, committees: Sequence[Sequence[Seat]]) -> R_co:
+        """`committees`: the batch's seats, then each level's."""
+        shown = [[s.values() for s in seats] for seats in committees]
+        return self._write("Appeals", "conclude", header.values(), leaf, shown)
+
+    def withdraw_appeal_credit(self) -> R_co:
+        return self._write("Appeals", "withdrawCredit")
+
+    # Token and stake
+
+    def transfer(self, to: str, amount: int) -> R_co:
+        return self._write("TrineToken", "transfer", checksum(to), amount)
+
+    def approve(self, spender: str, amount: int) -> R_co:
+        return self._write("TrineToken", "approve", checksum(spender), amount)
+
+    def stake(self, amount: int) -> R_co:
+        return self._write("Staking", "stake", amount)
+
+    def delegate(self, operator: str, amount: int) -> R_co:
+        return self._write("Staking", "delegate", checksum(operator), amount)
+
+    def unbond(self, operator: str, amount: int) -> R_co:
+        """Starts taking the account's stake with the operator out: its own, or what it delegated."""
+        return self._write("Staking", "unbond", checksum(operator), amount)
+
+    def withdraw_stake(self, operator: str) -> R_co:
+        return self._write("Staking", "withdraw", checksum(operator))
+
+    def set_commission(self, commission_bps: int) -> R_co:
+        return self._write("Staking", "setCommission", commission_bps)
+
+    def add_credit(self, amount: int) -> R_co:
+        return self._write("Staking", "addCredit", amount)
+
+    def withdraw_credit(self) -> R_co:
+        return self._write("Staking", "withdrawCredit")
+
+    def set_endpoint(self, endpoint: str) -> R_co:
+        return self._write("Staking", "setEndpoint", endpoint)
+
+    # Payments
+
+    def deposit(self, payee: str, amount: int) -> R_co:
+        return self._write("Payments", "deposit", checksum(payee), amount)
+
+    def request_withdrawal(self, payee: str, amount: int) -> R_co:
+        return self._write("Payments", "requestWithdrawal", checksum(payee), amount)
+
+    def withdraw_deposit(self, payee: str) -> R_co:
+        return self._write("Payments", "withdraw", checksum(payee))
+
+    def collect(self, voucher: Voucher, up_to_wei: int, signature: bytes) -> R_co:
+        return self._write("Payments", "collect", voucher.values(), up_to_wei, signature)
+
+    def refund(self, batch_id: bytes, opening: tuple[Any, ...]) -> R_co:
+        """Refunds a rejected answer out of the node's stake, once its verdict is final. See `Certificate.opening`."""
+        return self._write("Payments", "refund", batch_id, opening)
+
+
+class _Named(Writes[Call]):
+    def _write(self, contract: str, function: str, *arguments: Any) -> Call:
+        return Call(contract, function, arguments)
+
+
+CALLS: Writes[Call] = _Named()
