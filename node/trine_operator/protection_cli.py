@@ -60,7 +60,7 @@ def protection_group(load: Callable[[Path | None], OperatorSettings]) -> typer.T
 def _opened(settings: OperatorSettings) -> Iterator[tuple[Store, Owner]]:
     """The store and whose it is. Asks no chain."""
     from trine.chain import Deployment, load_keystore
-    from trine_operator.outbox.protection import Owner, ProtectionRow, keep_tables
+    from trine_operator.outbox.protection import Owner
     from trine_operator.store import Store
 
     account = str(load_keystore(settings.keystore, settings.password_file).address)
@@ -69,7 +69,6 @@ def _opened(settings: OperatorSettings) -> Iterator[tuple[Store, Owner]]:
     store = Store(settings.store_url)
     try:
         store.claim(f"{account} on chain {owner.chain_id} at {owner.batches}")
-        keep_tables(store, ProtectionRow)
         yield store, owner
     finally:
         store.close()

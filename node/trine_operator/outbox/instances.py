@@ -22,7 +22,6 @@ from sqlalchemy import BigInteger, String, delete, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from trine.errors import NotReady, TrineError
-from trine_operator.outbox.protection import keep_tables
 from trine_operator.store import Store
 from trine_operator.tables import Base
 
@@ -66,7 +65,6 @@ class Lease:
         self._sleep = sleep
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        keep_tables(store, InstanceRow)
 
     def take(self, *, by_force: bool = False) -> None:
         """Returns as the store's holder. Raises AnotherCopy when somebody else holds it and beats."""

@@ -75,13 +75,6 @@ def anchor_guards(batch_id: bytes, root: bytes, challenge_id: bytes | None) -> t
     return (answers,) if challenge_id is None else (answers, Guard("challenge", challenge_id.hex(), batch_id.hex()))
 
 
-def keep_tables(store: Store, *rows: type[Base]) -> None:
-    """Makes the tables where they are missing."""
-    tables: list[Any] = [row.__table__ for row in rows]
-    with store.writing() as session:
-        Base.metadata.create_all(session.connection(), tables=tables)
-
-
 def promise(session: Session, guards: Iterable[Guard]) -> None:
     """Writes the guards. Raises Contradiction, having written nothing, where another value is on record."""
     for guard in guards:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from trine.chain.gateway import Signed
 from trine.chain.transactions import EncodedCall, Fees
 from trine_operator.outbox.acts import Act, Due
-from trine_operator.outbox.protection import ProtectionRow, keep_tables, promise
+from trine_operator.outbox.protection import promise
 from trine_operator.store import Store
 from trine_operator.tables import Base, BatchRow
 
@@ -89,9 +89,6 @@ class AccountRow(Base):
     block: Mapped[int] = mapped_column(BigInteger)
 
 
-TABLES = (ActRow, NameRow, SignedRow, AccountRow, ProtectionRow)
-
-
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An act as it stands in the store, with what was signed for it, oldest first."""
@@ -121,7 +118,6 @@ class Queue:
         """`fence` raises when another process has taken the store over: then nothing is signed."""
         self._store = store
         self._fence = fence
-        keep_tables(store, *TABLES)
 
     def add(self, act: Act, call: EncodedCall) -> int | None:
         """The new act's number; None while one of its names is open. Raises Contradiction."""
