@@ -15,6 +15,9 @@ from trine.errors import NotReady
 from trine_operator.service.connections import BoundedConnection
 
 MAX_OPEN_FILES = 65_536
+KEEP_ALIVE_SECONDS = 30
+"""Longer than the 5 s that clients keep an idle connection: who ends it first must be the client, or an order that is
+sent at that moment is lost."""
 
 DRAIN_SECONDS = 15.0
 """At an orderly end, for transactions that are not mined yet."""
@@ -30,6 +33,7 @@ class BackgroundServer:
             port=port,
             http=BoundedConnection,
             ws="none",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=30,

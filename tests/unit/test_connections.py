@@ -127,6 +127,14 @@ def test_a_connection_is_kept_for_another_request(port: int) -> None:
         assert [http.get("/hello").json() for _ in range(3)] == ["hello"] * 3
 
 
+def test_an_idle_connection_is_kept_longer_than_clients_keep_it(port: int) -> None:
+    """httpx keeps one for 5 s. If the server ends it at that moment, the next order is lost."""
+    with connected(port) as connection:
+        connection.sendall(b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.settimeout(7)
+        assert not is_closed(connection)
+
+
 def test_a_huge_head_is_refused(port: int) -> None:
     with connected(port) as connection:
         connection.sendall(b"GET /hello HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 200_000)
