@@ -133,9 +133,13 @@ def test_a_process_that_is_killed_loses_nothing_and_sends_nothing_twice(net, ope
         with nothing_is_mined(net):
             assert run() == -signal.SIGKILL
     operator = opened()
-    operator.finish()
+    with structlog.testing.capture_logs() as logs:
+        operator.finish()
+        operator.step()
     assert paid(net) == before + 3
     assert operator.gateway.nonce() == 3
+    strange = {"transaction_by_hand", "store_is_older", "another_copy_sends", "unknown_pending", "nonce_gap"}
+    assert not strange & {each["event"] for each in logs}
 
 
 def test_a_transaction_that_was_dropped_is_handed_over_again(net, opened, account):
