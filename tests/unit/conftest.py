@@ -18,8 +18,8 @@ from trine_node.models import prepare
 SLOW = {
     "adversaries", "compilation", "deploy_manifests", "devnet_chain", "distributions", "engine", "engine_determinism",
     "engine_selftest", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "node_openai",
-    "node_payment", "node_store", "openai_engine", "outbox", "startup", "stop_strings", "study_billion",
-    "study_calibrate", "study_fit", "study_majority", "text_consensus",
+    "node_payment", "node_store", "openai_engine", "startup", "stop_strings", "study_billion", "study_calibrate",
+    "study_fit", "study_majority", "text_consensus", "outbox",
 }  # fmt: skip
 """Modules that load a model, start processes or a chain: `make check` leaves them to `make test`."""
 
