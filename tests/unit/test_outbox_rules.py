@@ -85,6 +85,18 @@ def test_a_replacement_is_one_that_nodes_take_within_the_limits(fee, tip, market
         assert limit.max_priority_fee_wei is None or after.priority_fee_wei <= limit.max_priority_fee_wei
 
 
+@given(some_wei, some_wei, some_wei, some_wei)
+def test_what_cannot_be_replaced_any_more_offers_all_that_it_may(base, tip, max_fee, max_tip):
+    """However often it is replaced: it can be mined up to the limit, and nothing is stuck below it."""
+    limit = FeeLimits(max_fee, max_tip)
+    fees = offer(Market(base, tip), limit)
+    while fees is not None:
+        last, fees = fees, raised(fees, Market(base, tip), limit)
+        if fees is None:
+            # The limits leave less than a tenth more.
+            assert last.max_fee_wei * LEAST_REPLACEMENT_PERCENT > 100 * max_fee - 100
+
+
 @given(markets)
 def test_replacements_without_limits_never_end(market):
     fees = offer(market)

@@ -95,7 +95,7 @@ def offer(market: Market, limits: FeeLimits = UNLIMITED_FEES, *, urgent: bool = 
     fee = _at_most(2 * factor * market.base_fee_wei + tip, limits.max_fee_wei)
     if fee <= market.base_fee_wei:
         return None
-    return Fees(fee, min(tip, fee))
+    return _last_offer(Fees(fee, min(tip, fee)), limits)
 
 
 def raised(before: Fees, market: Market, limits: FeeLimits = UNLIMITED_FEES) -> Fees | None:
@@ -111,7 +111,16 @@ def raised(before: Fees, market: Market, limits: FeeLimits = UNLIMITED_FEES) -> 
         return Fees(fee, None)
     wanted_tip = asked.priority_fee_wei or 0 if asked else 0
     tip = _raise(before.priority_fee_wei, wanted_tip, _at_most(fee, limits.max_priority_fee_wei))
-    return None if tip is None else Fees(fee, tip)
+    return None if tip is None else _last_offer(Fees(fee, tip), limits)
+
+
+def _last_offer(fees: Fees, limits: FeeLimits) -> Fees:
+    """What the limit of the tip lets nothing replace any more offers all that it may: else a rising base fee leaves it
+    where it is. What is not asked is not paid."""
+    tip_limit, fee_limit = limits.max_priority_fee_wei, limits.max_fee_wei
+    if tip_limit is None or fee_limit is None or _raise(fees.priority_fee_wei or 0, 0, tip_limit) is not None:
+        return fees
+    return Fees(fee_limit, fees.priority_fee_wei)
 
 
 def _raise(before: int, asked: int, limit: int | None) -> int | None:
