@@ -130,7 +130,7 @@ class EventLog:
         self._again_blocks = again_blocks
         self._kept: Kept | None = None
         self._stored = -1  # the newest block that was read, as it stands in the store
-        self._head: Head | None = None  # at the last reading
+        self._seen: tuple[Head, int] | None = None  # at the last reading
         self._source = -1  # the endpoint that was read from
         self._filters = _Filters(chain.deployment, kinds)
 
@@ -145,7 +145,7 @@ class EventLog:
         Raises ChainUnreachable, ChainError or StoreError: then what was not noted is read another time.
         """
         head, source = self._chain.head(), self._chain.endpoint_changes
-        if (head, source) == (self._head, self._source):
+        if (head, source) == self._seen:
             return Changes()
         is_first, kept = self._kept is None or source != self._source, self._kept or self._load()
         trusted = min(self._chain.confirmed_block(), head.number - HASHED_BLOCKS)
@@ -166,7 +166,9 @@ class EventLog:
             self._keep(kept, changes, note)
             first, gone = last + 1, gone + changes.dropped
         if kept.position >= head.number:
-            self._head, self._source = head, source
+            self._seen = head, source
+        if kept.position == head.number:  # all of it was read, and not only found to be behind
+            self._source = source
         return replace(changes, dropped=gone)
 
     def _take(self, kept: Kept, first: int, last: int, head: Head | None, trusted: int) -> tuple[Kept, Changes]:
@@ -321,7 +323,7 @@ def _steps(position: int, newest: int, trusted: int, is_first: bool) -> Iterator
         yield position
     else:
         return
-    if newest > position or is_first:
+    if newest > position or (newest == position and is_first):
         yield newest
 
 

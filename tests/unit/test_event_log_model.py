@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trine.chain import Deployment, Event
@@ -73,7 +73,8 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
+@example([("mine", [True, False, False]), ("read",), ("reorg", 3, []), ("restart",)], 0)
 @given(st.lists(steps, max_size=30), st.integers(0, 20))
 def test_what_is_kept_is_what_the_chain_has(acts, confirmations):
     chain = Chain(confirmations=confirmations)
