@@ -328,7 +328,7 @@ def test_a_batch_that_looks_older_than_its_events_keeps_its_seat(chain, store):
     event = Event("0x", "CommitteeDrawn", args, 90, 0, bytes(32))
     chain.events_of = lambda _kinds, first, last: [event] if first <= 90 <= last else []
     chain.batches = {FIRST: chain_batch(FIRST, BatchState.NONE)}
-    voting = Voting(chain, store, None, RECORD.model_id, threading.Event())
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
     voting.step()
     assert store.duties() == [(FIRST, 0)]
     chain.batches = {FIRST: drawn(chain, FIRST, COMMITTED, COMMITTED, COMMITTED)}

@@ -58,7 +58,10 @@ def use(store):
     store.to_collect()
     store.note_collected(payer, 0)
     store.mark_final(batch.batch_id, 1, 0, ["accept"])
-    store.note_draws(1, [(bytes(32), 0)], [SEAT])
+    with store.writing() as session:
+        store.note_seats(session, [(bytes(32), 0)], [SEAT])
+        store.end_seats(session, [(bytes(32), 0)], [SEAT])
+        store.note_seats(session, [(bytes(32), 0)], [SEAT])
     store.cursor(0)
     store.save_vote(bytes(32), 0, Vote(1, 0), bytes(32), [VERDICT])
     store.save_appeal_vote(SEAT, LeafVote.ACCEPTED, bytes(32), VERDICT)
