@@ -208,7 +208,8 @@ def paths(store: VerifierStore, count: int) -> dict[str, Callable[[], object]]:
 
     def vote() -> None:
         batch_id = next(fresh).to_bytes(32, "big")
-        store.note_draws(count, [(batch_id, 0)], [])
+        with store.writing() as session:
+            store.note_seats(session, [(batch_id, 0)], [])
         store.save_vote(batch_id, 0, Vote(1, 0), bytes(32), [verdict] * LEAVES)
         store.vote(batch_id, 0)
         store.end_duty(batch_id, 0)

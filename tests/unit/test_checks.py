@@ -228,9 +228,9 @@ def drawn(chain, batch_id, *seats):
     return chain_batch(batch_id, BatchState.DRAWN, clock=clock, ballots=ballots(*seats), header=header)
 
 
-def seated(store, duties):
+def seated(store, duties, appeals=()):
     with store.writing() as session:
-        store.note_seats(session, duties, [])
+        store.note_seats(session, duties, appeals)
 
 
 def voted(store, batch_id):

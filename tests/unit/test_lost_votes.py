@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import structlog
-from test_checks import NODE, SeatedChain, drawn, voted
+from test_checks import NODE, SeatedChain, drawn, seated, voted
 from test_node_support import ballots, chain_batch
 
 from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Seat
@@ -46,7 +46,7 @@ def voting(chain, store):
             judged.append(batch.batch_id)
             return [Verdict(Outcome.ACCEPT, Reason.HONEST, 1)]
 
-    store.note_draws(5, [(BATCH, 0)], [])
+    seated(store, [(BATCH, 0)])
     made = Watched(chain, store, chain.outbox, None, MODEL, threading.Event())
     made.judged = judged
     yield made
@@ -148,7 +148,7 @@ def test_a_reveal_that_the_chain_does_not_recognize_is_said(chain, store, voting
 
 def test_the_same_on_an_appeal(chain, store):
     seat = AppealSeat(BATCH, 3, 1, 0)
-    store.note_draws(5, [], [seat])
+    seated(store, [], [seat])
     header = Header(NODE, MODEL, bytes(32), bytes(32))
     chain.batches = {BATCH: chain_batch(BATCH, BatchState.SETTLED, header=header, ballots=ballots(2, 2, 2))}
     level = AppealLevel(NODE, ChainVerdict.REJECTED, ChainVerdict.NONE, 0, False, 1, 0b1, 0, 0, 0)

@@ -9,6 +9,7 @@ import pytest
 from eth_account import Account as EthAccount
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
+from test_checks import seated
 from test_node_support import RecordingChain, answer, engine, model, sealed, serving, sign, signed_body
 
 from trine.protocol import merkle
@@ -215,7 +216,7 @@ def test_pruned_evidence_is_gone_by_http_and_its_receipt_is_not(database_url):
 
 def vote(store, number):
     batch_id = number.to_bytes(32, "big")
-    store.note_draws(1, [(batch_id, 0)], [])
+    seated(store, [(batch_id, 0)])
     store.save_vote(batch_id, 0, Vote(1, 0), bytes(32), [VERDICT])
     return batch_id
 
@@ -226,7 +227,7 @@ def prune_votes(store, now, keep_seconds=100):
 
 def test_votes_go_when_their_seats_have_been_over_for_long(store):
     live, over = vote(store, 1), vote(store, 2)
-    store.note_draws(1, [], [SEAT])
+    seated(store, [], [SEAT])
     store.save_appeal_vote(SEAT, LeafVote.ACCEPTED, bytes(32), VERDICT)
     store.end_duty(over, 0)
     prune_votes(store, 1_000)  # sees that it is over

@@ -18,6 +18,9 @@ from trine_operator.store import EvidencePruned, StoreError
 
 log = structlog.get_logger()
 
+BODY_NOT_READ = (408, 413)
+"""What else comes on these connections is the rest of the body."""
+
 UNKEPT = "the operator's store is not available at the moment, so nothing is promised: try again, or ask another one"
 UNKEPT_CODE = "store_unavailable"
 UNKEPT_SECONDS = 5
@@ -39,9 +42,12 @@ def error_response(
 
 def refuse(refusal: Refusal) -> JSONResponse:
     retry = 1 if refusal.status == 429 else None
-    return error_response(
+    response = error_response(
         str(refusal), status=refusal.status, code=refusal.code, param=refusal.param, retry_after=retry
     )
+    if refusal.status in BODY_NOT_READ:
+        response.headers["connection"] = "close"
+    return response
 
 
 def install(app: FastAPI) -> None:
