@@ -38,6 +38,8 @@ MODEL_SECONDS = 300.0
 """Its price may change, and what is registered."""
 CHOICE_SECONDS = 60.0
 """Reputations move slowly."""
+PAGES = 4
+"""Of the directory, 256 operators each."""
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
 PAYMENT_RETRIES = 6
 
@@ -74,11 +76,10 @@ class Core:
             self._models[asked] = time.monotonic(), models[name]
         return models[name]
 
-    def nodes(self, model: ModelEntry) -> list[tuple[str, str]]:
-        """(address, endpoint) of calibrated nodes with an endpoint, best reputation first."""
-        serving = [
-            entry for entry in self.chain.operators(model.model_id, Role.NODE) if entry.calibrated and entry.endpoint
-        ]
+    def nodes(self, model: ModelEntry, at_most_pages: int | None = None) -> list[tuple[str, str]]:
+        """(address, endpoint) of calibrated nodes with an endpoint, best reputation first; of so many pages, or all."""
+        listed = self.chain.operators(model.model_id, Role.NODE, at_most_pages)
+        serving = [entry for entry in listed if entry.calibrated and entry.endpoint]
         serving.sort(key=lambda entry: (-entry.score_bps, entry.operator))
         return [(entry.operator, entry.endpoint) for entry in serving]
 
@@ -88,12 +89,14 @@ class Core:
             at, chosen = self._choices.get(model.model_id, (-math.inf, None))
         if chosen and time.monotonic() - at < CHOICE_SECONDS:
             return chosen
-        serving = self.nodes(model)
-        for address, endpoint in serving:
-            if self._node is None or self._node.rstrip("/") == endpoint.rstrip("/"):
-                with self._lock:
-                    self._choices[model.model_id] = time.monotonic(), (address, endpoint)
-                return address, endpoint
+        # Of a crowd a few are enough to choose from, unless a certain one is wanted or none of them serves.
+        for at_most_pages in (PAGES, None):
+            serving = self.nodes(model, at_most_pages)
+            for address, endpoint in serving:
+                if self._node is None or self._node.rstrip("/") == endpoint.rstrip("/"):
+                    with self._lock:
+                        self._choices[model.model_id] = time.monotonic(), (address, endpoint)
+                    return address, endpoint
         where = f" at {self._node}" if self._node else ""
         others = ", ".join(endpoint for _, endpoint in serving[:5])
         raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))

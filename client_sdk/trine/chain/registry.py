@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,17 +87,22 @@ class RegistryCalls(Calls):
         """All registered models, oldest first: one call for 256 of them."""
         return self._listed(ModelEntry, "models")
 
-    def operators(self, model_id: bytes, role: Role) -> list[OperatorEntry]:
-        """Everybody who has ever passed in the role, who first passed first: one call for 256 of them."""
-        return self._listed(OperatorEntry, "operators", model_id, int(role))
+    def operators(self, model_id: bytes, role: Role, at_most_pages: int | None = None) -> list[OperatorEntry]:
+        """Everybody who has ever passed in the role, who first passed first: one call for 256 of them.
+
+        With `at_most_pages`, the first page and others by lot: enough to choose from, however many there are.
+        """
+        return self._listed(OperatorEntry, "operators", model_id, int(role), at_most_pages=at_most_pages)
 
     def model_ids(self) -> list[bytes]:
         """All registered models, oldest first."""
         return [entry.model_id for entry in self.models()]
 
-    def _listed(self, kind: type[T], function: str, *of: Any) -> list[T]:
+    def _listed(self, kind: type[T], function: str, *of: Any, at_most_pages: int | None = None) -> list[T]:
         first, total = self._read("Directory", function, *of, 0, PAGE)
-        starts = range(PAGE, min(total, MAX_LISTED), PAGE)
+        starts: Sequence[int] = range(PAGE, min(total, MAX_LISTED), PAGE)
+        if at_most_pages is not None and len(starts) >= at_most_pages:
+            starts = sorted(random.sample(starts, at_most_pages - 1))
         more = self._read_all([("Directory", function, (*of, start, PAGE)) for start in starts])
         components = members_of("Directory", function)[0]["components"]
         return [record(kind, components, values) for page in (first, *(page for page, _ in more)) for values in page]
