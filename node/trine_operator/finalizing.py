@@ -16,6 +16,7 @@ from trine.errors import TransactionReverted
 from trine_operator.outbox import Act, Submits
 from trine_operator.outbox.acts import batch_names
 from trine_operator.payments import collect_earned
+from trine_operator.staying import Staying
 from trine_operator.store import Store
 
 log = structlog.get_logger()
@@ -36,7 +37,8 @@ class Finalizing:
         self.chain = chain
         self.outbox = outbox
         self._clock = clock
-        self._due: dict[bytes, int] = {}  # chain's time after which a batch can be finalized
+        self._due: dict[bytes, int] = {}  # of verdicts that stay: chain's time after which a batch can be finalized
+        self._staying = Staying(chain)
         self._not_before = 0.0
 
     def step(self) -> None:
@@ -54,7 +56,9 @@ class Finalizing:
             batch = self.chain.batch(batch_id)
             if batch.state == BatchState.FINAL:
                 self._note_final(batch)
-            elif batch.state == BatchState.SETTLED and self._is_due(batch, now) and name not in in_flight:
+            elif batch.state != BatchState.SETTLED:
+                self._reopen(batch)
+            elif self._is_due(batch, now) and name not in in_flight:
                 due.append((batch.known_header, self.chain.seats(batch)))
                 names.append(name)
         for start in range(0, len(due), MAX_AT_ONCE):
@@ -64,8 +68,16 @@ class Finalizing:
     def _is_due(self, batch: Batch, now: int) -> bool:
         # Calibrations cannot be appealed.
         window = 0 if batch.is_calibration else self.chain.parameters(batch.terms).appeal_window_seconds
-        self._due[batch.batch_id] = batch.clock + window
+        if self._staying.stays(batch.batch_id, batch.clock):
+            self._due[batch.batch_id] = batch.clock + window  # until then there is nothing to look for
         return now > batch.clock + window
+
+    def _reopen(self, batch: Batch) -> None:
+        """A re-org has taken the verdict back: the batch is on its way again, from wherever it is."""
+        self.store.mark_anchored(batch.batch_id)
+        self._staying.forget(batch.batch_id)
+        self._due.pop(batch.batch_id, None)
+        log.warning("batch_unsettled", batch=batch.batch_id.hex(), state=batch.state.name.lower())
 
     def _finalize(self, act: Act) -> None:
         try:
@@ -78,6 +90,8 @@ class Finalizing:
         result = self.chain.result(batch.batch_id)
         if not result.is_final:
             return  # appeals are still open
+        if not self._staying.stays(batch.batch_id, (result.accepted, result.rejected)):
+            return  # a re-org may still take it back, and nobody would look any more
         results = [result.on(leaf) for leaf in range(result.leaf_count)]
         self.store.mark_final(batch.batch_id, result.accepted, result.rejected, results)
         self._due.pop(batch.batch_id, None)

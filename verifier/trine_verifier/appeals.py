@@ -26,6 +26,7 @@ from trine_operator.apart import Apart
 from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE
 from trine_operator.outbox.protection import appeal_guard
+from trine_operator.staying import Staying
 from trine_verifier.checking import check_shown_leaf, withheld
 from trine_verifier.checks import Checks, check_in_time
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
@@ -88,6 +89,7 @@ class Appealing:
         self._apart = Apart(MAX_PAUSE_SECONDS)
         self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
         self._lost = LostVotes(store)
+        self._staying = Staying(chain)
 
     def step(self) -> None:
         self._in_flight = self.outbox.open_names()
@@ -120,7 +122,7 @@ class Appealing:
         elif duty is Duty.FINALIZE:
             call = CALLS.conclude_appeal(header, seat.leaf, committees(chain, case))
             self._submit("conclude appeal", seat, call)
-        elif duty is Duty.OVER:
+        elif duty is Duty.OVER and self._staying.stays(seat, (case.phase, case.level, case.clock)):
             self.store.end_appeal_duty(seat)
             self._apart.forget(seat)
 

@@ -22,6 +22,7 @@ from trine_operator.apart import Apart
 from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import vote_guard
+from trine_operator.staying import Staying
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks, check_in_time
@@ -93,6 +94,7 @@ class Voting:
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
         self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
         self._lost = LostVotes(store)
+        self._staying = Staying(chain)
 
     def step(self) -> None:
         """Does what is due at this block, each part whatever becomes of the others. Raises TrineError."""
@@ -140,11 +142,20 @@ class Voting:
         elif duty is Duty.FINALIZE:
             self._submit("finalize", batch_id, CALLS.finalize([(batch.known_header, seats)]))
         elif duty is Duty.OVER:
-            self.store.end_duty(batch_id, round_)
-            self._asleep.pop((batch_id, round_), None)
-            self._apart.forget((batch_id, round_))
-        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
+            self._end(batch, round_)
+        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED and self._stays(batch, round_):
             self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
+
+    def _end(self, batch: Batch, round_: int) -> None:
+        """Forgets the seat, once no re-org can ask for its vote again."""
+        seat = (batch.batch_id, round_)
+        if self._stays(batch, round_):
+            self.store.end_duty(*seat)
+            self._asleep.pop(seat, None)
+            self._apart.forget(seat)
+
+    def _stays(self, batch: Batch, round_: int) -> bool:
+        return self._staying.stays((batch.batch_id, round_), (batch.state, batch.round, batch.clock))
 
     def _submit(
         self, verb: str, batch_id: bytes, call: Call, due: Due = NOT_DUE, guards: tuple[Guard, ...] = (), of: str = ""
