@@ -71,10 +71,7 @@ def test_a_verifier_that_dies_between_commit_and_reveal_reveals(net, batch_of):
     net.wait_ready([name])
 
 
-UNMENDED = pytest.mark.xfail(run=False, reason="a node takes a batch that it has seen settled to be anchored for good")
-
-
-@pytest.mark.parametrize("state", [BatchState.DRAWN, pytest.param(BatchState.SETTLED, marks=UNMENDED)])
+@pytest.mark.parametrize("state", [BatchState.DRAWN, BatchState.SETTLED])
 def test_a_batch_whose_whole_life_is_reorganized_away_is_judged_again(net, batch_of, state):
     client, answer, batch_id = batch_of(f"Name a flower, {state.name}.", state)
     chain = client.chain

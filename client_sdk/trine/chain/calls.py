@@ -263,7 +263,7 @@ class Calls:
 
         if self._signer is None:
             raise InvalidInput("this needs an account: connect with a signer")
-        return Gateway(self._web3, self._signer, self._rpc_url)
+        return Gateway(self._web3, self._signer, self._rpc_url, self.deployment.chain_id)
 
     def send_through(self, sender: Sends) -> None:
         """From now on `sender` sends what this object writes: a process has one for an account."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import requests.exceptions
@@ -51,18 +50,16 @@ class Seen:
 class Gateway:
     """Thread-safe."""
 
-    def __init__(self, web3: Web3, account: LocalAccount, rpc_url: str) -> None:
+    def __init__(self, web3: Web3, account: LocalAccount, rpc_url: str, chain_id: int) -> None:
+        """`chain_id` is the deployment's: what an endpoint says of itself is signed for no other chain."""
         self._web3 = web3
         self._account = account
         self._rpc_url = rpc_url
+        self._chain_id = chain_id
 
     @property
     def address(self) -> str:
         return str(self._account.address)
-
-    @cached_property
-    def chain_id(self) -> int:
-        return self._ask("chain id", lambda: int(self._web3.eth.chain_id))
 
     def sign(self, digest: bytes) -> bytes:
         """65-byte signature (r, s, v) over a 32-byte digest."""
@@ -88,7 +85,7 @@ class Gateway:
         return self._ask(call.function, lambda: self._web3.eth.estimate_gas(self._fields(call)))
 
     def signed(self, call: EncodedCall, nonce: int, gas: int, fees: Fees) -> Signed:
-        fields = {**self._fields(call), "nonce": nonce, "gas": gas, "value": 0, "chainId": self.chain_id}
+        fields = {**self._fields(call), "nonce": nonce, "gas": gas, "value": 0, "chainId": self._chain_id}
         signed = self._account.sign_transaction(cast(Any, {**fields, **fees.fields()}))
         return Signed(bytes(signed.hash), bytes(signed.raw_transaction), nonce, gas, fees)
 
