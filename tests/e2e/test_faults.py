@@ -78,7 +78,7 @@ def test_a_batch_whose_whole_life_is_reorganized_away_is_judged_again(net, batch
     depth = chain.block_number() - chain.anchoring(batch_id).block + 1
     reorganized = reorganize(net.rpc, depth, 0.0, NONE_OF_THEM)
     assert reorganized.dropped > 0
-    assert chain.batch(batch_id).state == BatchState.NONE
+    assert chain.batch(batch_id).state < BatchState.SETTLED  # the node may have sent again what was taken back
     assert client.certify(answer, timeout=60).result == "accept"
 
 
