@@ -15,6 +15,7 @@ from trine.protocol.header import Header
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_operator.apart import Apart
+from trine_operator.staying import ENDING_BLOCKS
 from trine_verifier.checks import THREADS, THREADS_PER_NODE, Checks, Pace, Turns, check_in_time
 from trine_verifier.duties import MAX_FETCH_SECONDS, MIN_FETCH_SECONDS, fetch_seconds
 from trine_verifier.store import VerifierStore
@@ -337,7 +338,28 @@ def test_a_batch_that_looks_older_than_its_events_keeps_its_seat(chain, store):
     assert chain.names_sent() == ["reveal"]
     chain.batches = {FIRST: chain_batch(FIRST, BatchState.FINAL)}
     voting.step()
+    chain.block += ENDING_BLOCKS
+    voting.step()
     assert store.duties() == []
+    voting.close()
+
+
+def test_a_reorg_that_takes_an_end_back_finds_its_verifier_watching(chain, store):
+    """A seat was forgotten when its batch was final; the block with that went, and nobody finalized it again."""
+    args = {"batchId": FIRST, "round": 0, "seats": [{"verifier": chain.address}]}
+    event = Event("0x", "CommitteeDrawn", args, 90, 0, bytes(32))
+    chain.events_of = lambda _kinds, first, last: [event] if first <= 90 <= last else []
+    chain.batches = {FIRST: drawn(chain, FIRST, COMMITTED, COMMITTED, COMMITTED)}
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
+    voted(store, FIRST)
+    for state in (BatchState.SETTLED, BatchState.FINAL, BatchState.SETTLED):
+        chain.batches = {FIRST: chain_batch(FIRST, state)}
+        for _ in range(ENDING_BLOCKS - 1):
+            voting.step()
+            chain.block += 1
+    chain.batches = {FIRST: drawn(chain, FIRST, COMMITTED, COMMITTED, COMMITTED)}
+    voting.step()
+    assert chain.names_sent()[-1] == "reveal"
     voting.close()
 
 

@@ -33,6 +33,7 @@ from trine_node.answering import Answering
 from trine_operator.batcher import SETTLE_GRACE_SECONDS, Action, Batcher, fitting, next_action
 from trine_operator.credit import ALLOW, Credit
 from trine_operator.loops import keep_doing
+from trine_operator.staying import ENDING_BLOCKS
 from trine_operator.store import Store
 
 SEED = 100
@@ -337,9 +338,42 @@ def test_a_batch_is_finalized_once_its_time_to_appeal_is_over(answering, chain):
     node.step()
     assert len(chain.sent) == 1
     chain.batches[batch.batch_id] = replace(settled, state=BatchState.FINAL)
-    node.step()
+    until_it_stays(node, chain)
     assert answering.store.batch(batch.batch_id).state == "final"
     assert answering.store.settled_batches() == []
+
+
+def until_it_stays(node, chain):
+    node.step()
+    chain.block += ENDING_BLOCKS
+    node.step()
+
+
+def test_a_finalization_that_a_reorg_takes_back_is_sent_again(answering, chain):
+    """Nobody did, and the stake of all stayed locked."""
+    node, batch, settled = settled_batch(answering, chain)
+    chain.seconds += APPEAL_SECONDS + 1
+    chain.batches[batch.batch_id] = replace(settled, state=BatchState.FINAL)
+    node.step()
+    chain.batches[batch.batch_id] = settled
+    chain.block += ENDING_BLOCKS
+    node.step()
+    assert chain.names_sent() == ["finalize"]
+    assert answering.store.batch(batch.batch_id).state == "settled"
+
+
+@pytest.mark.parametrize(("state", "sent"), [(BatchState.NONE, ["anchor"]), (BatchState.DRAWN, [])])
+def test_a_verdict_that_a_reorg_takes_back_puts_its_batch_on_its_way_again(answering, chain, state, sent):
+    node, batch, settled = settled_batch(answering, chain)
+    chain.batches[batch.batch_id] = chain_batch(batch.batch_id, state, clock=chain.seconds + 60)
+    node.step()
+    assert answering.store.batch(batch.batch_id).state == "anchored"
+    node.step()
+    assert chain.names_sent() == sent
+    chain.batches[batch.batch_id] = settled
+    node.step()
+    assert answering.store.batch(batch.batch_id).state == "settled"
+    assert answering.store.answers_of(batch.batch_id)[0].result == "accept"
 
 
 def test_an_open_appeal_keeps_a_batch_and_its_outcome_is_noted(answering, chain):
@@ -351,7 +385,7 @@ def test_an_open_appeal_keeps_a_batch_and_its_outcome_is_noted(answering, chain)
     node.step()
     assert answering.store.batch(batch.batch_id).state == "settled"
     chain.results[batch.batch_id] = replace(result_of(final), accepted=0, rejected=1)
-    node.step()
+    until_it_stays(node, chain)
     assert answering.store.batch(batch.batch_id).state == "final"
     assert answering.store.answers_of(batch.batch_id)[0].result == "reject"
 
