@@ -104,7 +104,7 @@ def check_file(engine: Engine) -> None:
             log.info("store_checked_in_part", file=file, seconds=CHECK_SECONDS)
             return
     if found != "ok":
-        raise StoreError(f"the store {file} is damaged ({found!s:.200}): {RESTORE}")
+        raise StoreError(f"the store {file} is damaged ({' '.join(str(found).split()):.200}): {RESTORE}")
 
 
 def file_of(engine: Engine) -> str | None:
@@ -150,8 +150,9 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     # The driver begins no transactions of its own: it would only before some statements, and never take the lock first.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
-    # Only a file without tables takes this: pruning gives its pages back to the system.
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # Only a file without tables takes this, others are written for nothing: pruning gives its pages back to the system.
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")

@@ -21,7 +21,12 @@ from setup_support import script
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"trine": "client_sdk", "trine-node": "node", "trine-verifier": "verifier", "trine-devnet": "deploy"}
-MODULES = {name: name.replace("-", "_") for name in FOLDERS}
+PACKAGES = {
+    "trine": ["trine"],
+    "trine-node": ["trine_node", "trine_operator"],
+    "trine-verifier": ["trine_research", "trine_verifier"],
+    "trine-devnet": ["trine_devnet"],
+}
 UV = Path(sys.executable).with_name("uv")
 # Halves of other packages, which pin them.
 BROUGHT_BY = {"starlette": "fastapi", "pydantic-core": "pydantic", "llvmlite": "numba", "hexbytes": "eth-account"}
@@ -76,9 +81,9 @@ def test_a_wheel_holds_its_package_and_nothing_else(wheels: dict[str, Path], nam
         licences = [entry for entry in wheel.namelist() if entry.endswith("/licenses/LICENSE")]
         assert [wheel.read(entry) for entry in licences] == [(ROOT / "LICENSE").read_bytes()]
     folder = ROOT / FOLDERS[name]
-    files = (file for file in (folder / MODULES[name]).rglob("*") if file.is_file() and file.suffix != ".pyc")
-    assert held == {str(file.relative_to(folder)) for file in files}
-    assert f"{MODULES[name]}/py.typed" in held
+    files = [file for package in PACKAGES[name] for file in (folder / package).rglob("*")]
+    assert held == {str(f.relative_to(folder)) for f in files if f.is_file() and f.suffix != ".pyc"}
+    assert {f"{package}/py.typed" for package in PACKAGES[name]} <= held
     assert "\nLicense-Expression: MIT\n" in metadata
 
 
@@ -126,20 +131,22 @@ def test_all_four_work_outside_a_checkout(wheels: dict[str, Path], tmp_path: Pat
 
 
 def test_each_distribution_asks_for_what_it_imports() -> None:
-    graph = grimp.build_graph(*MODULES.values(), include_external_packages=True)
+    ours = {package: name for name, packages in PACKAGES.items() for package in packages}
+    graph = grimp.build_graph(*ours, include_external_packages=True)
     of_module = {module: {canonicalize_name(n) for n in names} for module, names in packages_distributions().items()}
     available: dict[str, set[str]] = {}
     for name, folder in FOLDERS.items():
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
         extras = (text for extra in project.get("optional-dependencies", {}).values() for text in extra)
         asked = {canonicalize_name(Requirement(text).name) for text in [*project["dependencies"], *extras]}
-        available[name] = asked.union(*(available.get(other, set()) for other in asked))
+        available[name] = asked.union({name}, *(available.get(other, set()) for other in asked))
         imported = {
             target
-            for module in graph.find_descendants(MODULES[name]) | {MODULES[name]}
+            for package in PACKAGES[name]
+            for module in graph.find_descendants(package) | {package}
             for target in graph.find_modules_directly_imported_by(module)
             if graph.is_module_squashed(target)
         }
         for module in imported - set(sys.stdlib_module_names) - OPTIONAL:
-            owners = {BROUGHT_BY.get(owner, owner) for owner in of_module.get(module, {module})}
+            owners = {BROUGHT_BY.get(owner, owner) for owner in of_module.get(module, {ours.get(module, module)})}
             assert owners & available[name], f"{name} imports {module}, of {owners}, and does not ask for it"

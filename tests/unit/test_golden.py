@@ -189,12 +189,14 @@ def test_a_verifier_with_another_renderer_does_not_start_so_it_cannot_reject(
     chain = RecordingChain()
     monkeypatch.setattr(chain, "gas_balance", lambda _: 1, raising=False)
     monkeypatch.setattr(chain, "stake_of", lambda _: SimpleNamespace(active=1), raising=False)
+    monkeypatch.setattr(chain, "endpoint_of", lambda _: "", raising=False)
+    monkeypatch.setattr(chain, "gateway", lambda: SimpleNamespace(address=chain.address), raising=False)
     monkeypatch.setattr(opening, "open_chain", lambda _: chain)
     monkeypatch.setattr(opening, "find_model", lambda *_: registered(with_other_ids(rendering, "turns")))
     monkeypatch.setattr(verifier, "stop_on_signals", lambda: None)
     with pytest.raises(RendererMismatch, match="golden vector 'turns'"):
         verifier.run_verifier(settings)
-    assert not (tmp_path / "verifier.sqlite").exists()
+    assert chain.sent == []
 
 
 def test_the_range_is_checked_before_anything_is_fetched(

@@ -32,7 +32,7 @@ POLL_SECONDS = (0.02, 0.5)
 """While something is not mined; the first wait, which doubles up to the second."""
 MINED_SECONDS = 1.0
 """While what was sent is in blocks that may be taken back."""
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 30.0
 """While nothing is open: whether somebody else sends for the account."""
 MAX_PAUSE_SECONDS = 8.0
 """While the chain is away."""
