@@ -7,6 +7,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IRewards} from "./interfaces/IRewards.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
@@ -27,6 +28,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         address appeals;
         address payments;
         address requests;
+        ICommittees committees;
     }
 
     /// @dev The first word is all that anchoring, drawing and settling touch.
@@ -58,6 +60,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     address private immutable APPEALS;
     address private immutable PAYMENTS;
     address private immutable REQUESTS;
+    ICommittees private immutable COMMITTEES;
     uint256 private immutable UNBONDING_DELAY;
 
     mapping(address operator => Operator) private _operators;
@@ -82,7 +85,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         require(
             address(contracts_.token) != address(0) && contracts_.batches != address(0)
                 && contracts_.finality != address(0) && contracts_.appeals != address(0)
-                && contracts_.payments != address(0) && contracts_.requests != address(0),
+                && contracts_.payments != address(0) && contracts_.requests != address(0)
+                && address(contracts_.committees) != address(0),
             StakingZeroAddress()
         );
         TOKEN = contracts_.token;
@@ -91,6 +95,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         APPEALS = contracts_.appeals;
         PAYMENTS = contracts_.payments;
         REQUESTS = contracts_.requests;
+        COMMITTEES = contracts_.committees;
         UNBONDING_DELAY = delay;
     }
 
@@ -124,6 +129,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         theirs.active = (active.assets - amount).toUint104();
         uint64 releasableAt = _addToTicket(theirs, operator, amount);
         emit UnbondingStarted(operator, msg.sender, amount, theirs.active, releasableAt);
+        COMMITTEES.stakeChanged(operator);
     }
 
     /// @inheritdoc IStaking
@@ -208,8 +214,10 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         uint256 latest = block.timestamp + maxSeconds;
         for (uint256 i = 0; i < verifiers.length; ++i) {
             Operator storage theirs = _operators[verifiers[i]];
-            (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
-            uint256 locking = active > locked ? Math.min(amount, active - locked) : 0;
+            (uint256 there, uint256 locked) = (theirs.active, theirs.locked);
+            // Who leaves is drawn for a while yet, and what is leaving answers for it.
+            if (there < locked + amount) there += theirs.unbonding.assets;
+            uint256 locking = there > locked ? Math.min(amount, there - locked) : 0;
             seats[i] = Seat(verifiers[i], locking.toUint96());
             uint256 until = Math.min(Math.max(theirs.busyUntil, block.timestamp) + workSeconds, latest);
             (theirs.locked, theirs.busyUntil) = (uint104(locked + locking), until.toUint40());
@@ -264,6 +272,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         uint256 burned = taken - compensated + _resetDust(theirs, operator);
         uint256 left = uint256(theirs.active) + theirs.unbonding.assets;
         if (theirs.locked > left) theirs.locked = left.toUint104();
+        COMMITTEES.stakeChanged(operator);
 
         if (compensated > 0) IERC20(TOKEN).safeTransfer(beneficiary, compensated);
         if (burned > 0) TOKEN.burn(burned);

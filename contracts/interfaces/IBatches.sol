@@ -34,6 +34,7 @@ interface IBatches is IVerdicts {
         uint160 committee; // hash of the drawn seats
         uint256 accepted; // as settled; appeals do not touch it
         uint256 rejected;
+        uint40 fixedAt; // of state Anchored: when the seed block was fixed, by which calibrations count
     }
 
     /// @notice Parameters as far as batches need them; see `IParameters.Values`.

@@ -102,9 +102,8 @@ interface IStaking is IRewards {
     /// @notice Locks `amount` of the operator's free stake and takes `fee` from its credit. Only `Batches`.
     function secure(address operator, uint256 amount, uint256 fee) external;
 
-    /// @notice Locks up to `amount` for each seat; never fails: a verifier that cannot cover its seat must not stop a
-    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Finality`,
-    /// `Appeals`.
+    /// @notice Locks up to `amount` for each seat, of active stake and then of what is unbonding; never fails: a
+    /// verifier that cannot cover its seat must not stop a draw. Only `Batches`, `Finality`, `Appeals`.
     /// @param workSeconds What the seat takes a verifier; it begins when what it was drawn for before can be done.
     /// @param maxSeconds No verifier is reckoned to be busy for longer than that.
     /// @return seats What was locked for each.

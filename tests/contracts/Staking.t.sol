@@ -637,9 +637,9 @@ contract StakingTest is StakingWorld {
     }
 
     function testNoCounterpartMayBeMissing() external {
-        for (uint256 i = 0; i < 6; ++i) {
-            address[6] memory parts;
-            for (uint256 k = 0; k < 6; ++k) {
+        for (uint256 i = 0; i < 7; ++i) {
+            address[7] memory parts;
+            for (uint256 k = 0; k < 7; ++k) {
                 parts[k] = k == i ? address(0) : address(1);
             }
             bytes memory code = bytes.concat(
@@ -653,7 +653,7 @@ contract StakingTest is StakingWorld {
     function _code(address token_, address batches_, uint256 delay) private view returns (bytes memory) {
         return bytes.concat(
             vm.getCode("Staking"),
-            abi.encode(token_, batches_, finality, appeals, payments, requests, delay)
+            abi.encode(token_, batches_, finality, appeals, payments, requests, committees, delay)
         );
     }
 

@@ -78,7 +78,11 @@ abstract contract World {
         requests = IRequests(_at("requests"));
 
         // Structs of addresses are encoded as their members one by one.
-        _create("staking", "Staking", abi.encode(token, batches, finality, appeals, payments, requests, UNBONDING));
+        _create(
+            "staking",
+            "Staking",
+            abi.encode(token, batches, finality, appeals, payments, requests, committees, UNBONDING)
+        );
         _create("registry", "ModelRegistry", abi.encode(address(this), address(0)));
         _create("reputation", "Reputation", abi.encode(batches, finality, appeals, uint64(30 days)));
         _create(
@@ -97,7 +101,7 @@ abstract contract World {
         _create(
             "finality",
             "Finality",
-            abi.encode(batches, staking, committees, reputation, payments, appeals, canaries)
+            abi.encode(batches, staking, reputation, payments, appeals, canaries)
         );
         _create(
             "appeals",
@@ -338,6 +342,15 @@ abstract contract World {
 
     function _seatsOf(BatchId id) internal view returns (IStaking.Seat[] memory) {
         return _seats[id];
+    }
+
+    /// The committee that a draw would name.
+    function _named(BatchId id) internal returns (address[] memory) {
+        IBatches.Batch memory batch = batches.batchOf(id);
+        _reach(batch.clock + 1);
+        bytes32 seed = keccak256(abi.encode(blockhash(batch.clock), id, batch.round));
+        uint256 epoch = committees.epochAt(batch.clock);
+        return committees.draw(model, seed, epoch, batch.fixedAt, _headers[id].node, 3, batch.calibration);
     }
 
     function _seatOf(BatchId id, uint256 seat) internal view returns (address) {

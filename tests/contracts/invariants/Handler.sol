@@ -62,7 +62,6 @@ abstract contract Handler is Model {
         if (amount > worth) amount = worth;
         vm.prank(holder);
         staking.unbond(operator, amount);
-        committees.refresh(model, operator);
     }
 
     function withdraw(uint256 who, uint256 whom) external counted {

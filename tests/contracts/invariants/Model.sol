@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IAppeals} from "../../../contracts/interfaces/IAppeals.sol";
 import {IBatches} from "../../../contracts/interfaces/IBatches.sol";
+import {ICommittees} from "../../../contracts/interfaces/ICommittees.sol";
 import {IParameters} from "../../../contracts/interfaces/IParameters.sol";
 import {IStaking} from "../../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../../contracts/interfaces/IVerdicts.sol";
@@ -302,6 +303,16 @@ abstract contract Model is AppealWorld {
     function weightsOfAnEpochAreFrozen() external view {
         Check.eq(committees.currentEpoch(), _epoch, "epoch");
         Check.eq(_weightsNow(), _weights, "weights within an epoch");
+    }
+
+    /// Who has no stake of its own any more weighs nothing from the next epoch on, whoever calls what.
+    function weightIsStakeThatIsThere() external view {
+        ICommittees.Row[] memory rows = committees.poolOf(model, true, committees.currentEpoch() + 1, 0, 64);
+        uint256 minimum = calibration.minStakeOf(Role.Verifier);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            IStaking.Stake memory s = staking.stakeOf(rows[i].verifier);
+            Check.atMost(rows[i].weight * 1 ether, s.own < minimum ? 0 : s.active, "weight");
+        }
     }
 
     function supplyOnlyFalls() external view {
@@ -720,10 +731,9 @@ abstract contract Model is AppealWorld {
     }
 
     function _weightsNow() private view returns (bytes32 hash) {
-        (address[] memory members, uint256[] memory weights,) =
-            committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
-        for (uint256 i = 0; i < members.length; ++i) {
-            if (weights[i] > 0) hash = keccak256(abi.encode(hash, i, members[i], weights[i]));
+        ICommittees.Row[] memory rows = committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            if (rows[i].weight > 0) hash = keccak256(abi.encode(hash, i, rows[i].verifier, rows[i].weight));
         }
     }
 }
