@@ -29,6 +29,8 @@ contract AttacksTest is AppealWorld {
         _fund(ALICE);
         _client = vm.addr(CLIENT_KEY);
         _fund(_client);
+        vm.prank(NODE);
+        staking.openDelegation(type(uint256).max, 0);
         _chain = block.chainid;
     }
 
@@ -317,7 +319,7 @@ contract AttacksTest is AppealWorld {
         uint256 held = 0;
         for (uint256 i = 0; i < 40; ++i) {
             vm.prank(ALICE);
-            staking.delegate(NODE, 1e9 + i * 7919);
+            staking.delegate(NODE, 1e9 + i * 7919, 0);
             held += 1e9 + i * 7919;
             (uint256 some,) = staking.delegationOf(NODE, ALICE);
             _unbond(ALICE, NODE, some > 1e9 ? 1e9 : some);
@@ -337,7 +339,7 @@ contract AttacksTest is AppealWorld {
         a = 1e9 + a % 100 ether;
         (uint256 victim,) = staking.delegationOf(NODE, NODE);
         vm.prank(ALICE);
-        staking.delegate(NODE, a);
+        staking.delegate(NODE, a, 0);
         (uint256 worth,) = staking.delegationOf(NODE, ALICE);
         Check.atMost(worth, a, "worth");
         b = 1e9 + b % worth;
@@ -363,6 +365,7 @@ contract AttacksTest is AppealWorld {
         uint256 before = _wealth();
         _deposit(NODE, 10 ether);
         _collect(NODE, 10 ether);
+        _wait(7 days);
         // What the node earns goes to its pool now, of which the dust has next to nothing.
         uint256 gained = _wealth() - before;
         Check.atMost(10 ether - gained, 1e8, "the node's all the same");
@@ -731,7 +734,7 @@ contract AttacksTest is AppealWorld {
 
     function _delegateTo(address operator, uint256 amount) private {
         vm.prank(ALICE);
-        staking.delegate(operator, amount);
+        staking.delegate(operator, amount, 5000);
     }
 
     function _tryCommit(BatchId id, uint256 seat) private {

@@ -86,9 +86,13 @@ contract CalibrationTest is World {
     function testOnlyOwnStakeCounts() external {
         _stakeOnly(NEWCOMER, 150 ether);
         require(token.transfer(DELEGATOR, 1000 ether));
+        vm.prank(NEWCOMER);
+        staking.openDelegation(1000 ether, 0);
+        vm.prank(NODE);
+        staking.openDelegation(1000 ether, 0);
         vm.startPrank(DELEGATOR);
         token.approve(address(staking), type(uint256).max);
-        staking.delegate(NEWCOMER, 1000 ether);
+        staking.delegate(NEWCOMER, 1000 ether, 0);
         vm.stopPrank();
         _refusedRequest(
             abi.encodeWithSelector(ICalibration.CalibrationInsufficientStake.selector, 150 ether, 200 ether),
@@ -100,7 +104,7 @@ contract CalibrationTest is World {
         // What is unbonding does not count either, whoever delegates.
         require(token.transfer(DELEGATOR, 1000 ether));
         vm.prank(DELEGATOR);
-        staking.delegate(NODE, 1000 ether);
+        staking.delegate(NODE, 1000 ether, 0);
         vm.prank(NODE);
         staking.unbond(NODE, STAKE - 100 ether);
         Check.yes(calibration.isCalibrated(NODE, Role.Node, model), "just enough");

@@ -80,14 +80,17 @@ contract EntryPointsTest is World {
     }
 
     function testStaking() external {
+        vm.prank(NODE);
+        staking.openDelegation(100 ether, 0);
+        vm.snapshotGasLastCall("staking", "open delegation");
         vm.startPrank(_user);
         staking.stake(10 ether);
         vm.snapshotGasLastCall("staking", "stake more");
         staking.addCredit(10 ether);
         vm.snapshotGasLastCall("staking", "add credit");
-        staking.delegate(NODE, 10 ether);
+        staking.delegate(NODE, 10 ether, 0);
         vm.snapshotGasLastCall("staking", "delegate for the first time");
-        staking.delegate(NODE, 10 ether);
+        staking.delegate(NODE, 10 ether, 0);
         vm.snapshotGasLastCall("staking", "delegate more");
         staking.unbond(NODE, 5 ether);
         vm.snapshotGasLastCall("staking", "unbond");
@@ -243,8 +246,10 @@ contract EntryPointsTest is World {
         vm.snapshotGasLastCall("payments", "collect more");
         payments.setProtocolFee(100, GUARDIAN);
         vm.snapshotGasLastCall("payments", "set a protocol fee");
+        vm.prank(NODE);
+        staking.openDelegation(100 ether, 0);
         vm.prank(_user);
-        staking.delegate(NODE, 10 ether);
+        staking.delegate(NODE, 10 ether, 0);
         _collect(3 ether);
         _collect(4 ether);
         vm.snapshotGasLastCall("payments", "collect with a protocol fee and a share of delegators");

@@ -141,7 +141,7 @@ contract IncentivesSignaturesTest is World {
         vm.prank(_client);
         payments.deposit(NODE, 5 ether);
         IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether);
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(other, _digest(payments, voucher));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(other, Vouchers.digestOf(payments, voucher));
         vm.prank(NODE);
         payments.collect(voucher, 4 ether, abi.encodePacked(r, s, v));
         Check.eq(payments.collectedOf(_client, NODE), 4 ether, "by the account's code");
@@ -153,22 +153,106 @@ contract IncentivesSignaturesTest is World {
     }
 
     function _signed(IPayments contract_, IPayments.Voucher memory voucher) private returns (bytes memory) {
-        return _sign(_digest(contract_, voucher));
+        return _sign(Vouchers.digestOf(contract_, voucher));
     }
 
     function _sign(bytes32 digest) private returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(KEY, digest);
         return abi.encodePacked(r, s, v);
     }
+}
 
-    function _digest(IPayments contract_, IPayments.Voucher memory voucher) private view returns (bytes32) {
+/// @notice Income that somebody else catches.
+contract IncentivesDelegationTest is World {
+    uint256 private constant KEY = 0xC11E47;
+    address private constant STRANGER = address(0xbad);
+
+    address private _client;
+
+    function setUp() external {
+        _calibratedWorld();
+        _client = vm.addr(KEY);
+        _fund(_client);
+        require(token.transfer(STRANGER, 100 * STAKE));
+        vm.prank(STRANGER);
+        token.approve(address(staking), type(uint256).max);
+        vm.prank(_client);
+        payments.deposit(NODE, 100 ether);
+    }
+
+    function testAttackDelegatingToANodeThatDidNotAskForIt() external {
+        vm.prank(STRANGER);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingDelegationLimit.selector, NODE, 0, 89 * STAKE));
+        staking.delegate(NODE, 89 * STAKE, 0);
+        uint256 before = token.balanceOf(NODE);
+        _collect(100 ether);
+        Check.eq(token.balanceOf(NODE) - before, 100 ether, "all of it");
+    }
+
+    function testAttackCatchingACollectionByPassingThrough() external {
+        _open(0);
+        _delegate();
+        _collect(100 ether);
+        _unbondAll();
+        (, uint256 leaving) = staking.ticketOf(NODE, STRANGER);
+        Check.atMost(leaving, 89 * STAKE, "nothing for passing through");
+        (uint256 worth,) = staking.delegationOf(NODE, NODE);
+        Check.atMost(STAKE + 100 ether - worth, 1e6, "the node has it all");
+    }
+
+    function testAttackStayingAnHourEarnsAnHour() external {
+        _open(0);
+        _delegate();
+        _collect(100 ether);
+        _wait(1 hours);
+        _unbondAll();
+        (, uint256 leaving) = staking.ticketOf(NODE, STRANGER);
+        Check.atMost(leaving, 89 * STAKE + 0.6 ether, "one hour of a week's 98.9");
+    }
+
+    function testAttackRaisingTheCommissionAheadOfTheFirstDelegation() external {
+        _open(500);
+        vm.prank(NODE);
+        staking.setCommission(5000);
+        vm.prank(STRANGER);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingCommissionOutOfBounds.selector, 5000, 500));
+        staking.delegate(NODE, STAKE, 500);
+    }
+
+    function _open(uint16 commissionBps) private {
+        vm.prank(NODE);
+        staking.openDelegation(100 * STAKE, commissionBps);
+    }
+
+    function _delegate() private {
+        vm.prank(STRANGER);
+        staking.delegate(NODE, 89 * STAKE, 0);
+    }
+
+    function _unbondAll() private {
+        (uint256 worth,) = staking.delegationOf(NODE, STRANGER);
+        vm.prank(STRANGER);
+        staking.unbond(NODE, worth);
+    }
+
+    function _collect(uint256 amount) private {
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, amount);
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(KEY, Vouchers.digestOf(payments, voucher));
+        vm.prank(NODE);
+        payments.collect(voucher, amount, abi.encodePacked(r, s, v));
+    }
+}
+
+/// @notice What a payer signs (EIP-712).
+library Vouchers {
+    function digestOf(IPayments payments, IPayments.Voucher memory voucher) internal view returns (bytes32) {
         bytes32 domain = keccak256(
             abi.encode(
                 keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
                 keccak256("Trine"),
                 keccak256("1"),
                 block.chainid,
-                contract_
+                payments
             )
         );
         bytes32 typeHash = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");

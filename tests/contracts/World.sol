@@ -391,7 +391,7 @@ abstract contract World {
 
     function _owedTo(address operator) internal view returns (uint256) {
         IStaking.Stake memory stake = staking.stakeOf(operator);
-        return stake.active + stake.unbonding + staking.creditOf(operator);
+        return stake.active + stake.unbonding + stake.releasing + staking.creditOf(operator);
     }
 
     function _at(bytes32 name) private view returns (address) {

@@ -111,6 +111,7 @@ class Stake:
     locked: int
     unbonding: int
     own: int
+    releasing: int = 0  # income of a pool with delegators that its holders get over some days
 
     @property
     def free(self) -> int:

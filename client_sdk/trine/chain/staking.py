@@ -43,8 +43,17 @@ class StakingCalls(Calls):
     def stake(self, amount: int) -> TxReceipt:
         return self._write("Staking", "stake", amount)
 
-    def delegate(self, operator: str, amount: int) -> TxReceipt:
-        return self._write("Staking", "delegate", checksum(operator), amount)
+    def delegate(self, operator: str, amount: int, max_commission_bps: int) -> TxReceipt:
+        """Reverts if the operator keeps, or is going to keep, more than that of its rewards."""
+        return self._write("Staking", "delegate", checksum(operator), amount, max_commission_bps)
+
+    def open_delegation(self, limit: int, commission_bps: int) -> TxReceipt:
+        """Lets others delegate to the account, up to `limit` wei together; zero closes."""
+        return self._write("Staking", "openDelegation", limit, commission_bps)
+
+    def delegation_limit_of(self, operator: str) -> int:
+        """How much others may delegate to the operator in all, in wei; zero: it takes no delegations."""
+        return int(self._read("Staking", "delegationLimitOf", checksum(operator)))
 
     def unbond(self, operator: str, amount: int) -> TxReceipt:
         """Starts taking the account's stake with the operator out: its own, or what it delegated."""

@@ -175,7 +175,7 @@ abstract contract Model is AppealWorld {
         for (uint256 i = 0; i <= verifiers; ++i) {
             address operator = _operator(i);
             IStaking.Stake memory s = staking.stakeOf(operator);
-            Check.eq(s.active + s.unbonding, _stake[operator], "stake");
+            Check.eq(s.active + s.unbonding + s.releasing, _stake[operator], "stake");
             Check.eq(s.locked, _locked[operator], "locked");
             Check.eq(staking.creditOf(operator), _credit[operator], "credit");
         }
@@ -512,7 +512,7 @@ abstract contract Model is AppealWorld {
 
     /// A payment's way: to the node's wallet, to its pool, to the protocol.
     function _paidToNode(uint256 wallet, uint256 pool, uint256 paid) internal {
-        uint256 toPool = staking.stakeOf(NODE).active - pool;
+        uint256 toPool = _poolOf(NODE) - pool;
         uint256 gained = token.balanceOf(NODE) - wallet + toPool;
         (uint256 feeBps,,) = payments.protocolFee();
         Check.eq(gained, paid - (paid * feeBps) / 10_000, "paid, less the protocol's fee");
@@ -520,6 +520,12 @@ abstract contract Model is AppealWorld {
     }
 
     // Helpers
+
+    /// With what its holders get bit by bit.
+    function _poolOf(address operator) internal view returns (uint256) {
+        IStaking.Stake memory s = staking.stakeOf(operator);
+        return s.active + s.releasing;
+    }
 
     function _drop(Batch storage b) internal {
         b.closedAs = _recordOf(b.id);
@@ -686,10 +692,13 @@ abstract contract Model is AppealWorld {
     }
 
     function _slash(address operator, uint256 amount) private returns (uint256 taken) {
-        taken = amount < _stake[operator] ? amount : _stake[operator];
+        // What is not released yet is out of reach.
+        uint256 there = _stake[operator] - staking.stakeOf(operator).releasing;
+        taken = amount < there ? amount : there;
         _stake[operator] -= taken;
-        if (_locked[operator] <= _stake[operator]) return taken;
-        _locked[operator] = _stake[operator];
+        there -= taken;
+        if (_locked[operator] <= there) return taken;
+        _locked[operator] = there;
         _cut[operator] = true;
     }
 
