@@ -70,7 +70,7 @@ def delegate(
     free = _free_for_delegators(chain, operator)
     if wei > free:
         raise InvalidInput(
-            f"{operator} takes {tokens(free)} tokens more from delegators: it has to open its pool, with trine stake open"
+            f"{operator} takes {tokens(free)} tokens more of delegators; it opens its pool with trine stake open"
         )
     most = chain.commission_of(operator) if max_commission is None else _bps(max_commission)
     chain.allow("Staking", wei)
