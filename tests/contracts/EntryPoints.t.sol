@@ -305,10 +305,17 @@ contract EntryPointsTest is World {
 
     function testModelRegistry() external {
         registry.register(
-            "another", "https://models.example.org/another", _bytes(2048), _bytes(1024), _bytes(4096), 64, 1 gwei
+            "another",
+            "https://models.example.org/another",
+            _bytes(2048),
+            _bytes(1024),
+            _classes(),
+            _bytes(4096),
+            64,
+            1 gwei
         );
         vm.snapshotGasLastCall("modelregistry", "register a model, 7 KB of documents");
-        registry.setPolicy(model, _bytes(1024));
+        registry.setPolicy(model, _bytes(1024), _classes());
         vm.snapshotGasLastCall("modelregistry", "set a policy, 1 KB");
         registry.setPromptSet(model, _bytes(4096), 64);
         vm.snapshotGasLastCall("modelregistry", "set a prompt set, 4 KB");

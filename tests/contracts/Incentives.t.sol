@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
@@ -78,6 +79,14 @@ contract IncentivesWeightsTest is World {
         _nextEpoch();
         _calibrate(_verifier(0), Role.Verifier);
         Check.yes(calibration.isCalibrated(_verifier(0), Role.Verifier, model), "again");
+    }
+
+    function testAttackInventingAClassToBeMixedIn() external {
+        vm.prank(_verifier(0));
+        vm.expectRevert(
+            abi.encodeWithSelector(ICalibration.CalibrationUnknownClass.selector, model, bytes32("mine-alone"))
+        );
+        calibration.request(model, Role.Verifier, "mine-alone");
     }
 
     function _leave(address verifier) private {

@@ -111,7 +111,12 @@ abstract contract World {
         _create("canaries", "Canaries", abi.encode(batches, finality));
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
-        model = registry.register("tiny", "file:/tiny", "manifest", "policy", "prompts", 64, 1 gwei);
+        model = registry.register("tiny", "file:/tiny", "manifest", "policy", _classes(), "prompts", 64, 1 gwei);
+    }
+
+    function _classes() internal pure returns (bytes32[] memory classes) {
+        classes = new bytes32[](4);
+        (classes[0], classes[1], classes[2], classes[3]) = ("cpu-bf16", "cpu-fp32", "cpu-int8", "gpu-bf16");
     }
 
     /// Of a token whose constructor takes who holds all of it, and how much that is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eth_utils.crypto import keccak
@@ -38,13 +39,18 @@ class RegistryCalls(Calls):
         source: str,
         manifest: bytes,
         policy: bytes,
+        classes: Sequence[bytes],
         prompts: bytes,
         prompt_count: int,
         price_per_token_wei: int,
     ) -> TxReceipt:
-        return self._write(
-            "ModelRegistry", "register", name, source, manifest, policy, prompts, prompt_count, price_per_token_wei
-        )
+        """`classes`: the engine classes that may be calibrated, 32 bytes each, ascending."""
+        documents = (manifest, policy, list(classes), prompts)
+        return self._write("ModelRegistry", "register", name, source, *documents, prompt_count, price_per_token_wei)
+
+    def classes_of(self, model_id: bytes) -> list[bytes]:
+        """The engine classes of the model's policy: those that may be calibrated."""
+        return [bytes(word) for word in self._read("ModelRegistry", "classesOf", model_id)]
 
     def model(self, model_id: bytes) -> Model:
         """A registered model with its documents. Raises TransactionReverted when unknown, VerificationFailed when
