@@ -435,7 +435,7 @@ abstract contract Handler is Model {
         v.verifierFeePerLeafWei = uint64((seed >> 24) % 0.1 ether);
         v.verifierFeePerTokenWei = uint56((seed >> 28) % 0.0001 ether);
         v.checkTokensPerSecond = uint32(20 + (seed >> 36) % 1000);
-        v.canaryPenaltyWei = uint96((seed >> 32) % 60 ether);
+        v.canaryPenaltyWei = uint96(v.wrongVotePenaltyWei + (seed >> 32) % 40 ether);
         v.appealFeePerSeatWei = uint96((seed >> 40) % 4 ether);
         v.maxRounds = uint8(1 + (seed >> 48) % 3);
         v.appealWindowSeconds = uint32(1 + (seed >> 56) % 3600);
