@@ -59,6 +59,15 @@ def test_a_parameter_that_no_constructor_takes_is_refused(net):
         deploy(net.rpc, {"appealWindow": 8})
 
 
+def test_a_chain_of_users_is_refused(net):
+    net.rpc.call("anvil_setChainId", 1)
+    try:
+        with pytest.raises(InvalidInput, match="this one has 1: deploy with Ignition"):
+            deploy(net.rpc, {})
+    finally:
+        net.rpc.call("anvil_setChainId", 31337)
+
+
 @pytest.mark.parametrize("value", ["ten", "-1", "0x12"])
 def test_a_parameter_is_a_number_an_address_or_a_name(value):
     with pytest.raises(InvalidInput, match="neither a number nor an address"):
