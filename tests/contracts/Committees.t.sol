@@ -461,14 +461,14 @@ contract CommitteesStandingTest is CommitteesWorld {
     function testWhoIsRenewedAfterItHasExpiredCannotComeIntoADrawOfBefore() external {
         vm.warp(1000);
         _joinMany(4, CPU);
-        standing.setUntil(_verifier(9), 100 * STAKE, 2000, 10_000);
+        standing.setUntil(_verifier(9), 2 * STAKE, 2000, 10_000);
         _nominate(9, GPU);
         vm.prank(address(standing));
         committees.admit(MODEL, _verifier(9));
         _nextEpoch();
         vm.warp(3000);
         bytes32 before = keccak256(abi.encode(committees.draw(MODEL, "seed", epoch, 2500, NODE, 3, false)));
-        standing.set(_verifier(9), 100 * STAKE, true, 10_000);
+        standing.set(_verifier(9), 2 * STAKE, true, 10_000);
         vm.prank(address(standing));
         committees.admit(MODEL, _verifier(9));
         Check.eq(
