@@ -443,7 +443,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         _release(theirs, operator);
         Release memory income = _releases[operator];
         uint256 total = income.amount + amount;
-        uint256 left = income.amount == 0 ? 0 : income.until - block.timestamp;
+        uint256 left = Math.saturatingSub(income.until, block.timestamp);
         left = Math.ceilDiv(income.amount * left + amount * RELEASE_SECONDS, total);
         uint256 until = block.timestamp + left;
         _releases[operator] = Release(total.toUint104(), block.timestamp.toUint40(), until.toUint40());
@@ -455,9 +455,10 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         if (!theirs.delegated) return;
         Release storage income = _releases[operator];
         uint256 released = _released(income);
-        if (released == 0) return;
-        (income.amount, income.since) = ((income.amount - released).toUint104(), block.timestamp.toUint40());
-        _addReleased(theirs, operator, released);
+        if (released > 0) {
+            (income.amount, income.since) = ((income.amount - released).toUint104(), block.timestamp.toUint40());
+            _addReleased(theirs, operator, released);
+        }
     }
 
     function _endDelegation(Operator storage theirs, address operator) private {
