@@ -11,8 +11,8 @@ library Signatures {
     function isBy(address signer, bytes32 digest, bytes memory signature) internal view returns (bool) {
         // What the third value says of a malformed signature does not matter.
         // slither-disable-next-line unused-return
-        (address recovered, ECDSA.RecoverError error,) = ECDSA.tryRecover(digest, signature);
-        if (error == ECDSA.RecoverError.NoError && recovered == signer) return true;
+        (address recovered, ECDSA.RecoverError failure,) = ECDSA.tryRecover(digest, signature);
+        if (failure == ECDSA.RecoverError.NoError && recovered == signer) return true;
         return SignatureChecker.isValidERC1271SignatureNow(signer, digest, signature);
     }
 }

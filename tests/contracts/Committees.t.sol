@@ -514,29 +514,38 @@ contract CommitteesVectorsTest is CommitteesWorld {
         _buildPool();
         bytes32[] memory seeds = vm.parseJsonBytes32Array(_json, ".committee_seed");
         bytes32[] memory seats = vm.parseJsonBytes32Array(_json, ".committee_seats");
-        bytes32[] memory at = vm.parseJsonBytes32Array(_json, ".committee_fixedAt");
+        bytes32[] memory fixedAt = vm.parseJsonBytes32Array(_json, ".committee_fixedAt");
         bytes32[] memory counts = vm.parseJsonBytes32Array(_json, ".committee_excludedCount");
         address[] memory expected = vm.parseJsonAddressArray(_json, ".committee_drawn");
-        address[] memory all = vm.parseJsonAddressArray(_json, ".committee_excluded");
         Check.yes(seeds.length > 0, "there are cases");
         uint256 next = 0;
         for (uint256 i = 0; i < seeds.length; ++i) {
-            address[] memory excluded = new address[](uint256(counts[i]));
-            for (uint256 j = 0; j < excluded.length; ++j) {
-                excluded[j] = all[j];
-            }
             address[] memory drawn =
-                committees.drawExcluding(MODEL, seeds[i], epoch, uint256(at[i]), excluded, uint256(seats[i]), false);
-            if (excluded.length == 1) {
-                address[] memory same =
-                    committees.draw(MODEL, seeds[i], epoch, uint256(at[i]), excluded[0], uint256(seats[i]), false);
-                Check.eq(keccak256(abi.encode(drawn)), keccak256(abi.encode(same)), "both ways to exclude one");
-            }
+                _drawn(seeds[i], uint256(fixedAt[i]), uint256(seats[i]), _excluded(uint256(counts[i])));
             for (uint256 j = 0; j < drawn.length; ++j) {
                 Check.eq(drawn[j], expected[next++], "seat");
             }
         }
         Check.eq(next, expected.length, "all seats compared");
+    }
+
+    function _drawn(bytes32 seed, uint256 fixedAt, uint256 seats, address[] memory excluded)
+        private
+        view
+        returns (address[] memory drawn)
+    {
+        drawn = committees.drawExcluding(MODEL, seed, epoch, fixedAt, excluded, seats, false);
+        if (excluded.length != 1) return drawn;
+        address[] memory same = committees.draw(MODEL, seed, epoch, fixedAt, excluded[0], seats, false);
+        Check.eq(keccak256(abi.encode(drawn)), keccak256(abi.encode(same)), "both ways to exclude one");
+    }
+
+    function _excluded(uint256 count) private view returns (address[] memory excluded) {
+        address[] memory all = vm.parseJsonAddressArray(_json, ".committee_excluded");
+        excluded = new address[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            excluded[i] = all[i];
+        }
     }
 
     function _buildPool() private {
