@@ -30,7 +30,7 @@ contract IncentivesWeightsTest is World {
             _nextEpoch();
         }
         for (uint256 i = 0; i < 10; ++i) {
-            BatchId id = _drawn(keccak256(abi.encode(i)), 1);
+            BatchId id = _drawn(_root(keccak256(abi.encode(i)), 100), 1);
             for (uint256 seat = 0; seat < 3; ++seat) {
                 Check.atMost(60 ether, staking.stakeOf(_seatOf(id, seat)).active, "stake of who sits");
                 Check.eq(_seatsOf(id)[seat].locked, 60 ether, "locked");
@@ -68,7 +68,7 @@ contract IncentivesWeightsTest is World {
         _wait(11 days);
         _nextEpoch();
         for (uint256 i = 0; i < 10; ++i) {
-            BatchId id = _drawn(keccak256(abi.encode(i)), 1);
+            BatchId id = _drawn(_root(keccak256(abi.encode(i)), 100), 1);
             for (uint256 seat = 0; seat < 3; ++seat) {
                 Check.yes(calibration.isCalibrated(_seatOf(id, seat), Role.Verifier, model), "calibrated");
             }
