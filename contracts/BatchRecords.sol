@@ -167,9 +167,13 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
             penalised: r.flags >> PENALISED_SHIFT,
             committee: r.state == State.Anchored ? 0 : r.committee,
             accepted: settled ? _mask(r) ^ (partial_ ? _withheld[batchId] : 0) : 0,
-            rejected: partial_ ? _rejected[batchId] : 0,
-            fixedAt: r.state == State.Anchored ? uint40(r.committee) : 0
+            rejected: partial_ ? _rejected[batchId] : 0
         });
+    }
+
+    /// @inheritdoc IBatches
+    function fixedAt(BatchId batchId) external view returns (uint256) {
+        return _inState(batchId, State.Anchored).committee;
     }
 
     /// @inheritdoc IBatches

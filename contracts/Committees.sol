@@ -254,18 +254,25 @@ contract Committees is ICommittees {
     ) private view returns (address[] memory verifiers, uint256 drawn) {
         uint256 seats = lot.seats;
         if (snapshot.eligible < seats) return (verifiers, snapshot.eligible);
-        uint256 total = snapshot.total();
         verifiers = new address[](seats);
         uint256[] memory classIds = new uint256[](seats);
-        for (uint256 k = 0; k < MAX_TRIES_PER_SEAT * seats; ++k) {
-            uint256 target = uint256(Hashes.efficientKeccak256(lot.seed, bytes32(k))) % total;
-            Member memory member = pool.members[pool.tree.pick(snapshot, target)];
-            if (lot.fixedAt < member.validFrom || lot.fixedAt > member.validUntil) continue;
-            address verifier = member.verifier;
-            if (_contains(excluded, excluded.length, verifier) || _contains(verifiers, drawn, verifier)) continue;
-            if (k < MIX_TRIES_PER_SEAT * seats && _isFull(classIds, drawn, member.classId, seats)) continue;
-            (verifiers[drawn], classIds[drawn]) = (verifier, member.classId);
-            if (++drawn == seats) break;
+        // Three members have weight at least, so the total is not zero; nothing here exceeds 32 tries for 15 seats.
+        unchecked {
+            uint256 total = snapshot.total();
+            uint256 mixed = MIX_TRIES_PER_SEAT * seats;
+            uint256 tries = MAX_TRIES_PER_SEAT * seats;
+            // ceil(2/3) of the seats.
+            uint256 limit = (2 * seats + 2) / 3;
+            for (uint256 k = 0; k < tries; ++k) {
+                uint256 target = uint256(Hashes.efficientKeccak256(lot.seed, bytes32(k))) % total;
+                Member storage member = pool.members[pool.tree.pick(snapshot, target)];
+                (address verifier, uint256 classId) = (member.verifier, member.classId);
+                if (lot.fixedAt < member.validFrom || lot.fixedAt > member.validUntil) continue;
+                if (_contains(excluded, excluded.length, verifier) || _contains(verifiers, drawn, verifier)) continue;
+                if (k < mixed && _held(classIds, drawn, classId) >= limit) continue;
+                (verifiers[drawn], classIds[drawn]) = (verifier, classId);
+                if (++drawn == seats) break;
+            }
         }
     }
 
@@ -387,22 +394,20 @@ contract Committees is ICommittees {
     }
 
     function _contains(address[] memory list, uint256 size, address account) private pure returns (bool) {
-        for (uint256 i = 0; i < size; ++i) {
-            if (list[i] == account) return true;
+        unchecked {
+            for (uint256 i = 0; i < size; ++i) {
+                if (list[i] == account) return true;
+            }
         }
         return false;
     }
 
-    /// @dev Whether a class holds ceil(2/3) of the seats.
-    function _isFull(uint256[] memory classIds, uint256 drawn, uint256 classId, uint256 seats)
-        private
-        pure
-        returns (bool)
-    {
-        uint256 held = 0;
-        for (uint256 i = 0; i < drawn; ++i) {
-            if (classIds[i] == classId) ++held;
+    /// @dev How many of the seats a class holds.
+    function _held(uint256[] memory classIds, uint256 drawn, uint256 classId) private pure returns (uint256 held) {
+        unchecked {
+            for (uint256 i = 0; i < drawn; ++i) {
+                if (classIds[i] == classId) ++held;
+            }
         }
-        return held >= Math.ceilDiv(2 * seats, 3);
     }
 }

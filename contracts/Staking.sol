@@ -266,11 +266,13 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             address verifier = seats[i].verifier;
             Operator storage theirs = _operators[verifier];
-            theirs.locked = uint104(theirs.locked - Math.min(seats[i].locked, theirs.locked));
-            uint256 amount = rewards[i];
-            if (amount == 0) continue;
-            uint256 kept = _kept(verifier, amount);
-            _income(theirs, verifier, amount - kept);
+            (uint256 active, uint256 locked, bool delegated) = (theirs.active, theirs.locked, theirs.delegated);
+            uint256 kept = rewards[i] == 0 ? 0 : _kept(verifier, rewards[i]);
+            uint256 income = rewards[i] - kept;
+            // One word, written once: this is most of what a payout costs.
+            if (!delegated) active += income;
+            (theirs.active, theirs.locked) = (active.toUint104(), uint104(locked - Math.min(seats[i].locked, locked)));
+            if (delegated) _income(theirs, verifier, income);
             if (kept > 0) _credit(verifier, kept);
         }
     }

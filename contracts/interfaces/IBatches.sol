@@ -34,7 +34,6 @@ interface IBatches is IVerdicts {
         uint160 committee; // hash of the drawn seats
         uint256 accepted; // as settled; appeals do not touch it
         uint256 rejected;
-        uint40 fixedAt; // of state Anchored: when the seed block was fixed, by which calibrations count
     }
 
     /// @notice Parameters as far as batches need them; see `IParameters.Values`.
@@ -208,6 +207,10 @@ interface IBatches is IVerdicts {
     function note(BatchId batchId, uint8 penalised) external;
 
     function batchOf(BatchId batchId) external view returns (Batch memory);
+
+    /// @notice When the seed block of a batch that waits for its draw was fixed, seconds: who was calibrated then can
+    /// be drawn. Reverts in any other state.
+    function fixedAt(BatchId batchId) external view returns (uint256);
 
     /// @notice A seat's vote as far as it was revealed.
     function voteOf(BatchId batchId, uint256 round, uint256 seat)

@@ -355,7 +355,7 @@ abstract contract World {
         _reach(batch.clock + 1);
         bytes32 seed = keccak256(abi.encode(blockhash(batch.clock), id, batch.round));
         uint256 epoch = committees.epochAt(batch.clock);
-        return committees.draw(model, seed, epoch, batch.fixedAt, _headers[id].node, 3, batch.calibration);
+        return committees.draw(model, seed, epoch, batches.fixedAt(id), _headers[id].node, 3, batch.calibration);
     }
 
     function _seatOf(BatchId id, uint256 seat) internal view returns (address) {
