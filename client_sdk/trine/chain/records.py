@@ -274,6 +274,7 @@ class AppealCase:
     clock: int
     verdict: Verdict
     levels: tuple[AppealLevel, ...]
+    fixed_at: int = 0  # when the seed block was fixed, by which calibrations count; seconds
 
     @property
     def current(self) -> AppealLevel:
