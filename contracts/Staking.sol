@@ -238,14 +238,14 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         uint256 latest = block.timestamp + maxSeconds;
         for (uint256 i = 0; i < verifiers.length; ++i) {
             Operator storage theirs = _operators[verifiers[i]];
-            (uint256 there, uint256 locked) = (theirs.active, theirs.locked);
+            (uint256 active, uint256 locked, uint256 busy, bool delegated) = _firstOf(theirs);
             // Who leaves is drawn for a while yet, and what is leaving answers for it.
-            if (there < locked + amount) there += theirs.unbonding.assets;
+            uint256 there = active < locked + amount ? active + theirs.unbonding.assets : active;
             uint256 locking = there > locked ? Math.min(amount, there - locked) : 0;
             seats[i] = Seat(verifiers[i], locking.toUint96());
-            uint256 until = Math.min(Math.max(theirs.busyUntil, block.timestamp) + workSeconds, latest);
-            (theirs.locked, theirs.busyUntil) = (uint104(locked + locking), until.toUint40());
-            doneBy = Math.max(doneBy, until);
+            busy = Math.min(Math.max(busy, block.timestamp) + workSeconds, latest);
+            _setFirst(theirs, active, locked + locking, busy, delegated);
+            doneBy = Math.max(doneBy, busy);
         }
     }
 
@@ -266,12 +266,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             address verifier = seats[i].verifier;
             Operator storage theirs = _operators[verifier];
-            (uint256 active, uint256 locked, bool delegated) = (theirs.active, theirs.locked, theirs.delegated);
-            uint256 kept = rewards[i] == 0 ? 0 : _kept(verifier, rewards[i]);
+            (uint256 active, uint256 locked, uint256 busy, bool delegated) = _firstOf(theirs);
+            uint256 kept = rewards[i] == 0 ? 0 : _kept(theirs, delegated, verifier, rewards[i]);
             uint256 income = rewards[i] - kept;
-            // One word, written once: this is most of what a payout costs.
             if (!delegated) active += income;
-            (theirs.active, theirs.locked) = (active.toUint104(), uint104(locked - Math.min(seats[i].locked, locked)));
+            _setFirst(theirs, active, locked - Math.min(seats[i].locked, locked), busy, delegated);
             if (delegated) _income(theirs, verifier, income);
             if (kept > 0) _credit(verifier, kept);
         }
@@ -325,7 +324,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     /// @inheritdoc IRewards
     function poolShareOf(address operator, uint256 amount) external view returns (uint256) {
-        return _operators[operator].delegated ? amount - _kept(operator, amount) : 0;
+        Operator storage theirs = _operators[operator];
+        return theirs.delegated ? amount - _kept(theirs, true, operator, amount) : 0;
     }
 
     /// @inheritdoc IStaking
@@ -505,11 +505,42 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     /// @dev What of a reward is not the pool's: the commission; everything when nobody has shares any more, because a
     /// pool of nobody would keep it for ever.
-    function _kept(address operator, uint256 amount) private view returns (uint256) {
-        Operator storage theirs = _operators[operator];
+    function _kept(Operator storage theirs, bool delegated, address operator, uint256 amount)
+        private
+        view
+        returns (uint256)
+    {
         if (theirs.shares == 0) return amount;
-        return theirs.delegated ? (amount * commissionOf(operator)) / BPS : 0;
+        return delegated ? (amount * commissionOf(operator)) / BPS : 0;
     }
+
+    /// @dev The first word, read and written as a whole: the compiler would go to storage for every member, in every
+    /// draw and every payout of a seat.
+    // slither-disable-start assembly,too-many-digits
+    function _firstOf(Operator storage theirs)
+        private
+        view
+        returns (uint256 active, uint256 locked, uint256 busy, bool delegated)
+    {
+        uint256 word;
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            word := sload(theirs.slot)
+        }
+        return (uint104(word), uint104(word >> 104), uint40(word >> 208), word >> 248 != 0);
+    }
+
+    function _setFirst(Operator storage theirs, uint256 active, uint256 locked, uint256 busy, bool delegated)
+        private
+    {
+        uint256 word = uint256(active.toUint104()) | (uint256(locked.toUint104()) << 104)
+            | (uint256(busy.toUint40()) << 208) | (uint256(delegated ? 1 : 0) << 248);
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            sstore(theirs.slot, word)
+        }
+    }
+    // slither-disable-end assembly,too-many-digits
 
     /// @dev What of an income is its holders' by now.
     function _released(Release memory income) private view returns (uint256) {
