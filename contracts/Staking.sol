@@ -63,6 +63,10 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     /// @notice Least amount that can be staked or unbonded in part: dust is not worth a share.
     uint256 public constant MIN_AMOUNT_WEI = 1e9;
     uint256 private constant BPS = 10_000;
+    // Where the members of an operator's first word are; `active` is lowest.
+    uint256 private constant LOCKED_SHIFT = 104;
+    uint256 private constant BUSY_SHIFT = 208;
+    uint256 private constant DELEGATED_SHIFT = 248;
 
     IStakeToken private immutable TOKEN;
     address private immutable BATCHES;
@@ -235,17 +239,25 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         returns (Seat[] memory seats, uint256 doneBy)
     {
         seats = new Seat[](verifiers.length);
-        uint256 latest = block.timestamp + maxSeconds;
-        for (uint256 i = 0; i < verifiers.length; ++i) {
-            Operator storage theirs = _operators[verifiers[i]];
-            (uint256 active, uint256 locked, uint256 busy, bool delegated) = _firstOf(theirs);
-            // Who leaves is drawn for a while yet, and what is leaving answers for it.
-            uint256 there = active < locked + amount ? active + theirs.unbonding.assets : active;
-            uint256 locking = there > locked ? Math.min(amount, there - locked) : 0;
-            seats[i] = Seat(verifiers[i], locking.toUint96());
-            busy = Math.min(Math.max(busy, block.timestamp) + workSeconds, latest);
-            _setFirst(theirs, active, locked + locking, busy, delegated);
-            doneBy = Math.max(doneBy, busy);
+        uint256 latest = (block.timestamp + maxSeconds).toUint40();
+        // Amounts of a token and seconds come nowhere near the end of a word.
+        unchecked {
+            for (uint256 i = 0; i < verifiers.length; ++i) {
+                Operator storage theirs = _operators[verifiers[i]];
+                uint256 word = _firstOf(theirs);
+                (uint256 there, uint256 locked) = (uint104(word), uint104(word >> LOCKED_SHIFT));
+                // Who leaves is drawn for a while yet, and what is leaving answers for it.
+                if (there < locked + amount) there = (there + theirs.unbonding.assets).toUint104();
+                uint256 locking = there > locked ? there - locked : 0;
+                if (locking > amount) locking = amount;
+                seats[i] = Seat(verifiers[i], locking.toUint96());
+                uint256 busy = uint40(word >> BUSY_SHIFT);
+                busy = (busy > block.timestamp ? busy : block.timestamp) + workSeconds;
+                if (busy > latest) busy = latest;
+                if (busy > doneBy) doneBy = busy;
+                word = ((word >> DELEGATED_SHIFT) << DELEGATED_SHIFT) | uint104(word);
+                _setFirst(theirs, word | (busy << BUSY_SHIFT) | ((locked + locking) << LOCKED_SHIFT));
+            }
         }
     }
 
@@ -266,11 +278,14 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             address verifier = seats[i].verifier;
             Operator storage theirs = _operators[verifier];
-            (uint256 active, uint256 locked, uint256 busy, bool delegated) = _firstOf(theirs);
+            uint256 word = _firstOf(theirs);
+            bool delegated = word >> DELEGATED_SHIFT != 0;
             uint256 kept = rewards[i] == 0 ? 0 : _kept(theirs, delegated, verifier, rewards[i]);
             uint256 income = rewards[i] - kept;
-            if (!delegated) active += income;
-            _setFirst(theirs, active, locked - Math.min(seats[i].locked, locked), busy, delegated);
+            uint256 active = delegated ? uint104(word) : (uint104(word) + income).toUint104();
+            (uint256 locked, uint256 freed) = (uint104(word >> LOCKED_SHIFT), seats[i].locked);
+            locked = locked > freed ? locked - freed : 0;
+            _setFirst(theirs, ((word >> BUSY_SHIFT) << BUSY_SHIFT) | (locked << LOCKED_SHIFT) | active);
             if (delegated) _income(theirs, verifier, income);
             if (kept > 0) _credit(verifier, kept);
         }
@@ -517,24 +532,14 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     /// @dev The first word, read and written as a whole: the compiler would go to storage for every member, in every
     /// draw and every payout of a seat.
     // slither-disable-start assembly,too-many-digits
-    function _firstOf(Operator storage theirs)
-        private
-        view
-        returns (uint256 active, uint256 locked, uint256 busy, bool delegated)
-    {
-        uint256 word;
+    function _firstOf(Operator storage theirs) private view returns (uint256 word) {
         // solhint-disable-next-line no-inline-assembly
         assembly ("memory-safe") {
             word := sload(theirs.slot)
         }
-        return (uint104(word), uint104(word >> 104), uint40(word >> 208), word >> 248 != 0);
     }
 
-    function _setFirst(Operator storage theirs, uint256 active, uint256 locked, uint256 busy, bool delegated)
-        private
-    {
-        uint256 word = uint256(active.toUint104()) | (uint256(locked.toUint104()) << 104)
-            | (uint256(busy.toUint40()) << 208) | (uint256(delegated ? 1 : 0) << 248);
+    function _setFirst(Operator storage theirs, uint256 word) private {
         // solhint-disable-next-line no-inline-assembly
         assembly ("memory-safe") {
             sstore(theirs.slot, word)
