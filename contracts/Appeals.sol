@@ -110,7 +110,13 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         // No leaf has more tokens than its batch.
         (IStaking.Seat[] memory seats, uint256 doneBy) = STAKING.lockSeats(
             COMMITTEES.drawExcluding(
-                header.modelId, seed, COMMITTEES.epochAt(seedBlock), excluded, seatsAt(case_.level), false
+                header.modelId,
+                seed,
+                COMMITTEES.epochAt(seedBlock),
+                case_.fixedAt,
+                excluded,
+                seatsAt(case_.level),
+                false
             ),
             values.seatStakeWei,
             Metering.workSeconds(header.root, values.checkTokensPerSecond),
@@ -284,6 +290,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         case_.phase = Phase.Open;
         case_.level = number;
         case_.clock = (block.number + _valuesOf(case_).drawDelayBlocks).toUint40();
+        case_.fixedAt = block.timestamp.toUint40();
         Level storage level = case_.levels[number - 1];
         level.appellant = msg.sender;
         level.claim = claim;
@@ -321,6 +328,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         }
         case_.phase = Phase.Open;
         case_.clock = (block.number + values.drawDelayBlocks).toUint40();
+        case_.fixedAt = block.timestamp.toUint40();
         emit AppealRedrawn(batchId, leafIndex, level.round, case_.clock);
     }
 
@@ -406,10 +414,10 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         uint64 rejected,
         uint64 missed
     ) private {
+        // Before the slash, which sets the weights of the next epoch by it.
+        REPUTATION.record(verifier, Role.Verifier, header.modelId, batchId, 0, rejected, missed);
         (uint256 taken,) = STAKING.slash(verifier, amount, address(0), 0, BatchId.unwrap(batchId));
         emit AppealSeatPenalized(batchId, leafIndex, verifier, taken);
-        REPUTATION.record(verifier, Role.Verifier, header.modelId, batchId, 0, rejected, missed);
-        COMMITTEES.refresh(header.modelId, verifier);
     }
 
     /// @dev To the appellant who was right; without one, to the node if it was cleared, else nobody's: burned.

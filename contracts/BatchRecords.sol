@@ -38,7 +38,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
 
     /// @dev The one word that every act on a batch reads and writes.
     struct Record {
-        uint160 committee;
+        uint160 committee; // hash of the seats; of state Anchored: when their seed block was fixed, seconds
         uint40 clock;
         uint8 round;
         uint8 terms;
@@ -165,10 +165,15 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
             clock: r.clock,
             ballots: r.ballots,
             penalised: r.flags >> PENALISED_SHIFT,
-            committee: r.committee,
+            committee: r.state == State.Anchored ? 0 : r.committee,
             accepted: settled ? _mask(r) ^ (partial_ ? _withheld[batchId] : 0) : 0,
             rejected: partial_ ? _rejected[batchId] : 0
         });
+    }
+
+    /// @inheritdoc IBatches
+    function fixedAt(BatchId batchId) external view returns (uint256) {
+        return _inState(batchId, State.Anchored).committee;
     }
 
     /// @inheritdoc IBatches

@@ -206,7 +206,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
     }
 
     /// @dev The committee that the seed block's hash draws. Pure as soon as that block is there: frozen weights, a
-    /// fixed block.
+    /// fixed block, and calibrations as they were when it was fixed. So it does not matter who calls it when.
     function _drawn(BatchId batchId, Header calldata header, Record memory r)
         private
         view
@@ -218,7 +218,8 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         // Never zero: the window is at most the 256 blocks whose hashes the chain knows.
         seed = keccak256(abi.encode(blockhash(seedBlock), batchId, r.round));
         epoch = seedBlock / EPOCH_BLOCKS;
-        verifiers = COMMITTEES.draw(header.modelId, seed, epoch, header.node, SEATS, _isCalibration(r));
+        verifiers =
+            COMMITTEES.draw(header.modelId, seed, epoch, r.committee, header.node, SEATS, _isCalibration(r));
     }
 
     /// @dev Whose signatures settle the batch: those drawn already, or those whom a draw would name.
@@ -261,6 +262,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Terms storage terms = _termsOf(r);
         require(tokens <= terms.maxBatchTokens, BatchesTooManyTokens(tokens, terms.maxBatchTokens));
         r.clock = (block.number + terms.drawDelayBlocks).toUint40();
+        r.committee = uint160(block.timestamp);
         if (ChallengeId.unwrap(challengeId) != 0) r.flags = CALIBRATION_FLAG;
         _records[batchId] = r;
         emit BatchAnchored(
@@ -401,7 +403,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
             return;
         }
         r.state = State.Anchored;
-        r.committee = 0;
+        r.committee = uint160(block.timestamp);
         r.ballots = 0;
         r.clock = (block.number + _termsOf(r).drawDelayBlocks).toUint40();
         _records[batchId] = r;
@@ -420,11 +422,10 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         (PenaltyReason reason, uint256 amount) = _ballotOf(r, index) == COMMITTED
             ? (PenaltyReason.NoReveal, terms.noRevealPenaltyWei)
             : (PenaltyReason.NoCommit, terms.noCommitPenaltyWei);
+        // Before the slash, which sets the weights of the next epoch by it.
+        REPUTATION.record(seat.verifier, Role.Verifier, header.modelId, batchId, 0, 0, 1);
         (uint256 taken,) = STAKING.slash(seat.verifier, amount, address(0), 0, BatchId.unwrap(batchId));
         emit VerifierPenalized(batchId, seat.verifier, r.round, reason, taken);
-        REPUTATION.record(seat.verifier, Role.Verifier, header.modelId, batchId, 0, 0, 1);
-        // It counts in the weights from the next epoch on.
-        COMMITTEES.refresh(header.modelId, seat.verifier);
     }
 
     function _void(BatchId batchId, Header calldata header, Record memory r, VoidReason reason) private {
@@ -442,10 +443,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         }
         // Expiry must cost: otherwise waiting it out would be a free redraw of an unwelcome committee.
         if (fee > 0) STAKING.burnFees(fee);
-        if (stakePerLeaf > 0) {
-            STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
-            COMMITTEES.refresh(header.modelId, header.node);
-        }
+        if (stakePerLeaf > 0) STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
     }
     // slither-disable-end reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
 

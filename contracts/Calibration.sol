@@ -68,8 +68,7 @@ contract Calibration is ICalibration {
         require(own >= required, CalibrationInsufficientStake(own, required));
         require(hardwareClass != 0, CalibrationHardwareClassMissing());
         // Reverts for an unknown model.
-        // slither-disable-next-line unused-return
-        REGISTRY.modelOf(modelId);
+        require(REGISTRY.hasClass(modelId, hardwareClass), CalibrationUnknownClass(modelId, hardwareClass));
 
         IParameters.Values memory values = PARAMETERS.current();
         challengeId = Ids.challenge(address(this), msg.sender, modelId, role, ++_nonce);

@@ -2,12 +2,12 @@
 pragma solidity 0.8.37;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
 import {ICanaries} from "./interfaces/ICanaries.sol";
 import {IFinality} from "./interfaces/IFinality.sol";
 import {LeafLib, Opening} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {Signatures} from "./libraries/Signatures.sol";
 import {BatchId, Header, Ids} from "./types/Types.sol";
 
 /// @title Known-bad leaves that test verifiers
@@ -51,7 +51,7 @@ contract Canaries is ICanaries, EIP712 {
             address client = openings[i].receipt.client;
             // A loop over at most 256 leaves that the caller brings; a wallet that fails is a bad signature.
             // slither-disable-next-line calls-loop
-            bool signed = SignatureChecker.isValidSignatureNow(client, digestOf(batchId, index), signatures[i]);
+            bool signed = Signatures.isBy(client, digestOf(batchId, index), signatures[i]);
             require(client != address(0) && signed, CanariesBadSignature(index, client));
         }
         FINALITY.noteCanaries(header, leaves);

@@ -27,6 +27,11 @@ contract Committees is ICommittees {
     /// @notice Stake that weighs 1 with the best reputation.
     uint256 public constant WEIGHT_UNIT_WEI = 1e18;
     uint256 public constant MAX_WEIGHT = 1 << 24;
+    /// @notice Models that one address may check at a time. A slash sets its weights in all of their pools, and an
+    /// appeal can slash 25 at once, so few enough that this fits a transaction. For more, use more addresses.
+    uint256 public constant MAX_MODELS = 4;
+    /// @notice Longest mean time of a block for which stake outlasts the weights that it gave.
+    uint256 public constant SECONDS_PER_BLOCK = 15;
 
     uint256 private constant MAX_BPS = 10_000;
     uint256 private constant NEWCOMER_BPS = 2500;
@@ -35,9 +40,20 @@ contract Committees is ICommittees {
     // The EVM knows the hashes of so many blocks before the current one.
     uint256 private constant KNOWN_BLOCKHASHES = 256;
 
+    /// @dev One word, of which a draw reads everything.
     struct Member {
         address verifier;
-        uint96 classId;
+        uint32 classId;
+        uint32 validFrom; // seconds, good until 2106
+        uint32 validUntil; // a candidate's: for ever
+    }
+
+    /// @dev What decides a draw besides pool and exclusions; see `ICommittees.draw`.
+    struct Lot {
+        bytes32 seed;
+        uint256 epoch;
+        uint256 fixedAt;
+        uint256 seats;
     }
 
     struct Membership {
@@ -65,6 +81,7 @@ contract Committees is ICommittees {
     mapping(bytes32 hardwareClass => uint256 classId) private _classIds;
     mapping(uint256 classId => bytes32 hardwareClass) private _classes;
     uint256 private _classCount;
+    mapping(address verifier => ModelId[]) private _modelsOf;
 
     constructor(IStaking staking, ICalibration calibration, IReputation reputation, uint256 blocks) {
         require(
@@ -75,6 +92,10 @@ contract Committees is ICommittees {
             blocks >= MIN_EPOCH_BLOCKS && blocks <= MAX_EPOCH_BLOCKS,
             CommitteesEpochOutOfBounds(blocks, MIN_EPOCH_BLOCKS, MAX_EPOCH_BLOCKS)
         );
+        // Who leaves weighs something for the rest of the epoch, and may be drawn by that for a window more.
+        uint256 lag = 2 * blocks * SECONDS_PER_BLOCK;
+        uint256 unbonding = staking.unbondingDelay();
+        require(lag <= unbonding, CommitteesEpochOutlastsStake(lag, unbonding));
         STAKING = staking;
         CALIBRATION = calibration;
         REPUTATION = reputation;
@@ -84,33 +105,50 @@ contract Committees is ICommittees {
     /// @inheritdoc ICommittees
     function nominate(ModelId modelId, address verifier, bytes32 hardwareClass) external {
         require(msg.sender == address(CALIBRATION), CommitteesUnauthorized(msg.sender));
+        _enter(modelId, verifier);
         _claim(modelId, verifier, false, _classIdOf(hardwareClass));
-        _refresh(modelId, verifier);
+        _refresh(modelId, verifier, _stakeOf(verifier));
     }
 
     /// @inheritdoc ICommittees
     function admit(ModelId modelId, address verifier) external {
         require(msg.sender == address(CALIBRATION), CommitteesUnauthorized(msg.sender));
         uint256 classId = _candidates[modelId].memberships[verifier].classId;
-        require(classId != 0, CommitteesNotNominated(modelId, verifier));
+        // It has given up the model for others since it asked.
+        if (classId == 0) return;
         _claim(modelId, verifier, true, classId);
-        _refresh(modelId, verifier);
+        _refresh(modelId, verifier, _stakeOf(verifier));
     }
 
     /// @inheritdoc ICommittees
     function refresh(ModelId modelId, address verifier) external {
-        _refresh(modelId, verifier);
+        _refresh(modelId, verifier, _stakeOf(verifier));
     }
 
     /// @inheritdoc ICommittees
-    function draw(ModelId modelId, bytes32 seed, uint256 epoch, address excluded, uint256 seats, bool calibration)
-        external
-        view
-        returns (address[] memory)
-    {
+    function stakeChanged(address verifier) external {
+        ModelId[] storage models = _modelsOf[verifier];
+        uint256 count = models.length;
+        if (count == 0) return;
+        uint256 staked = _stakeOf(verifier);
+        for (uint256 i = 0; i < count; ++i) {
+            _refresh(models[i], verifier, staked);
+        }
+    }
+
+    /// @inheritdoc ICommittees
+    function draw(
+        ModelId modelId,
+        bytes32 seed,
+        uint256 epoch,
+        uint256 fixedAt,
+        address excluded,
+        uint256 seats,
+        bool calibration
+    ) external view returns (address[] memory) {
         address[] memory one = new address[](1);
         one[0] = excluded;
-        return _draw(modelId, seed, epoch, one, seats, calibration);
+        return _draw(modelId, Lot(seed, epoch, fixedAt, seats), one, calibration);
     }
 
     /// @inheritdoc ICommittees
@@ -118,32 +156,39 @@ contract Committees is ICommittees {
         ModelId modelId,
         bytes32 seed,
         uint256 epoch,
+        uint256 fixedAt,
         address[] calldata excluded,
         uint256 seats,
         bool calibration
     ) external view returns (address[] memory) {
         require(excluded.length <= MAX_EXCLUDED, CommitteesTooManyExcluded(excluded.length, MAX_EXCLUDED));
-        return _draw(modelId, seed, epoch, excluded, seats, calibration);
+        return _draw(modelId, Lot(seed, epoch, fixedAt, seats), excluded, calibration);
     }
 
     /// @inheritdoc ICommittees
     function poolOf(ModelId modelId, bool calibrated, uint256 epoch, uint256 offset, uint256 limit)
         external
         view
-        returns (address[] memory verifiers, uint256[] memory weights, bytes32[] memory hardwareClasses)
+        returns (Row[] memory rows)
     {
         Pool storage pool = _poolOf(modelId, calibrated);
-        uint256 size = Math.min(Math.saturatingSub(pool.positions, offset), limit);
-        verifiers = new address[](size);
-        weights = new uint256[](size);
-        hardwareClasses = new bytes32[](size);
+        rows = new Row[](Math.min(Math.saturatingSub(pool.positions, offset), limit));
         EpochTree.Snapshot memory snapshot = pool.tree.asOf(epoch);
-        for (uint256 i = 0; i < size; ++i) {
-            Member storage member = pool.members[offset + i];
-            verifiers[i] = member.verifier;
-            weights[i] = pool.tree.weightAt(snapshot, offset + i);
-            hardwareClasses[i] = _classes[member.classId];
+        for (uint256 i = 0; i < rows.length; ++i) {
+            Member memory member = pool.members[offset + i];
+            rows[i] = Row({
+                verifier: member.verifier,
+                weight: pool.tree.weightAt(snapshot, offset + i),
+                hardwareClass: _classes[member.classId],
+                validFrom: member.validFrom,
+                validUntil: member.validUntil
+            });
         }
+    }
+
+    /// @inheritdoc ICommittees
+    function modelsOf(address verifier) external view returns (ModelId[] memory) {
+        return _modelsOf[verifier];
     }
 
     /// @inheritdoc ICommittees
@@ -176,38 +221,89 @@ contract Committees is ICommittees {
         return block.number / EPOCH_BLOCKS;
     }
 
-    function _draw(
-        ModelId modelId,
-        bytes32 seed,
-        uint256 epoch,
-        address[] memory excluded,
-        uint256 seats,
-        bool calibration
-    ) private view returns (address[] memory verifiers) {
+    function _draw(ModelId modelId, Lot memory lot, address[] memory excluded, bool calibration)
+        private
+        view
+        returns (address[] memory verifiers)
+    {
+        uint256 seats = lot.seats;
         require(seats == 3 || seats == 7 || seats == 15, CommitteesBadSeats(seats));
         // Refuses what is not frozen yet; what is drawn does not depend on it.
-        require(epoch <= currentEpoch(), CommitteesEpochNotFrozen(epoch, currentEpoch()));
+        require(lot.epoch <= currentEpoch(), CommitteesEpochNotFrozen(lot.epoch, currentEpoch()));
         Pool storage pool = _calibrated[modelId];
-        EpochTree.Snapshot memory snapshot = pool.tree.asOf(epoch);
-        if (calibration && snapshot.eligible < ENOUGH_CALIBRATED) {
-            pool = _candidates[modelId];
-            snapshot = pool.tree.asOf(epoch);
+        EpochTree.Snapshot memory snapshot = pool.tree.asOf(lot.epoch);
+        uint256 drawn = 0;
+        if (!calibration || snapshot.eligible >= ENOUGH_CALIBRATED) {
+            (verifiers, drawn) = _fill(pool, snapshot, lot, excluded);
         }
-        require(snapshot.eligible >= seats, CommitteesTooFew(snapshot.eligible, seats));
-        uint256 total = snapshot.total();
+        // Also where those with weight have expired: nobody could be calibrated any more.
+        if (calibration && drawn < seats) {
+            pool = _candidates[modelId];
+            (verifiers, drawn) = _fill(pool, pool.tree.asOf(lot.epoch), lot, excluded);
+        }
+        require(drawn == seats, CommitteesTooFew(drawn, seats));
+    }
+
+    /// @return verifiers The committee, as far as it was filled.
+    /// @return drawn How many seats were, or how many members have weight if these are fewer than the seats.
+    function _fill(
+        Pool storage pool,
+        EpochTree.Snapshot memory snapshot,
+        Lot memory lot,
+        address[] memory excluded
+    ) private view returns (address[] memory verifiers, uint256 drawn) {
+        uint256 seats = lot.seats;
+        if (snapshot.eligible < seats) return (verifiers, snapshot.eligible);
         verifiers = new address[](seats);
         uint256[] memory classIds = new uint256[](seats);
-        uint256 drawn = 0;
-        for (uint256 k = 0; k < MAX_TRIES_PER_SEAT * seats; ++k) {
-            uint256 target = uint256(Hashes.efficientKeccak256(seed, bytes32(k))) % total;
-            Member storage member = pool.members[pool.tree.pick(snapshot, target)];
-            (address verifier, uint256 classId) = (member.verifier, member.classId);
-            if (_contains(excluded, excluded.length, verifier) || _contains(verifiers, drawn, verifier)) continue;
-            if (k < MIX_TRIES_PER_SEAT * seats && _isFull(classIds, drawn, classId, seats)) continue;
-            (verifiers[drawn], classIds[drawn]) = (verifier, classId);
-            if (++drawn == seats) return verifiers;
+        // Three members have weight at least, so the total is not zero; nothing here exceeds 32 tries for 15 seats.
+        unchecked {
+            uint256 total = snapshot.total();
+            uint256 mixed = MIX_TRIES_PER_SEAT * seats;
+            uint256 tries = MAX_TRIES_PER_SEAT * seats;
+            // ceil(2/3) of the seats.
+            uint256 limit = (2 * seats + 2) / 3;
+            for (uint256 k = 0; k < tries; ++k) {
+                uint256 target = uint256(Hashes.efficientKeccak256(lot.seed, bytes32(k))) % total;
+                Member storage member = pool.members[pool.tree.pick(snapshot, target)];
+                (address verifier, uint256 classId) = (member.verifier, member.classId);
+                if (lot.fixedAt < member.validFrom || lot.fixedAt > member.validUntil) continue;
+                if (_contains(excluded, excluded.length, verifier) || _contains(verifiers, drawn, verifier)) continue;
+                if (k < mixed && _held(classIds, drawn, classId) >= limit) continue;
+                (verifiers[drawn], classIds[drawn]) = (verifier, classId);
+                if (++drawn == seats) break;
+            }
         }
-        revert CommitteesTooFew(drawn, seats);
+    }
+
+    /// @dev Notes a model as one of the verifier's. A full list gives up one that the verifier is not calibrated for.
+    function _enter(ModelId modelId, address verifier) private {
+        ModelId[] storage models = _modelsOf[verifier];
+        uint256 count = models.length;
+        for (uint256 i = 0; i < count; ++i) {
+            if (ModelId.unwrap(models[i]) == ModelId.unwrap(modelId)) return;
+        }
+        if (count < MAX_MODELS) {
+            models.push(modelId);
+            return;
+        }
+        for (uint256 i = 0; i < MAX_MODELS; ++i) {
+            // Four at most, of Trine's own contract.
+            // slither-disable-next-line calls-loop
+            if (CALIBRATION.validUntil(verifier, Role.Verifier, models[i]) >= block.timestamp) continue;
+            _leave(models[i], verifier, false);
+            _leave(models[i], verifier, true);
+            models[i] = modelId;
+            return;
+        }
+        revert CommitteesTooManyModels(verifier, MAX_MODELS);
+    }
+
+    function _leave(ModelId modelId, address verifier, bool calibrated) private {
+        Pool storage pool = _poolOf(modelId, calibrated);
+        uint256 positionPlusOne = pool.memberships[verifier].positionPlusOne;
+        if (positionPlusOne != 0) _setWeight(modelId, verifier, calibrated, positionPlusOne - 1, 0);
+        delete pool.memberships[verifier];
     }
 
     /// @dev Gives a verifier its class in a pool. Whoever changes class loses the weight of the old position.
@@ -224,25 +320,39 @@ contract Committees is ICommittees {
         });
     }
 
-    function _refresh(ModelId modelId, address verifier) private {
-        uint256 weight = _weightOf(modelId, verifier);
-        bool isCalibrated = weight > 0 && CALIBRATION.isCalibrated(verifier, Role.Verifier, modelId);
-        _update(modelId, verifier, false, weight);
-        _update(modelId, verifier, true, isCalibrated ? weight : 0);
+    /// @param staked What `_stakeOf` says.
+    function _refresh(ModelId modelId, address verifier, uint256 staked) private {
+        uint256 weight = staked == 0 ? 0 : _weightOf(modelId, verifier, staked);
+        // A list of four at most, of Trine's own contract.
+        // slither-disable-next-line calls-loop
+        uint256 validUntil = weight == 0 ? 0 : CALIBRATION.validUntil(verifier, Role.Verifier, modelId);
+        _update(modelId, verifier, false, weight, type(uint32).max);
+        _update(modelId, verifier, true, validUntil < block.timestamp ? 0 : weight, validUntil);
     }
 
     /// @dev Hands out a position only to who has weight.
-    function _update(ModelId modelId, address verifier, bool calibrated, uint256 weight) private {
+    function _update(ModelId modelId, address verifier, bool calibrated, uint256 weight, uint256 validUntil) private {
         Pool storage pool = _poolOf(modelId, calibrated);
         Membership memory membership = pool.memberships[verifier];
         if (membership.classId == 0 || (membership.positionPlusOne == 0 && weight == 0)) return;
         if (membership.positionPlusOne == 0) {
-            pool.members[pool.positions] = Member({verifier: verifier, classId: membership.classId});
+            pool.members[pool.positions] = Member(verifier, membership.classId, 0, 0);
             membership.positionPlusOne = (++pool.positions).toUint32();
             pool.positionsPlusOne[verifier][membership.classId] = membership.positionPlusOne;
             pool.memberships[verifier] = membership;
         }
-        _setWeight(modelId, verifier, calibrated, membership.positionPlusOne - 1, weight);
+        uint256 position = membership.positionPlusOne - 1;
+        if (weight > 0) _prolong(pool.members[position], validUntil);
+        _setWeight(modelId, verifier, calibrated, position, weight);
+    }
+
+    /// @dev This counts at once, unlike weights. Who was valid when a seed was fixed may so become passed over, if it
+    /// had expired since, but nobody who was passed over can come in.
+    function _prolong(Member storage member, uint256 validUntil) private {
+        uint256 before = member.validUntil;
+        if (before == validUntil) return;
+        if (before < block.timestamp) member.validFrom = block.timestamp.toUint32();
+        member.validUntil = validUntil.toUint32();
     }
 
     function _setWeight(ModelId modelId, address verifier, bool calibrated, uint256 position, uint256 weight) private {
@@ -265,13 +375,18 @@ contract Committees is ICommittees {
         _classes[classId] = hardwareClass;
     }
 
-    /// @dev The weight that stake and reputation earn now, rounded down; zero below the minimum stake.
-    function _weightOf(ModelId modelId, address verifier) private view returns (uint256) {
+    /// @dev Active stake that weighs: none below the minimum of what must be the verifier's own.
+    function _stakeOf(address verifier) private view returns (uint256) {
         IStaking.Stake memory stake = STAKING.stakeOf(verifier);
-        if (stake.own < CALIBRATION.minStakeOf(Role.Verifier)) return 0;
+        return stake.own < CALIBRATION.minStakeOf(Role.Verifier) ? 0 : stake.active;
+    }
+
+    /// @dev The weight that stake and reputation earn now, rounded down.
+    function _weightOf(ModelId modelId, address verifier, uint256 staked) private view returns (uint256) {
+        // slither-disable-next-line calls-loop
         uint256 score = Math.min(REPUTATION.scoreBps(verifier, Role.Verifier, modelId), MAX_BPS);
         uint256 factor = NEWCOMER_BPS + ((MAX_BPS - NEWCOMER_BPS) * score) / MAX_BPS;
-        return Math.min((stake.active * factor) / (WEIGHT_UNIT_WEI * MAX_BPS), MAX_WEIGHT);
+        return Math.min((staked * factor) / (WEIGHT_UNIT_WEI * MAX_BPS), MAX_WEIGHT);
     }
 
     function _poolOf(ModelId modelId, bool calibrated) private view returns (Pool storage) {
@@ -279,22 +394,20 @@ contract Committees is ICommittees {
     }
 
     function _contains(address[] memory list, uint256 size, address account) private pure returns (bool) {
-        for (uint256 i = 0; i < size; ++i) {
-            if (list[i] == account) return true;
+        unchecked {
+            for (uint256 i = 0; i < size; ++i) {
+                if (list[i] == account) return true;
+            }
         }
         return false;
     }
 
-    /// @dev Whether a class holds ceil(2/3) of the seats.
-    function _isFull(uint256[] memory classIds, uint256 drawn, uint256 classId, uint256 seats)
-        private
-        pure
-        returns (bool)
-    {
-        uint256 held = 0;
-        for (uint256 i = 0; i < drawn; ++i) {
-            if (classIds[i] == classId) ++held;
+    /// @dev How many of the seats a class holds.
+    function _held(uint256[] memory classIds, uint256 drawn, uint256 classId) private pure returns (uint256 held) {
+        unchecked {
+            for (uint256 i = 0; i < drawn; ++i) {
+                if (classIds[i] == classId) ++held;
+            }
         }
-        return held >= Math.ceilDiv(2 * seats, 3);
     }
 }

@@ -5,7 +5,6 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IBatches} from "./interfaces/IBatches.sol";
-import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IFinality} from "./interfaces/IFinality.sol";
 import {IPayments} from "./interfaces/IPayments.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
@@ -24,7 +23,6 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     struct Contracts {
         IBatches batches;
         IStaking staking;
-        ICommittees committees;
         IReputation reputation;
         IPayments payments;
         address appeals;
@@ -48,7 +46,6 @@ contract Finality is IFinality, ReentrancyGuardTransient {
 
     IBatches private immutable BATCHES;
     IStaking private immutable STAKING;
-    ICommittees private immutable COMMITTEES;
     IReputation private immutable REPUTATION;
     IPayments private immutable PAYMENTS;
     address private immutable APPEALS;
@@ -59,14 +56,12 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     constructor(Contracts memory contracts_) {
         require(
             address(contracts_.batches) != address(0) && address(contracts_.staking) != address(0)
-                && address(contracts_.committees) != address(0) && address(contracts_.reputation) != address(0)
-                && address(contracts_.payments) != address(0) && contracts_.appeals != address(0)
-                && contracts_.canaries != address(0),
+                && address(contracts_.reputation) != address(0) && address(contracts_.payments) != address(0)
+                && contracts_.appeals != address(0) && contracts_.canaries != address(0),
             FinalityZeroAddress()
         );
         BATCHES = contracts_.batches;
         STAKING = contracts_.staking;
-        COMMITTEES = contracts_.committees;
         REPUTATION = contracts_.reputation;
         PAYMENTS = contracts_.payments;
         APPEALS = contracts_.appeals;
@@ -212,8 +207,6 @@ contract Finality is IFinality, ReentrancyGuardTransient {
                 BatchId.unwrap(file.id)
             );
             PAYMENTS.fundRefunds(file.id, rejected & judged, compensated / rejections);
-            // It counts in the weights from the next epoch on.
-            COMMITTEES.refresh(header.modelId, header.node);
         }
         emit LeavesFinalized(file.id, header.node, leaves, accepted & leaves, rejected & leaves, slashed);
         REPUTATION.record(
@@ -245,24 +238,20 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             file.batch.penalised |= seat;
             bool canary = wrongAccepts & file.marks.canaries != 0;
             REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, file.id, 0, 1, 0);
-            bounty += _penalize(file, header, seats[i].verifier, canary, bountyDivisor);
+            bounty += _penalize(file, seats[i].verifier, canary, bountyDivisor);
         }
     }
 
-    function _penalize(
-        File memory file,
-        Header calldata header,
-        address verifier,
-        bool canary,
-        uint256 bountyDivisor
-    ) private returns (uint256 bounty) {
+    function _penalize(File memory file, address verifier, bool canary, uint256 bountyDivisor)
+        private
+        returns (uint256 bounty)
+    {
         uint256 amount = canary ? file.terms.canaryPenaltyWei : file.terms.wrongVotePenaltyWei;
         uint256 taken;
         (taken, bounty) = STAKING.slash(
             verifier, amount, APPEALS, bountyDivisor > 1 ? amount / bountyDivisor : 0, BatchId.unwrap(file.id)
         );
         emit WrongVotePenalized(file.id, verifier, canary, taken, bounty);
-        COMMITTEES.refresh(header.modelId, verifier);
     }
 
     /// @dev When everything is final: frees the seats that voted and shares the fee among those that were not

@@ -16,6 +16,8 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
     uint256 public constant MAX_NAME_BYTES = 64;
     uint256 public constant MAX_SOURCE_BYTES = 256;
     uint256 public constant MAX_DOCUMENT_BYTES = 65_536;
+    /// @notice Classes of hardware that a policy may have.
+    uint256 public constant MAX_CLASSES = 32;
 
     struct Policy {
         ModelId modelId;
@@ -30,6 +32,7 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
     mapping(ModelId modelId => string) private _names;
     mapping(ModelId modelId => uint24) private _currentPolicyIds;
     mapping(uint24 policyId => Policy) private _policyOf;
+    mapping(uint24 policyId => bytes32[]) private _classesOf;
 
     /// @param owner The timelock.
     /// @param registrar_ May register models without it; zero: nobody.
@@ -46,6 +49,7 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         string calldata source,
         bytes calldata manifest,
         bytes calldata policy,
+        bytes32[] calldata classes,
         bytes calldata prompts,
         uint32 promptCount,
         uint128 pricePerTokenWei
@@ -63,14 +67,14 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         _ids.push(modelId);
         _names[modelId] = name;
         emit ModelRegistered(modelId, contentHash, name, source, manifest);
-        _setPolicy(modelId, model, policy);
+        _setPolicy(modelId, model, policy, classes);
         _setPromptSet(modelId, model, prompts, promptCount);
         _setPrice(modelId, model, pricePerTokenWei);
     }
 
     /// @inheritdoc IModelRegistry
-    function setPolicy(ModelId modelId, bytes calldata policy) external onlyOwner {
-        _setPolicy(modelId, _known(modelId), policy);
+    function setPolicy(ModelId modelId, bytes calldata policy, bytes32[] calldata classes) external onlyOwner {
+        _setPolicy(modelId, _known(modelId), policy, classes);
     }
 
     /// @inheritdoc IModelRegistry
@@ -97,16 +101,25 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
     }
 
     /// @inheritdoc IModelRegistry
-    function currentPolicyId(ModelId modelId) external view returns (uint24 policyId) {
-        policyId = _currentPolicyIds[modelId];
-        require(policyId != 0, ModelRegistryUnknownModel(modelId));
-    }
-
-    /// @inheritdoc IModelRegistry
     function policyOf(uint24 policyId) external view returns (ModelId modelId, uint32 version, bytes32 policyHash) {
         Policy storage policy = _policyOf[policyId];
         require(policy.version != 0, ModelRegistryUnknownPolicy(policyId));
         return (policy.modelId, policy.version, policy.policyHash);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function classesOf(ModelId modelId) external view returns (bytes32[] memory) {
+        return _classesOf[currentPolicyId(modelId)];
+    }
+
+    /// @inheritdoc IModelRegistry
+    function hasClass(ModelId modelId, bytes32 hardwareClass) external view returns (bool) {
+        bytes32[] storage classes = _classesOf[currentPolicyId(modelId)];
+        uint256 count = classes.length;
+        for (uint256 i = 0; i < count; ++i) {
+            if (classes[i] == hardwareClass) return true;
+        }
+        return false;
     }
 
     /// @inheritdoc IModelRegistry
@@ -129,8 +142,23 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         return _registrar;
     }
 
-    function _setPolicy(ModelId modelId, Model storage model, bytes calldata policy) private {
+    /// @inheritdoc IModelRegistry
+    function currentPolicyId(ModelId modelId) public view returns (uint24 policyId) {
+        policyId = _currentPolicyIds[modelId];
+        require(policyId != 0, ModelRegistryUnknownModel(modelId));
+    }
+
+    function _setPolicy(
+        ModelId modelId,
+        Model storage model,
+        bytes calldata policy,
+        bytes32[] calldata classes
+    ) private {
         _requireLength("policy", policy.length, MAX_DOCUMENT_BYTES);
+        _requireLength("classes", classes.length, MAX_CLASSES);
+        for (uint256 i = 0; i < classes.length; ++i) {
+            require(classes[i] > (i == 0 ? bytes32(0) : classes[i - 1]), ModelRegistryClassesNotSorted(i));
+        }
         bytes32 policyHash = keccak256(policy);
         uint32 version = model.policyVersion + 1;
         uint24 policyId = ++_policies;
@@ -139,7 +167,9 @@ contract ModelRegistry is IModelRegistry, Ownable2Step {
         model.policyVersion = version;
         _currentPolicyIds[modelId] = policyId;
         _policyOf[policyId] = Policy(modelId, policyHash, version);
+        _classesOf[policyId] = classes;
         emit PolicySet(modelId, policyId, version, policyHash, policy);
+        emit ClassesSet(modelId, policyId, classes);
     }
 
     function _setPromptSet(ModelId modelId, Model storage model, bytes calldata prompts, uint32 promptCount) private {

@@ -7,6 +7,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IBatchTerms} from "./interfaces/IBatchTerms.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
+import {Chains} from "./libraries/Chains.sol";
 
 /// @title All values that governance may change, within bounds that it may not
 /// @dev Documented in `IParameters`.
@@ -19,6 +20,17 @@ contract Parameters is IParameters, Ownable2Step {
     uint256 public constant MAX_VALIDITY_SECONDS = 365 days;
     uint256 public constant MAX_ANSWER_SECONDS = 1 days;
     uint256 public constant MAX_PROMPTS = 256;
+    /// @notice Four blocks of the slowest chain: time to get one transaction in though a block or two are full.
+    uint256 public constant MIN_WINDOW_SECONDS = 4 * SECONDS_PER_BLOCK;
+    /// @notice Time to fetch an answer, to check it and to find a bond.
+    uint256 public constant MIN_APPEAL_WINDOW_SECONDS = 10 minutes;
+    /// @notice Shorter, and operators would do little but prove again what they can.
+    uint256 public constant MIN_VALIDITY_SECONDS = 1 days;
+    /// @notice The highest minimum of stake, and so of a leaf's, a seat's and a bond's for a seat: a ten-thousandth of
+    /// 10^9 tokens, so that nobody can be kept from taking part, or from appealing, by a minimum that none can meet.
+    uint256 public constant MAX_MIN_STAKE_WEI = 100_000e18;
+    /// @notice Faster than that no verifier reads, so it would mean no time at all.
+    uint256 public constant MAX_CHECK_TOKENS_PER_SECOND = 100_000;
     /// @notice Larger committees that may judge a batch one after another: 7 seats, then 15.
     uint256 public constant APPEAL_LEVELS = 2;
     /// @notice How far back `blockhash` reaches: a draw may come so many blocks after the seed block.
@@ -100,7 +112,9 @@ contract Parameters is IParameters, Ownable2Step {
         require(lifeSeconds <= unbonding, ParametersLifeTooLong(lifeSeconds, unbonding));
     }
 
-    function _requireBounds(Values memory v) private pure {
+    function _requireBounds(Values memory v) private view {
+        // On a development chain nobody needs time, and a test may try what it costs to do without penalties.
+        if (!Chains.isDevelopment()) _requireFloors(v);
         _require(v.stakePerLeafWei > 0, "stakePerLeafWei");
         // At most half goes to clients: a node and a client in league must always lose by a rejection.
         _require(v.refundPerLeafWei <= v.stakePerLeafWei / 2, "refundPerLeafWei");
@@ -109,15 +123,22 @@ contract Parameters is IParameters, Ownable2Step {
         _require(v.noCommitPenaltyWei <= v.wrongVotePenaltyWei, "noCommitPenaltyWei");
         // No penalty is larger than what was locked for the seat.
         _require(v.seatStakeWei >= v.noRevealPenaltyWei, "seatStakeWei");
-        _require(v.canaryPenaltyWei <= v.seatStakeWei, "canaryPenaltyWei");
-        // An appeal that costs nothing is spam; one cannot pay its committee more than was put up for it.
-        _require(v.appealBondPerSeatWei > 0, "appealBondPerSeatWei");
+        // Nor does it pay that what a verifier accepted was a canary and not somebody's answer.
+        _require(
+            v.canaryPenaltyWei >= v.wrongVotePenaltyWei && v.canaryPenaltyWei <= v.seatStakeWei, "canaryPenaltyWei"
+        );
+        // An appeal that costs nothing is spam; one cannot pay its committee more than was put up for it. And it must
+        // not cost who appeals more for a seat than a verifier has at stake in it: verdicts that nobody can afford to
+        // doubt would be those of three.
+        _require(
+            v.appealBondPerSeatWei > 0 && v.appealBondPerSeatWei <= v.seatStakeWei, "appealBondPerSeatWei"
+        );
         _require(v.appealFeePerSeatWei <= v.appealBondPerSeatWei, "appealFeePerSeatWei");
         _requireWithin(v.appealWindowSeconds, MAX_WINDOW_SECONDS, "appealWindowSeconds");
         _requireWithin(v.commitSeconds, MAX_WINDOW_SECONDS, "commitSeconds");
         _requireWithin(v.revealSeconds, MAX_WINDOW_SECONDS, "revealSeconds");
         _require(v.maxBatchTokens > 0, "maxBatchTokens");
-        _require(v.checkTokensPerSecond > 0, "checkTokensPerSecond");
+        _requireWithin(v.checkTokensPerSecond, MAX_CHECK_TOKENS_PER_SECOND, "checkTokensPerSecond");
         // Time for a full batch at least, of which its verifiers have nothing else to check.
         _requireWithin(v.maxCheckSeconds, MAX_WINDOW_SECONDS, "maxCheckSeconds");
         _require(
@@ -127,12 +148,26 @@ contract Parameters is IParameters, Ownable2Step {
         _requireWithin(v.drawDelayBlocks, MAX_DELAY_BLOCKS, "drawDelayBlocks");
         _requireWithin(v.maxRounds, MAX_ROUNDS, "maxRounds");
         // Whoever is admitted can cover one leaf or one seat.
+        _requireWithin(v.minNodeStakeWei, MAX_MIN_STAKE_WEI, "minNodeStakeWei");
         _require(v.minNodeStakeWei >= v.stakePerLeafWei, "minNodeStakeWei");
-        _require(v.minVerifierStakeWei > 0 && v.minVerifierStakeWei >= v.seatStakeWei, "minVerifierStakeWei");
+        _requireWithin(v.minVerifierStakeWei, MAX_MIN_STAKE_WEI, "minVerifierStakeWei");
+        _require(v.minVerifierStakeWei >= v.seatStakeWei, "minVerifierStakeWei");
         _requireWithin(v.calibrationValiditySeconds, MAX_VALIDITY_SECONDS, "calibrationValiditySeconds");
         _requireWithin(v.calibrationAnswerSeconds, MAX_ANSWER_SECONDS, "calibrationAnswerSeconds");
         _requireWithin(v.promptsPerChallenge, MAX_PROMPTS, "promptsPerChallenge");
         _requireWithin(v.seedDelayBlocks, MAX_DELAY_BLOCKS, "seedDelayBlocks");
+    }
+
+    /// @dev Without these the mechanism runs, but nothing that is said of it holds: whoever cannot act in time loses
+    /// without fault, and silence that costs nothing is a free redraw.
+    function _requireFloors(Values memory v) private pure {
+        _require(v.appealWindowSeconds >= MIN_APPEAL_WINDOW_SECONDS, "appealWindowSeconds");
+        _require(v.commitSeconds >= MIN_WINDOW_SECONDS, "commitSeconds");
+        _require(v.revealSeconds >= MIN_WINDOW_SECONDS, "revealSeconds");
+        _require(v.calibrationAnswerSeconds >= MIN_WINDOW_SECONDS, "calibrationAnswerSeconds");
+        _require(v.calibrationValiditySeconds >= MIN_VALIDITY_SECONDS, "calibrationValiditySeconds");
+        // With it, all other penalties and a seat's stake are more than nothing.
+        _require(v.noCommitPenaltyWei > 0, "noCommitPenaltyWei");
     }
 
     function _requireWithin(uint256 value, uint256 maximum, string memory name) private pure {

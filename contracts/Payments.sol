@@ -8,7 +8,6 @@ import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC2
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -18,6 +17,7 @@ import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {LeafLib, Opening} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {Signatures} from "./libraries/Signatures.sol";
 import {BatchId} from "./types/Types.sol";
 
 /// @title Clients' deposits, cumulative vouchers, refunds of rejected answers
@@ -134,10 +134,7 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
         bytes32 digest = _hashTypedDataV4(
             keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.payer, voucher.payee, voucher.cumulativeWei))
         );
-        require(
-            SignatureChecker.isValidSignatureNow(voucher.payer, digest, signature),
-            PaymentsBadSignature(voucher.payer)
-        );
+        require(Signatures.isBy(voucher.payer, digest, signature), PaymentsBadSignature(voucher.payer));
         uint256 amount = Math.min(due - collected, account.balance);
         require(amount > 0, PaymentsInsufficientBalance(0, due - collected));
         account.collected = (collected + amount).toUint128();

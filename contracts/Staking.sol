@@ -7,6 +7,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IRewards} from "./interfaces/IRewards.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
@@ -27,6 +28,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         address appeals;
         address payments;
         address requests;
+        ICommittees committees;
     }
 
     /// @dev The first word is all that anchoring, drawing and settling touch.
@@ -34,7 +36,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         uint104 active;
         uint104 locked;
         uint40 busyUntil; // seconds; when all that it was drawn for can be checked
-        bool delegated; // somebody else has held shares of active stake since the last reset
+        bool delegated; // somebody else may hold shares of active stake
         uint128 shares; // of active stake
         uint32 activeNonce; // shares are void when it moves on
         uint32 unbondingNonce;
@@ -44,13 +46,27 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         Shares.Pool unbonding;
     }
 
+    /// @dev Income of a pool with delegators that is not its holders' yet.
+    struct Release {
+        uint104 amount;
+        uint40 since; // seconds; from then on it is released evenly
+        uint40 until;
+    }
+
     uint256 public constant MIN_UNBONDING_DELAY = 1 minutes;
     uint256 public constant MAX_UNBONDING_DELAY = 90 days;
     uint256 public constant MAX_COMMISSION_BPS = 5000;
     uint256 public constant MAX_ENDPOINT_BYTES = 256;
+    /// @notice Income of a pool with delegators is released to its holders over so long: whoever comes just before an
+    /// income and leaves after it has next to nothing of it.
+    uint256 public constant RELEASE_SECONDS = 7 days;
     /// @notice Least amount that can be staked or unbonded in part: dust is not worth a share.
     uint256 public constant MIN_AMOUNT_WEI = 1e9;
     uint256 private constant BPS = 10_000;
+    // Where the members of an operator's first word are; `active` is lowest.
+    uint256 private constant LOCKED_SHIFT = 104;
+    uint256 private constant BUSY_SHIFT = 208;
+    uint256 private constant DELEGATED_SHIFT = 248;
 
     IStakeToken private immutable TOKEN;
     address private immutable BATCHES;
@@ -58,11 +74,14 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     address private immutable APPEALS;
     address private immutable PAYMENTS;
     address private immutable REQUESTS;
+    ICommittees private immutable COMMITTEES;
     uint256 private immutable UNBONDING_DELAY;
 
     mapping(address operator => Operator) private _operators;
     mapping(address operator => mapping(uint256 nonce => mapping(address holder => uint256 shares))) private _shares;
     mapping(address operator => mapping(uint256 nonce => mapping(address holder => Ticket))) private _tickets;
+    mapping(address operator => uint256) private _limits;
+    mapping(address operator => Release) private _releases;
     mapping(address account => uint256) private _credits;
     mapping(address operator => string) private _endpoints;
 
@@ -82,7 +101,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         require(
             address(contracts_.token) != address(0) && contracts_.batches != address(0)
                 && contracts_.finality != address(0) && contracts_.appeals != address(0)
-                && contracts_.payments != address(0) && contracts_.requests != address(0),
+                && contracts_.payments != address(0) && contracts_.requests != address(0)
+                && address(contracts_.committees) != address(0),
             StakingZeroAddress()
         );
         TOKEN = contracts_.token;
@@ -91,6 +111,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         APPEALS = contracts_.appeals;
         PAYMENTS = contracts_.payments;
         REQUESTS = contracts_.requests;
+        COMMITTEES = contracts_.committees;
         UNBONDING_DELAY = delay;
     }
 
@@ -100,16 +121,29 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
-    function delegate(address operator, uint256 amount) external nonReentrant returns (uint256) {
+    function delegate(address operator, uint256 amount, uint256 maxCommissionBps)
+        external
+        nonReentrant
+        returns (uint256)
+    {
         (uint256 own,) = delegationOf(operator, operator);
         require(own > 0, StakingOwnStakeRequired(operator));
-        if (operator != msg.sender) _operators[operator].delegated = true;
+        if (operator == msg.sender) return _deposit(operator, amount);
+        Operator storage theirs = _operators[operator];
+        _release(theirs, operator);
+        uint256 limit = _limits[operator];
+        uint256 others = Math.saturatingSub(theirs.active, own) + amount;
+        require(others <= limit, StakingDelegationLimit(operator, limit, others));
+        uint256 commission = Math.max(theirs.commissionBps, commissionOf(operator));
+        require(commission <= maxCommissionBps, StakingCommissionOutOfBounds(commission, maxCommissionBps));
+        theirs.delegated = true;
         return _deposit(operator, amount);
     }
 
     /// @inheritdoc IStaking
     function unbond(address operator, uint256 amount) external nonReentrant {
         Operator storage theirs = _operators[operator];
+        _release(theirs, operator);
         uint256 nonce = theirs.activeNonce;
         Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
         uint256 held = _shares[operator][nonce][msg.sender];
@@ -122,8 +156,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         _shares[operator][nonce][msg.sender] = held - given;
         theirs.shares = (active.shares - given).toUint128();
         theirs.active = (active.assets - amount).toUint104();
+        // Alone again, the operator has what was to be released.
+        if (theirs.delegated && theirs.shares == _shares[operator][nonce][operator]) _endDelegation(theirs, operator);
         uint64 releasableAt = _addToTicket(theirs, operator, amount);
         emit UnbondingStarted(operator, msg.sender, amount, theirs.active, releasableAt);
+        COMMITTEES.stakeChanged(operator);
     }
 
     /// @inheritdoc IStaking
@@ -159,18 +196,15 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
+    function openDelegation(uint256 limit, uint16 commissionBps) external {
+        _limits[msg.sender] = limit;
+        emit DelegationOpened(msg.sender, limit);
+        _setCommission(commissionBps);
+    }
+
+    /// @inheritdoc IStaking
     function setCommission(uint16 commissionBps) external {
-        require(
-            commissionBps <= MAX_COMMISSION_BPS, StakingCommissionOutOfBounds(commissionBps, MAX_COMMISSION_BPS)
-        );
-        Operator storage mine = _operators[msg.sender];
-        uint256 now_ = commissionOf(msg.sender);
-        // A cut counts at once; so does the first one, when there is nobody whom it could surprise.
-        uint256 from = commissionBps <= now_ || !mine.delegated ? block.timestamp : block.timestamp + UNBONDING_DELAY;
-        mine.previousCommissionBps = uint16(now_);
-        mine.commissionBps = commissionBps;
-        mine.commissionFrom = from.toUint32();
-        emit CommissionChanged(msg.sender, commissionBps, from);
+        _setCommission(commissionBps);
     }
 
     /// @inheritdoc IStaking
@@ -205,15 +239,25 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         returns (Seat[] memory seats, uint256 doneBy)
     {
         seats = new Seat[](verifiers.length);
-        uint256 latest = block.timestamp + maxSeconds;
-        for (uint256 i = 0; i < verifiers.length; ++i) {
-            Operator storage theirs = _operators[verifiers[i]];
-            (uint256 active, uint256 locked) = (theirs.active, theirs.locked);
-            uint256 locking = active > locked ? Math.min(amount, active - locked) : 0;
-            seats[i] = Seat(verifiers[i], locking.toUint96());
-            uint256 until = Math.min(Math.max(theirs.busyUntil, block.timestamp) + workSeconds, latest);
-            (theirs.locked, theirs.busyUntil) = (uint104(locked + locking), until.toUint40());
-            doneBy = Math.max(doneBy, until);
+        uint256 latest = (block.timestamp + maxSeconds).toUint40();
+        // Amounts of a token and seconds come nowhere near the end of a word.
+        unchecked {
+            for (uint256 i = 0; i < verifiers.length; ++i) {
+                Operator storage theirs = _operators[verifiers[i]];
+                uint256 word = _firstOf(theirs);
+                (uint256 there, uint256 locked) = (uint104(word), uint104(word >> LOCKED_SHIFT));
+                // Who leaves is drawn for a while yet, and what is leaving answers for it.
+                if (there < locked + amount) there = (there + theirs.unbonding.assets).toUint104();
+                uint256 locking = there > locked ? there - locked : 0;
+                if (locking > amount) locking = amount;
+                seats[i] = Seat(verifiers[i], locking.toUint96());
+                uint256 busy = uint40(word >> BUSY_SHIFT);
+                busy = (busy > block.timestamp ? busy : block.timestamp) + workSeconds;
+                if (busy > latest) busy = latest;
+                if (busy > doneBy) doneBy = busy;
+                word = ((word >> DELEGATED_SHIFT) << DELEGATED_SHIFT) | uint104(word);
+                _setFirst(theirs, word | (busy << BUSY_SHIFT) | ((locked + locking) << LOCKED_SHIFT));
+            }
         }
     }
 
@@ -234,11 +278,15 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             address verifier = seats[i].verifier;
             Operator storage theirs = _operators[verifier];
-            theirs.locked = uint104(theirs.locked - Math.min(seats[i].locked, theirs.locked));
-            uint256 amount = rewards[i];
-            if (amount == 0) continue;
-            uint256 kept = _kept(verifier, amount);
-            theirs.active = (theirs.active + amount - kept).toUint104();
+            uint256 word = _firstOf(theirs);
+            bool delegated = word >> DELEGATED_SHIFT != 0;
+            uint256 kept = rewards[i] == 0 ? 0 : _kept(theirs, delegated, verifier, rewards[i]);
+            uint256 income = rewards[i] - kept;
+            uint256 active = delegated ? uint104(word) : (uint104(word) + income).toUint104();
+            (uint256 locked, uint256 freed) = (uint104(word >> LOCKED_SHIFT), seats[i].locked);
+            locked = locked > freed ? locked - freed : 0;
+            _setFirst(theirs, ((word >> BUSY_SHIFT) << BUSY_SHIFT) | (locked << LOCKED_SHIFT) | active);
+            if (delegated) _income(theirs, verifier, income);
             if (kept > 0) _credit(verifier, kept);
         }
     }
@@ -251,6 +299,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         returns (uint256 taken, uint256 compensated)
     {
         Operator storage theirs = _operators[operator];
+        _release(theirs, operator);
         (uint256 active, uint256 unbonding) = (theirs.active, theirs.unbonding.assets);
         taken = Math.min(amount, active + unbonding);
         compensated = Math.min(compensation, taken);
@@ -264,6 +313,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         uint256 burned = taken - compensated + _resetDust(theirs, operator);
         uint256 left = uint256(theirs.active) + theirs.unbonding.assets;
         if (theirs.locked > left) theirs.locked = left.toUint104();
+        COMMITTEES.stakeChanged(operator);
 
         if (compensated > 0) IERC20(TOKEN).safeTransfer(beneficiary, compensated);
         if (burned > 0) TOKEN.burn(burned);
@@ -283,23 +333,26 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function reward(address operator, uint256 amount) external {
         require(msg.sender == PAYMENTS || msg.sender == REQUESTS, StakingUnauthorized(msg.sender));
         Operator storage theirs = _operators[operator];
-        uint256 active = theirs.active + amount;
-        theirs.active = active.toUint104();
-        emit Rewarded(operator, amount, 0, active);
+        _income(theirs, operator, amount);
+        emit Rewarded(operator, amount, 0, theirs.active);
     }
 
     /// @inheritdoc IRewards
     function poolShareOf(address operator, uint256 amount) external view returns (uint256) {
-        return _operators[operator].delegated ? amount - _kept(operator, amount) : 0;
+        Operator storage theirs = _operators[operator];
+        return theirs.delegated ? amount - _kept(theirs, true, operator, amount) : 0;
     }
 
     /// @inheritdoc IStaking
     function stakeOf(address operator) external view returns (Stake memory) {
         Operator storage theirs = _operators[operator];
-        uint256 active = theirs.active;
-        uint256 own = active;
-        if (theirs.delegated) (own,) = delegationOf(operator, operator);
-        return Stake(active, theirs.locked, theirs.unbonding.assets, own);
+        if (!theirs.delegated) return Stake(theirs.active, theirs.locked, theirs.unbonding.assets, theirs.active, 0);
+        Release memory income = _releases[operator];
+        uint256 released = _released(income);
+        (uint256 own,) = delegationOf(operator, operator);
+        return Stake(
+            theirs.active + released, theirs.locked, theirs.unbonding.assets, own, income.amount - released
+        );
     }
 
     /// @inheritdoc IStaking
@@ -331,6 +384,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
+    function delegationLimitOf(address operator) external view returns (uint256) {
+        return _limits[operator];
+    }
+
+    /// @inheritdoc IStaking
     function unbondingDelay() external view returns (uint256) {
         return UNBONDING_DELAY;
     }
@@ -340,6 +398,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         Operator storage theirs = _operators[operator];
         shares = _shares[operator][theirs.activeNonce][holder];
         Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
+        if (theirs.delegated) active.assets += _released(_releases[operator]).toUint128();
         amount = Math.min(active.toAssetsDown(shares), active.assets);
     }
 
@@ -352,6 +411,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function _deposit(address operator, uint256 amount) private returns (uint256 shares) {
         require(amount >= MIN_AMOUNT_WEI, StakingAmountTooSmall(amount, MIN_AMOUNT_WEI));
         Operator storage theirs = _operators[operator];
+        _release(theirs, operator);
         Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
         shares = active.toSharesDown(amount);
         // Holds as long as a share is worth more than a whole deposit: never, but nobody shall pay for nothing.
@@ -375,6 +435,62 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         return ticket.releasableAt;
     }
 
+    function _setCommission(uint16 commissionBps) private {
+        require(
+            commissionBps <= MAX_COMMISSION_BPS, StakingCommissionOutOfBounds(commissionBps, MAX_COMMISSION_BPS)
+        );
+        Operator storage mine = _operators[msg.sender];
+        uint256 now_ = commissionOf(msg.sender);
+        // A cut counts at once; so does the first one, when there is nobody whom it could surprise.
+        uint256 from = commissionBps <= now_ || !mine.delegated ? block.timestamp : block.timestamp + UNBONDING_DELAY;
+        mine.previousCommissionBps = uint16(now_);
+        mine.commissionBps = commissionBps;
+        mine.commissionFrom = from.toUint32();
+        emit CommissionChanged(msg.sender, commissionBps, from);
+    }
+
+    /// @dev Adds what the pool has earned: at once where it is the operator's alone, else bit by bit. Later income does
+    /// not hold back what was to be released before: the time left is the mean of both, weighted by the amounts.
+    function _income(Operator storage theirs, address operator, uint256 amount) private {
+        if (!theirs.delegated) {
+            theirs.active = (theirs.active + amount).toUint104();
+            return;
+        }
+        if (amount == 0) return;
+        _release(theirs, operator);
+        Release memory income = _releases[operator];
+        uint256 total = income.amount + amount;
+        uint256 left = Math.saturatingSub(income.until, block.timestamp);
+        left = Math.ceilDiv(income.amount * left + amount * RELEASE_SECONDS, total);
+        uint256 until = block.timestamp + left;
+        _releases[operator] = Release(total.toUint104(), block.timestamp.toUint40(), until.toUint40());
+    }
+
+    /// @dev Adds to the pool what of its income has become its holders'. Nothing to do, or to read, where nobody
+    /// delegates.
+    function _release(Operator storage theirs, address operator) private {
+        if (!theirs.delegated) return;
+        Release storage income = _releases[operator];
+        uint256 released = _released(income);
+        if (released > 0) {
+            (income.amount, income.since) = ((income.amount - released).toUint104(), block.timestamp.toUint40());
+            _addReleased(theirs, operator, released);
+        }
+    }
+
+    function _endDelegation(Operator storage theirs, address operator) private {
+        uint256 rest = _releases[operator].amount;
+        delete _releases[operator];
+        theirs.delegated = false;
+        if (rest > 0) _addReleased(theirs, operator, rest);
+    }
+
+    /// @dev A pool of nobody would keep it for ever.
+    function _addReleased(Operator storage theirs, address operator, uint256 amount) private {
+        if (theirs.shares == 0) _credit(operator, amount);
+        else theirs.active = (theirs.active + amount).toUint104();
+    }
+
     function _credit(address account, uint256 amount) private {
         uint256 total = _credits[account] + amount;
         _credits[account] = total;
@@ -385,10 +501,13 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function _resetDust(Operator storage theirs, address operator) private returns (uint256 burned) {
         Shares.Pool memory active = Shares.Pool(theirs.active, theirs.shares);
         if (active.isDust()) {
-            burned += active.assets;
+            // With what its holders had yet to get.
+            uint256 lost = active.assets + (theirs.delegated ? _releases[operator].amount : 0);
+            burned += lost;
+            if (theirs.delegated) delete _releases[operator];
             (theirs.active, theirs.shares, theirs.delegated) = (0, 0, false);
             ++theirs.activeNonce;
-            emit PoolReset(operator, false, active.assets);
+            emit PoolReset(operator, false, lost);
         }
         Shares.Pool memory unbonding = theirs.unbonding;
         if (unbonding.isDust()) {
@@ -401,9 +520,36 @@ contract Staking is IStaking, ReentrancyGuardTransient {
 
     /// @dev What of a reward is not the pool's: the commission; everything when nobody has shares any more, because a
     /// pool of nobody would keep it for ever.
-    function _kept(address operator, uint256 amount) private view returns (uint256) {
-        Operator storage theirs = _operators[operator];
+    function _kept(Operator storage theirs, bool delegated, address operator, uint256 amount)
+        private
+        view
+        returns (uint256)
+    {
         if (theirs.shares == 0) return amount;
-        return theirs.delegated ? (amount * commissionOf(operator)) / BPS : 0;
+        return delegated ? (amount * commissionOf(operator)) / BPS : 0;
+    }
+
+    /// @dev The first word, read and written as a whole: the compiler would go to storage for every member, in every
+    /// draw and every payout of a seat.
+    // slither-disable-start assembly,too-many-digits
+    function _firstOf(Operator storage theirs) private view returns (uint256 word) {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            word := sload(theirs.slot)
+        }
+    }
+
+    function _setFirst(Operator storage theirs, uint256 word) private {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            sstore(theirs.slot, word)
+        }
+    }
+    // slither-disable-end assembly,too-many-digits
+
+    /// @dev What of an income is its holders' by now.
+    function _released(Release memory income) private view returns (uint256) {
+        if (block.timestamp >= income.until) return income.amount;
+        return (income.amount * (block.timestamp - income.since)) / (income.until - income.since);
     }
 }

@@ -43,7 +43,9 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     epoch = chain.contracts_block_number() // chain.epoch_blocks()
     for drawn_from in (epoch, epoch + 1):  # the seed block may be in either
         left = could_judge(
-            chain.pool(certificate.header.model_id, True, drawn_from), [certificate.header.node, *judged]
+            chain.pool(certificate.header.model_id, True, drawn_from),
+            [certificate.header.node, *judged],
+            chain.timestamp(),
         )
         if left < SEATS[level]:
             raise NotReady(
@@ -58,10 +60,11 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     return bond
 
 
-def could_judge(pool: Iterable[Member], excluded: Iterable[str]) -> int:
-    """How many verifiers with weight are neither the node nor among those who judged before."""
+def could_judge(pool: Iterable[Member], excluded: Iterable[str], at: int) -> int:
+    """How many verifiers with weight, calibrated at that time (seconds), are neither the node nor among those who
+    judged before."""
     barred = {address.lower() for address in excluded}
-    return len({member.address.lower() for member in pool if member.weight} - barred)
+    return len({member.address.lower() for member in pool if member.may_sit(at)} - barred)
 
 
 def see_through(chain: Chain, certificate: Certificate, *, timeout: float) -> Appealed:

@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from trine.errors import InvalidInput
 from trine.protocol.calibration import parse_prompt_set
 from trine.protocol.manifest import Manifest, model_id
+from trine.protocol.messages import engine_class_bytes
 from trine.protocol.policy import Policy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -27,6 +28,11 @@ class ModelRecord:
     prompts: bytes
     prompt_count: int
     price_per_token_wei: int
+
+    @property
+    def classes(self) -> list[bytes]:
+        """The policy's engine classes as the registry takes them."""
+        return [engine_class_bytes(name) for name in Policy.from_bytes(self.policy).classes]
 
     @property
     def model_id(self) -> bytes:

@@ -40,6 +40,7 @@ interface IAppeals {
         uint40 clock; // Open: seed block; Drawn: commit deadline or, once all have committed, when they had;
             // Resolved: since when
         IVerdicts.Verdict verdict; // as decided so far
+        uint40 fixedAt; // when the seed block was fixed, by which calibrations count; seconds
         Level[2] levels;
     }
 

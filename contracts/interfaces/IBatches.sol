@@ -208,6 +208,10 @@ interface IBatches is IVerdicts {
 
     function batchOf(BatchId batchId) external view returns (Batch memory);
 
+    /// @notice When the seed block of a batch that waits for its draw was fixed, seconds: who was calibrated then can
+    /// be drawn. Reverts in any other state.
+    function fixedAt(BatchId batchId) external view returns (uint256);
+
     /// @notice A seat's vote as far as it was revealed.
     function voteOf(BatchId batchId, uint256 round, uint256 seat)
         external

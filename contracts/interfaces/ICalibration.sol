@@ -52,6 +52,7 @@ interface ICalibration {
     error CalibrationUnauthorized(address caller);
     error CalibrationInsufficientStake(uint256 own, uint256 required);
     error CalibrationHardwareClassMissing();
+    error CalibrationUnknownClass(ModelId modelId, bytes32 hardwareClass);
     error CalibrationUnknownChallenge(ChallengeId challengeId);
     error CalibrationTooEarly(uint256 blockNumber, uint256 seedBlock);
     error CalibrationSeedExpired(uint256 seedBlock);
@@ -63,8 +64,8 @@ interface ICalibration {
     error CalibrationTokensOutOfBounds(uint256 outputTokens, uint256 maximum);
 
     /// @notice Opens a challenge for the caller. Verifiers become candidates of the model's committees by it.
-    /// @param hardwareClass Short string that names dtype and kind of hardware; the policy's bounds and the mixing of
-    /// committees go by it. A wrong one makes honest answers look wrong.
+    /// @param hardwareClass Short string that names dtype and kind of hardware, one of those that the model's policy
+    /// has; the policy's bounds and the mixing of committees go by it. A wrong one makes honest answers look wrong.
     function request(ModelId modelId, Role role, bytes32 hardwareClass) external returns (ChallengeId challengeId);
 
     /// @notice Stores the seed block's hash while the chain still knows it. Anyone may call.

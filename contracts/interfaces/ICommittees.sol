@@ -12,6 +12,10 @@ import {ModelId} from "../types/Types.sol";
 /// is asked for the epoch of its seed's block. Whatever could have been done with knowledge of that block's hash
 /// counts later, so nobody can move a draw: not with stake, not with calibration, not by waiting.
 ///
+/// Weight is stake that is there. Whenever active stake falls, by leaving or by a slash, `Staking` says so, and the
+/// weights of the next epoch fall with it; until then the leaving stake is what a seat locks. Whose calibration had
+/// expired when the seed's block was fixed is passed over, however much weight is left of it.
+///
 /// A pool's member is an address with its hardware class, at a position that it keeps for good. A member that leaves
 /// weighs nothing and takes the same position when it comes back, so positions, and with them the depth of the sum
 /// tree, are bounded by the number of members that ever had weight. A verifier has weight in one class at a time.
@@ -29,10 +33,20 @@ interface ICommittees {
         uint256 fromEpoch
     );
 
+    /// @notice A position in a pool.
+    struct Row {
+        address verifier;
+        uint256 weight; // in the epoch that was asked for
+        bytes32 hardwareClass;
+        uint256 validFrom; // it is drawn for what was fixed from then on, seconds
+        uint256 validUntil; // until then
+    }
+
     error CommitteesZeroAddress();
     error CommitteesEpochOutOfBounds(uint256 blocks, uint256 minimum, uint256 maximum);
     error CommitteesUnauthorized(address caller);
-    error CommitteesNotNominated(ModelId modelId, address verifier);
+    error CommitteesTooManyModels(address verifier, uint256 maximum);
+    error CommitteesEpochOutlastsStake(uint256 lagSeconds, uint256 unbondingSeconds);
     error CommitteesEpochNotFrozen(uint256 epoch, uint256 current);
     error CommitteesBadSeats(uint256 seats);
     error CommitteesTooManyExcluded(uint256 excluded, uint256 maximum);
@@ -40,35 +54,44 @@ interface ICommittees {
 
     /// @notice Puts a staked verifier into the model's candidates with the hardware class that it claims. A candidate
     /// that claims another class moves to another position. Only `Calibration`.
+    /// @dev A verifier is in the pools of few models at a time. One more takes the place of a model that the verifier
+    /// is not calibrated for; where there is none, this reverts.
     function nominate(ModelId modelId, address verifier, bytes32 hardwareClass) external;
 
-    /// @notice Puts a verifier into the model's calibrated pool, with the class of its latest nomination.
-    /// Only `Calibration`.
+    /// @notice Puts a verifier into the model's calibrated pool, with the class of its latest nomination, unless it has
+    /// given the model up since. Only `Calibration`.
     function admit(ModelId modelId, address verifier) external;
 
     /// @notice Queues a verifier's weights, from its stake, reputation and calibration as they are now, for the next
-    /// epoch. Anyone may call; `Batches` does after every slash.
+    /// epoch. Anyone may call: for more weight after more work or more stake. That weight falls needs nobody's call.
     /// @dev Active stake in whole tokens x (25 % + 75 % x reputation score), rounded down; zero below the verifiers'
     /// minimum stake or, in the calibrated pool, without valid calibration. Linear in stake, so splitting it over
     /// several addresses gains nothing. One weight is at most MAX_WEIGHT, all of a pool's at most 2^30 - 1: in a full
     /// pool the weight set last is lowered to what is left. Neither ever reverts, so nobody's size can block others.
     function refresh(ModelId modelId, address verifier) external;
 
+    /// @notice The same for all models that the verifier checks. `Staking` calls it whenever active stake falls.
+    function stakeChanged(address verifier) external;
+
     /// @notice Draws `seats` (3, 7 or 15) distinct verifiers other than `excluded`. Depends on nothing but the epoch's
-    /// frozen weights, the seed and the arguments.
+    /// frozen weights, who was calibrated at `fixedAt`, and the arguments.
     ///
     /// The k-th try, k = 0, 1, ..., takes the first position whose cumulative weight exceeds
     /// uint256(keccak256(abi.encode(seed, k))) % totalWeight. It is skipped if it hits `excluded`, somebody already
-    /// drawn or, while k < 8 * seats, somebody whose hardware class already holds ceil(2 * seats / 3) seats. Reverts
-    /// after 32 * seats tries.
+    /// drawn, somebody who was not calibrated at `fixedAt` or, while k < 8 * seats, somebody whose hardware class
+    /// already holds ceil(2 * seats / 3) seats. Reverts after 32 * seats tries.
     /// @dev Warning: ask for an epoch within `drawWindowBlocks` of a block in it. Later it may be forgotten, which
     /// reverts.
     /// @param epoch `epochAt` the block whose hash made the seed.
-    /// @param calibration Whether a calibration batch is drawn for, which may fall back on candidates.
+    /// @param fixedAt When the seed's block was fixed, seconds: a time before anybody knew its hash, so that it does
+    /// not matter when a draw is called.
+    /// @param calibration Whether a calibration batch is drawn for. It falls back on candidates while fewer than four
+    /// of the calibrated have weight, and where those that have it do not fill the committee.
     function draw(
         ModelId modelId,
         bytes32 seed,
         uint256 epoch,
+        uint256 fixedAt,
         address excluded,
         uint256 seats,
         bool calibration
@@ -79,6 +102,7 @@ interface ICommittees {
         ModelId modelId,
         bytes32 seed,
         uint256 epoch,
+        uint256 fixedAt,
         address[] calldata excluded,
         uint256 seats,
         bool calibration
@@ -89,7 +113,10 @@ interface ICommittees {
     function poolOf(ModelId modelId, bool calibrated, uint256 epoch, uint256 offset, uint256 limit)
         external
         view
-        returns (address[] memory verifiers, uint256[] memory weights, bytes32[] memory hardwareClasses);
+        returns (Row[] memory rows);
+
+    /// @notice The models in whose pools the verifier is.
+    function modelsOf(address verifier) external view returns (ModelId[] memory);
 
     /// @notice How many positions the pool has handed out.
     function positionsOf(ModelId modelId, bool calibrated) external view returns (uint256);

@@ -26,6 +26,8 @@ interface IModelRegistry {
     event PolicySet(
         ModelId indexed modelId, uint24 indexed policyId, uint32 version, bytes32 policyHash, bytes policy
     );
+    /// @notice The classes of hardware that the policy knows.
+    event ClassesSet(ModelId indexed modelId, uint24 indexed policyId, bytes32[] classes);
     event PromptSetSet(ModelId indexed modelId, bytes32 promptSetHash, uint32 count, bytes prompts);
     event PriceSet(ModelId indexed modelId, uint128 pricePerTokenWei);
     event RegistrarSet(address indexed registrar);
@@ -36,6 +38,7 @@ interface IModelRegistry {
     error ModelRegistryAlreadyRegistered(ModelId modelId);
     error ModelRegistryEmpty(string field);
     error ModelRegistryTooLong(string field, uint256 length, uint256 maximum);
+    error ModelRegistryClassesNotSorted(uint256 index);
 
     /// @notice Registers a model with its policy, prompt set and price. The owner, or the registrar, who need not
     /// wait as the owner, a timelock, does: a new model changes nothing for those that exist.
@@ -43,6 +46,9 @@ interface IModelRegistry {
     /// @param source `hf:…`, `pypi:…` or `file:…`, 1 to 256 bytes; a hint where to get it, never trusted.
     /// @param manifest The manifest's canonical bytes.
     /// @param policy The policy's canonical bytes.
+    /// @param classes The classes of hardware on which operators may be calibrated, ascending, 1 to 32: those that the
+    /// policy knows. Committees mix by class, so a class that nobody else is in gets its verifiers more seats than
+    /// their stake: name no class that nobody uses.
     /// @param prompts The prompt set's canonical bytes.
     /// @param promptCount How many prompts it holds.
     function register(
@@ -50,13 +56,15 @@ interface IModelRegistry {
         string calldata source,
         bytes calldata manifest,
         bytes calldata policy,
+        bytes32[] calldata classes,
         bytes calldata prompts,
         uint32 promptCount,
         uint128 pricePerTokenWei
     ) external returns (ModelId modelId);
 
-    /// @notice Sets how answers anchored from now on are judged. Only the owner.
-    function setPolicy(ModelId modelId, bytes calldata policy) external;
+    /// @notice Sets how answers anchored from now on are judged, and which classes may be calibrated. Only the owner.
+    /// @dev Who was calibrated in a class that goes away stays so until that expires.
+    function setPolicy(ModelId modelId, bytes calldata policy, bytes32[] calldata classes) external;
 
     /// @notice Only the owner.
     function setPromptSet(ModelId modelId, bytes calldata prompts, uint32 promptCount) external;
@@ -79,6 +87,12 @@ interface IModelRegistry {
     /// @return version Counted per model from 1.
     /// @return policyHash keccak256 of the document.
     function policyOf(uint24 policyId) external view returns (ModelId modelId, uint32 version, bytes32 policyHash);
+
+    /// @notice The classes of hardware of the model's policy.
+    function classesOf(ModelId modelId) external view returns (bytes32[] memory);
+
+    /// @notice Whether the model's policy has the class.
+    function hasClass(ModelId modelId, bytes32 hardwareClass) external view returns (bool);
 
     /// @notice How many models are registered. They are never removed.
     function modelCount() external view returns (uint256);

@@ -78,7 +78,8 @@ interface IPayments {
     /// the deposit reaches, less the protocol's fee and the share of the payee's pool. A voucher covers the worst case
     /// of an answer that is not given yet; `upToWei` is what the answers given have earned. So only the payee may
     /// call: whoever else saw the voucher would collect the worst case.
-    /// @dev Accepts EIP-1271 wallets. Warning: such a wallet can change its mind, and what was not collected is lost.
+    /// @dev The payer's own key always counts; where it has not signed, its code is asked (EIP-1271). Warning: code can
+    /// change its mind, and what was not collected is lost.
     function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external;
 
     /// @notice Pays `payee` out of tokens that were sent before, by the same rule as `collect`. Only `Requests`.

@@ -7,6 +7,7 @@ interface IRewards {
     /// to it, else what its commission leaves.
     function poolShareOf(address operator, uint256 amount) external view returns (uint256);
 
-    /// @notice Adds `amount` to the operator's pool. The tokens were sent before. Only contracts that pay operators.
+    /// @notice Adds `amount` to the operator's pool: at once or, with delegators, over some days. The tokens were sent
+    /// before. Only contracts that pay operators.
     function reward(address operator, uint256 amount) external;
 }

@@ -15,6 +15,7 @@ interface IStaking is IRewards {
         uint256 locked;
         uint256 unbonding;
         uint256 own; // the operator's part of active
+        uint256 releasing; // income of a pool with delegators that its holders get bit by bit; not slashable before
     }
 
     /// @notice Shares of the unbonding pool that a holder may turn into tokens from `releasableAt` on.
@@ -53,11 +54,13 @@ interface IStaking is IRewards {
     event PoolReset(address indexed operator, bool unbonding, uint256 burned);
     event CreditAdded(address indexed account, uint256 amount, uint256 credit);
     event CreditWithdrawn(address indexed account, uint256 amount);
+    event DelegationOpened(address indexed operator, uint256 limit);
     event CommissionChanged(address indexed operator, uint256 commissionBps, uint256 effectiveAt);
     event EndpointChanged(address indexed operator, string endpoint);
 
     error StakingAmountTooSmall(uint256 amount, uint256 minimum);
     error StakingOwnStakeRequired(address operator);
+    error StakingDelegationLimit(address operator, uint256 limit, uint256 delegated);
     error StakingInsufficientFree(uint256 free, uint256 required);
     error StakingInsufficientShares(uint256 shares, uint256 required);
     error StakingInsufficientCredit(uint256 credit, uint256 required);
@@ -74,10 +77,17 @@ interface IStaking is IRewards {
     function stake(uint256 amount) external returns (uint256 shares);
 
     /// @notice Adds `amount` of the token to an operator's stake, for the caller: rewards and slashes are shared.
-    /// The operator must have stake of its own.
-    /// @dev Warning: once somebody has delegated, the operator's commission rises only after the unbonding delay.
-    /// Before the first delegation it may rise at once: look at it in the same transaction.
-    function delegate(address operator, uint256 amount) external returns (uint256 shares);
+    /// The operator must have stake of its own and have opened its pool to so much.
+    /// @dev Rewards are shared by who is there while they are released, over `RELEASE_SECONDS`: nothing is to be had of
+    /// an income by coming just before it, and who leaves gives up what is not released yet.
+    /// @param maxCommissionBps Reverts if the operator keeps, or will keep, more. Once somebody has delegated, its
+    /// commission rises only after the unbonding delay.
+    function delegate(address operator, uint256 amount, uint256 maxCommissionBps) external returns (uint256 shares);
+
+    /// @notice Lets others delegate to the caller, up to `limit` of them together, on these terms. Closed until then:
+    /// who delegates takes part in the income, and only the operator can say whether it wants that. A limit below what
+    /// has been delegated turns nobody out; zero closes.
+    function openDelegation(uint256 limit, uint16 commissionBps) external;
 
     /// @notice Moves the caller's stake with the operator worth `amount` to unbonding; at most all of it. A second
     /// call before the withdrawal adds to the ticket and restarts the delay for all of it.
@@ -102,9 +112,8 @@ interface IStaking is IRewards {
     /// @notice Locks `amount` of the operator's free stake and takes `fee` from its credit. Only `Batches`.
     function secure(address operator, uint256 amount, uint256 fee) external;
 
-    /// @notice Locks up to `amount` for each seat; never fails: a verifier that cannot cover its seat must not stop a
-    /// draw, and what it has unbonding stays slashable for longer than any seat lasts. Only `Batches`, `Finality`,
-    /// `Appeals`.
+    /// @notice Locks up to `amount` for each seat, of active stake and then of what is unbonding; never fails: a
+    /// verifier that cannot cover its seat must not stop a draw. Only `Batches`, `Finality`, `Appeals`.
     /// @param workSeconds What the seat takes a verifier; it begins when what it was drawn for before can be done.
     /// @param maxSeconds No verifier is reckoned to be busy for longer than that.
     /// @return seats What was locked for each.
@@ -147,6 +156,9 @@ interface IStaking is IRewards {
 
     /// @notice A holder's ticket and what it is worth now. Rounded down.
     function ticketOf(address operator, address holder) external view returns (Ticket memory ticket, uint256 amount);
+
+    /// @notice How much others may have delegated to the operator; zero: it takes no delegations.
+    function delegationLimitOf(address operator) external view returns (uint256);
 
     /// @notice Active stake that is not locked.
     function freeStakeOf(address operator) external view returns (uint256);

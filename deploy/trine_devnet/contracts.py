@@ -29,7 +29,11 @@ MINING_LOOKS = 2400
 
 
 def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
-    """Deploys everything, checks the code that stands there. Raises InvalidInput for parameters that nobody takes."""
+    """Deploys everything, checks the code that stands there. Raises InvalidInput for parameters that nobody takes, and
+    for another chain than a devnet's: governance here is the deployer's, and waits for nothing."""
+    chain_id = int(rpc.call("eth_chainId"), 16)
+    if chain_id != DEVNET_CHAIN_ID:
+        raise InvalidInput(f"a devnet's chain has id {DEVNET_CHAIN_ID}, this one has {chain_id}: deploy with Ignition")
     known = Deployment.bundled(DEVNET_CHAIN_ID)
     factory = factory_address(bytecode(FACTORY).creation)
     words = words_of(parameters, known.contracts)
@@ -78,7 +82,7 @@ def check_code(rpc: Rpc, deployment: Deployment) -> None:
 
 def words_of(parameters: Mapping[str, int | str], addresses: Mapping[str, str]) -> dict[str, int | str]:
     """Every word's value. Raises InvalidInput for a parameter that does not exist or is neither number nor address."""
-    defaults: dict[str, int | str] = specification()["parameters"]
+    defaults: dict[str, int | str] = {**specification()["parameters"], **specification()["development"]}
     if unknown := sorted(set(parameters) - set(defaults)):
         raise InvalidInput(f"no constructor takes {', '.join(unknown)}; parameters are {', '.join(sorted(defaults))}")
     fixed: dict[str, int | str] = {**addresses, "deployer": DEVNET_DEPLOYER, "nobody": NOBODY}

@@ -168,6 +168,7 @@ class Devnet:
             record.source,
             record.manifest,
             record.policy,
+            record.classes,
             record.prompts,
             record.prompt_count,
             record.price_per_token_wei,

@@ -12,6 +12,8 @@ from typing import Any
 def specification() -> dict[str, Any]:
     """The release, parameters with defaults, and what each constructor takes, by the names of its inputs.
 
+    `development` replaces defaults on a development chain: elsewhere, governance must be named and must wait.
+
     A constructor's input is a word: a parameter, a contract (its address), `deployer` or `nobody`. Inputs named
     like a parameter, and addresses named like a counterpart, are left out.
     """

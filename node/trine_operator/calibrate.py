@@ -15,7 +15,7 @@ from enum import Enum
 import structlog
 
 from trine.chain import Batch, BatchState, Chain, Challenge, Model, Role
-from trine.errors import NotReady, TrineError
+from trine.errors import InvalidInput, NotReady, TrineError
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Evidence
 from trine.protocol.inputs import Input
@@ -90,7 +90,7 @@ def calibrate(
     tell("asks for a challenge")
     challenge_id = _open_challenge(candidate, role)
     if challenge_id is None:
-        challenge_id = chain.request_calibration(model.model_id, role, engine_class_bytes(candidate.engine_class))
+        challenge_id = chain.request_calibration(model.model_id, role, _class_of(candidate))
         log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
     batch = store.batch_of_challenge(challenge_id)
     batch_id = batch.batch_id if batch else _answer_challenge(candidate, challenge_id, blocks, stopped, tell)
@@ -106,6 +106,18 @@ def calibrate(
     if not chain.is_calibrated(chain.address, role, model.model_id):
         raise CalibrationRejected(_why(chain.batch(batch_id)))
     log.info("calibrated", role=role.name.lower())
+
+
+def _class_of(candidate: Candidate) -> bytes:
+    """Raises InvalidInput for an engine that the model's policy has no bounds for."""
+    word = engine_class_bytes(candidate.engine_class)
+    known = candidate.chain.classes_of(candidate.model.model_id)
+    if word not in known:
+        names = ", ".join(each.rstrip(b"\0").decode("ascii", "replace") for each in known)
+        raise InvalidInput(
+            f"the model's policy does not know engines of class {candidate.engine_class}: run one of {names}"
+        )
+    return word
 
 
 def _open_challenge(candidate: Candidate, role: Role) -> bytes | None:

@@ -29,6 +29,8 @@ contract AttacksTest is AppealWorld {
         _fund(ALICE);
         _client = vm.addr(CLIENT_KEY);
         _fund(_client);
+        vm.prank(NODE);
+        staking.openDelegation(type(uint256).max, 0);
         _chain = block.chainid;
     }
 
@@ -232,13 +234,13 @@ contract AttacksTest is AppealWorld {
     }
 
     function testAttackExitByOverflowingPeriods() external {
-        address[6] memory six = [ALICE, ALICE, ALICE, ALICE, ALICE, ALICE];
+        address[7] memory seven = [ALICE, ALICE, ALICE, ALICE, ALICE, ALICE, ALICE];
         bytes memory code = vm.getCode("Staking");
         uint256[4] memory delays = [uint256(0), 59, 90 days + 1, type(uint256).max];
         for (uint256 i = 0; i < 4; ++i) {
-            Check.eq(_create(bytes.concat(code, abi.encode(six, delays[i]))), address(0), "unbonding delay");
+            Check.eq(_create(bytes.concat(code, abi.encode(seven, delays[i]))), address(0), "unbonding delay");
         }
-        Check.yes(_create(bytes.concat(code, abi.encode(six, 90 days))) != address(0), "within bounds");
+        Check.yes(_create(bytes.concat(code, abi.encode(seven, 90 days))) != address(0), "within bounds");
         address[5] memory five = [ALICE, ALICE, ALICE, ALICE, ALICE];
         code = vm.getCode("Payments");
         uint256[4] memory notices = [uint256(0), 1 hours - 1, 30 days + 1, type(uint64).max];
@@ -317,7 +319,7 @@ contract AttacksTest is AppealWorld {
         uint256 held = 0;
         for (uint256 i = 0; i < 40; ++i) {
             vm.prank(ALICE);
-            staking.delegate(NODE, 1e9 + i * 7919);
+            staking.delegate(NODE, 1e9 + i * 7919, 0);
             held += 1e9 + i * 7919;
             (uint256 some,) = staking.delegationOf(NODE, ALICE);
             _unbond(ALICE, NODE, some > 1e9 ? 1e9 : some);
@@ -337,7 +339,7 @@ contract AttacksTest is AppealWorld {
         a = 1e9 + a % 100 ether;
         (uint256 victim,) = staking.delegationOf(NODE, NODE);
         vm.prank(ALICE);
-        staking.delegate(NODE, a);
+        staking.delegate(NODE, a, 0);
         (uint256 worth,) = staking.delegationOf(NODE, ALICE);
         Check.atMost(worth, a, "worth");
         b = 1e9 + b % worth;
@@ -363,6 +365,7 @@ contract AttacksTest is AppealWorld {
         uint256 before = _wealth();
         _deposit(NODE, 10 ether);
         _collect(NODE, 10 ether);
+        _wait(7 days);
         // What the node earns goes to its pool now, of which the dust has next to nothing.
         uint256 gained = _wealth() - before;
         Check.atMost(10 ether - gained, 1e8, "the node's all the same");
@@ -375,16 +378,12 @@ contract AttacksTest is AppealWorld {
     function testAttackMovingADrawWithStakeOnceTheSeedIsKnown() external {
         BatchId id = _anchor("root", 1);
         uint256 seedBlock = batches.batchOf(id).clock;
-        _reach(seedBlock + 1);
-        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), id, uint8(0)));
-        address[] memory before =
-            committees.draw(model, seed, committees.epochAt(seedBlock), NODE, 3, false);
+        address[] memory before = _named(id);
         for (uint256 i = 0; i < 5; ++i) {
             vm.prank(_verifier(i));
             staking.stake(STAKE);
             committees.refresh(model, _verifier(i));
             _unbond(_verifier(i + 5), _verifier(i + 5), STAKE);
-            committees.refresh(model, _verifier(i + 5));
         }
         // Not even at the end of the window, in the next epoch.
         _reach(seedBlock + EPOCH_BLOCKS);
@@ -735,7 +734,7 @@ contract AttacksTest is AppealWorld {
 
     function _delegateTo(address operator, uint256 amount) private {
         vm.prank(ALICE);
-        staking.delegate(operator, amount);
+        staking.delegate(operator, amount, 5000);
     }
 
     function _tryCommit(BatchId id, uint256 seat) private {

@@ -201,7 +201,7 @@ contract BatchesSignedTest is World {
     function testSignaturesNeedTheSeedBlocksHash() external {
         BatchId id = _anchor("root", 1);
         uint256 seedBlock = batches.batchOf(id).clock;
-        Call memory c = _signed(id, _named(_verifier(0), _verifier(1), _verifier(2)), 1, 0);
+        Call memory c = _signed(id, _seats(_verifier(0), _verifier(1), _verifier(2)), 1, 0);
         _reach(seedBlock);
         _refused(abi.encodeWithSelector(IBatches.BatchesSeedBlockNotReached.selector, seedBlock, seedBlock), c);
         IStaking.Seat[] memory committee = _committee(id);
@@ -230,15 +230,11 @@ contract BatchesSignedTest is World {
 
     /// The committee that a draw would name.
     function _committee(BatchId id) private returns (IStaking.Seat[] memory) {
-        IBatches.Batch memory batch = batches.batchOf(id);
-        uint256 seedBlock = batch.clock;
-        _reach(seedBlock + 1);
-        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), id, batch.round));
-        address[] memory drawn = committees.draw(model, seed, seedBlock / EPOCH_BLOCKS, NODE, 3, false);
-        return _named(drawn[0], drawn[1], drawn[2]);
+        address[] memory drawn = _named(id);
+        return _seats(drawn[0], drawn[1], drawn[2]);
     }
 
-    function _named(address a, address b, address c) private pure returns (IStaking.Seat[] memory seats) {
+    function _seats(address a, address b, address c) private pure returns (IStaking.Seat[] memory seats) {
         seats = new IStaking.Seat[](3);
         (seats[0].verifier, seats[1].verifier, seats[2].verifier) = (a, b, c);
     }

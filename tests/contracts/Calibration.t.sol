@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
+import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "../../contracts/types/Types.sol";
@@ -85,9 +86,13 @@ contract CalibrationTest is World {
     function testOnlyOwnStakeCounts() external {
         _stakeOnly(NEWCOMER, 150 ether);
         require(token.transfer(DELEGATOR, 1000 ether));
+        vm.prank(NEWCOMER);
+        staking.openDelegation(1000 ether, 0);
+        vm.prank(NODE);
+        staking.openDelegation(1000 ether, 0);
         vm.startPrank(DELEGATOR);
         token.approve(address(staking), type(uint256).max);
-        staking.delegate(NEWCOMER, 1000 ether);
+        staking.delegate(NEWCOMER, 1000 ether, 0);
         vm.stopPrank();
         _refusedRequest(
             abi.encodeWithSelector(ICalibration.CalibrationInsufficientStake.selector, 150 ether, 200 ether),
@@ -99,7 +104,7 @@ contract CalibrationTest is World {
         // What is unbonding does not count either, whoever delegates.
         require(token.transfer(DELEGATOR, 1000 ether));
         vm.prank(DELEGATOR);
-        staking.delegate(NODE, 1000 ether);
+        staking.delegate(NODE, 1000 ether, 0);
         vm.prank(NODE);
         staking.unbond(NODE, STAKE - 100 ether);
         Check.yes(calibration.isCalibrated(NODE, Role.Node, model), "just enough");
@@ -128,10 +133,9 @@ contract CalibrationTest is World {
         Check.eq(committees.positionsOf(model, false), before, "nodes do not");
         _ask(NEWCOMER, Role.Verifier, "cpu-int8");
         Check.eq(committees.positionsOf(model, false), before + 1, "verifiers do");
-        (address[] memory members,, bytes32[] memory classes) =
-            committees.poolOf(model, false, committees.currentEpoch() + 1, before, 1);
-        Check.eq(members[0], NEWCOMER, "the newcomer");
-        Check.eq(classes[0], "cpu-int8", "in the class that it told");
+        ICommittees.Row[] memory rows = committees.poolOf(model, false, committees.currentEpoch() + 1, before, 1);
+        Check.eq(rows[0].verifier, NEWCOMER, "the newcomer");
+        Check.eq(rows[0].hardwareClass, "cpu-int8", "in the class that it told");
         Check.eq(committees.positionsOf(model, true), verifiers, "not calibrated yet");
     }
 

@@ -59,12 +59,20 @@ abstract contract CommitteesWorld {
     }
 
     function _draw(bytes32 seed, uint256 seats) internal view returns (address[] memory) {
-        return committees.draw(MODEL, seed, epoch, NODE, seats, false);
+        return _drawAs(seed, epoch, NODE, seats, false);
+    }
+
+    function _drawAs(bytes32 seed, uint256 inEpoch, address excluded, uint256 seats, bool calibration)
+        internal
+        view
+        returns (address[] memory)
+    {
+        return committees.draw(MODEL, seed, inEpoch, block.timestamp, excluded, seats, calibration);
     }
 
     function _weight(uint256 position, bool calibrated, uint256 inEpoch) internal view returns (uint256) {
-        (, uint256[] memory weights,) = committees.poolOf(MODEL, calibrated, inEpoch, position, 1);
-        return weights.length == 0 ? 0 : weights[0];
+        ICommittees.Row[] memory rows = committees.poolOf(MODEL, calibrated, inEpoch, position, 1);
+        return rows.length == 0 ? 0 : rows[0].weight;
     }
 
     function _distinct(address[] memory verifiers) internal pure {
@@ -123,14 +131,14 @@ contract CommitteesDrawTest is CommitteesWorld {
         address[] memory three = _draw(seed, 3);
         address[] memory excluded = new address[](4);
         (excluded[0], excluded[1], excluded[2], excluded[3]) = (three[0], three[1], three[2], NODE);
-        address[] memory seven = committees.drawExcluding(MODEL, seed, epoch, excluded, 7, false);
+        address[] memory seven = committees.drawExcluding(MODEL, seed, epoch, block.timestamp, excluded, 7, false);
         _distinct(seven);
         for (uint256 i = 0; i < 7; ++i) {
             for (uint256 j = 0; j < 4; ++j) {
                 Check.yes(seven[i] != excluded[j], "judged before");
             }
         }
-        address[] memory others = committees.draw(MODEL, seed, epoch, three[0], 3, false);
+        address[] memory others = _drawAs(seed, epoch, three[0], 3, false);
         Check.yes(others[0] != three[0] && others[1] != three[0] && others[2] != three[0], "one excluded");
     }
 
@@ -163,9 +171,9 @@ contract CommitteesDrawTest is CommitteesWorld {
         _joinMany(3, CPU);
         _distinct(_draw("seed", 3));
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 2, 3));
-        committees.draw(MODEL, "seed", epoch, _verifier(1), 3, false);
+        _drawAs("seed", epoch, _verifier(1), 3, false);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 3, 7));
-        committees.draw(MODEL, "seed", epoch, NODE, 7, false);
+        _drawAs("seed", epoch, NODE, 7, false);
     }
 
     function testBadArgumentsAreRefused() external {
@@ -173,12 +181,12 @@ contract CommitteesDrawTest is CommitteesWorld {
         for (uint256 seats = 0; seats < 20; ++seats) {
             if (seats == 3 || seats == 7 || seats == 15) continue;
             vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesBadSeats.selector, seats));
-            committees.draw(MODEL, "seed", epoch, NODE, seats, false);
+            _drawAs("seed", epoch, NODE, seats, false);
         }
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochNotFrozen.selector, epoch + 1, epoch));
-        committees.draw(MODEL, "seed", epoch + 1, NODE, 3, false);
+        _drawAs("seed", epoch + 1, NODE, 3, false);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooManyExcluded.selector, 33, 32));
-        committees.drawExcluding(MODEL, "seed", epoch, new address[](33), 3, false);
+        committees.drawExcluding(MODEL, "seed", epoch, block.timestamp, new address[](33), 3, false);
     }
 
     function testCandidatesCheckOneAnotherWhileFewerThanFourAreCalibrated() external {
@@ -187,21 +195,21 @@ contract CommitteesDrawTest is CommitteesWorld {
             _nominate(i, CPU);
         }
         _nextEpoch();
-        _distinct(committees.draw(MODEL, "seed", epoch, _verifier(0), 3, true));
+        _distinct(_drawAs("seed", epoch, _verifier(0), 3, true));
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 0, 3));
-        committees.draw(MODEL, "seed", epoch, _verifier(0), 3, false);
+        _drawAs("seed", epoch, _verifier(0), 3, false);
 
         for (uint256 i = 4; i < 8; ++i) {
             _join(i, CPU);
         }
         // That four are calibrated counts from the next epoch on, for the choice of the pool, too.
-        bytes32 drawn = keccak256(abi.encode(committees.draw(MODEL, "seed", epoch, _verifier(0), 3, true)));
+        bytes32 drawn = keccak256(abi.encode(_drawAs("seed", epoch, _verifier(0), 3, true)));
         _nextEpoch();
         Check.eq(
-            keccak256(abi.encode(committees.draw(MODEL, "seed", epoch - 1, _verifier(0), 3, true))), drawn, "as before"
+            keccak256(abi.encode(_drawAs("seed", epoch - 1, _verifier(0), 3, true))), drawn, "as before"
         );
         for (uint256 i = 0; i < 20; ++i) {
-            address[] memory verifiers = committees.draw(MODEL, keccak256(abi.encode(i)), epoch, NODE, 3, true);
+            address[] memory verifiers = _drawAs(keccak256(abi.encode(i)), epoch, NODE, 3, true);
             for (uint256 j = 0; j < 3; ++j) {
                 Check.yes(uint160(verifiers[j]) >= uint160(_verifier(4)), "calibrated only");
             }
@@ -217,7 +225,7 @@ contract CommitteesDrawTest is CommitteesWorld {
         _nextEpoch();
         Check.eq(committees.eligible(MODEL, true, epoch), 60, "three levels now");
         Check.eq(
-            keccak256(abi.encode(committees.draw(MODEL, seed, epoch - 1, NODE, 3, false))), before, "as before growth"
+            keccak256(abi.encode(_drawAs(seed, epoch - 1, NODE, 3, false))), before, "as before growth"
         );
     }
 
@@ -230,7 +238,7 @@ contract CommitteesDrawTest is CommitteesWorld {
             _nextEpoch();
         }
         vm.expectRevert(abi.encodeWithSelector(EpochTree.EpochTreeForgotten.selector, old));
-        committees.draw(MODEL, "seed", old, NODE, 3, false);
+        _drawAs("seed", old, NODE, 3, false);
     }
 
     function _ofCpu(address[] memory verifiers) private pure returns (uint256 count) {
@@ -303,7 +311,7 @@ contract CommitteesWeightTest is CommitteesWorld {
         committees.refresh(MODEL, _verifier(64));
         Check.eq(_weight(64, false, epoch + 1), 1000, "room again");
         _nextEpoch();
-        Check.eq(committees.draw(MODEL, "seed", epoch, NODE, 15, true).length, 15, "drawn from a full pool");
+        Check.eq(_drawAs("seed", epoch, NODE, 15, true).length, 15, "drawn from a full pool");
     }
 
     function testWhoComesBackTakesItsOldPosition() external {
@@ -333,22 +341,21 @@ contract CommitteesWeightTest is CommitteesWorld {
         _join(0, CPU);
         Check.eq(committees.positionsOf(MODEL, true), 3, "positions");
         Check.eq(_weight(0, true, epoch + 1), 1000, "first position");
-        (address[] memory verifiers, uint256[] memory weights, bytes32[] memory classes) =
-            committees.poolOf(MODEL, true, epoch + 1, 1, 10);
-        Check.eq(verifiers.length, 2, "page");
-        Check.eq(verifiers[1], _verifier(0), "same address");
-        Check.eq(weights[1], 0, "without weight");
-        Check.eq(classes[1], GPU, "class");
-        Check.eq(classes[0], CPU, "class of another");
+        ICommittees.Row[] memory rows = committees.poolOf(MODEL, true, epoch + 1, 1, 10);
+        Check.eq(rows.length, 2, "page");
+        Check.eq(rows[1].verifier, _verifier(0), "same address");
+        Check.eq(rows[1].weight, 0, "without weight");
+        Check.eq(rows[1].hardwareClass, GPU, "class");
+        Check.eq(rows[0].hardwareClass, CPU, "class of another");
     }
 
     function testFuzz_pagesCoverThePool(uint256 offset, uint256 limit) external {
         _joinMany(9, CPU);
-        (address[] memory verifiers,,) = committees.poolOf(MODEL, true, epoch, offset, limit);
+        ICommittees.Row[] memory rows = committees.poolOf(MODEL, true, epoch, offset, limit);
         uint256 left = offset >= 9 ? 0 : 9 - offset;
-        Check.eq(verifiers.length, limit < left ? limit : left, "length");
-        (verifiers,,) = committees.poolOf(MODEL, true, epoch, offset % 9, 1);
-        Check.eq(verifiers[0], _verifier(offset % 9), "position order");
+        Check.eq(rows.length, limit < left ? limit : left, "length");
+        rows = committees.poolOf(MODEL, true, epoch, offset % 9, 1);
+        Check.eq(rows[0].verifier, _verifier(offset % 9), "position order");
     }
 
     function testOnlyCalibrationNominatesAndAdmits() external {
@@ -356,9 +363,11 @@ contract CommitteesWeightTest is CommitteesWorld {
         committees.nominate(MODEL, NODE, CPU);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesUnauthorized.selector, address(this)));
         committees.admit(MODEL, NODE);
+        // Who is no candidate, or none any more, stays out: a verdict on its calibration must not fail by that.
+        standing.set(NODE, STAKE, true, 10_000);
         vm.prank(address(standing));
-        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesNotNominated.selector, MODEL, NODE));
         committees.admit(MODEL, NODE);
+        Check.eq(committees.positionsOf(MODEL, true), 0, "no position");
     }
 
     function testRefreshingAStrangerDoesNothing() external {
@@ -382,6 +391,116 @@ contract CommitteesWeightTest is CommitteesWorld {
     }
 }
 
+/// @notice When weights fall without anybody's errand, and who is passed over.
+contract CommitteesStandingTest is CommitteesWorld {
+    function testStakeThatFallsIsToldForAllModels() external {
+        standing.set(_verifier(0), STAKE, true, 10_000);
+        for (uint256 i = 0; i < 4; ++i) {
+            _joinModel(_model(i));
+        }
+        standing.set(_verifier(0), STAKE / 2, true, 10_000);
+        committees.stakeChanged(_verifier(0));
+        for (uint256 i = 0; i < 4; ++i) {
+            for (uint256 calibrated = 0; calibrated < 2; ++calibrated) {
+                ICommittees.Row[] memory rows = committees.poolOf(_model(i), calibrated == 1, epoch + 1, 0, 1);
+                Check.eq(rows[0].weight, 500, "from the next epoch on");
+            }
+        }
+        committees.stakeChanged(NODE);
+        Check.eq(committees.modelsOf(NODE).length, 0, "of a stranger nothing");
+    }
+
+    function testAFifthModelTakesThePlaceOfOneThatIsNotCalibratedFor() external {
+        standing.set(_verifier(0), STAKE, true, 10_000);
+        for (uint256 i = 0; i < 4; ++i) {
+            _joinModel(_model(i));
+        }
+        vm.startPrank(address(standing));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooManyModels.selector, _verifier(0), 4));
+        committees.nominate(_model(4), _verifier(0), CPU);
+        standing.set(_verifier(0), STAKE, false, 10_000);
+        committees.nominate(_model(4), _verifier(0), CPU);
+        Check.eq(committees.poolOf(_model(0), true, epoch + 1, 0, 1)[0].weight, 0, "left");
+        Check.eq(committees.poolOf(_model(0), false, epoch + 1, 0, 1)[0].weight, 0, "as a candidate, too");
+        Check.eq(committees.poolOf(_model(1), false, epoch + 1, 0, 1)[0].weight, 1000, "the others stand");
+        // A verdict on a challenge of the model that it left must not fail.
+        committees.admit(_model(0), _verifier(0));
+        committees.refresh(_model(0), _verifier(0));
+        Check.eq(committees.poolOf(_model(0), true, epoch + 1, 0, 1)[0].weight, 0, "stays out");
+        committees.nominate(_model(0), _verifier(0), CPU);
+        Check.eq(committees.positionsOf(_model(0), false), 1, "comes back to its position");
+        Check.eq(committees.poolOf(_model(0), false, epoch + 1, 0, 1)[0].weight, 1000, "with its weight");
+        vm.stopPrank();
+        Check.eq(committees.modelsOf(_verifier(0)).length, 4, "no more than four");
+    }
+
+    function testFuzz_itDoesNotMatterWhenADrawIsCalled(bytes32 seed, uint256 random) external {
+        uint256 fixedAt = 1_000_000;
+        vm.warp(fixedAt - 1000);
+        for (uint256 i = 0; i < 20; ++i) {
+            random = uint256(keccak256(abi.encode(random)));
+            standing.setUntil(_verifier(i), STAKE, fixedAt - 20 + random % 40 + (i < 10 ? 100 : 0), 10_000);
+            _nominate(i, CPU);
+            vm.prank(address(standing));
+            committees.admit(MODEL, _verifier(i));
+        }
+        _nextEpoch();
+        vm.warp(fixedAt);
+        bytes32 drawn = keccak256(abi.encode(committees.draw(MODEL, seed, epoch, fixedAt, NODE, 3, false)));
+        // Time passes, calibrations end, and those that have not ended are renewed.
+        vm.warp(fixedAt + 15);
+        for (uint256 i = 0; i < 10; ++i) {
+            standing.setUntil(_verifier(i), STAKE, fixedAt + 30 days, 10_000);
+            vm.prank(address(standing));
+            committees.admit(MODEL, _verifier(i));
+        }
+        bytes32 later = keccak256(abi.encode(committees.draw(MODEL, seed, epoch, fixedAt, NODE, 3, false)));
+        Check.eq(later, drawn, "the same committee");
+    }
+
+    function testWhoIsRenewedAfterItHasExpiredCannotComeIntoADrawOfBefore() external {
+        vm.warp(1000);
+        _joinMany(4, CPU);
+        standing.setUntil(_verifier(9), 2 * STAKE, 2000, 10_000);
+        _nominate(9, GPU);
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(9));
+        _nextEpoch();
+        vm.warp(3000);
+        bytes32 before = keccak256(abi.encode(committees.draw(MODEL, "seed", epoch, 2500, NODE, 3, false)));
+        standing.set(_verifier(9), 2 * STAKE, true, 10_000);
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(9));
+        Check.eq(
+            keccak256(abi.encode(committees.draw(MODEL, "seed", epoch, 2500, NODE, 3, false))), before, "not in"
+        );
+        Check.yes(keccak256(abi.encode(_drawAs("seed", epoch, NODE, 3, false))) != before, "from now on it is");
+    }
+
+    function testAnEpochIsShorterThanStakeTakesToLeave() external {
+        StandingOf leavesSoon = new StandingOf();
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutlastsStake.selector, 3000, 2999));
+        _deploy(address(leavesSoon), 100);
+    }
+
+    function _model(uint256 i) private pure returns (ModelId) {
+        return ModelId.wrap(bytes32(1000 + i));
+    }
+
+    function _joinModel(ModelId model) private {
+        vm.startPrank(address(standing));
+        committees.nominate(model, _verifier(0), CPU);
+        committees.admit(model, _verifier(0));
+        vm.stopPrank();
+    }
+}
+
+contract StandingOf {
+    function unbondingDelay() external pure returns (uint256) {
+        return 2999;
+    }
+}
+
 /// @notice Repeats the draws that Python wrote into tests/vectors/protocol.json.
 contract CommitteesVectorsTest is CommitteesWorld {
     string private _json;
@@ -395,23 +514,14 @@ contract CommitteesVectorsTest is CommitteesWorld {
         _buildPool();
         bytes32[] memory seeds = vm.parseJsonBytes32Array(_json, ".committee_seed");
         bytes32[] memory seats = vm.parseJsonBytes32Array(_json, ".committee_seats");
+        bytes32[] memory fixedAt = vm.parseJsonBytes32Array(_json, ".committee_fixedAt");
         bytes32[] memory counts = vm.parseJsonBytes32Array(_json, ".committee_excludedCount");
         address[] memory expected = vm.parseJsonAddressArray(_json, ".committee_drawn");
-        address[] memory all = vm.parseJsonAddressArray(_json, ".committee_excluded");
         Check.yes(seeds.length > 0, "there are cases");
         uint256 next = 0;
         for (uint256 i = 0; i < seeds.length; ++i) {
-            address[] memory excluded = new address[](uint256(counts[i]));
-            for (uint256 j = 0; j < excluded.length; ++j) {
-                excluded[j] = all[j];
-            }
             address[] memory drawn =
-                committees.drawExcluding(MODEL, seeds[i], epoch, excluded, uint256(seats[i]), false);
-            if (excluded.length == 1) {
-                address[] memory same =
-                    committees.draw(MODEL, seeds[i], epoch, excluded[0], uint256(seats[i]), false);
-                Check.eq(keccak256(abi.encode(drawn)), keccak256(abi.encode(same)), "both ways to exclude one");
-            }
+                _drawn(seeds[i], uint256(fixedAt[i]), uint256(seats[i]), _excluded(uint256(counts[i])));
             for (uint256 j = 0; j < drawn.length; ++j) {
                 Check.eq(drawn[j], expected[next++], "seat");
             }
@@ -419,14 +529,35 @@ contract CommitteesVectorsTest is CommitteesWorld {
         Check.eq(next, expected.length, "all seats compared");
     }
 
+    function _drawn(bytes32 seed, uint256 fixedAt, uint256 seats, address[] memory excluded)
+        private
+        view
+        returns (address[] memory drawn)
+    {
+        drawn = committees.drawExcluding(MODEL, seed, epoch, fixedAt, excluded, seats, false);
+        if (excluded.length != 1) return drawn;
+        address[] memory same = committees.draw(MODEL, seed, epoch, fixedAt, excluded[0], seats, false);
+        Check.eq(keccak256(abi.encode(drawn)), keccak256(abi.encode(same)), "both ways to exclude one");
+    }
+
+    function _excluded(uint256 count) private view returns (address[] memory excluded) {
+        address[] memory all = vm.parseJsonAddressArray(_json, ".committee_excluded");
+        excluded = new address[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            excluded[i] = all[i];
+        }
+    }
+
     function _buildPool() private {
         address[] memory members = vm.parseJsonAddressArray(_json, ".committee_address");
         bytes32[] memory weights = vm.parseJsonBytes32Array(_json, ".committee_weight");
         bytes32[] memory classes = vm.parseJsonBytes32Array(_json, ".committee_class");
+        bytes32[] memory until = vm.parseJsonBytes32Array(_json, ".committee_validUntil");
+        vm.warp(1);
         for (uint256 i = 0; i < members.length; ++i) {
             // A position is handed out only to who has weight: a row without it joined once.
             uint256 weight = weights[i] == 0 ? 200 : uint256(weights[i]);
-            standing.set(members[i], weight * 1 ether, true, 10_000);
+            standing.setUntil(members[i], weight * 1 ether, uint256(until[i]), 10_000);
             vm.startPrank(address(standing));
             committees.nominate(MODEL, members[i], classes[i]);
             committees.admit(MODEL, members[i]);
@@ -435,13 +566,13 @@ contract CommitteesVectorsTest is CommitteesWorld {
         standing.set(members[3], 0, true, 10_000);
         committees.refresh(MODEL, members[3]);
         _nextEpoch();
-        (address[] memory verifiers, uint256[] memory inEpoch, bytes32[] memory claimed) =
-            committees.poolOf(MODEL, true, epoch, 0, members.length);
+        ICommittees.Row[] memory rows = committees.poolOf(MODEL, true, epoch, 0, members.length);
         Check.eq(committees.positionsOf(MODEL, true), members.length, "positions");
         for (uint256 i = 0; i < members.length; ++i) {
-            Check.eq(verifiers[i], members[i], "member");
-            Check.eq(inEpoch[i], uint256(weights[i]), "weight");
-            Check.eq(claimed[i], classes[i], "class");
+            Check.eq(rows[i].verifier, members[i], "member");
+            Check.eq(rows[i].weight, uint256(weights[i]), "weight");
+            Check.eq(rows[i].hardwareClass, classes[i], "class");
+            Check.eq(rows[i].validUntil, uint256(until[i]), "valid until");
         }
     }
 }

@@ -50,7 +50,7 @@ contract DirectoryTest is World {
     }
 
     function testModelsAreListedOldestFirst() external {
-        ModelId later = registry.register("later", "file:/m", "manifest", "policy", "prompts", 3, 5);
+        ModelId later = registry.register("later", "file:/m", "manifest", "policy", _classes(), "prompts", 3, 5);
         (IDirectory.ModelEntry[] memory page, uint256 total) = _directory.models(0, 256);
         Check.eq(total, registry.modelCount(), "count");
         Check.eq(ModelId.unwrap(page[0].modelId), ModelId.unwrap(model), "first");

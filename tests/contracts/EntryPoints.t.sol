@@ -80,14 +80,17 @@ contract EntryPointsTest is World {
     }
 
     function testStaking() external {
+        vm.prank(NODE);
+        staking.openDelegation(100 ether, 0);
+        vm.snapshotGasLastCall("staking", "open delegation");
         vm.startPrank(_user);
         staking.stake(10 ether);
         vm.snapshotGasLastCall("staking", "stake more");
         staking.addCredit(10 ether);
         vm.snapshotGasLastCall("staking", "add credit");
-        staking.delegate(NODE, 10 ether);
+        staking.delegate(NODE, 10 ether, 0);
         vm.snapshotGasLastCall("staking", "delegate for the first time");
-        staking.delegate(NODE, 10 ether);
+        staking.delegate(NODE, 10 ether, 0);
         vm.snapshotGasLastCall("staking", "delegate more");
         staking.unbond(NODE, 5 ether);
         vm.snapshotGasLastCall("staking", "unbond");
@@ -243,8 +246,10 @@ contract EntryPointsTest is World {
         vm.snapshotGasLastCall("payments", "collect more");
         payments.setProtocolFee(100, GUARDIAN);
         vm.snapshotGasLastCall("payments", "set a protocol fee");
+        vm.prank(NODE);
+        staking.openDelegation(100 ether, 0);
         vm.prank(_user);
-        staking.delegate(NODE, 10 ether);
+        staking.delegate(NODE, 10 ether, 0);
         _collect(3 ether);
         _collect(4 ether);
         vm.snapshotGasLastCall("payments", "collect with a protocol fee and a share of delegators");
@@ -300,10 +305,17 @@ contract EntryPointsTest is World {
 
     function testModelRegistry() external {
         registry.register(
-            "another", "https://models.example.org/another", _bytes(2048), _bytes(1024), _bytes(4096), 64, 1 gwei
+            "another",
+            "https://models.example.org/another",
+            _bytes(2048),
+            _bytes(1024),
+            _classes(),
+            _bytes(4096),
+            64,
+            1 gwei
         );
         vm.snapshotGasLastCall("modelregistry", "register a model, 7 KB of documents");
-        registry.setPolicy(model, _bytes(1024));
+        registry.setPolicy(model, _bytes(1024), _classes());
         vm.snapshotGasLastCall("modelregistry", "set a policy, 1 KB");
         registry.setPromptSet(model, _bytes(4096), 64);
         vm.snapshotGasLastCall("modelregistry", "set a prompt set, 4 KB");
@@ -470,11 +482,8 @@ contract EntryPointsTest is World {
         private
         returns (uint256 epoch, bytes memory publicKeys, bytes memory signature)
     {
-        uint256 seedBlock = batches.batchOf(id).clock;
-        _reach(seedBlock + 1);
-        epoch = committees.epochAt(seedBlock);
-        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), id, 0));
-        address[] memory drawn = committees.draw(model, seed, epoch, NODE, 3, false);
+        epoch = committees.epochAt(batches.batchOf(id).clock);
+        address[] memory drawn = _named(id);
         uint256[] memory secrets = new uint256[](3);
         for (uint256 i = 0; i < 3; ++i) {
             secrets[i] = uint160(drawn[i]);

@@ -87,21 +87,29 @@ contract Standing {
     uint256 private constant MIN_STAKE_WEI = 200 ether;
 
     mapping(address operator => IStaking.Stake) private _stakes;
-    mapping(address operator => bool) private _calibrated;
+    mapping(address operator => uint256) private _validUntil;
     mapping(address operator => uint256) private _scores;
 
     function set(address operator, uint256 activeWei, bool calibrated, uint256 scoreBps_) external {
+        setUntil(operator, activeWei, calibrated ? type(uint32).max : 0, scoreBps_);
+    }
+
+    function setUntil(address operator, uint256 activeWei, uint256 until, uint256 scoreBps_) public {
         (_stakes[operator].active, _stakes[operator].own) = (uint128(activeWei), uint128(activeWei));
-        _calibrated[operator] = calibrated;
+        _validUntil[operator] = until;
         _scores[operator] = scoreBps_;
+    }
+
+    function unbondingDelay() external pure returns (uint256) {
+        return 30 days;
     }
 
     function stakeOf(address operator) external view returns (IStaking.Stake memory) {
         return _stakes[operator];
     }
 
-    function isCalibrated(address operator, Role role, ModelId) external view returns (bool) {
-        return role == Role.Verifier && _calibrated[operator];
+    function validUntil(address operator, Role role, ModelId) external view returns (uint256) {
+        return role == Role.Verifier ? _validUntil[operator] : 0;
     }
 
     function minStakeOf(Role role) external pure returns (uint256) {

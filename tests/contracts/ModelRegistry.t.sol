@@ -20,7 +20,7 @@ contract ModelRegistryTest {
 
     function testFuzz_aModelIsItsNameAndContent(string calldata name, bytes calldata manifest) external {
         vm.assume(bytes(name).length > 0 && bytes(name).length <= 64 && manifest.length > 0);
-        ModelId id = _registry.register(name, "file:/m", manifest, "policy", "prompts", 3, 5);
+        ModelId id = _registry.register(name, "file:/m", manifest, "policy", _classes(), "prompts", 3, 5);
         Check.eq(ModelId.unwrap(id), keccak256(abi.encode(name, keccak256(manifest))), "id");
         IModelRegistry.Model memory m = _registry.modelOf(id);
         Check.eq(m.contentHash, keccak256(manifest), "content");
@@ -31,13 +31,13 @@ contract ModelRegistryTest {
         Check.eq(m.promptCount, 3, "count");
         Check.eq(m.pricePerTokenWei, 5, "price");
         vm.expectPartialRevert(IModelRegistry.ModelRegistryAlreadyRegistered.selector);
-        _registry.register(name, "file:/m", manifest, "policy", "prompts", 3, 5);
+        _registry.register(name, "file:/m", manifest, "policy", _classes(), "prompts", 3, 5);
     }
 
     function testChangesAreVersionedAndKeepTheContent() external {
-        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", "prompts", 3, 5);
+        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", _classes(), "prompts", 3, 5);
         vm.roll(99);
-        _registry.setPolicy(id, "policy 2");
+        _registry.setPolicy(id, "policy 2", _classes());
         _registry.setPromptSet(id, "prompts 2", 4);
         _registry.setPrice(id, 6);
         IModelRegistry.Model memory m = _registry.modelOf(id);
@@ -51,24 +51,24 @@ contract ModelRegistryTest {
 
     function testRefusals() external {
         vm.expectPartialRevert(IModelRegistry.ModelRegistryEmpty.selector);
-        _registry.register("", "s", "m", "p", "q", 1, 1);
+        _registry.register("", "s", "m", "p", _classes(), "q", 1, 1);
         vm.expectPartialRevert(IModelRegistry.ModelRegistryTooLong.selector);
-        _registry.register(string(new bytes(65)), "s", "m", "p", "q", 1, 1);
+        _registry.register(string(new bytes(65)), "s", "m", "p", _classes(), "q", 1, 1);
         vm.expectPartialRevert(IModelRegistry.ModelRegistryEmpty.selector);
-        _registry.register("n", "s", "m", "p", "q", 0, 1);
+        _registry.register("n", "s", "m", "p", _classes(), "q", 0, 1);
         vm.expectPartialRevert(IModelRegistry.ModelRegistryUnknownModel.selector);
         _registry.modelOf(ModelId.wrap("none"));
         vm.expectPartialRevert(IModelRegistry.ModelRegistryUnknownModel.selector);
-        _registry.setPolicy(ModelId.wrap("none"), "p");
+        _registry.setPolicy(ModelId.wrap("none"), "p", _classes());
     }
 
     function testTheRegistrarRegistersAndChangesNothing() external {
         vm.prank(REGISTRAR);
-        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", "prompts", 3, 5);
+        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", _classes(), "prompts", 3, 5);
         bytes memory refusal = abi.encodeWithSelector(Ownable.OwnableUnauthorizedAccount.selector, REGISTRAR);
         vm.startPrank(REGISTRAR);
         vm.expectRevert(refusal);
-        _registry.setPolicy(id, "p");
+        _registry.setPolicy(id, "p", _classes());
         vm.expectRevert(refusal);
         _registry.setPromptSet(id, "q", 1);
         vm.expectRevert(refusal);
@@ -76,14 +76,14 @@ contract ModelRegistryTest {
         vm.expectRevert(refusal);
         _registry.setRegistrar(address(1));
         vm.expectPartialRevert(IModelRegistry.ModelRegistryAlreadyRegistered.selector);
-        _registry.register("m", "file:/m", "manifest", "other policy", "prompts", 3, 5);
+        _registry.register("m", "file:/m", "manifest", "other policy", _classes(), "prompts", 3, 5);
         vm.stopPrank();
     }
 
     function testAStrangerDoesNotRegister() external {
         vm.prank(address(1));
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryUnauthorized.selector, address(1)));
-        _registry.register("n", "s", "m", "p", "q", 1, 1);
+        _registry.register("n", "s", "m", "p", _classes(), "q", 1, 1);
     }
 
     function testTheOwnerReplacesTheRegistrar() external {
@@ -92,16 +92,16 @@ contract ModelRegistryTest {
         Check.eq(_registry.registrar(), address(0), "nobody");
         vm.prank(REGISTRAR);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryUnauthorized.selector, REGISTRAR));
-        _registry.register("n", "s", "m", "p", "q", 1, 1);
-        _registry.register("n", "s", "m", "p", "q", 1, 1);
+        _registry.register("n", "s", "m", "p", _classes(), "q", 1, 1);
+        _registry.register("n", "s", "m", "p", _classes(), "q", 1, 1);
     }
 
     function testPoliciesAreNumberedOverAllModels() external {
-        ModelId a = _registry.register("a", "s", "m", "policy a", "q", 1, 1);
-        ModelId b = _registry.register("b", "s", "m", "policy b", "q", 1, 1);
+        ModelId a = _registry.register("a", "s", "m", "policy a", _classes(), "q", 1, 1);
+        ModelId b = _registry.register("b", "s", "m", "policy b", _classes(), "q", 1, 1);
         Check.eq(_registry.currentPolicyId(a), 1, "first");
         Check.eq(_registry.currentPolicyId(b), 2, "second");
-        _registry.setPolicy(a, "policy a2");
+        _registry.setPolicy(a, "policy a2", _classes());
         Check.eq(_registry.currentPolicyId(a), 3, "third");
         Check.eq(_registry.currentPolicyId(b), 2, "the other model keeps its own");
         _policyIs(1, a, 1, "policy a");
@@ -111,10 +111,48 @@ contract ModelRegistryTest {
 
     function testFuzz_aPolicyIsNeverForgotten(bytes calldata first, bytes calldata second) external {
         vm.assume(first.length > 0 && second.length > 0);
-        ModelId id = _registry.register("a", "s", "m", first, "q", 1, 1);
-        _registry.setPolicy(id, second);
+        ModelId id = _registry.register("a", "s", "m", first, _classes(), "q", 1, 1);
+        _registry.setPolicy(id, second, _classes());
         _policyIs(1, id, 1, first);
         _policyIs(2, id, 2, second);
+    }
+
+    function testAPolicyKnowsItsClasses() external {
+        ModelId id = _registry.register("a", "s", "m", "p", _classes(), "q", 1, 1);
+        Check.yes(_registry.hasClass(id, "cpu-bf16") && _registry.hasClass(id, "cpu-fp32"), "both");
+        Check.yes(!_registry.hasClass(id, "cpu-int8") && !_registry.hasClass(id, 0), "no others");
+        Check.eq(keccak256(abi.encode(_registry.classesOf(id))), keccak256(abi.encode(_classes())), "listed");
+        bytes32[] memory other = new bytes32[](1);
+        other[0] = "cpu-int8";
+        vm.expectEmit(address(_registry));
+        emit IModelRegistry.PolicySet(id, 2, 2, keccak256("p2"), "p2");
+        vm.expectEmit(address(_registry));
+        emit IModelRegistry.ClassesSet(id, 2, other);
+        _registry.setPolicy(id, "p2", other);
+        Check.yes(_registry.hasClass(id, "cpu-int8") && !_registry.hasClass(id, "cpu-bf16"), "a policy's own");
+        vm.expectRevert(
+            abi.encodeWithSelector(IModelRegistry.ModelRegistryUnknownModel.selector, ModelId.wrap("none"))
+        );
+        _registry.hasClass(ModelId.wrap("none"), "cpu-bf16");
+    }
+
+    function testClassesAreSortedAndBounded() external {
+        bytes32[] memory classes = new bytes32[](0);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryEmpty.selector, "classes"));
+        _registry.register("a", "s", "m", "p", classes, "q", 1, 1);
+        classes = new bytes32[](33);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryTooLong.selector, "classes", 33, 32));
+        _registry.register("a", "s", "m", "p", classes, "q", 1, 1);
+        classes = _classes();
+        (classes[0], classes[1]) = (classes[1], classes[0]);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryClassesNotSorted.selector, 1));
+        _registry.register("a", "s", "m", "p", classes, "q", 1, 1);
+        classes[1] = classes[0];
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryClassesNotSorted.selector, 1));
+        _registry.register("a", "s", "m", "p", classes, "q", 1, 1);
+        classes[0] = 0;
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryClassesNotSorted.selector, 0));
+        _registry.register("a", "s", "m", "p", classes, "q", 1, 1);
     }
 
     function testUnknownPoliciesAreRefused() external {
@@ -126,6 +164,11 @@ contract ModelRegistryTest {
             abi.encodeWithSelector(IModelRegistry.ModelRegistryUnknownModel.selector, ModelId.wrap("none"))
         );
         _registry.currentPolicyId(ModelId.wrap("none"));
+    }
+
+    function _classes() private pure returns (bytes32[] memory classes) {
+        classes = new bytes32[](2);
+        (classes[0], classes[1]) = ("cpu-bf16", "cpu-fp32");
     }
 
     function _policyIs(uint24 policyId, ModelId modelId, uint32 version, bytes memory policy) private view {

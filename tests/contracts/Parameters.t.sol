@@ -212,6 +212,10 @@ contract ParametersTest is WithValues {
         v = _values();
         v.canaryPenaltyWei = v.seatStakeWei + 1;
         _refused(v, "canaryPenaltyWei");
+        v.canaryPenaltyWei = v.wrongVotePenaltyWei;
+        _accepted(v);
+        v.canaryPenaltyWei -= 1;
+        _refused(v, "canaryPenaltyWei");
     }
 
     function testBoundsOfAppeals() external {
@@ -221,6 +225,10 @@ contract ParametersTest is WithValues {
         v.appealFeePerSeatWei = 2;
         _refused(v, "appealFeePerSeatWei");
         (v.appealBondPerSeatWei, v.appealFeePerSeatWei) = (0, 0);
+        _refused(v, "appealBondPerSeatWei");
+        v.appealBondPerSeatWei = v.seatStakeWei;
+        _accepted(v);
+        v.appealBondPerSeatWei += 1;
         _refused(v, "appealBondPerSeatWei");
     }
 
@@ -236,6 +244,10 @@ contract ParametersTest is WithValues {
         _refused(v, "maxBatchTokens");
         v = _values();
         v.checkTokensPerSecond = 0;
+        _refused(v, "checkTokensPerSecond");
+        v.checkTokensPerSecond = 100_000;
+        _accepted(v);
+        v.checkTokensPerSecond += 1;
         _refused(v, "checkTokensPerSecond");
         v = _values();
         v.maxCheckSeconds = uint32(7 days) + 1;
@@ -256,10 +268,50 @@ contract ParametersTest is WithValues {
         _refused(v, "minVerifierStakeWei");
         // Without any penalty a seat may be free, a place in the pool never.
         (v.wrongVotePenaltyWei, v.noRevealPenaltyWei, v.noCommitPenaltyWei, v.canaryPenaltyWei) = (0, 0, 0, 0);
-        (v.seatStakeWei, v.minVerifierStakeWei) = (0, 0);
+        (v.appealBondPerSeatWei, v.appealFeePerSeatWei) = (1, 1);
+        (v.seatStakeWei, v.minVerifierStakeWei) = (1, 0);
         _refused(v, "minVerifierStakeWei");
         v.minVerifierStakeWei = 1;
         _accepted(v);
+        v = _values();
+        (v.minNodeStakeWei, v.minVerifierStakeWei) = (100_000 ether, 100_000 ether);
+        _accepted(v);
+        v.minNodeStakeWei += 1;
+        _refused(v, "minNodeStakeWei");
+        (v.minNodeStakeWei, v.minVerifierStakeWei) = (100_000 ether, 100_000 ether + 1);
+        _refused(v, "minVerifierStakeWei");
+    }
+
+    function testAttackWindowsThatNobodyCanMeet() external {
+        vm.chainId(1);
+        _accepted(_values());
+        IParameters.Values memory v = _values();
+        (v.appealWindowSeconds, v.commitSeconds, v.revealSeconds) = (600, 60, 60);
+        (v.calibrationAnswerSeconds, v.calibrationValiditySeconds, v.noCommitPenaltyWei) = (60, 1 days, 1);
+        _accepted(v);
+        v.appealWindowSeconds = 599;
+        _refused(v, "appealWindowSeconds");
+        (v.appealWindowSeconds, v.commitSeconds) = (600, 59);
+        _refused(v, "commitSeconds");
+        (v.commitSeconds, v.revealSeconds) = (60, 59);
+        _refused(v, "revealSeconds");
+        (v.revealSeconds, v.calibrationAnswerSeconds) = (60, 59);
+        _refused(v, "calibrationAnswerSeconds");
+        (v.calibrationAnswerSeconds, v.calibrationValiditySeconds) = (60, 1 days - 1);
+        _refused(v, "calibrationValiditySeconds");
+        (v.calibrationValiditySeconds, v.noCommitPenaltyWei) = (1 days, 0);
+        _refused(v, "noCommitPenaltyWei");
+        vm.chainId(1337);
+        _accepted(v);
+    }
+
+    function testAttackABondThatNobodyCanPutUp() external {
+        IParameters.Values memory v = _values();
+        v.appealBondPerSeatWei = 1_000_000 ether;
+        _refused(v, "appealBondPerSeatWei");
+        v.seatStakeWei = 1_000_000 ether;
+        v.minVerifierStakeWei = 1_000_000 ether;
+        _refused(v, "minVerifierStakeWei");
     }
 
     function testBoundsOfTimes() external {
@@ -330,13 +382,14 @@ contract ParametersTest is WithValues {
 
     function testFuzz_whatIsStoredIsWhatWasSet(uint96 stake, uint64 fee, uint96 bond, uint96 node) external {
         IParameters.Values memory v = _values();
+        (stake, bond) = (stake % 100_000 ether + 1, bond % 60 ether + 1);
+        node = stake + node % (100_000 ether + 1 - stake);
         v.stakePerLeafWei = stake;
         v.refundPerLeafWei = stake / 2;
         v.verifierFeePerLeafWei = fee;
         v.appealBondPerSeatWei = bond;
         v.appealFeePerSeatWei = bond;
         v.minNodeStakeWei = node;
-        vm.assume(stake > 0 && bond > 0 && node >= stake);
         _accepted(v);
     }
 
@@ -460,6 +513,15 @@ contract TimelockTest is WithValues {
         }
         Timelock timelock = _timelocked(delay);
         if (delay <= 30 days) Check.eq(timelock.FLOOR_SECONDS(), delay, "floor");
+    }
+
+    function testAttackGovernanceThatNobodySeesComing() external {
+        vm.chainId(1);
+        vm.expectRevert(
+            abi.encodeWithSelector(Timelock.TimelockDelayOutOfBounds.selector, 1 days - 1, 1 days, 30 days)
+        );
+        _timelocked(1 days - 1);
+        Check.eq(_timelocked(1 days).FLOOR_SECONDS(), 1 days, "a day");
     }
 
     function _updateDelay(uint256 delay) private {

@@ -63,17 +63,17 @@ contract SortitionTreeGasTest {
 contract SortitionGasTest is CommitteesWorld {
     function testADrawOfTenMembers() external {
         _fill(10);
-        committees.draw(MODEL, "seed", epoch, NODE, 3, false);
+        committees.draw(MODEL, "seed", epoch, block.timestamp, NODE, 3, false);
         vm.snapshotGasLastCall("sortition", "draw of 3 from 10, cold call");
     }
 
     function testADrawOfAThousandMembers() external {
         _fill(1000);
-        committees.draw(MODEL, "seed", epoch, NODE, 3, false);
+        committees.draw(MODEL, "seed", epoch, block.timestamp, NODE, 3, false);
         vm.snapshotGasLastCall("sortition", "draw of 3 from 1,000, cold call");
-        committees.draw(MODEL, "seed", epoch, NODE, 7, false);
+        committees.draw(MODEL, "seed", epoch, block.timestamp, NODE, 7, false);
         vm.snapshotGasLastCall("sortition", "draw of 7 from 1,000, cold call");
-        committees.draw(MODEL, "seed", epoch, NODE, 15, false);
+        committees.draw(MODEL, "seed", epoch, block.timestamp, NODE, 15, false);
         vm.snapshotGasLastCall("sortition", "draw of 15 from 1,000, cold call");
         for (uint256 i = 1; i < 4; ++i) {
             standing.set(_verifier(500), STAKE + i * 1 ether, true, 10_000);

@@ -23,6 +23,8 @@ abstract contract StakingWorld is World {
             vm.prank(accounts[i]);
             token.approve(address(staking), type(uint256).max);
         }
+        vm.prank(OPERATOR);
+        staking.openDelegation(type(uint256).max, 0);
     }
 
     function _stake(address operator, uint256 amount) internal {
@@ -32,7 +34,7 @@ abstract contract StakingWorld is World {
 
     function _delegate(address holder, uint256 amount) internal {
         vm.prank(holder);
-        staking.delegate(OPERATOR, amount);
+        staking.delegate(OPERATOR, amount, 5000);
     }
 
     function _unbond(address holder, uint256 amount) internal {
@@ -242,9 +244,11 @@ contract StakingTest is StakingWorld {
         Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 9 ether, "what payers send here");
         require(token.transfer(address(staking), 9 ether));
         vm.expectEmit(address(staking));
-        emit IStaking.Rewarded(OPERATOR, 9 ether, 0, 409 ether);
+        emit IStaking.Rewarded(OPERATOR, 9 ether, 0, 400 ether);
         vm.prank(address(payments));
         staking.reward(OPERATOR, 9 ether);
+        Check.eq(_worth(ALICE), 300 ether, "nothing yet");
+        _wait(7 days);
         Check.eq(_worth(OPERATOR), 102.25 ether - 1, "a quarter, rounded down");
         Check.eq(_worth(ALICE), 306.75 ether - 1, "three quarters");
         // Of a seat's reward the commission becomes credit.
@@ -261,6 +265,109 @@ contract StakingTest is StakingWorld {
         staking.paySeats(seats, rewards, CAUSE);
         Check.eq(staking.creditOf(OPERATOR), 1 ether, "commission");
         _covered();
+    }
+
+    function testIncomeIsReleasedEvenly() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _reward(14 ether);
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 14 ether, "all of it");
+        _wait(1 days);
+        Check.eq(staking.stakeOf(OPERATOR).active, 202 ether, "a seventh a day");
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 12 ether, "the rest");
+        Check.eq(_worth(ALICE), 101 ether - 1, "half of it");
+        // Twelve in six days and four in seven: what came before does not come later for it.
+        _reward(4 ether);
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 16 ether, "both");
+        _wait(6 days);
+        Check.atMost(staking.stakeOf(OPERATOR).releasing, 0.65 ether, "nearly all after the first one's time");
+        _covered();
+        _wait(1 days);
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 0, "nothing left");
+        Check.eq(staking.stakeOf(OPERATOR).active, 218 ether, "all of it");
+        // Each act books what is there by then.
+        _stake(OPERATOR, 1 ether);
+        _slash(1 ether);
+        Check.eq(staking.stakeOf(OPERATOR).active, 218 ether, "booked");
+        _covered();
+    }
+
+    function testTinyIncomesDoNotHoldBackALargeOne() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _reward(14 ether);
+        for (uint256 i = 0; i < 7; ++i) {
+            _wait(1 days);
+            _reward(0.001 ether);
+        }
+        Check.atMost(staking.stakeOf(OPERATOR).releasing, 0.02 ether, "released all the same");
+        _covered();
+    }
+
+    function testAloneAgainTheOperatorHasTheRestAtOnce() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _reward(14 ether);
+        _unbondAll(ALICE);
+        Check.eq(_leaving(ALICE), 100 ether, "who leaves gives it up");
+        IStaking.Stake memory stake = staking.stakeOf(OPERATOR);
+        Check.eq(stake.active, 114 ether, "the operator's");
+        Check.eq(stake.own + stake.releasing, 114 ether, "at once");
+        Check.eq(staking.poolShareOf(OPERATOR, 1 ether), 0, "payers pay the operator again");
+        _covered();
+        // And in credit where it has left before.
+        _delegate(ALICE, 100 ether);
+        _reward(5 ether);
+        _unbondAll(OPERATOR);
+        _unbondAll(ALICE);
+        Check.eq(staking.creditOf(OPERATOR), 5 ether, "credit");
+        _covered();
+    }
+
+    function testWhatASlashVoidsTakesItsIncomeAlong() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _reward(14 ether);
+        uint256 supply = token.totalSupply();
+        _slash(200 ether);
+        Check.eq(supply - token.totalSupply(), 214 ether, "burned");
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 0, "nothing left");
+        _covered();
+    }
+
+    function testDelegationIsByConsent() external {
+        _stake(OPERATOR, 100 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.DelegationOpened(OPERATOR, 50 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.CommissionChanged(OPERATOR, 1000, START);
+        vm.prank(OPERATOR);
+        staking.openDelegation(50 ether, 1000);
+        Check.eq(staking.delegationLimitOf(OPERATOR), 50 ether, "limit");
+        _delegate(ALICE, 30 ether);
+        vm.expectRevert(
+            abi.encodeWithSelector(IStaking.StakingDelegationLimit.selector, OPERATOR, 50 ether, 51 ether)
+        );
+        _delegate(BOB, 21 ether);
+        vm.prank(BOB);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingCommissionOutOfBounds.selector, 1000, 999));
+        staking.delegate(OPERATOR, 20 ether, 999);
+        // A rise that is announced counts as well.
+        _setCommission(2000);
+        vm.prank(BOB);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingCommissionOutOfBounds.selector, 2000, 1000));
+        staking.delegate(OPERATOR, 20 ether, 1000);
+        _delegate(BOB, 20 ether);
+        vm.prank(OPERATOR);
+        staking.openDelegation(0, 2000);
+        Check.eq(_worth(BOB), 20 ether, "a lower limit turns nobody out");
+        vm.expectRevert(
+            abi.encodeWithSelector(IStaking.StakingDelegationLimit.selector, OPERATOR, 0, 50 ether + MIN_AMOUNT)
+        );
+        _delegate(BOB, MIN_AMOUNT);
+        vm.prank(OPERATOR);
+        staking.delegate(OPERATOR, 1 ether, 0);
+        Check.eq(staking.stakeOf(OPERATOR).own, 101 ether, "nobody needs its own consent");
     }
 
     function testWithoutDelegatorsThereIsNoCommission() external {
@@ -480,7 +587,7 @@ contract StakingTest is StakingWorld {
         _unbondAll(OPERATOR);
         vm.prank(address(appeals));
         (IStaking.Seat[] memory none,) = staking.lockSeats(seats, 60 ether, 0, 0);
-        Check.eq(none[0].locked, 0, "all is unbonding");
+        Check.eq(none[0].locked, 0, "all is locked");
         // Paid, they are free again: each by what it locked.
         require(token.transfer(address(staking), 6 ether));
         uint256[] memory rewards = new uint256[](3);
@@ -637,9 +744,9 @@ contract StakingTest is StakingWorld {
     }
 
     function testNoCounterpartMayBeMissing() external {
-        for (uint256 i = 0; i < 6; ++i) {
-            address[6] memory parts;
-            for (uint256 k = 0; k < 6; ++k) {
+        for (uint256 i = 0; i < 7; ++i) {
+            address[7] memory parts;
+            for (uint256 k = 0; k < 7; ++k) {
                 parts[k] = k == i ? address(0) : address(1);
             }
             bytes memory code = bytes.concat(
@@ -653,7 +760,7 @@ contract StakingTest is StakingWorld {
     function _code(address token_, address batches_, uint256 delay) private view returns (bytes memory) {
         return bytes.concat(
             vm.getCode("Staking"),
-            abi.encode(token_, batches_, finality, appeals, payments, requests, delay)
+            abi.encode(token_, batches_, finality, appeals, payments, requests, committees, delay)
         );
     }
 
@@ -693,7 +800,7 @@ contract StakingSharesTest is StakingWorld {
         _unbond(OPERATOR, 2 * MIN_AMOUNT - (left < MIN_AMOUNT / 2 ? left + 1 : MIN_AMOUNT));
         _reward(donated);
         vm.prank(ALICE);
-        try staking.delegate(OPERATOR, deposit) {}
+        try staking.delegate(OPERATOR, deposit, 0) {}
         catch (bytes memory reason) {
             Check.yes(bytes4(reason) == IStaking.StakingAmountTooSmall.selector, "refused, not robbed");
             return;
@@ -733,7 +840,7 @@ contract StakingSharesTest is StakingWorld {
         if (who != 0 && _worth(OPERATOR) == 0) return;
         uint256[3] memory before = _totals();
         vm.prank(_holders[who]);
-        try staking.delegate(OPERATOR, amount) {}
+        try staking.delegate(OPERATOR, amount, 0) {}
         catch (bytes memory reason) {
             if (bytes4(reason) == IStaking.StakingOwnStakeRequired.selector) {
                 _stake(OPERATOR, amount);
@@ -777,6 +884,7 @@ contract StakingSharesTest is StakingWorld {
         if (share > 0) {
             _reward(share);
             _rewards += share;
+            _goTo(timestamp + 7 days);
         } else {
             _paySeat(OPERATOR, 0, amount);
             _rewards += amount;

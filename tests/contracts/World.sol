@@ -78,7 +78,11 @@ abstract contract World {
         requests = IRequests(_at("requests"));
 
         // Structs of addresses are encoded as their members one by one.
-        _create("staking", "Staking", abi.encode(token, batches, finality, appeals, payments, requests, UNBONDING));
+        _create(
+            "staking",
+            "Staking",
+            abi.encode(token, batches, finality, appeals, payments, requests, committees, UNBONDING)
+        );
         _create("registry", "ModelRegistry", abi.encode(address(this), address(0)));
         _create("reputation", "Reputation", abi.encode(batches, finality, appeals, uint64(30 days)));
         _create(
@@ -97,7 +101,7 @@ abstract contract World {
         _create(
             "finality",
             "Finality",
-            abi.encode(batches, staking, committees, reputation, payments, appeals, canaries)
+            abi.encode(batches, staking, reputation, payments, appeals, canaries)
         );
         _create(
             "appeals",
@@ -107,7 +111,12 @@ abstract contract World {
         _create("canaries", "Canaries", abi.encode(batches, finality));
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
-        model = registry.register("tiny", "file:/tiny", "manifest", "policy", "prompts", 64, 1 gwei);
+        model = registry.register("tiny", "file:/tiny", "manifest", "policy", _classes(), "prompts", 64, 1 gwei);
+    }
+
+    function _classes() internal pure returns (bytes32[] memory classes) {
+        classes = new bytes32[](4);
+        (classes[0], classes[1], classes[2], classes[3]) = ("cpu-bf16", "cpu-fp32", "cpu-int8", "gpu-bf16");
     }
 
     /// Of a token whose constructor takes who holds all of it, and how much that is.
@@ -340,6 +349,15 @@ abstract contract World {
         return _seats[id];
     }
 
+    /// The committee that a draw would name.
+    function _named(BatchId id) internal returns (address[] memory) {
+        IBatches.Batch memory batch = batches.batchOf(id);
+        _reach(batch.clock + 1);
+        bytes32 seed = keccak256(abi.encode(blockhash(batch.clock), id, batch.round));
+        uint256 epoch = committees.epochAt(batch.clock);
+        return committees.draw(model, seed, epoch, batches.fixedAt(id), _headers[id].node, 3, batch.calibration);
+    }
+
     function _seatOf(BatchId id, uint256 seat) internal view returns (address) {
         return _seats[id][seat].verifier;
     }
@@ -378,7 +396,7 @@ abstract contract World {
 
     function _owedTo(address operator) internal view returns (uint256) {
         IStaking.Stake memory stake = staking.stakeOf(operator);
-        return stake.active + stake.unbonding + staking.creditOf(operator);
+        return stake.active + stake.unbonding + stake.releasing + staking.creditOf(operator);
     }
 
     function _at(bytes32 name) private view returns (address) {

@@ -334,7 +334,7 @@ def _left_to_judge(chain, certificate):
     epoch = chain.block_number() // chain.epoch_blocks()
     barred = [seat.verifier for seat in chain.seats(chain.batch(certificate.batch_id))]
     pools = [chain.pool(certificate.header.model_id, True, each) for each in (epoch, epoch + 1)]
-    return min(could_judge(pool, [certificate.header.node, *barred]) for pool in pools)
+    return min(could_judge(pool, [certificate.header.node, *barred], chain.timestamp()) for pool in pools)
 
 
 def _eventually(done, what, timeout=300.0):

@@ -14,11 +14,12 @@ import pytest
 from trine.chain import Deployment
 from trine.chain.deployment import CONTRACTS, FACTORY, bytecode
 from trine.errors import ChainUnreachable
-from trine_devnet.addresses import DEVNET_CHAIN_ID, factory_address
+from trine_devnet.addresses import DEVNET_CHAIN_ID, DEVNET_DEPLOYER, factory_address
 from trine_devnet.contracts import deploy
 from trine_devnet.processes import free_port, start
 from trine_devnet.reporting import Report
 from trine_devnet.rpc import Rpc
+from trine_devnet.specification import specification
 from trine_devnet.toolchain import anvil, project_root
 from trine_devnet.waiting import wait_until
 
@@ -71,7 +72,10 @@ def _ignition(url, tmp_path):
     root, name = project_root(), f"test-{os.getpid()}"
     folder = root / "deploy" / "ignition" / "deployments" / name
     file = tmp_path / "parameters.json"
-    file.write_text(json.dumps({"Trine": PARAMETERS}))
+    development = specification()["development"]
+    assert development["governor"] == development["guardian"] == "deployer"
+    named = {"timelockSeconds": development["timelockSeconds"], "governor": DEVNET_DEPLOYER, **PARAMETERS}
+    file.write_text(json.dumps({"Trine": named}))
     # Set-up puts a Node that is new enough beside Python.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TRINE_RPC_URL": url, "HARDHAT_IGNITION_CONFIRM_DEPLOYMENT": "true"}

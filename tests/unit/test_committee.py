@@ -2,17 +2,24 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trine.errors import InvalidInput
-from trine.protocol.committee import COMMITTEE_SIZES, MAX_TOTAL_WEIGHT, Member, draw, epoch_at, pick, pool_for
+from trine.protocol.committee import COMMITTEE_SIZES, MAX_TOTAL_WEIGHT, Member, draw_from, epoch_at, pick
+from trine.protocol.committee import draw as draw_at
 
 CPU, GPU = b"cpu-bf16".ljust(32, b"\0"), b"cuda-bf16".ljust(32, b"\0")
+NOW = 1_000
 words = st.binary(min_size=32, max_size=32)
 sizes = st.sampled_from(COMMITTEE_SIZES)
+
+
+def draw(seed, pool, excluded=(), seats=3):
+    return draw_at(seed, pool, excluded, seats, fixed_at=NOW)
 
 
 def _address(index):
@@ -84,11 +91,37 @@ def test_impossible_pools_are_refused():
         draw(bytes(32), _pool([MAX_TOTAL_WEIGHT, 1, 1]))
 
 
+@given(words, sizes)
+def test_whose_calibration_does_not_cover_the_time_is_passed_over(seed, seats):
+    ended = replace_all(_pool([500] * 9), 0, valid_until=NOW - 1)
+    later = replace_all(_pool([500] * 9), 9, valid_from=NOW + 1)
+    pool = [*ended, *later, *replace_all(_pool([500] * 20), 18, valid_from=NOW, valid_until=NOW)]
+    drawn = draw(seed, pool, (), seats)
+    assert all(int(address, 16) >= 18 for address in drawn)
+    assert set(draw_at(seed, ended, (), 7, fixed_at=NOW - 1)) <= {member.address for member in ended}
+    with pytest.raises(InvalidInput, match="0 of 7"):
+        draw(seed, ended, (), 7)
+
+
+def replace_all(pool, offset, **changes):
+    return [replace(member, address=_address(offset + i), **changes) for i, member in enumerate(pool)]
+
+
 def test_candidates_stand_in_for_calibration_only():
-    few, many, candidates = _pool([1, 1, 1, 0]), _pool([1] * 4), _pool([2] * 9)
-    assert pool_for(few, candidates, calibration=True) is candidates
-    assert pool_for(few, candidates, calibration=False) is few
-    assert pool_for(many, candidates, calibration=True) is many
+    few, many, candidates = _pool([1, 1, 1, 0]), _pool([1] * 4), replace_all(_pool([2] * 9), 100)
+    ended = replace_all(many, 0, valid_until=NOW - 1)
+    assert _among(few, few, candidates, calibration=False)
+    assert _among(candidates, few, candidates, calibration=True)
+    assert _among(many, many, candidates, calibration=True)
+    # Or nobody could be calibrated any more once all have expired.
+    assert _among(candidates, ended, candidates, calibration=True)
+    with pytest.raises(InvalidInput, match="0 of 3"):
+        _among(ended, ended, candidates, calibration=False)
+
+
+def _among(expected, calibrated, candidates, *, calibration):
+    drawn = draw_from(bytes(32), calibrated, candidates, fixed_at=NOW, calibration=calibration)
+    return set(drawn) <= {member.address for member in expected}
 
 
 def test_an_epoch_is_a_row_of_blocks():

@@ -31,6 +31,13 @@ def test_what_is_specified_is_every_contract_and_the_release_that_addresses_foll
     assert specification()["release"] == RELEASE
 
 
+def test_a_network_that_lasts_names_who_governs_and_lets_users_see_changes_come():
+    lasting, development = (specification()[kind] for kind in ("parameters", "development"))
+    assert lasting["governor"] is lasting["guardian"] is None
+    assert lasting["timelockSeconds"] >= 86_400
+    assert set(development) == {"timelockSeconds", "governor", "guardian"}
+
+
 def test_abi_and_code_are_exported_for_every_contract():
     script = (project_root() / "deploy" / "scripts" / "export-contracts.js").read_text()
     listed = re.findall(r'"(?:deployment/)?(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 from chain_support import devnet, funded
 from eth_account import Account
+from typer.testing import CliRunner
 
 from trine.chain import Chain, Deployment, Role
 from trine.chain.deployment import CONTRACTS, bytecode
 from trine.chain.sender import Sender
 from trine.chain.views import Views
-from trine.chain.writes import CALLS
+from trine.cli.stake import app as stake_app
 from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
 from trine_devnet.contracts import check_code, deploy, words_of
 from trine_devnet.rpc import Rpc
@@ -59,6 +61,15 @@ def test_every_constructor_is_specified(contract):
 def test_a_parameter_that_no_constructor_takes_is_refused(net):
     with pytest.raises(InvalidInput, match=r"appealWindow; parameters are .*appealWindowSeconds"):
         deploy(net.rpc, {"appealWindow": 8})
+
+
+def test_a_chain_of_users_is_refused(net):
+    net.rpc.call("anvil_setChainId", 1)
+    try:
+        with pytest.raises(InvalidInput, match="this one has 1: deploy with Ignition"):
+            deploy(net.rpc, {})
+    finally:
+        net.rpc.call("anvil_setChainId", 31337)
 
 
 @pytest.mark.parametrize("value", ["ten", "-1", "0x12"])
@@ -105,6 +116,35 @@ def test_deposits_of_many_processes_all_stand(net):
         for job in jobs:
             job.result(timeout=300)
     assert net.chain().account(account.address, NODE).balance == sum(amounts)
+
+
+def test_whoever_wants_delegators_says_so(net):
+    operator = net.create_account("operator", 1_000 * TOKEN)
+    delegator = net.create_account("delegator", 1_000 * TOKEN)
+    assert _stake(net, "operator", "add", "500").exit_code == 0
+    refused = _stake(net, "delegator", "delegate", operator.address, "100")
+    assert refused.exit_code != 0
+    assert "takes 0 tokens more of delegators" in " ".join(refused.output.split())
+
+    assert _stake(net, "operator", "open", "100", "--commission", "5").exit_code == 0
+    dear = _stake(net, "delegator", "delegate", operator.address, "100", "--max-commission", "4")
+    assert dear.exit_code != 0
+    assert "StakingCommissionOutOfBounds" in dear.output
+    assert _stake(net, "delegator", "delegate", operator.address, "100").exit_code == 0
+    assert net.chain().delegation_of(operator.address, delegator.address) == 100 * TOKEN
+    assert net.chain().stake_of(operator.address).own == 500 * TOKEN
+    assert _stake(net, "delegator", "delegate", operator.address, "1").exit_code != 0
+
+    connection = ["--rpc-url", net.rpc_url, "--deployment", str(net.deployment_file)]
+    shown = CliRunner().invoke(stake_app, ["show", operator.address, *connection, "--json"])
+    assert json.loads(shown.output)["delegationLimitWei"] == str(100 * TOKEN)
+
+
+def _stake(net, name, *arguments):
+    """`trine stake …` of an account that the network has made."""
+    connection = ["--rpc-url", net.rpc_url, "--deployment", str(net.deployment_file)]
+    account = ["--keystore", str(net.keystore(name)), "--password-file", str(net.password_file)]
+    return CliRunner().invoke(stake_app, [*arguments, *connection, *account])
 
 
 def test_an_allowance_is_only_ever_added_to(net):

@@ -270,6 +270,17 @@ def test_nothing_is_anchored_while_no_committee_could_be_drawn(answering, chain)
     assert chain.names_sent() == ["anchor"]
 
 
+def test_verifiers_whose_calibration_is_about_to_end_are_not_counted_on(answering, chain):
+    chain.calibrated_until = chain.seconds + 30
+    answer(answering)
+    node = batcher(answering)
+    node.step()
+    assert chain.sent == []
+    chain.calibrated_until = chain.seconds + 3600
+    node.step()
+    assert chain.names_sent() == ["anchor"]
+
+
 def test_verifiers_that_count_from_the_next_epoch_on_are_waited_for(answering, chain):
     """Also those that count now only: the draw may come in either epoch."""
     three = chain.verifiers

@@ -36,7 +36,7 @@ from trine.chain import (
 from trine.chain.follower import Head
 from trine.models import load_record
 from trine.protocol.access import access_header, account_digest
-from trine.protocol.committee import Member
+from trine.protocol.committee import FOR_EVER, Member
 from trine.protocol.inputs import chat_input, text_input
 from trine.protocol.messages import ZERO_ADDRESS, Domain, Request, Voucher
 from trine_node.answering import Answering
@@ -154,6 +154,7 @@ class RecordingChain:
     sent: list = field(default_factory=list)
     verifiers: tuple = ("0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20)
     next_verifiers: tuple | None = None  # of the next epoch, if others
+    calibrated_until: int = FOR_EVER
     credit: int = 10**18
     tokens: int = 10**18
     results: dict = field(default_factory=dict)
@@ -203,7 +204,8 @@ class RecordingChain:
         return self.results.get(batch_id) or result_of(self.batch(batch_id))
 
     def pool(self, _model_id, _calibrated, epoch):
-        return [Member(address, 1, bytes(32)) for address in self._verifiers_in(epoch)]
+        until = self.calibrated_until
+        return [Member(address, 1, bytes(32), 0, until) for address in self._verifiers_in(epoch)]
 
     def eligible(self, _model_id, _calibrated, epoch):
         return len(self._verifiers_in(epoch))

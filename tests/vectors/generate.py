@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,18 +132,29 @@ def _committees(rng: random.Random, address: Callable[[], str]) -> dict[str, Any
     pool[3] = Member(pool[3].address, 0, pool[3].hardware_class)  # left
     pool[5] = Member(pool[5].address, 0, classes[0])  # changed its class
     pool[20] = Member(pool[5].address, 900, classes[2])
+    for i in (2, 8, 9, 30):
+        pool[i] = replace(pool[i], valid_until=500)
     excluded = [pool[i].address for i in (0, 20, 7, 11, 39)] + [address()]
-    cases = [(rng.randbytes(32), seats, count) for seats in COMMITTEE_SIZES for count in (0, 1, 4, 6) for _ in range(2)]
+    cases = [
+        (rng.randbytes(32), seats, count, fixed_at)
+        for seats in COMMITTEE_SIZES
+        for count in (0, 1, 4, 6)
+        for fixed_at in (500, 501)
+    ]
     return {
         "committee_address": [member.address for member in pool],
         "committee_weight": [_hex(member.weight.to_bytes(32, "big")) for member in pool],
         "committee_class": [_hex(member.hardware_class) for member in pool],
+        "committee_validUntil": [_hex(member.valid_until.to_bytes(32, "big")) for member in pool],
         "committee_excluded": excluded,
-        "committee_seed": [_hex(seed_) for seed_, _, _ in cases],
-        "committee_seats": [_hex(seats.to_bytes(32, "big")) for _, seats, _ in cases],
-        "committee_excludedCount": [_hex(count.to_bytes(32, "big")) for _, _, count in cases],
+        "committee_seed": [_hex(seed_) for seed_, _, _, _ in cases],
+        "committee_seats": [_hex(seats.to_bytes(32, "big")) for _, seats, _, _ in cases],
+        "committee_excludedCount": [_hex(count.to_bytes(32, "big")) for _, _, count, _ in cases],
+        "committee_fixedAt": [_hex(fixed_at.to_bytes(32, "big")) for _, _, _, fixed_at in cases],
         "committee_drawn": [
-            each for seed_, seats, count in cases for each in draw(seed_, pool, excluded[:count], seats)
+            each
+            for seed_, seats, count, fixed_at in cases
+            for each in draw(seed_, pool, excluded[:count], seats, fixed_at=fixed_at)
         ],
     }
 

@@ -76,10 +76,14 @@ class BatchCalls(CommitteeCalls):
             raise NotReady(f"batch 0x{batch.batch_id.hex()} waits for no committee")
         seed_block, header = int(event.args["seedBlock"]), batch.known_header
         epoch = committee.epoch_at(seed_block, self.epoch_blocks())
-        pools = [self.pool(header.model_id, calibrated, epoch) for calibrated in (True, False)]
-        pool = committee.pool_for(*pools, calibration=batch.is_calibration)
-        return committee.draw(
-            committee.seed(self.seed_hash(seed_block), batch.batch_id, batch.round), pool, [header.node]
+        calibrated, candidates = (self.pool(header.model_id, each, epoch) for each in (True, False))
+        return committee.draw_from(
+            committee.seed(self.seed_hash(seed_block), batch.batch_id, batch.round),
+            calibrated,
+            candidates,
+            [header.node],
+            fixed_at=self.block_timestamp(event.block),
+            calibration=batch.is_calibration,
         )
 
     def vote(self, batch: Batch, seat: int) -> Vote | None:

@@ -31,8 +31,8 @@ class CommitteeCalls(Calls):
         members: list[Member] = []
         while True:
             page = self._read("Committees", "poolOf", model_id, calibrated, epoch, len(members), POOL_PAGE)
-            members += [Member(*row) for row in zip(*page, strict=True)]
-            if len(page[0]) < POOL_PAGE:
+            members += [Member(*row) for row in page]
+            if len(page) < POOL_PAGE:
                 return members
 
     def eligible(self, model_id: bytes, calibrated: bool, epoch: int) -> int:

@@ -111,6 +111,7 @@ class Stake:
     locked: int
     unbonding: int
     own: int
+    releasing: int = 0  # income of a pool with delegators that its holders get over some days
 
     @property
     def free(self) -> int:
@@ -273,6 +274,7 @@ class AppealCase:
     clock: int
     verdict: Verdict
     levels: tuple[AppealLevel, ...]
+    fixed_at: int = 0  # when the seed block was fixed, by which calibrations count; seconds
 
     @property
     def current(self) -> AppealLevel:

@@ -45,15 +45,22 @@ class RegistryCalls(Calls):
         source: str,
         manifest: bytes,
         policy: bytes,
+        classes: Sequence[bytes],
         prompts: bytes,
         prompt_count: int,
         price_per_token_wei: int,
     ) -> TxReceipt:
-        """Raises InvalidInput for a manifest that no operator would take: malformed, or without a renderer."""
+        """`classes`: the engine classes that may be calibrated, 32 bytes each, ascending.
+
+        Raises InvalidInput for a manifest that no operator would take: malformed, or without a renderer.
+        """
         Manifest.from_bytes(manifest).pinned_rendering(name)
-        return self._write(
-            "ModelRegistry", "register", name, source, manifest, policy, prompts, prompt_count, price_per_token_wei
-        )
+        documents = (manifest, policy, list(classes), prompts)
+        return self._write("ModelRegistry", "register", name, source, *documents, prompt_count, price_per_token_wei)
+
+    def classes_of(self, model_id: bytes) -> list[bytes]:
+        """The engine classes of the model's policy: those that may be calibrated."""
+        return [bytes(word) for word in self._read("ModelRegistry", "classesOf", model_id)]
 
     def model(self, model_id: bytes) -> Model:
         """A registered model with its documents. Raises TransactionReverted when unknown, VerificationFailed when

@@ -31,6 +31,10 @@ class StakingCalls(Calls):
     def stake_of(self, operator: str) -> Stake:
         return self._record(Stake, "Staking", "stakeOf", checksum(operator))
 
+    def delegation_limit_of(self, operator: str) -> int:
+        """How much others may delegate to the operator in all, in wei; zero: it takes no delegations."""
+        return int(self._read("Staking", "delegationLimitOf", checksum(operator)))
+
     def ticket_of(self, operator: str, holder: str) -> Ticket:
         (_shares, releasable_at), amount = self._read("Staking", "ticketOf", checksum(operator), checksum(holder))
         return Ticket(amount, releasable_at)

@@ -98,8 +98,13 @@ class Writes(Generic[R_co]):
     def stake(self, amount: int) -> R_co:
         return self._write("Staking", "stake", amount)
 
-    def delegate(self, operator: str, amount: int) -> R_co:
-        return self._write("Staking", "delegate", checksum(operator), amount)
+    def delegate(self, operator: str, amount: int, max_commission_bps: int) -> R_co:
+        """Reverts if the operator keeps, or is going to keep, more than that of its rewards."""
+        return self._write("Staking", "delegate", checksum(operator), amount, max_commission_bps)
+
+    def open_delegation(self, limit: int, commission_bps: int) -> R_co:
+        """Lets others delegate to the account, up to `limit` wei together; zero closes."""
+        return self._write("Staking", "openDelegation", limit, commission_bps)
 
     def unbond(self, operator: str, amount: int) -> R_co:
         """Starts taking the account's stake with the operator out: its own, or what it delegated."""

@@ -54,16 +54,27 @@ def add(
 def delegate(
     operator: Annotated[str, typer.Argument(help="Address of the operator.")],
     amount: Amount,
+    max_commission: Annotated[
+        float | None,
+        typer.Option(help="Percent; refuse if the operator keeps more. Default: what it keeps now.", min=0, max=50),
+    ] = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
     keystore: Keystore = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Stakes tokens of the account with an operator: rewards and slashes are shared, less the commission."""
+    """Stakes tokens of the account with an operator that has opened its pool: rewards, released over some days, and
+    slashes are shared, less the commission."""
     wei = _positive(amount)
     chain = account_chain(rpc_url, deployment, keystore, password_file)
+    free = _free_for_delegators(chain, operator)
+    if wei > free:
+        raise InvalidInput(
+            f"{operator} takes {tokens(free)} tokens more of delegators; it opens its pool with trine stake open"
+        )
+    most = chain.commission_of(operator) if max_commission is None else _bps(max_commission)
     chain.allow("Staking", wei)
-    chain.delegate(operator, wei)
+    chain.delegate(operator, wei, most)
     share = chain.delegation_of(operator, chain.address)
     say(f"{chain.address} has {tokens(share)} tokens at stake with {operator}")
 
@@ -123,6 +134,23 @@ def credit(
     say(f"{chain.address} has {tokens(chain.credit_of(chain.address))} tokens of credit")
 
 
+@app.command("open")
+@fail_cleanly
+def open_(
+    limit: Annotated[str, typer.Argument(help="The most that all delegators may have, in whole tokens; 0 closes.")],
+    commission: Annotated[float, typer.Option(help="Percent of rewards that the account keeps.", min=0, max=50)],
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Lets others delegate to the account, an operator. A lower limit turns out nobody who has delegated."""
+    wei = token_wei(limit)
+    chain = account_chain(rpc_url, deployment, keystore, password_file)
+    chain.open_delegation(wei, _bps(commission))
+    say(f"{chain.address} takes up to {tokens(wei)} tokens of delegators and keeps {_kept(chain, commission)}")
+
+
 @app.command()
 @fail_cleanly
 def commission(
@@ -134,11 +162,8 @@ def commission(
 ) -> None:
     """Sets what the account, an operator, keeps of rewards. A rise counts only after the unbonding delay."""
     chain = account_chain(rpc_url, deployment, keystore, password_file)
-    wanted = round(percent * 100)
-    chain.set_commission(wanted)
-    now = chain.commission_of(chain.address)
-    later = "" if now == wanted else f", {wanted / 100:g} % after {chain.unbonding_delay()} s"
-    say(f"{chain.address} keeps {now / 100:g} %{later}")
+    chain.set_commission(_bps(percent))
+    say(f"{chain.address} keeps {_kept(chain, percent)}")
 
 
 @app.command()
@@ -161,6 +186,7 @@ def show(
         f"active {shown['activeWei']} ({shown['ownWei']} its own), locked {shown['lockedWei']}, unbonding "
         f"{shown['unbondingWei']}, credit {shown['creditWei']}, commission {report['commissionBps'] / 100:g} %"
     )
+    say(f"open to {shown['delegationLimitWei']} of delegators; {shown['releasingWei']} of income are being released")
     say(
         f"{holder or operator} holds {shown['heldWei']} of it; {shown['leavingWei']} are leaving",
     )
@@ -175,12 +201,33 @@ def _report(chain: Chain, operator: str, holder: str) -> dict[str, Any]:
         "ownWei": str(stake.own),
         "lockedWei": str(stake.locked),
         "unbondingWei": str(stake.unbonding),
+        "releasingWei": str(stake.releasing),
+        "delegationLimitWei": str(chain.delegation_limit_of(operator)),
         "creditWei": str(chain.credit_of(operator)),
         "commissionBps": chain.commission_of(operator),
         "heldWei": str(chain.delegation_of(operator, holder)),
         "leavingWei": str(ticket.amount),
         "releasableAt": ticket.releasable_at,
     }
+
+
+def _free_for_delegators(chain: Chain, operator: str) -> int:
+    """How much more, in wei, others may delegate; all that there is to the account itself."""
+    stake = chain.stake_of(operator)
+    if operator.lower() == chain.address.lower():
+        return chain.token_balance(operator)
+    return max(0, chain.delegation_limit_of(operator) - (stake.active - stake.own))
+
+
+def _bps(percent: float) -> int:
+    return round(percent * 100)
+
+
+def _kept(chain: Chain, wanted: float) -> str:
+    """What the account keeps now and, if that is not what it wanted, from when on it does."""
+    now = chain.commission_of(chain.address)
+    later = "" if now == _bps(wanted) else f", {wanted:g} % after {chain.unbonding_delay()} s"
+    return f"{now / 100:g} %{later}"
 
 
 def _positive(amount: str) -> int:

@@ -1,8 +1,9 @@
 """The draw of a committee, reproducible from public data.
 
-Inputs: the seed, the pool's rows by position as `Committees.poolOf` tells them for the seed's epoch, who is excluded.
-Weights are frozen by epoch, so the rows of that epoch give the same committee for ever. `Committees.draw` is the
-on-chain twin.
+Inputs: the seed, the pool's rows by position as `Committees.poolOf` tells them for the seed's epoch, when the seed's
+block was fixed, who is excluded. Weights are frozen by epoch, and who was calibrated at that time does not change
+either, so the rows of that epoch give the same committee whenever they are asked for. `Committees.draw` is the on-chain
+twin.
 """
 
 from __future__ import annotations
@@ -21,21 +22,30 @@ MAX_TRIES_PER_SEAT = 32
 MIX_TRIES_PER_SEAT = 8
 ENOUGH_CALIBRATED = 4
 MAX_TOTAL_WEIGHT = 2**30 - 1
+FOR_EVER = 2**32 - 1
+"""Until when a calibration holds that never expires: the chain keeps seconds in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A pool's row: who, with which weight in the epoch, on which hardware class (32 bytes)."""
+    """A pool's row: who, with which weight in the epoch, on which hardware class (32 bytes), calibrated from and until
+    when (seconds)."""
 
     address: str
     weight: int
     hardware_class: bytes
+    valid_from: int = 0
+    valid_until: int = FOR_EVER
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= MAX_TOTAL_WEIGHT:
             raise InvalidInput("a weight has 30 bits")
         if len(self.hardware_class) != 32:
             raise InvalidInput("a hardware class is 32 bytes")
+
+    def may_sit(self, fixed_at: int) -> bool:
+        """Whether it may be drawn by a seed whose block was fixed then."""
+        return self.weight > 0 and self.valid_from <= fixed_at <= self.valid_until
 
 
 def seed(block_hash: bytes, batch_id: bytes, round_: int) -> bytes:
@@ -48,13 +58,15 @@ def epoch_at(block_number: int, epoch_blocks: int) -> int:
     return block_number // epoch_blocks
 
 
-def draw(seed_: bytes, pool: Sequence[Member], excluded: Collection[str] = (), seats: int = SEATS) -> tuple[str, ...]:
+def draw(
+    seed_: bytes, pool: Sequence[Member], excluded: Collection[str] = (), seats: int = SEATS, *, fixed_at: int
+) -> tuple[str, ...]:
     """`seats` distinct verifiers, none of them `excluded`, in order of their seats.
 
     `pool` lists all positions, those without weight too. Try k picks the first position whose cumulative weight
-    exceeds keccak256(abi.encode(seed, k)) mod the total. It is skipped if it hits an excluded or drawn verifier or,
-    while k < 8 * seats, a hardware class that holds ceil(2 * seats / 3) seats already. Raises InvalidInput when
-    32 * seats tries do not fill the committee.
+    exceeds keccak256(abi.encode(seed, k)) mod the total. It is skipped if it hits an excluded or drawn verifier, one
+    that was not calibrated at `fixed_at` (seconds) or, while k < 8 * seats, a hardware class that holds
+    ceil(2 * seats / 3) seats already. Raises InvalidInput when 32 * seats tries do not fill the committee.
     """
     if seats not in COMMITTEE_SIZES:
         raise InvalidInput(f"a committee has 3, 7 or 15 seats, not {seats}")
@@ -67,7 +79,7 @@ def draw(seed_: bytes, pool: Sequence[Member], excluded: Collection[str] = (), s
     for k in range(MAX_TRIES_PER_SEAT * seats if total else 0):
         target = int.from_bytes(keccak(encode(["bytes32", "uint256"], [seed_, k])), "big") % total
         member = pool[pick(weights, target)]
-        if member.address.lower() in barred:
+        if member.address.lower() in barred or not member.may_sit(fixed_at):
             continue
         if k < MIX_TRIES_PER_SEAT * seats and _is_full(drawn, member.hardware_class, seats):
             continue
@@ -78,10 +90,25 @@ def draw(seed_: bytes, pool: Sequence[Member], excluded: Collection[str] = (), s
     raise InvalidInput(f"the pool filled {len(drawn)} of {seats} seats")
 
 
-def pool_for(calibrated: Sequence[Member], candidates: Sequence[Member], *, calibration: bool) -> Sequence[Member]:
-    """Which pool is drawn from: candidates only for calibration, while fewer than four calibrated have weight."""
-    enough = sum(1 for member in calibrated if member.weight) >= ENOUGH_CALIBRATED
-    return candidates if calibration and not enough else calibrated
+def draw_from(
+    seed_: bytes,
+    calibrated: Sequence[Member],
+    candidates: Sequence[Member],
+    excluded: Collection[str] = (),
+    *,
+    fixed_at: int,
+    calibration: bool,
+) -> tuple[str, ...]:
+    """Draws three seats from the pool that is due: the calibrated or, for a calibration batch, the candidates while
+    fewer than four of the calibrated have weight, and where these do not fill the committee. Raises InvalidInput."""
+    if calibration and sum(1 for member in calibrated if member.weight) < ENOUGH_CALIBRATED:
+        return draw(seed_, candidates, excluded, fixed_at=fixed_at)
+    try:
+        return draw(seed_, calibrated, excluded, fixed_at=fixed_at)
+    except InvalidInput:
+        if not calibration:
+            raise
+    return draw(seed_, candidates, excluded, fixed_at=fixed_at)
 
 
 def pick(weights: Sequence[int], target: int) -> int:

@@ -82,6 +82,11 @@ class Policy:
         if keys != sorted(set(keys)) or not len(keys) <= MAX_PAIRS:
             raise InvalidInput(f"policy: pairs must be sorted, each once, at most {MAX_PAIRS}")
 
+    @property
+    def classes(self) -> list[str]:
+        """All engine classes that have bounds, sorted: others can neither answer nor check."""
+        return sorted({name for prover, verifier, _ in self.pairs for name in (prover, verifier)})
+
     def bounds(self, prover: str, verifier: str) -> Bounds | None:
         """None for a pair that was never calibrated."""
         for p, v, bounds in self.pairs:

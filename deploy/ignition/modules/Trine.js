@@ -1,7 +1,8 @@
 // Deploys all of Trine's contracts through a CREATE3 factory: every address follows from factory, deployer and name, so
 // contracts take one another's addresses as constructor arguments, circular references too. With `--strategy create2`
-// the factory itself has one address on all chains. What constructors take, and defaults that suit a development
-// network, are in deploy/trine_devnet/deployment.json; others: `--parameters`.
+// the factory itself has one address on all chains. What constructors take is in deploy/trine_devnet/deployment.json,
+// with defaults; others: `--parameters`. Who governs has no default and must be named, and the timelock's constructor
+// refuses a delay below a day on any but a development chain.
 import { readFileSync } from "node:fs";
 import { buildModule } from "@nomicfoundation/hardhat-ignition/modules";
 
@@ -24,8 +25,11 @@ const saltOf = (name) => {
   return "0x" + bytes.toString("hex").padEnd(64, "0");
 };
 
-/** Constructors that ask or tell a counterpart: how long a draw may wait, which version of the parameters is the first. */
-const CALLED_BY_CONSTRUCTOR = { Batches: "Committees", Parameters: "Batches" };
+/**
+ * Constructors that ask or tell a counterpart: how long stake takes to leave, how long a draw may wait, which version of
+ * the parameters is the first.
+ */
+const CALLED_BY_CONSTRUCTOR = { Committees: "Staking", Batches: "Committees", Parameters: "Batches" };
 
 /** Constructor inputs that are counterparts, those inside structs too: the input's name to the contract's. */
 export const counterpartsOf = (inputs, given) =>
@@ -72,7 +76,8 @@ export default buildModule("Trine", (m) => {
     if (word in fixed) return fixed[word];
     if (!(word in SPECIFICATION.parameters)) return undefined;
     const fallback = SPECIFICATION.parameters[word];
-    return (parameters[word] ??= m.getParameter(word, fixed[fallback] ?? fallback));
+    // Without a default, Ignition refuses to go on and says which parameter it lacks.
+    return (parameters[word] ??= m.getParameter(word, ...(fallback === null ? [] : [fixed[fallback] ?? fallback])));
   };
 
   // Ignition encodes calls only: each constructor is a function of a contract that is nowhere.

@@ -46,9 +46,16 @@ abstract contract Handler is Model {
         (uint256 own,) = staking.delegationOf(operator, operator);
         if (own == 0) return;
         amount = 1e9 + amount % 100 ether;
+        // All that others may ever have, or what this one brings.
+        vm.startPrank(operator);
+        uint16 commission = uint16(staking.commissionOf(operator));
+        if (who % 8 == 0) staking.openDelegation(amount % 200 ether, commission);
+        else staking.openDelegation(staking.stakeOf(operator).active + amount, commission);
+        vm.stopPrank();
+        if (staking.stakeOf(operator).active - own + amount > staking.delegationLimitOf(operator)) return;
         _give(delegator, amount);
         vm.prank(delegator);
-        staking.delegate(operator, amount);
+        staking.delegate(operator, amount, 5000);
         _stakeAdded(operator, amount);
     }
 
@@ -62,7 +69,10 @@ abstract contract Handler is Model {
         if (amount > worth) amount = worth;
         vm.prank(holder);
         staking.unbond(operator, amount);
-        committees.refresh(model, operator);
+        // What is left to be released when the last holder leaves is the operator's credit.
+        uint256 credited = staking.creditOf(operator) - _credit[operator];
+        _credit[operator] += credited;
+        _stakeTaken(operator, credited);
     }
 
     function withdraw(uint256 who, uint256 whom) external counted {
@@ -310,7 +320,7 @@ abstract contract Handler is Model {
         if (paid > _deposits[payer]) paid = _deposits[payer];
         if (paid == 0) return;
         bytes memory signature = _signVoucher(who, voucher);
-        (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), staking.stakeOf(NODE).active);
+        (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), _poolOf(NODE));
         vm.prank(NODE);
         payments.collect(voucher, upTo, signature);
         _deposits[payer] -= paid;
@@ -396,7 +406,7 @@ abstract contract Handler is Model {
                 return;
             }
             Opening memory opening = Trees.open(_receipts(_batches[id]), 0, _batches[id].canary);
-            (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), staking.stakeOf(NODE).active);
+            (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), _poolOf(NODE));
             requests.fulfil(_requestId, id, opening, "answer");
             ++reached[Corner.Answered];
             uint256 fee = opening.receipt.feeWei;
@@ -425,7 +435,7 @@ abstract contract Handler is Model {
         v.verifierFeePerLeafWei = uint64((seed >> 24) % 0.1 ether);
         v.verifierFeePerTokenWei = uint56((seed >> 28) % 0.0001 ether);
         v.checkTokensPerSecond = uint32(20 + (seed >> 36) % 1000);
-        v.canaryPenaltyWei = uint96((seed >> 32) % 60 ether);
+        v.canaryPenaltyWei = uint96(v.wrongVotePenaltyWei + (seed >> 32) % 40 ether);
         v.appealFeePerSeatWei = uint96((seed >> 40) % 4 ether);
         v.maxRounds = uint8(1 + (seed >> 48) % 3);
         v.appealWindowSeconds = uint32(1 + (seed >> 56) % 3600);

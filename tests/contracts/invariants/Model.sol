@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IAppeals} from "../../../contracts/interfaces/IAppeals.sol";
 import {IBatches} from "../../../contracts/interfaces/IBatches.sol";
+import {ICommittees} from "../../../contracts/interfaces/ICommittees.sol";
 import {IParameters} from "../../../contracts/interfaces/IParameters.sol";
 import {IStaking} from "../../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../../contracts/interfaces/IVerdicts.sol";
@@ -174,7 +175,7 @@ abstract contract Model is AppealWorld {
         for (uint256 i = 0; i <= verifiers; ++i) {
             address operator = _operator(i);
             IStaking.Stake memory s = staking.stakeOf(operator);
-            Check.eq(s.active + s.unbonding, _stake[operator], "stake");
+            Check.eq(s.active + s.unbonding + s.releasing, _stake[operator], "stake");
             Check.eq(s.locked, _locked[operator], "locked");
             Check.eq(staking.creditOf(operator), _credit[operator], "credit");
         }
@@ -302,6 +303,16 @@ abstract contract Model is AppealWorld {
     function weightsOfAnEpochAreFrozen() external view {
         Check.eq(committees.currentEpoch(), _epoch, "epoch");
         Check.eq(_weightsNow(), _weights, "weights within an epoch");
+    }
+
+    /// Who has no stake of its own any more weighs nothing from the next epoch on, whoever calls what.
+    function weightIsStakeThatIsThere() external view {
+        ICommittees.Row[] memory rows = committees.poolOf(model, true, committees.currentEpoch() + 1, 0, 64);
+        uint256 minimum = calibration.minStakeOf(Role.Verifier);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            IStaking.Stake memory s = staking.stakeOf(rows[i].verifier);
+            Check.atMost(rows[i].weight * 1 ether, s.own < minimum ? 0 : s.active, "weight");
+        }
     }
 
     function supplyOnlyFalls() external view {
@@ -501,7 +512,7 @@ abstract contract Model is AppealWorld {
 
     /// A payment's way: to the node's wallet, to its pool, to the protocol.
     function _paidToNode(uint256 wallet, uint256 pool, uint256 paid) internal {
-        uint256 toPool = staking.stakeOf(NODE).active - pool;
+        uint256 toPool = _poolOf(NODE) - pool;
         uint256 gained = token.balanceOf(NODE) - wallet + toPool;
         (uint256 feeBps,,) = payments.protocolFee();
         Check.eq(gained, paid - (paid * feeBps) / 10_000, "paid, less the protocol's fee");
@@ -509,6 +520,12 @@ abstract contract Model is AppealWorld {
     }
 
     // Helpers
+
+    /// With what its holders get bit by bit.
+    function _poolOf(address operator) internal view returns (uint256) {
+        IStaking.Stake memory s = staking.stakeOf(operator);
+        return s.active + s.releasing;
+    }
 
     function _drop(Batch storage b) internal {
         b.closedAs = _recordOf(b.id);
@@ -675,10 +692,13 @@ abstract contract Model is AppealWorld {
     }
 
     function _slash(address operator, uint256 amount) private returns (uint256 taken) {
-        taken = amount < _stake[operator] ? amount : _stake[operator];
+        // What is not released yet is out of reach.
+        uint256 there = _stake[operator] - staking.stakeOf(operator).releasing;
+        taken = amount < there ? amount : there;
         _stake[operator] -= taken;
-        if (_locked[operator] <= _stake[operator]) return taken;
-        _locked[operator] = _stake[operator];
+        there -= taken;
+        if (_locked[operator] <= there) return taken;
+        _locked[operator] = there;
         _cut[operator] = true;
     }
 
@@ -720,10 +740,9 @@ abstract contract Model is AppealWorld {
     }
 
     function _weightsNow() private view returns (bytes32 hash) {
-        (address[] memory members, uint256[] memory weights,) =
-            committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
-        for (uint256 i = 0; i < members.length; ++i) {
-            if (weights[i] > 0) hash = keccak256(abi.encode(hash, i, members[i], weights[i]));
+        ICommittees.Row[] memory rows = committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            if (rows[i].weight > 0) hash = keccak256(abi.encode(hash, i, rows[i].verifier, rows[i].weight));
         }
     }
 }

@@ -86,6 +86,7 @@ contract ProtocolInvariants {
         _handler.closedBatchesDoNotChange();
         _handler.scoresAreWithinBounds();
         _handler.weightsOfAnEpochAreFrozen();
+        _handler.weightIsStakeThatIsThere();
         _handler.supplyOnlyFalls();
     }
 }
