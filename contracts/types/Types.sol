@@ -25,7 +25,7 @@ enum Role {
     Verifier
 }
 
-/// @notice One outcome in a record of reputation: counts are in millionths, because a seat earns by the leaf.
+/// @dev One outcome in a record of reputation: counts are in millionths, because a seat earns by the leaf.
 uint64 constant OUTCOME = 1_000_000;
 
 /// @title How ids follow from what they name
