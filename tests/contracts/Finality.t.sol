@@ -201,7 +201,7 @@ contract FinalityTest is FinalityWorld {
         Check.eq(payments.refundOf(id, 0), 0, "not for the accepted leaf");
         Check.eq(payments.refundOf(id, 1), 0.4 ether, "for a rejected one");
         Check.eq(payments.refundOf(id, 3), 0, "not for the inconclusive leaf");
-        Check.eq(supply - token.totalSupply(), 1.2 ether + 4 * FEE - 3 * _share(4), "the rest is burned");
+        Check.eq(supply - token.totalSupply(), 1.2 ether + FEE, "the rest, and the fee of the inconclusive leaf, are burned");
         Check.eq(_accepts(NODE, Role.Node) - accepted, 1e6, "one merit");
         Check.eq(_rejections(NODE, Role.Node) - rejected, 2e6, "two faults");
         _holds(0);
