@@ -311,10 +311,13 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         for (uint256 i = 0; i < SEATS; ++i) {
             if (!_revealed(file, i)) freed[i].locked = 0; // freed and punished when the batch was settled
             if (agreed[i] == 0) continue;
-            rewards[i] = fee * agreed[i] / (SEATS * leafCount);
-            burned -= rewards[i];
-            uint64 merit = uint64(OUTCOME * agreed[i] / leafCount);
-            works[--merited] = IReputation.Work(seats[i].verifier, Role.Verifier, merit, 0, 0);
+            unchecked {
+                // A fee has less than 100 bits, and at most all of it is paid.
+                rewards[i] = fee * agreed[i] / (SEATS * leafCount);
+                burned -= rewards[i];
+                uint64 merit = uint64(OUTCOME * agreed[i] / leafCount);
+                works[--merited] = IReputation.Work(seats[i].verifier, Role.Verifier, merit, 0, 0);
+            }
         }
         STAKING.paySeats(freed, rewards, BatchId.unwrap(file.id));
         if (burned > 0) STAKING.burnFees(burned);
@@ -324,16 +327,14 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     /// @dev On how many leaves each seat voted what is final and conclusive, and how many seats did on any.
     function _agreements(File memory file) private view returns (uint256[SEATS] memory agreed, uint256 merited) {
         uint256 leafCount = file.batch.leafCount;
-        bool allAccepted = file.batch.ballots == UNANIMOUS && file.marks.appealed == 0
-            && file.batch.accepted == Majority.mask(leafCount);
+        bool unanimous = file.batch.ballots == UNANIMOUS && file.marks.appealed == 0;
+        if (unanimous && file.batch.accepted == Majority.mask(leafCount)) {
+            return ([leafCount, leafCount, leafCount], SEATS);
+        }
         (uint256 accepted, uint256 rejected) = _words(file);
         for (uint256 i = 0; i < SEATS; ++i) {
-            if (allAccepted) {
-                agreed[i] = leafCount;
-            } else {
-                (, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, i);
-                agreed[i] = Majority.popcount((accepts & accepted) | (rejects & rejected));
-            }
+            (, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, i);
+            agreed[i] = Majority.popcount((accepts & accepted) | (rejects & rejected));
             if (agreed[i] > 0) ++merited;
         }
     }
