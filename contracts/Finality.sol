@@ -226,8 +226,9 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             Role.Node,
             header.modelId,
             file.id,
-            (Majority.popcount(accepted & judged) * OUTCOME).toUint64(),
-            (rejections * OUTCOME).toUint64(),
+            // At most 256 outcomes.
+            uint64(Majority.popcount(accepted & judged)) * OUTCOME,
+            uint64(rejections) * OUTCOME,
             0
         );
     }
@@ -303,40 +304,45 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         uint256 leafCount = file.batch.leafCount;
         uint256 fee =
             Metering.fee(leafCount, header.root, file.terms.verifierFeePerLeafWei, file.terms.verifierFeePerTokenWei);
-        (uint256[SEATS] memory agreed, uint256 merited) = _agreements(file);
+        bool allAccepted = file.batch.ballots == UNANIMOUS && file.marks.appealed == 0
+            && file.batch.accepted == Majority.mask(leafCount);
         IStaking.Seat[] memory freed = seats;
         uint256[] memory rewards = new uint256[](SEATS);
-        IReputation.Work[] memory works = new IReputation.Work[](merited);
+        IReputation.Work[] memory works = new IReputation.Work[](SEATS);
         uint256 burned = fee;
+        uint256 merited = 0;
         for (uint256 i = 0; i < SEATS; ++i) {
-            if (!_revealed(file, i)) freed[i].locked = 0; // freed and punished when the batch was settled
-            if (agreed[i] == 0) continue;
+            if (!_revealed(file, i)) {
+                freed[i].locked = 0; // freed and punished when the batch was settled
+                continue;
+            }
+            uint256 agreed = allAccepted ? leafCount : _agreed(file, i);
+            if (agreed == 0) continue;
             unchecked {
                 // A fee has less than 100 bits, and at most all of it is paid.
-                rewards[i] = fee * agreed[i] / (SEATS * leafCount);
+                rewards[i] = fee * agreed / (SEATS * leafCount);
                 burned -= rewards[i];
-                uint64 merit = uint64(OUTCOME * agreed[i] / leafCount);
-                works[--merited] = IReputation.Work(seats[i].verifier, Role.Verifier, merit, 0, 0);
+                uint64 merit = uint64(OUTCOME * agreed / leafCount);
+                works[merited++] = IReputation.Work(seats[i].verifier, Role.Verifier, merit, 0, 0);
             }
         }
         STAKING.paySeats(freed, rewards, BatchId.unwrap(file.id));
         if (burned > 0) STAKING.burnFees(burned);
-        if (works.length > 0) REPUTATION.recordMany(header.modelId, file.id, works);
+        if (merited == 0) return;
+        // Fewer than there is room for.
+        // slither-disable-next-line assembly
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            mstore(works, merited)
+        }
+        REPUTATION.recordMany(header.modelId, file.id, works);
     }
 
-    /// @dev On how many leaves each seat voted what is final and conclusive, and how many seats did on any.
-    function _agreements(File memory file) private view returns (uint256[SEATS] memory agreed, uint256 merited) {
-        uint256 leafCount = file.batch.leafCount;
-        bool unanimous = file.batch.ballots == UNANIMOUS && file.marks.appealed == 0;
-        if (unanimous && file.batch.accepted == Majority.mask(leafCount)) {
-            return ([leafCount, leafCount, leafCount], SEATS);
-        }
+    /// @dev On how many leaves a seat voted what is final and conclusive.
+    function _agreed(File memory file, uint256 seat) private view returns (uint256) {
         (uint256 accepted, uint256 rejected) = _words(file);
-        for (uint256 i = 0; i < SEATS; ++i) {
-            (, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, i);
-            agreed[i] = Majority.popcount((accepts & accepted) | (rejects & rejected));
-            if (agreed[i] > 0) ++merited;
-        }
+        (, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, seat);
+        return Majority.popcount((accepts & accepted) | (rejects & rejected));
     }
     // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
 

@@ -104,12 +104,13 @@ contract Reputation is IReputation {
     ) private {
         bytes32 key = _key(operator, role, modelId);
         (uint256 hasAccepted, uint256 hasRejected, uint256 hasMissed) = _faded(_records[key]);
-        uint256 score = _store(
-            key,
-            _plus(hasAccepted, _fixed(accepted)),
-            _plus(hasRejected, _fixedUp(rejected)),
-            _plus(hasMissed, _fixedUp(missed))
-        );
+        hasAccepted = _plus(hasAccepted, _fixed(accepted));
+        // Nearly always there is neither.
+        if (rejected | missed != 0) {
+            hasRejected = _plus(hasRejected, _fixedUp(rejected));
+            hasMissed = _plus(hasMissed, _fixedUp(missed));
+        }
+        uint256 score = _store(key, hasAccepted, hasRejected, hasMissed);
         uint256 counts = (uint256(accepted) << 128) | (uint256(rejected) << 64) | missed;
         uint256 change = (uint256(role) << 208) | (score << 192) | counts;
         emit ReputationChanged(operator, modelId, batchId, change);
