@@ -9,7 +9,7 @@ import {Check, Vm, vm} from "./Vm.sol";
 
 /// @notice Who is right must gain by saying so, and nobody by saying nothing or by being judged. Each test is one way
 /// to earn without work, or to lose by honest work.
-contract IncentivesTest is AppealWorld {
+contract MeritTest is AppealWorld {
     uint256 private constant ALL = type(uint256).max;
     uint256 private constant FEE = 0.03 ether; // a leaf
 
