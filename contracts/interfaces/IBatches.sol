@@ -51,8 +51,8 @@ interface IBatches is IVerdicts {
         uint32 maxCheckSeconds;
         uint32 appealWindowSeconds;
         uint96 refundPerLeafWei;
-        uint80 dissentFineWei; // one word with the refund: `finalize` reads all
-        uint80 overturnedFineWei;
+        uint96 dissentFineWei;
+        uint96 overturnedFineWei;
         uint96 wrongVotePenaltyWei;
         uint96 noRevealPenaltyWei;
         uint96 noCommitPenaltyWei;

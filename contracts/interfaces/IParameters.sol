@@ -15,8 +15,8 @@ interface IParameters {
         uint32 checkTokensPerSecond; // what every verifier must manage; windows leave the time for it
         uint32 maxCheckSeconds; // the most that a window is longer for work that its verifiers were drawn for before
         uint96 seatStakeWei; // locked per seat; covers the largest penalty
-        uint80 dissentFineWei; // for each leaf that a seat voted on against the final verdict
-        uint80 overturnedFineWei; // the same for a leaf whose verdict an appeal turned; at least dissentFineWei
+        uint96 dissentFineWei; // for each leaf that a seat voted on against the final verdict
+        uint96 overturnedFineWei; // the same for a leaf whose verdict an appeal turned; at least dissentFineWei
         uint96 wrongVotePenaltyWei; // the most that a seat is fined for its votes in a batch; what a wrong juror loses
         uint96 noRevealPenaltyWei; // at least wrongVotePenaltyWei
         uint96 noCommitPenaltyWei; // at most wrongVotePenaltyWei

@@ -214,8 +214,8 @@ contract DifferentialTest is AppealWorld {
         values.refundPerLeafWei = uint96(_of("refund_per_leaf", run));
         values.verifierFeePerLeafWei = uint64(_of("fee_per_leaf", run));
         values.verifierFeePerTokenWei = uint56(_of("fee_per_token", run));
-        values.dissentFineWei = uint80(_of("dissent_fine", run));
-        values.overturnedFineWei = uint80(_of("overturned_fine", run));
+        values.dissentFineWei = uint96(_of("dissent_fine", run));
+        values.overturnedFineWei = uint96(_of("overturned_fine", run));
         values.canaryPenaltyWei = uint96(_of("canary_penalty", run));
         values.appealFeePerSeatWei = values.overturnedFineWei / 7;
         values.wrongVotePenaltyWei = uint96(_of("wrong_vote_penalty", run));

@@ -207,13 +207,13 @@ contract ParametersTest is WithValues {
         v.noCommitPenaltyWei += 1;
         _refused(v, "noCommitPenaltyWei");
         v = _values();
-        v.overturnedFineWei = uint80(v.wrongVotePenaltyWei);
+        v.overturnedFineWei = uint96(v.wrongVotePenaltyWei);
         v.dissentFineWei = v.overturnedFineWei;
         _accepted(v);
         v.dissentFineWei += 1;
         _refused(v, "dissentFineWei");
         v = _values();
-        v.overturnedFineWei = uint80(v.wrongVotePenaltyWei) + 1;
+        v.overturnedFineWei = uint96(v.wrongVotePenaltyWei) + 1;
         _refused(v, "overturnedFineWei");
         v = _values();
         v.canaryPenaltyWei = v.seatStakeWei = v.noRevealPenaltyWei;
@@ -235,7 +235,7 @@ contract ParametersTest is WithValues {
         _refused(v, "appealBondPerSeatWei");
         // Half of what two wrong seats lose pays seven jurors.
         v = _values();
-        v.overturnedFineWei = uint80(7 * v.appealFeePerSeatWei);
+        v.overturnedFineWei = uint96(7 * v.appealFeePerSeatWei);
         _accepted(v);
         v.overturnedFineWei -= 1;
         _refused(v, "overturnedFineWei");
@@ -347,14 +347,14 @@ contract ParametersTest is WithValues {
     }
 
     function testFuzz_whatIsStoredIsWhatWasSet(uint96 stake, uint64 fee, uint96 bond, uint96 node) external {
-        bond = 1 + bond % (type(uint80).max / 8);
+        bond = 1 + bond % (type(uint96).max / 8);
         IParameters.Values memory v = _values();
         v.stakePerLeafWei = stake;
         v.refundPerLeafWei = stake / 2;
         v.verifierFeePerLeafWei = fee;
         v.appealBondPerSeatWei = bond;
         v.appealFeePerSeatWei = bond / 2;
-        v.overturnedFineWei = uint80(7 * (bond / 2));
+        v.overturnedFineWei = uint96(7 * (bond / 2));
         (v.wrongVotePenaltyWei, v.noRevealPenaltyWei) = (v.overturnedFineWei, v.overturnedFineWei);
         v.dissentFineWei = v.overturnedFineWei / 9;
         v.noCommitPenaltyWei = v.overturnedFineWei / 2;

@@ -429,10 +429,10 @@ abstract contract Handler is Model {
         v.checkTokensPerSecond = uint32(20 + (seed >> 36) % 1000);
         v.canaryPenaltyWei = uint96((seed >> 32) % 60 ether);
         v.appealFeePerSeatWei = uint96((seed >> 40) % 1 ether);
-        v.overturnedFineWei = uint80(
+        v.overturnedFineWei = uint96(
             7 * v.appealFeePerSeatWei + (seed >> 64) % (v.wrongVotePenaltyWei - 7 * v.appealFeePerSeatWei + 1)
         );
-        v.dissentFineWei = uint80((seed >> 80) % (uint256(v.overturnedFineWei) / (1 + seed % 50) + 1));
+        v.dissentFineWei = uint96((seed >> 80) % (uint256(v.overturnedFineWei) / (1 + seed % 50) + 1));
         v.maxRounds = uint8(1 + (seed >> 48) % 3);
         v.appealWindowSeconds = uint32(1 + (seed >> 56) % 3600);
         parameters.set(v);
