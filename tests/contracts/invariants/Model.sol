@@ -84,7 +84,6 @@ abstract contract Model is AppealWorld {
         Turned,
         HeardTwice,
         Undecided,
-        Short, // what the wrong have is less than the jurors' fees
         Capped,
         Concluded,
         Refunded,
@@ -153,6 +152,7 @@ abstract contract Model is AppealWorld {
     function _values() internal pure override returns (IParameters.Values memory values) {
         values = super._values();
         values.calibrationValiditySeconds = 365 days;
+        values.dissentFineWei = 2 ether; // so that some reach the cap
     }
 
     // Checks
@@ -526,7 +526,6 @@ abstract contract Model is AppealWorld {
     ) private {
         uint256 fee = b.values.appealFeePerSeatWei;
         if (right * fee > bonds + fines) {
-            ++reached[Corner.Short];
             fee = (bonds + fines) / right;
         }
         for (uint256 i = 0; i < c.level; ++i) {
