@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IAppeals} from "./interfaces/IAppeals.sol";
@@ -18,7 +19,7 @@ import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
-import {BatchId, Header, Ids, Role} from "./types/Types.sol";
+import {BatchId, Header, Ids, OUTCOME, Role} from "./types/Types.sol";
 
 /// @title Appeals of single leaves to larger committees
 /// @dev Documented in `IAppeals`. Appeals are rare: this favours what can be read over gas.
@@ -36,7 +37,18 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         IParameters parameters;
     }
 
+    /// @dev A case's end, and what there is for who was right.
+    struct End {
+        IVerdicts.Verdict verdict;
+        bool decided; // by a majority of a jury; else nobody was shown to be right or wrong
+        uint256 right; // jurors who voted what is final
+        uint256 fines; // half of what the wrong have lost of their stake
+        uint256 bonds; // of appellants who were wrong
+    }
+
     uint256 public constant LEVELS = 2;
+    /// @dev Half of a fine is burned: nobody may get stake back by appealing against itself.
+    uint256 private constant SHARED_DIVISOR = 2;
 
     IStakeToken private immutable TOKEN;
     IStaking private immutable STAKING;
@@ -232,20 +244,28 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         }
         require(committees.length == case_.level + 1, AppealsWrongCommittee(batchId, committees.length));
         case_.phase = Phase.Concluded;
-        address winner = _winnerOf(case_);
-        // What is sent here, and what losers put up, goes to who was right.
-        uint256 prize = FINALITY.concludeAppeal(header, committees[0], leafIndex, case_.verdict);
+        // slither-disable-next-line uninitialized-local
+        End memory end;
+        (end.verdict, end.decided) = (case_.verdict, _isDecided(case_));
+        end.fines = FINALITY.concludeAppeal(header, committees[0], leafIndex, end.verdict);
         for (uint256 i = 1; i <= case_.level; ++i) {
             Level storage level = case_.levels[i - 1];
-            uint256 left = bondOf(i, case_.terms);
             if (level.committee != 0) {
                 require(SeatsLib.hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
-                left -= _paySeats(batchId, leafIndex, header, case_, level, committees[i]);
+                _judgeJury(batchId, leafIndex, header, case_, level, committees[i], end);
             }
-            prize += _bondToPrize(case_, level, left);
+            _settleBond(level, bondOf(i, case_.terms), end);
         }
-        emit AppealConcluded(batchId, leafIndex, case_.verdict, winner, prize);
-        _award(header, case_.verdict, winner, prize);
+        // Whoever was right pays nothing: where the wrong have less than the fees, the jurors share that.
+        uint256 fee = 0;
+        if (end.right > 0) {
+            fee = Math.min(_valuesOf(case_).appealFeePerSeatWei, (end.bonds + end.fines) / end.right);
+        }
+        for (uint256 i = 1; i <= case_.level; ++i) {
+            Level storage level = case_.levels[i - 1];
+            if (level.committee != 0) _payJury(batchId, header, level, committees[i], end, fee);
+        }
+        _award(batchId, leafIndex, header, _winnerOf(case_), end, fee * end.right);
     }
 
     /// @inheritdoc IAppeals
@@ -348,17 +368,15 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             STAKING.unlock(seats[i].verifier, seats[i].locked);
             uint256 penalty =
                 level.committed & (1 << i) != 0 ? values.noRevealPenaltyWei : values.noCommitPenaltyWei;
-            _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, 0, 1);
+            _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, 0, false);
         }
     }
 
-    /// @dev What is left of a bond goes back to who was not heard, and to who was right though the committee was not:
-    /// no prize, but no loss either.
-    function _bondToPrize(Case storage case_, Level storage level, uint256 left) private returns (uint256) {
-        bool right = level.claim == case_.verdict && level.outcome != case_.verdict && level.committee != 0;
-        if (!level.unheard && !right) return left;
-        _credits[level.appellant] += left;
-        return 0;
+    /// @dev A bond is lost by who claimed what a jury found wrong, and by who did not have the jury drawn.
+    function _settleBond(Level storage level, uint256 bond, End memory end) private {
+        bool right = level.committee != 0 && (!end.decided || level.claim == end.verdict);
+        if (level.unheard || right) _credits[level.appellant] += bond;
+        else end.bonds += bond;
     }
 
     /// @dev Whose appeal led to the verdict. One at most: nobody can claim again what was just decided.
@@ -371,68 +389,114 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         return address(0);
     }
 
-    /// @dev Frees the seats of a level, pays those that stood with the final verdict, slashes those against it.
-    /// Returns what it took from the bond.
-    function _paySeats(
+    /// @dev Counts a jury's right votes and fines the wrong ones. Without a decision none is either.
+    function _judgeJury(
         BatchId batchId,
         uint256 leafIndex,
         Header calldata header,
         Case storage case_,
         Level storage level,
-        IStaking.Seat[] calldata seats
-    ) private returns (uint256 spent) {
-        IParameters.Values memory values = _valuesOf(case_);
-        uint16 wrong = case_.verdict == IVerdicts.Verdict.Accepted
-            ? level.rejects
-            : case_.verdict == IVerdicts.Verdict.Rejected ? level.accepts : 0;
-        IStaking.Seat[] memory paid = seats;
-        uint256[] memory rewards = new uint256[](seats.length);
-        for (uint256 i = 0; i < seats.length; ++i) {
-            uint256 bit = 1 << i;
-            if (level.revealed & bit == 0) {
-                paid[i].locked = 0; // freed and punished when the level was resolved
-            } else if (wrong & bit == 0) {
-                rewards[i] = values.appealFeePerSeatWei;
-                spent += rewards[i];
-                REPUTATION.record(paid[i].verifier, Role.Verifier, header.modelId, batchId, 1, 0, 0);
-            }
-        }
-        if (spent > 0) IERC20(TOKEN).safeTransfer(address(STAKING), spent);
-        STAKING.paySeats(paid, rewards, BatchId.unwrap(batchId));
+        IStaking.Seat[] calldata seats,
+        End memory end
+    ) private {
+        (uint16 right, uint16 wrong) = _judged(level, end);
+        end.right += Majority.popcount(right);
+        uint256 penalty = _valuesOf(case_).wrongVotePenaltyWei;
         for (uint256 i = 0; i < seats.length; ++i) {
             if (wrong & (1 << i) == 0) continue;
-            _penalize(batchId, leafIndex, header, paid[i].verifier, values.wrongVotePenaltyWei, 1, 0);
+            STAKING.unlock(seats[i].verifier, seats[i].locked);
+            IStaking.Stake memory stake = STAKING.stakeOf(seats[i].verifier);
+            uint256 shared = Math.min(penalty, stake.active + stake.unbonding) / SHARED_DIVISOR;
+            end.fines += _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, shared, true);
         }
     }
 
+    /// @dev Frees the seats of a jury and pays those that voted what is final. The wrong are free already, and the
+    /// silent were freed and punished when the level was resolved.
+    function _payJury(
+        BatchId batchId,
+        Header calldata header,
+        Level storage level,
+        IStaking.Seat[] calldata seats,
+        End memory end,
+        uint256 fee
+    ) private {
+        (uint16 right, uint16 wrong) = _judged(level, end);
+        IStaking.Seat[] memory freed = seats;
+        uint256[] memory rewards = new uint256[](seats.length);
+        for (uint256 i = 0; i < seats.length; ++i) {
+            if ((level.revealed & ~wrong) & (1 << i) == 0) freed[i].locked = 0;
+            if (right & (1 << i) == 0) continue;
+            rewards[i] = fee;
+            REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, batchId, OUTCOME, 0, 0);
+        }
+        uint256 spent = fee * Majority.popcount(right);
+        if (spent > 0) IERC20(TOKEN).safeTransfer(address(STAKING), spent);
+        STAKING.paySeats(freed, rewards, BatchId.unwrap(batchId));
+    }
+
+    /// @param shared What this contract gets of it, for who was right; the rest is burned.
+    /// @param voted Wrongly; else not at all.
     function _penalize(
         BatchId batchId,
         uint256 leafIndex,
         Header calldata header,
         address verifier,
         uint256 amount,
-        uint64 rejected,
-        uint64 missed
-    ) private {
+        uint256 shared,
+        bool voted
+    ) private returns (uint256 received) {
+        (uint64 rejected, uint64 missed) = voted ? (OUTCOME, uint64(0)) : (uint64(0), OUTCOME);
         // Before the slash, which sets the weights of the next epoch by it.
         REPUTATION.record(verifier, Role.Verifier, header.modelId, batchId, 0, rejected, missed);
-        (uint256 taken,) = STAKING.slash(verifier, amount, address(0), 0, BatchId.unwrap(batchId));
+        uint256 taken;
+        (taken, received) = STAKING.slash(verifier, amount, address(this), shared, BatchId.unwrap(batchId));
         emit AppealSeatPenalized(batchId, leafIndex, verifier, taken);
     }
 
-    /// @dev To the appellant who was right; without one, to the node if it was cleared, else nobody's: burned.
-    function _award(Header calldata header, IVerdicts.Verdict verdict, address winner, uint256 prize) private {
+    /// @dev What is left is the prize of the appellant who was right. Without one, fines are burned, and lost bonds go
+    /// to the node if it was cleared, else they are burned, too.
+    function _award(
+        BatchId batchId,
+        uint256 leafIndex,
+        Header calldata header,
+        address winner,
+        End memory end,
+        uint256 spent
+    ) private {
+        uint256 prize = end.bonds + end.fines - spent;
+        bool cleared = winner == address(0) && end.verdict == IVerdicts.Verdict.Accepted;
+        uint256 burned = winner != address(0) ? 0 : cleared ? Math.min(end.fines, prize) : prize;
+        prize -= burned;
+        emit AppealConcluded(batchId, leafIndex, end.verdict, winner, prize);
+        if (burned > 0) TOKEN.burn(burned);
         if (prize == 0) return;
-        if (winner != address(0)) {
-            _credits[winner] += prize;
-        } else if (verdict == IVerdicts.Verdict.Accepted) {
+        if (cleared) {
             IERC20(TOKEN).safeTransfer(address(STAKING), prize);
             STAKING.credit(header.node, prize);
         } else {
-            TOKEN.burn(prize);
+            _credits[winner] += prize;
         }
     }
     // slither-disable-end reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
+
+    /// @dev Bitmaps of the seats that voted what a jury found, and the opposite.
+    function _judged(Level storage level, End memory end) private view returns (uint16 right, uint16 wrong) {
+        if (!end.decided) return (0, 0);
+        (right, wrong) = (level.accepts, level.rejects);
+        if (end.verdict == IVerdicts.Verdict.Rejected) (right, wrong) = (wrong, right);
+    }
+
+    /// @dev Whether a majority of any jury said what is final. Without one the verdict has only stayed.
+    function _isDecided(Case storage case_) private view returns (bool) {
+        for (uint256 i = 0; i < case_.level; ++i) {
+            Level storage level = case_.levels[i];
+            uint256 quorum = seatsAt(i + 1) / 2 + 1;
+            bool accepted = Majority.popcount(level.accepts) >= quorum;
+            if (accepted || Majority.popcount(level.rejects) >= quorum) return true;
+        }
+        return false;
+    }
 
     /// @dev The node and all who judged before.
     function _excluded(address node, BatchId batchId, Case storage case_, IStaking.Seat[][] calldata judges)

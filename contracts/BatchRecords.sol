@@ -62,7 +62,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     uint8 internal constant PARTIAL_FLAG = 2; // not all leaves were accepted
     uint8 internal constant SIGNED_FLAG = 4;
     uint8 internal constant MARKED_FLAG = 8;
-    /// @dev One bit a seat: penalised for its vote already.
+    /// @dev One bit a seat: found wrong on a leaf.
     uint8 internal constant PENALISED_SHIFT = 4;
 
     // Two bits a seat, in `Record.ballots`.
@@ -125,6 +125,8 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
             maxCheckSeconds: values.maxCheckSeconds,
             appealWindowSeconds: values.appealWindowSeconds,
             refundPerLeafWei: values.refundPerLeafWei,
+            dissentFineWei: values.dissentFineWei,
+            overturnedFineWei: values.overturnedFineWei,
             wrongVotePenaltyWei: values.wrongVotePenaltyWei,
             noRevealPenaltyWei: values.noRevealPenaltyWei,
             noCommitPenaltyWei: values.noCommitPenaltyWei,

@@ -13,7 +13,7 @@ import {LeafLib} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
-import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "./types/Types.sol";
+import {BatchId, ChallengeId, Header, Ids, ModelId, OUTCOME, Role} from "./types/Types.sol";
 
 /// @title Life of a batch: anchor, draw, commit, reveal, settle
 /// @dev Documented in `IBatches`. Calls only Trine's own contracts and moves no tokens itself: money and stake are in
@@ -423,7 +423,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
             ? (PenaltyReason.NoReveal, terms.noRevealPenaltyWei)
             : (PenaltyReason.NoCommit, terms.noCommitPenaltyWei);
         // Before the slash, which sets the weights of the next epoch by it.
-        REPUTATION.record(seat.verifier, Role.Verifier, header.modelId, batchId, 0, 0, 1);
+        REPUTATION.record(seat.verifier, Role.Verifier, header.modelId, batchId, 0, 0, OUTCOME);
         (uint256 taken,) = STAKING.slash(seat.verifier, amount, address(0), 0, BatchId.unwrap(batchId));
         emit VerifierPenalized(batchId, seat.verifier, r.round, reason, taken);
     }

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {IBatches} from "./interfaces/IBatches.sol";
@@ -13,7 +14,7 @@ import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
-import {BatchId, Header, Ids, Role} from "./types/Types.sol";
+import {BatchId, Header, Ids, OUTCOME, Role} from "./types/Types.sol";
 
 /// @title What follows a settlement: appeals, canaries, and the moment when money is final
 /// @dev Documented in `IFinality`.
@@ -37,12 +38,19 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         Marks marks;
     }
 
+    /// @dev What a seat's vote on some leaves costs it.
+    struct Debt {
+        uint256 fineWei;
+        uint256 fault; // for its reputation, millionths
+        bool canary; // it accepted one
+    }
+
     uint256 public constant SEATS = 3;
     // Two bits a seat, as `Batches` keeps them.
     uint256 private constant REVEALED = 2;
     uint8 private constant UNANIMOUS = 42; // all accepted all: 0b101010
-    /// @dev Half: a verifier must not get its own stake back by appealing against itself.
-    uint256 private constant BOUNTY_DIVISOR = 2;
+    /// @dev Of what an appeal takes from stake, half is burned: nobody may get stake back by appealing against itself.
+    uint256 private constant SHARED_DIVISOR = 2;
 
     IBatches private immutable BATCHES;
     IStaking private immutable STAKING;
@@ -117,16 +125,17 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         Marks memory marks = file.marks;
         uint256 bit = 1 << leafIndex;
         require(marks.appealed & ~marks.concluded & bit != 0, FinalityLeafNotUnderAppeal(file.id, leafIndex));
+        bool closed = file.batch.state == IBatches.State.Final;
+        uint256 judged = marks.concluded | (closed ? Majority.mask(file.batch.leafCount) & ~marks.appealed : 0);
         marks.concluded |= bit;
         if (verdict == Verdict.Accepted) marks.accepted |= bit;
         if (verdict == Verdict.Rejected) marks.rejected |= bit;
         _marks[file.id] = marks;
         emit AppealDecided(file.id, leafIndex, verdict);
-        _closeLeaves(file, header, bit);
-        bounty = _judge(file, header, seats, bit, BOUNTY_DIVISOR);
+        bounty = _closeLeaves(file, header, bit, true);
+        bounty += _judge(file, header, seats, judged, bit, true);
         BATCHES.note(file.id, file.batch.penalised);
-        bool last = file.batch.state == IBatches.State.Final && marks.appealed == marks.concluded;
-        if (last) _paySeats(file, header, seats);
+        if (closed && marks.appealed == marks.concluded) _paySeats(file, header, seats);
     }
 
     /// @inheritdoc IFinality
@@ -179,34 +188,30 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         _requireCommittee(file, seats);
         file.batch.state = IBatches.State.Final;
         uint256 leaves = Majority.mask(file.batch.leafCount) & ~file.marks.appealed;
-        if (!file.batch.calibration) _closeLeaves(file, header, leaves);
+        if (!file.batch.calibration) _closeLeaves(file, header, leaves, false);
         // All agree where all accepted all.
-        // slither-disable-next-line unused-return
-        if (file.batch.ballots != UNANIMOUS || file.marks.appealed != 0) _judge(file, header, seats, leaves, 1);
+        if (file.batch.ballots != UNANIMOUS || file.marks.appealed != 0) {
+            _judge(file, header, seats, file.marks.concluded, leaves, false);
+        }
         BATCHES.finish(file.id, file.batch.penalised);
         if (file.marks.appealed == file.marks.concluded) _paySeats(file, header, seats);
     }
 
-    /// @dev Frees the node's stake for leaves that are final, slashes it for the rejected ones, records both.
-    function _closeLeaves(File memory file, Header calldata header, uint256 leaves) private {
-        if (leaves == 0) return;
+    /// @dev Frees the node's stake for leaves that are final, slashes it for the rejected ones, records both. Where an
+    /// appeal led to it, a part that the client does not get is the bounty.
+    function _closeLeaves(File memory file, Header calldata header, uint256 leaves, bool shared)
+        private
+        returns (uint256 bounty)
+    {
+        if (leaves == 0) return 0;
         (uint256 accepted, uint256 rejected) = _words(file);
         // The node said beforehand that these are bad, and nobody paid for them: no merit, no fault.
         uint256 judged = leaves & ~file.marks.canaries;
         uint256 rejections = Majority.popcount(rejected & judged);
-        uint256 stakePerLeaf = file.terms.stakePerLeafWei;
-        STAKING.unlock(header.node, stakePerLeaf * Majority.popcount(leaves));
+        STAKING.unlock(header.node, file.terms.stakePerLeafWei * Majority.popcount(leaves));
         uint256 slashed = 0;
         if (rejections > 0) {
-            uint256 compensated;
-            (slashed, compensated) = STAKING.slash(
-                header.node,
-                stakePerLeaf * rejections,
-                address(PAYMENTS),
-                uint256(file.terms.refundPerLeafWei) * rejections,
-                BatchId.unwrap(file.id)
-            );
-            PAYMENTS.fundRefunds(file.id, rejected & judged, compensated / rejections);
+            (slashed, bounty) = _slashNode(file, header.node, rejections, rejected & judged, shared);
         }
         emit LeavesFinalized(file.id, header.node, leaves, accepted & leaves, rejected & leaves, slashed);
         REPUTATION.record(
@@ -214,80 +219,145 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             Role.Node,
             header.modelId,
             file.id,
-            Majority.popcount(accepted & judged).toUint64(),
-            rejections.toUint64(),
+            // At most 256 outcomes.
+            uint64(Majority.popcount(accepted & judged)) * OUTCOME,
+            uint64(rejections) * OUTCOME,
             0
         );
     }
 
-    /// @dev Penalises, once a batch, every seat whose vote contradicts what is now final on `leaves`.
+    /// @dev Half of a rejected leaf's stake is burned at least. Of the other half the client has its refund, and what
+    /// that leaves is the bounty if an appeal led to the rejection.
+    function _slashNode(File memory file, address node, uint256 rejections, uint256 rejected, bool shared)
+        private
+        returns (uint256 slashed, uint256 bounty)
+    {
+        uint256 amount = file.terms.stakePerLeafWei * rejections;
+        uint256 refund = uint256(file.terms.refundPerLeafWei) * rejections;
+        // Twice the refund first: `Parameters` keeps refunds to half of the stake.
+        uint256 first = shared ? SHARED_DIVISOR * refund : amount;
+        uint256 compensated;
+        (slashed, compensated) =
+            STAKING.slash(node, first, address(PAYMENTS), refund, BatchId.unwrap(file.id));
+        PAYMENTS.fundRefunds(file.id, rejected, compensated / rejections);
+        if (amount > first) {
+            uint256 more;
+            (more, bounty) = _slashShared(file.id, node, amount - first);
+            slashed += more;
+        }
+    }
+
+    /// @dev Fines every seat for those of `leaves` that it voted on against what is now final, besides what it was
+    /// fined for the leaves `judged` before.
     function _judge(
         File memory file,
         Header calldata header,
         IStaking.Seat[] calldata seats,
+        uint256 judged,
         uint256 leaves,
-        uint256 bountyDivisor
+        bool shared
     ) private returns (uint256 bounty) {
-        (uint256 accepted, uint256 rejected) = _words(file);
         for (uint256 i = 0; i < SEATS; ++i) {
-            uint8 seat = uint8(1 << i);
             (bool revealed, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, i);
-            if (!revealed || file.batch.penalised & seat != 0) continue;
-            uint256 wrongAccepts = accepts & rejected & leaves;
-            if (wrongAccepts | (rejects & accepted & leaves) == 0) continue;
-            file.batch.penalised |= seat;
-            bool canary = wrongAccepts & file.marks.canaries != 0;
-            REPUTATION.record(seats[i].verifier, Role.Verifier, header.modelId, file.id, 0, 1, 0);
-            bounty += _penalize(file, seats[i].verifier, canary, bountyDivisor);
+            if (!revealed) continue;
+            Debt memory paid = _debtOf(file, accepts, rejects, judged);
+            Debt memory debt = _debtOf(file, accepts, rejects, judged | leaves);
+            // Every wrong leaf is a fault; above the cap it costs no more.
+            if (debt.fault == paid.fault) continue;
+            file.batch.penalised |= uint8(1 << i);
+            address verifier = seats[i].verifier;
+            uint64 fault = (debt.fault - paid.fault).toUint64();
+            REPUTATION.record(verifier, Role.Verifier, header.modelId, file.id, 0, fault, 0);
+            debt.fineWei -= paid.fineWei;
+            if (debt.fineWei > 0) bounty += _fine(file.id, verifier, debt, shared);
         }
     }
 
-    function _penalize(File memory file, address verifier, bool canary, uint256 bountyDivisor)
-        private
-        returns (uint256 bounty)
-    {
-        uint256 amount = canary ? file.terms.canaryPenaltyWei : file.terms.wrongVotePenaltyWei;
+    function _fine(BatchId id, address verifier, Debt memory debt, bool shared) private returns (uint256 bounty) {
         uint256 taken;
-        (taken, bounty) = STAKING.slash(
-            verifier, amount, APPEALS, bountyDivisor > 1 ? amount / bountyDivisor : 0, BatchId.unwrap(file.id)
-        );
-        emit WrongVotePenalized(file.id, verifier, canary, taken, bounty);
+        if (shared) (taken, bounty) = _slashShared(id, verifier, debt.fineWei);
+        else (taken,) = STAKING.slash(verifier, debt.fineWei, address(0), 0, BatchId.unwrap(id));
+        emit WrongVotePenalized(id, verifier, debt.canary, taken, bounty);
     }
 
-    /// @dev When everything is final: frees the seats that voted and shares the fee among those that were not
-    /// penalised. What others would have earned is burned: nobody gains by another's silence or mistake.
+    /// @dev Half of what there is to take goes to `Appeals`, also where that is less than `amount`.
+    function _slashShared(BatchId id, address operator, uint256 amount)
+        private
+        returns (uint256 taken, uint256 bounty)
+    {
+        IStaking.Stake memory stake = STAKING.stakeOf(operator);
+        uint256 there = Math.min(amount, stake.active + stake.unbonding);
+        return STAKING.slash(operator, amount, APPEALS, there / SHARED_DIVISOR, BatchId.unwrap(id));
+    }
+
+    /// @dev When everything is final: frees the seats that voted and pays each its part of the fee, for the leaves on
+    /// which it voted what is final. What nobody earned is burned: nobody gains by another's silence or mistake.
     function _paySeats(File memory file, Header calldata header, IStaking.Seat[] calldata seats) private {
-        uint256 fee = Metering.fee(
-            file.batch.leafCount,
-            header.root,
-            file.terms.verifierFeePerLeafWei,
-            file.terms.verifierFeePerTokenWei
-        );
+        uint256 leafCount = file.batch.leafCount;
+        uint256 fee =
+            Metering.fee(leafCount, header.root, file.terms.verifierFeePerLeafWei, file.terms.verifierFeePerTokenWei);
+        bool allAccepted = file.batch.ballots == UNANIMOUS && file.marks.appealed == 0
+            && file.batch.accepted == Majority.mask(leafCount);
         IStaking.Seat[] memory freed = seats;
         uint256[] memory rewards = new uint256[](SEATS);
-        uint256 merited = _merited(file);
-        IReputation.Work[] memory works = new IReputation.Work[](merited);
-        uint256 paid = 0;
+        IReputation.Work[] memory works = new IReputation.Work[](SEATS);
+        uint256 burned = fee;
+        uint256 merited = 0;
         for (uint256 i = 0; i < SEATS; ++i) {
             if (!_revealed(file, i)) {
                 freed[i].locked = 0; // freed and punished when the batch was settled
-            } else if (file.batch.penalised & (1 << i) == 0) {
-                rewards[i] = fee / SEATS;
-                paid += rewards[i];
-                works[--merited] = IReputation.Work(seats[i].verifier, Role.Verifier, 1, 0, 0);
+                continue;
+            }
+            uint256 agreed = allAccepted ? leafCount : _agreed(file, i);
+            if (agreed == 0) continue;
+            unchecked {
+                // A fee has less than 100 bits, and at most all of it is paid.
+                rewards[i] = fee * agreed / (SEATS * leafCount);
+                burned -= rewards[i];
+                uint64 merit = uint64(OUTCOME * agreed / leafCount);
+                works[merited++] = IReputation.Work(seats[i].verifier, Role.Verifier, merit, 0, 0);
             }
         }
         STAKING.paySeats(freed, rewards, BatchId.unwrap(file.id));
-        if (fee > paid) STAKING.burnFees(fee - paid);
-        if (works.length > 0) REPUTATION.recordMany(header.modelId, file.id, works);
+        if (burned > 0) STAKING.burnFees(burned);
+        if (merited == 0) return;
+        // Fewer than there is room for.
+        // slither-disable-next-line assembly
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            mstore(works, merited)
+        }
+        REPUTATION.recordMany(header.modelId, file.id, works);
+    }
+
+    /// @dev On how many leaves a seat voted what is final and conclusive.
+    function _agreed(File memory file, uint256 seat) private view returns (uint256) {
+        (uint256 accepted, uint256 rejected) = _words(file);
+        (, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, seat);
+        return Majority.popcount((accepts & accepted) | (rejects & rejected));
     }
     // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
 
-    /// @dev How many seats voted and were not penalised for it.
-    function _merited(File memory file) private pure returns (uint256 count) {
-        for (uint256 i = 0; i < SEATS; ++i) {
-            if (_revealed(file, i) && file.batch.penalised & (1 << i) == 0) ++count;
-        }
+    /// @dev Of a vote on `judged` leaves. A leaf whose verdict an appeal turned costs more than dissent from one that
+    /// stood, and so does a canary.
+    function _debtOf(File memory file, uint256 accepts, uint256 rejects, uint256 judged)
+        private
+        pure
+        returns (Debt memory debt)
+    {
+        (uint256 accepted, uint256 rejected) = _words(file);
+        Marks memory marks = file.marks;
+        uint256 wrong = ((accepts & rejected) | (rejects & accepted)) & judged;
+        if (wrong == 0) return debt;
+        uint256 turned = (marks.accepted & ~file.batch.accepted) | (marks.rejected & ~file.batch.rejected);
+        uint256 canaries = wrong & accepts & marks.canaries;
+        uint256 grave = Majority.popcount(wrong & (turned | canaries));
+        uint256 light = Majority.popcount(wrong) - grave;
+        uint256 fine = grave * file.terms.overturnedFineWei + light * file.terms.dissentFineWei;
+        debt.fineWei = Math.min(fine, file.terms.wrongVotePenaltyWei);
+        debt.canary = canaries != 0;
+        if (debt.canary) debt.fineWei = Math.max(debt.fineWei, file.terms.canaryPenaltyWei);
+        debt.fault = grave * OUTCOME + Math.ceilDiv(light * OUTCOME, file.batch.leafCount);
     }
 
     function _revealed(File memory file, uint256 seat) private pure returns (bool) {

@@ -33,6 +33,8 @@ contract Parameters is IParameters, Ownable2Step {
     uint256 public constant MAX_CHECK_TOKENS_PER_SECOND = 100_000;
     /// @notice Larger committees that may judge a batch one after another: 7 seats, then 15.
     uint256 public constant APPEAL_LEVELS = 2;
+    /// @notice Seats of the first of them.
+    uint256 public constant FIRST_JURY = 7;
     /// @notice How far back `blockhash` reaches: a draw may come so many blocks after the seed block.
     uint256 public constant BLOCKHASH_WINDOW = 256;
     /// @notice Longest mean time of a block for which `maxLifeSeconds` is a bound.
@@ -121,19 +123,24 @@ contract Parameters is IParameters, Ownable2Step {
         // Silence after a commitment must cost at least a wrong vote, or the last to reveal has a free option.
         _require(v.noRevealPenaltyWei >= v.wrongVotePenaltyWei, "noRevealPenaltyWei");
         _require(v.noCommitPenaltyWei <= v.wrongVotePenaltyWei, "noCommitPenaltyWei");
+        // By leaf, up to the cap: an honest seat errs now and then, and must not have to abstain for fear of it.
+        _require(v.dissentFineWei <= v.overturnedFineWei, "dissentFineWei");
+        _require(v.overturnedFineWei <= v.wrongVotePenaltyWei, "overturnedFineWei");
         // No penalty is larger than what was locked for the seat.
         _require(v.seatStakeWei >= v.noRevealPenaltyWei, "seatStakeWei");
         // Nor does it pay that what a verifier accepted was a canary and not somebody's answer.
         _require(
             v.canaryPenaltyWei >= v.wrongVotePenaltyWei && v.canaryPenaltyWei <= v.seatStakeWei, "canaryPenaltyWei"
         );
-        // An appeal that costs nothing is spam; one cannot pay its committee more than was put up for it. And it must
-        // not cost who appeals more for a seat than a verifier has at stake in it: verdicts that nobody can afford to
-        // doubt would be those of three.
+        // An appeal that costs nothing is spam; one that is lost pays its committee. And it must not cost who appeals
+        // more for a seat than a verifier has at stake in it: verdicts that nobody can afford to doubt would be those of
+        // three.
         _require(
             v.appealBondPerSeatWei > 0 && v.appealBondPerSeatWei <= v.seatStakeWei, "appealBondPerSeatWei"
         );
         _require(v.appealFeePerSeatWei <= v.appealBondPerSeatWei, "appealFeePerSeatWei");
+        // Half of what the two lose that made a wrong verdict pays the seven that turned it.
+        _require(uint256(v.appealFeePerSeatWei) * FIRST_JURY <= v.overturnedFineWei, "overturnedFineWei");
         _requireWithin(v.appealWindowSeconds, MAX_WINDOW_SECONDS, "appealWindowSeconds");
         _requireWithin(v.commitSeconds, MAX_WINDOW_SECONDS, "commitSeconds");
         _requireWithin(v.revealSeconds, MAX_WINDOW_SECONDS, "revealSeconds");

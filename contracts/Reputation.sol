@@ -104,12 +104,13 @@ contract Reputation is IReputation {
     ) private {
         bytes32 key = _key(operator, role, modelId);
         (uint256 hasAccepted, uint256 hasRejected, uint256 hasMissed) = _faded(_records[key]);
-        uint256 score = _store(
-            key,
-            _plus(hasAccepted, uint256(accepted) << FRACTION_BITS),
-            _plus(hasRejected, uint256(rejected) << FRACTION_BITS),
-            _plus(hasMissed, uint256(missed) << FRACTION_BITS)
-        );
+        hasAccepted = _plus(hasAccepted, _fixed(accepted));
+        // Nearly always there is neither.
+        if (rejected | missed != 0) {
+            hasRejected = _plus(hasRejected, _fixedUp(rejected));
+            hasMissed = _plus(hasMissed, _fixedUp(missed));
+        }
+        uint256 score = _store(key, hasAccepted, hasRejected, hasMissed);
         uint256 counts = (uint256(accepted) << 128) | (uint256(rejected) << 64) | missed;
         uint256 change = (uint256(role) << 208) | (score << 192) | counts;
         emit ReputationChanged(operator, modelId, batchId, change);
@@ -152,6 +153,19 @@ contract Reputation is IReputation {
             uint256 weighed =
                 accepted + REJECTED_WEIGHT * rejected + MISSED_WEIGHT * missed + (PRIOR << FRACTION_BITS);
             return (accepted * BPS) / weighed;
+        }
+    }
+
+    /// @dev Whole outcomes are exact; of a part of one the operator loses up to a unit.
+    function _fixed(uint64 micro) private pure returns (uint256) {
+        unchecked {
+            return (uint256(micro) << FRACTION_BITS) / MICRO;
+        }
+    }
+
+    function _fixedUp(uint64 micro) private pure returns (uint256) {
+        unchecked {
+            return ((uint256(micro) << FRACTION_BITS) + MICRO - 1) / MICRO;
         }
     }
 

@@ -9,18 +9,18 @@ from trine.chain import CalibrationResult, Chain, Model, ReputationRecord, Role,
 from trine.chain.calls import checksum
 from trine.errors import InvalidInput, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
-from trine.protocol.reputation import Change, Record
+from trine.protocol.reputation import OUTCOME, Change, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One change of reputation: what a batch added."""
+    """One change of reputation: what a batch added, in outcomes. A verifier earns parts of one, by the leaf."""
 
     batch_id: bytes
     block: int
-    accepted: int
-    rejected: int
-    missed: int
+    accepted: float
+    rejected: float
+    missed: float
     score_bps: int  # that followed
 
 
@@ -44,7 +44,7 @@ class Standing:
     work: tuple[Work, ...]
 
     @property
-    def counts(self) -> tuple[int, int, int]:
+    def counts(self) -> tuple[float, float, float]:
         """(accepted, rejected, missed) since the beginning, without fading."""
         return (
             sum(work.accepted for work in self.work),
@@ -203,9 +203,9 @@ def _replay(
             Work(
                 bytes(event.args["batchId"]),
                 event.block,
-                change.accepted,
-                change.rejected,
-                change.missed,
+                change.accepted / OUTCOME,
+                change.rejected / OUTCOME,
+                change.missed / OUTCOME,
                 change.score_bps,
             )
         )

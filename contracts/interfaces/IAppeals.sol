@@ -10,6 +10,11 @@ import {IVerdicts} from "./IVerdicts.sol";
 /// and all who judged before votes on that leaf alone; its outcome can be appealed once more, to 15. When the last
 /// window has passed, `conclude` moves money, stake and reputation by the final verdict. Other leaves of the batch do
 /// not wait. A leaf is appealed at most once at each level.
+///
+/// Whoever was right pays nothing. Lost bonds, and half of what the wrong lose of their stake, pay the jurors who voted
+/// what is final, and the rest is the prize of the appellant whose appeal led to it. Where that is less than the fees
+/// the jurors share it. If no jury had a majority, nobody was shown to be right: bonds go back, and no juror is paid or
+/// fined.
 interface IAppeals {
     enum Phase {
         None,

@@ -30,7 +30,7 @@ interface IBatches is IVerdicts {
         uint40 clock; // Anchored: seed block; Drawn: commit deadline or, once all have committed, when they had;
             // Settled, Final: since when, seconds
         uint8 ballots; // two bits a seat: nothing, committed, accepted all, revealed otherwise
-        uint8 penalised; // bit i: seat i was penalised for its vote
+        uint8 penalised; // bit i: seat i was found wrong on a leaf
         uint160 committee; // hash of the drawn seats
         uint256 accepted; // as settled; appeals do not touch it
         uint256 rejected;
@@ -51,6 +51,8 @@ interface IBatches is IVerdicts {
         uint32 maxCheckSeconds;
         uint32 appealWindowSeconds;
         uint96 refundPerLeafWei;
+        uint96 dissentFineWei;
+        uint96 overturnedFineWei;
         uint96 wrongVotePenaltyWei;
         uint96 noRevealPenaltyWei;
         uint96 noCommitPenaltyWei;

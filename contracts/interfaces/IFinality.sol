@@ -7,7 +7,8 @@ import {IVerdicts} from "./IVerdicts.sol";
 
 /// @title What follows a settlement: appeals, canaries, and the moment when money is final
 /// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected
-/// leaves, and the seats are judged by the final words: who voted against them is slashed, the others share the fee.
+/// leaves, and the seats are judged by the final words, leaf by leaf: a seat earns where it voted what is final and
+/// conclusive, and is fined where it voted against that, up to a cap a batch. Doubt earns nothing and costs nothing.
 /// Leaves under appeal are closed one by one when their appeals are over; other leaves do not wait for them, seats do.
 interface IFinality is IVerdicts {
     /// @notice What happens to few batches: bitmaps over their leaves.
@@ -28,6 +29,7 @@ interface IFinality is IVerdicts {
         uint256 rejected,
         uint256 slashed
     );
+    /// @notice A fine, besides what the seat was fined for the batch before; the bounty is the part sent to `Appeals`.
     event WrongVotePenalized(
         BatchId indexed batchId, address indexed verifier, bool acceptedCanary, uint256 amount, uint256 bounty
     );
@@ -61,7 +63,8 @@ interface IFinality is IVerdicts {
 
     /// @notice Takes an appeal's final verdict on a leaf: moves stake and reputation of the node and slashes the
     /// verifiers whom it contradicts. Only `Appeals`.
-    /// @return bounty Half of what wrong verifiers lost, sent to `Appeals` for who appealed.
+    /// @return bounty What was sent to `Appeals` for who was right: half of the verifiers' fines, and half of the
+    /// node's stake less the client's refund.
     function concludeAppeal(
         Header calldata header,
         IStaking.Seat[] calldata seats,

@@ -15,12 +15,14 @@ interface IParameters {
         uint32 checkTokensPerSecond; // what every verifier must manage; windows leave the time for it
         uint32 maxCheckSeconds; // the most that a window is longer for work that its verifiers were drawn for before
         uint96 seatStakeWei; // locked per seat; covers the largest penalty
-        uint96 wrongVotePenaltyWei;
+        uint96 dissentFineWei; // for each leaf that a seat voted on against the final verdict
+        uint96 overturnedFineWei; // the same for a leaf whose verdict an appeal turned; at least dissentFineWei
+        uint96 wrongVotePenaltyWei; // the most that a seat is fined for its votes in a batch; what a wrong juror loses
         uint96 noRevealPenaltyWei; // at least wrongVotePenaltyWei
         uint96 noCommitPenaltyWei; // at most wrongVotePenaltyWei
         uint96 appealBondPerSeatWei; // put up by who appeals, for every seat of the larger committee
-        uint96 appealFeePerSeatWei; // share of it that pays the seat
-        uint96 canaryPenaltyWei; // for accepting an answer that was known to be bad
+        uint96 appealFeePerSeatWei; // what a juror who was right earns; seven of them at most overturnedFineWei
+        uint96 canaryPenaltyWei; // what accepting an answer that was known to be bad raises the fines to
         uint32 appealWindowSeconds;
         uint32 commitSeconds; // to fetch and to commit, besides the time for the tokens
         uint32 revealSeconds;

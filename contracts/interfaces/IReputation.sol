@@ -4,8 +4,10 @@ pragma solidity 0.8.37;
 import {BatchId, ModelId, Role} from "../types/Types.sol";
 
 /// @title Record of settled work, per operator, role and model
-/// @notice For nodes: answers accepted and rejected. For verifiers: seats served with the majority (accepted),
-/// against it (rejected), and not served (missed). Only what is final is recorded; every write is an event.
+/// @notice For nodes: answers accepted and rejected. For verifiers: accepted is the part of a batch's leaves on which
+/// their vote was the final verdict, rejected the part on which it was against it, and one for each leaf that an appeal
+/// turned or that was a canary; missed are seats not served. Doubt counts for nothing. Only what is final is recorded;
+/// every write is an event.
 ///
 /// All sums of a record fade alike, to one half in every half-life, and every rounding is against the operator. So
 /// - waiting never raises a score: what fades is weighed against a prior of 20 that does not;
@@ -23,7 +25,7 @@ interface IReputation {
         uint40 updatedAt;
     }
 
-    /// @notice One operator's part in a batch.
+    /// @notice One operator's part in a batch, in millionths of an outcome.
     struct Work {
         address operator;
         Role role;
@@ -33,7 +35,8 @@ interface IReputation {
     }
 
     /// @param change From the top: 40 zero bits, role (8 bits), the score that follows (16), and the counts that were
-    /// added: accepted, rejected, missed (64 each). One word, because every settlement pays for four of these events.
+    /// added, in millionths: accepted, rejected, missed (64 each). One word, because every settlement pays for four of
+    /// these events.
     event ReputationChanged(
         address indexed operator, ModelId indexed modelId, BatchId indexed batchId, uint256 change
     );
@@ -42,7 +45,7 @@ interface IReputation {
     error ReputationHalfLifeOutOfBounds(uint256 halfLife, uint256 minimum, uint256 maximum);
     error ReputationZeroAddress();
 
-    /// @notice Adds outcomes of one batch. Only `Batches`, `Finality` and `Appeals`.
+    /// @notice Adds outcomes of one batch, in millionths. Only `Batches`, `Finality` and `Appeals`.
     function record(
         address operator, Role role, ModelId modelId, BatchId batchId, uint64 accepted, uint64 rejected, uint64 missed
     ) external;

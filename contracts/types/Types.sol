@@ -25,6 +25,9 @@ enum Role {
     Verifier
 }
 
+/// @dev One outcome in a record of reputation: counts are in millionths, because a seat earns by the leaf.
+uint64 constant OUTCOME = 1_000_000;
+
 /// @title How ids follow from what they name
 library Ids {
     function model(string calldata name, bytes32 contentHash) internal pure returns (ModelId) {

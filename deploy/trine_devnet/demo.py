@@ -325,7 +325,7 @@ class Demo:
         told = standing.counts
         if told[0] < accepted or told[1] != rejected:
             failures.append(
-                f"{name}: its record says {told[0]} accepted, {told[1]} rejected; expected {accepted} and {rejected}"
+                f"{name}: its record says {told[0]:g} accepted, {told[1]:g} rejected; expected {accepted}, {rejected}"
             )
         lost = sum(slash.taken_wei for slash in report.slashes)
         owed = rejected * chain.parameters().stake_per_leaf

@@ -252,7 +252,7 @@ contract AppealsTest is AppealWorld {
         appeals.expire(_mixed, 0);
         _appealAgain(BOB, _mixed, 0, REJECTED);
         _hear(_mixed, 0, 0, 15);
-        uint256 bounty = 3 * 10 ether;
+        uint256 bounty = 12.1 ether;
         _concludeNow(_mixed, 0);
         // Alice claimed the same, but did not see to it: it is Bob's appeal that led to the verdict.
         Check.eq(appeals.creditOf(ALICE), 0, "expired is lost");
@@ -440,7 +440,7 @@ contract AppealsTest is AppealWorld {
         _hear(_mixed, 0, 0, 7);
         _conclude(_mixed, 0);
         _verdictOf(_mixed, 0, REJECTED, true);
-        Check.eq(appeals.creditOf(ALICE), BOND_1 - 7 ether + 30 ether, "won");
+        Check.eq(appeals.creditOf(ALICE), BOND_1 + 5.1 ether, "won");
         _money(appeals.creditOf(ALICE));
     }
 
@@ -466,7 +466,8 @@ contract AppealsTest is AppealWorld {
         _hear(_mixed, 0, 0, 15);
         _concludeNow(_mixed, 0);
         Check.eq(appeals.creditOf(ALICE), BOND_1, "not heard");
-        Check.eq(appeals.creditOf(BOB), BOND_2 - 15 ether + 30 ether, "heard and right");
+        // What the three seats and the node have lost is less than fifteen fees: the jury shares it.
+        Check.eq(appeals.creditOf(BOB), BOND_2 + uint256(12.1 ether) % 15, "heard and right");
         _money(appeals.creditOf(ALICE) + appeals.creditOf(BOB));
     }
 
@@ -477,7 +478,7 @@ contract AppealsTest is AppealWorld {
         _silence(_mixed, 0);
         _concludeNow(_mixed, 0);
         _verdictOf(_mixed, 0, REJECTED, true);
-        Check.eq(appeals.creditOf(ALICE), BOND_1 - 7 ether + 30 ether, "right");
+        Check.eq(appeals.creditOf(ALICE), BOND_1 + 5.1 ether, "right");
         Check.eq(appeals.creditOf(BOB), BOND_2, "not heard");
         _money(appeals.creditOf(ALICE) + appeals.creditOf(BOB));
     }
@@ -496,6 +497,68 @@ contract AppealsTest is AppealWorld {
         _hear(_mixed, leaf, 0, 0);
         _appealAgain(BOB, _mixed, leaf, claim);
         _checkVotes(leaf, votes);
+    }
+
+    // Silence and redraws
+
+    /// Whoever is silent is freed when the level is resolved, and not again when it is concluded.
+    function testASilentJurorIsFreedOnce() external {
+        // Seats in other batches hold stake, too.
+        for (uint256 i = 0; i < 8; ++i) {
+            _drawn(_root(keccak256(abi.encode("other", i)), 0), 1);
+        }
+        _appeal(ALICE, _mixed, 0, REJECTED);
+        _drawAppeal(_mixed, 0);
+        IStaking.Seat[] memory seats = _jury(_mixed, 0);
+        uint256 silent = 0;
+        while (staking.stakeOf(seats[silent].verifier).locked == 60 ether) ++silent;
+        uint256 elsewhere = staking.stakeOf(seats[silent].verifier).locked - 60 ether;
+        Check.yes(elsewhere > 0, "locked in other batches");
+        for (uint256 i = 0; i < 7; ++i) {
+            if (i != silent) _commitAppeal(_mixed, 0, i, ACCEPTED);
+        }
+        _wait(appeals.caseOf(_mixed, 0).clock + 1 - timestamp);
+        for (uint256 i = 0; i < 7; ++i) {
+            if (i != silent) _revealAppeal(_mixed, 0, i, ACCEPTED);
+        }
+        _tryResolve();
+        Check.eq(staking.stakeOf(seats[silent].verifier).locked, elsewhere, "this seat is free");
+        _conclude(_mixed, 0);
+        Check.eq(staking.stakeOf(seats[silent].verifier).locked, elsewhere, "the others are not");
+    }
+
+    function testVotesOfACommitteeThatFailedDoNotCountAfterARedraw() external {
+        // Leaf 0 is accepted, leaf 1 rejected.
+        for (uint256 leaf = 0; leaf < 2; ++leaf) {
+            IVerdicts.Verdict claim = leaf == 0 ? REJECTED : ACCEPTED;
+            _appeal(ALICE, _mixed, leaf, claim);
+        }
+        for (uint256 leaf = 0; leaf < 2; ++leaf) {
+            IVerdicts.Verdict claim = leaf == 0 ? REJECTED : ACCEPTED;
+            // Seven commit, three reveal: a committee short of its quorum.
+            _drawAppeal(_mixed, leaf);
+            for (uint256 i = 0; i < 7; ++i) {
+                _commitAppeal(_mixed, leaf, i, claim);
+            }
+            for (uint256 i = 0; i < 3; ++i) {
+                _revealAppeal(_mixed, leaf, i, claim);
+            }
+            _wait(REVEAL_SECONDS + 1);
+            _resolve(_mixed, leaf);
+            Check.eq(uint256(appeals.caseOf(_mixed, leaf).phase), uint256(IAppeals.Phase.Open), "redrawn");
+            // Of the next committee one says the same, and the others cannot tell.
+            _drawAppeal(_mixed, leaf);
+            for (uint256 i = 0; i < 7; ++i) {
+                _commitAppeal(_mixed, leaf, i, i == 6 ? claim : INCONCLUSIVE);
+            }
+            for (uint256 i = 0; i < 7; ++i) {
+                _revealAppeal(_mixed, leaf, i, i == 6 ? claim : INCONCLUSIVE);
+            }
+            _resolve(_mixed, leaf);
+            IAppeals.Level memory level = appeals.caseOf(_mixed, leaf).levels[0];
+            Check.eq(uint256(level.accepts) + level.rejects, 64, "one vote");
+            Check.yes(appeals.caseOf(_mixed, leaf).verdict != claim, "four votes of two committees are no majority");
+        }
     }
 
     // What follows
@@ -526,19 +589,19 @@ contract AppealsTest is AppealWorld {
         Check.eq(payments.refundOf(_mixed, 0), 0.4 ether, "refund");
         Check.eq(payments.totalOwed() - owed, 0.8 ether, "two rejected leaves in all");
         for (uint256 i = 0; i < 3; ++i) {
-            Check.eq(stakes[i] - staking.stakeOf(judges[i]).active, 20 ether, "a wrong vote");
-            // It was credited once for this vote when the batch was settled, and that is taken back.
+            Check.eq(stakes[i] + 0.01 ether - staking.stakeOf(judges[i]).active, 8 ether, "wrong once, right once");
             Check.yes(reputation.recordOf(judges[i], Role.Verifier, model).rejectedMicro > 9e5, "on record");
             Check.eq(batches.batchOf(_mixed).penalised, 7, "noted");
         }
         Check.eq(lost - staking.stakeOf(loser).active, 20 ether, "who judged wrongly on appeal pays, too");
-        Check.eq(appeals.creditOf(ALICE), BOND_1 - 5 ether + 30 ether, "bond, less five fees, and half of 60");
-        // Slashes of two leaves (0.6 each), of three judges (half), of two seats of the appeal, and a fee for nobody.
-        Check.eq(supply - token.totalSupply(), 1.2 ether + 30 ether + 40 ether + 0.09 ether, "burned");
+        // Half of three seats' fines, of two jurors', and of what the client leaves of the node's stake; five fees.
+        Check.eq(appeals.creditOf(ALICE), BOND_1 + 12 ether + 20 ether + 0.1 ether - 5 ether, "bond and prize");
+        // Of two leaves' stake, of three seats, of two jurors, and the fees of two leaves.
+        Check.eq(supply - token.totalSupply(), 0.6 ether + 0.5 ether + 12 ether + 20 ether + 0.06 ether, "burned");
         (,, uint256 rejected,, bool isFinal) = finality.resultOf(_mixed);
         Check.eq(rejected, 3, "in the words");
         Check.yes(isFinal, "all is final");
-        _withdrawn(ALICE, 51 ether + 2 ether);
+        _withdrawn(ALICE, 55.1 ether);
         _money(0);
     }
 
@@ -553,9 +616,9 @@ contract AppealsTest is AppealWorld {
         Check.eq(staking.stakeOf(NODE).active, node, "not slashed");
         Check.eq(staking.stakeOf(NODE).locked, 2 ether, "the other two leaves are still open");
         Check.yes(reputation.recordOf(NODE, Role.Node, model).acceptedMicro > accepted + 9e5, "on record");
-        Check.eq(judge - staking.stakeOf(_seatOf(_mixed, 0)).active, 20 ether, "who rejected it pays");
+        Check.eq(judge - staking.stakeOf(_seatOf(_mixed, 0)).active, 8 ether, "who rejected it pays");
         Check.eq(payments.refundOf(_mixed, 1), 0, "no refund");
-        Check.eq(appeals.creditOf(NODE), BOND_1 - 7 ether + 30 ether, "won");
+        Check.eq(appeals.creditOf(NODE), BOND_1 + 12 ether - 7 ether, "won");
         // Long before, the batch had not been finalized: that comes now, without the leaf.
         _finalizeNow(_mixed);
         Check.eq(staking.stakeOf(NODE).active, node, "not slashed");
@@ -599,10 +662,11 @@ contract AppealsTest is AppealWorld {
         uint256 supply = token.totalSupply();
         _concludeNow(_mixed, 2);
         _verdictOf(_mixed, 2, INCONCLUSIVE, true);
-        // All are paid, because nobody was wrong.
-        Check.eq(supply - token.totalSupply(), BOND_1 + BOND_2 - 22 ether, "nobody was right");
+        Check.eq(supply, token.totalSupply(), "nobody was shown to be wrong");
         Check.eq(staking.stakeOf(_juror(_mixed, 2, 0)).locked, 0, "free");
-        _money(0);
+        Check.eq(appeals.creditOf(ALICE), BOND_1, "back");
+        Check.eq(appeals.creditOf(BOB), BOND_2, "back");
+        _money(BOND_1 + BOND_2);
     }
 
     function testTheSecondAppealOverturnsTheFirst() external {
@@ -616,7 +680,7 @@ contract AppealsTest is AppealWorld {
         _concludeNow(_mixed, 0);
         _verdictOf(_mixed, 0, ACCEPTED, true);
         Check.eq(appeals.creditOf(ALICE), 0, "Alice was wrong");
-        Check.eq(appeals.creditOf(BOB), BOND_1 + BOND_2 - 15 ether, "Bob gets her bond");
+        Check.eq(appeals.creditOf(BOB), BOND_1 + BOND_2 + 70 ether - 15 ether, "Bob gets her bond, and half of fines");
         Check.eq(stake - staking.stakeOf(wrong).active, 20 ether, "the first committee pays");
         Check.eq(staking.stakeOf(_seatOf(_mixed, 0)).active, judge, "the judges were right after all");
         _money(appeals.creditOf(BOB));
@@ -628,7 +692,7 @@ contract AppealsTest is AppealWorld {
         _appealAgain(BOB, _mixed, 0, ACCEPTED);
         _hear(_mixed, 0, 0, 15);
         _concludeNow(_mixed, 0);
-        Check.eq(appeals.creditOf(ALICE), BOND_1 - 7 ether + BOND_2 - 15 ether + 30 ether, "all of it");
+        Check.eq(appeals.creditOf(ALICE), BOND_1 + BOND_2 + 12.1 ether - 22 ether, "all of it");
         Check.eq(appeals.creditOf(BOB), 0, "nothing");
         _money(appeals.creditOf(ALICE));
     }
@@ -640,8 +704,9 @@ contract AppealsTest is AppealWorld {
         _hear(_mixed, 0, 0, 15);
         _concludeNow(_mixed, 0);
         _verdictOf(_mixed, 0, REJECTED, true);
-        Check.eq(appeals.creditOf(ALICE), BOND_1 - 2 ether, "less the fees of the two who saw it");
-        Check.eq(appeals.creditOf(BOB), BOND_2 - 15 ether + 30 ether, "and the prize");
+        Check.eq(appeals.creditOf(ALICE), BOND_1, "all of it");
+        // Half of five jurors' fines, and seventeen fees.
+        Check.eq(appeals.creditOf(BOB), BOND_2 + 50 ether + 12.1 ether - 17 ether, "and the prize");
         _money(appeals.creditOf(ALICE) + appeals.creditOf(BOB));
     }
 
@@ -667,7 +732,7 @@ contract AppealsTest is AppealWorld {
         _hear(id, 0, 0, 7);
         _conclude(id, 0);
         Check.eq(staking.stakeOf(dissenter).active, stake, "the other leaf is still open");
-        Check.eq(wrong - staking.stakeOf(_seatOf(id, 0)).active, 20 ether, "the majority was wrong");
+        Check.eq(wrong - staking.stakeOf(_seatOf(id, 0)).active, 8 ether, "the majority was wrong");
         _finalizeNow(id);
         Check.eq(staking.stakeOf(dissenter).active - stake, 0.02 ether, "its share");
         Check.eq(staking.stakeOf(dissenter).locked, 0, "free");
@@ -686,25 +751,34 @@ contract AppealsTest is AppealWorld {
         _hear(id, 0, 7, 0);
         uint256 supply = token.totalSupply();
         _conclude(id, 0);
-        Check.eq(stake - staking.stakeOf(dissenter).active, 20 ether, "a wrong vote");
+        Check.eq(stake + 0.01 ether - staking.stakeOf(dissenter).active, 0.1 ether, "wrong once, right once");
         Check.eq(staking.stakeOf(dissenter).locked, 0, "free");
-        // Half of the penalty is the prize's: with the bond it goes to the node. The share is burned.
-        Check.eq(supply - token.totalSupply(), 10 ether + 0.02 ether, "burned");
+        // Nobody appealed rightly, so all of the fine is burned, and the fee of the leaf.
+        Check.eq(supply - token.totalSupply(), 0.1 ether + 0.01 ether, "burned");
         _money(0);
     }
 
-    function testASeatIsPenalisedOnceABatch() external {
+    function testASeatIsFinedForEveryLeafUpToTheCap() external {
         BatchId id = _settled("many", 3);
         uint256 judge = staking.stakeOf(_seatOf(id, 0)).active;
         _appeal(ALICE, id, 0, REJECTED);
         _appeal(ALICE, id, 1, REJECTED);
         _hear(id, 0, 0, 7);
         _hear(id, 1, 0, 7);
+        _appeal(BOB, id, 2, REJECTED);
+        _hear(id, 2, 0, 7);
         _conclude(id, 0);
         _concludeNow(id, 1);
-        Check.eq(judge - staking.stakeOf(_seatOf(id, 0)).active, 20 ether, "once");
-        Check.eq(appeals.creditOf(ALICE), 2 * (BOND_1 - 7 ether) + 30 ether, "one bounty");
-        _money(appeals.creditOf(ALICE));
+        Check.eq(judge - staking.stakeOf(_seatOf(id, 0)).active, 16 ether, "for each");
+        Check.eq(appeals.creditOf(ALICE), 2 * (BOND_1 + 5.1 ether), "two prizes");
+        address juror = _juror(id, 2, 0);
+        uint256 stake = staking.stakeOf(juror).active;
+        _concludeNow(id, 2);
+        Check.eq(judge - staking.stakeOf(_seatOf(id, 0)).active, 20 ether, "never more than the cap");
+        // What is left of the wrong pays the jury in part, and who was right has the bond back.
+        Check.eq(staking.stakeOf(juror).active - stake, uint256(6.1 ether) / 7, "a seventh of it");
+        Check.eq(appeals.creditOf(BOB), BOND_1 + uint256(6.1 ether) % 7, "all of it");
+        _money(appeals.creditOf(ALICE) + appeals.creditOf(BOB));
     }
 
     function testConcludingTakesAllCommittees() external {
@@ -764,7 +838,7 @@ contract AppealsTest is AppealWorld {
         values.appealBondPerSeatWei = 9 ether;
         values.appealFeePerSeatWei = 2 ether;
         values.appealWindowSeconds = 60;
-        values.wrongVotePenaltyWei = 15 ether;
+        (values.overturnedFineWei, values.wrongVotePenaltyWei) = (14 ether, 15 ether);
         parameters.set(values);
         _appeal(ALICE, _mixed, 0, REJECTED);
         Check.eq(token.balanceOf(address(appeals)), BOND_1, "as when it was anchored");
@@ -774,11 +848,11 @@ contract AppealsTest is AppealWorld {
         vm.expectPartialRevert(IAppeals.AppealsDeadlineNotReached.selector);
         appeals.conclude(_headerOf(_mixed), 0, all);
         _conclude(_mixed, 0);
-        Check.eq(appeals.creditOf(ALICE), BOND_1 - 7 ether + 30 ether, "to the end");
+        Check.eq(appeals.creditOf(ALICE), BOND_1 + 5.1 ether, "to the end");
         BatchId id = _settled("later", 1);
         _appeal(ALICE, id, 0, REJECTED);
         Check.eq(appeals.caseOf(id, 0).terms, 2, "a later batch has the new ones");
-        Check.eq(token.balanceOf(address(appeals)), 51 ether + 63 ether, "bond");
+        Check.eq(token.balanceOf(address(appeals)), 33.1 ether + 63 ether, "bond");
     }
 
     function testEveryCaseOfABatchStandsAlone() external {
@@ -815,6 +889,8 @@ contract AppealsTest is AppealWorld {
         uint256 revealed;
         uint256 accepts;
         uint256 rejects;
+        bool decided;
+        uint256 fee;
     }
 
     function _checkVotes(uint256 leaf, uint256 votes) private {
@@ -857,20 +933,32 @@ contract AppealsTest is AppealWorld {
             stakes[i] -= penalty;
         }
         if (!heard) return;
+        count.decided = 2 * count.accepts > seats.length || 2 * count.rejects > seats.length;
+        count.fee = _feeOf(leaf, expected, count);
         _wait(WINDOW + 1);
         _concludeNow(_mixed, leaf);
         for (uint256 i = 0; i < seats.length; ++i) {
             uint256 vote = (votes >> (3 * i)) & 7;
             uint256 stake = stakes[i];
-            if (vote > UNREVEALED) {
-                bool wrong = _meaning(vote) != INCONCLUSIVE && _meaning(vote) != expected && expected != INCONCLUSIVE;
-                stake = wrong ? stake - 20 ether : stake + 1 ether;
+            // Without a majority nobody was right or wrong.
+            if (vote > UNREVEALED && count.decided && _meaning(vote) != INCONCLUSIVE) {
+                stake = _meaning(vote) != expected ? stake - 20 ether : stake + count.fee;
             }
             Check.eq(staking.stakeOf(seats[i].verifier).active, stake, "conclusion");
             Check.eq(staking.stakeOf(seats[i].verifier).locked, 0, "free");
         }
         _verdictOf(_mixed, leaf, expected, true);
         _money(appeals.creditOf(ALICE) + appeals.creditOf(BOB));
+    }
+
+    /// What a juror of the last level gets who was right: all of it from a lost bond, or what the wrong have lost.
+    function _feeOf(uint256 leaf, IVerdicts.Verdict verdict, Count memory count) private view returns (uint256) {
+        (uint256 right, uint256 wrong) =
+            verdict == ACCEPTED ? (count.accepts, count.rejects) : (count.rejects, count.accepts);
+        if (right == 0 || verdict != appeals.caseOf(_mixed, leaf).levels[0].claim) return 1 ether;
+        // Seats that had been wrong: all, all, none; and a part of the node's stake.
+        uint256 fines = (leaf == 0 ? 12.1 ether : leaf == 1 ? 12 ether : 0) + wrong * 10 ether;
+        return fines / right < 1 ether ? fines / right : 1 ether;
     }
 
     function _meaning(uint256 vote) private pure returns (IVerdicts.Verdict) {

@@ -90,7 +90,7 @@ contract AttacksTest is AppealWorld {
         _vote(other, 0, 3, 3, 0, 3, 0);
         _finalize(other);
         uint256 wrong = before - _wealth();
-        Check.eq(wrong, 20 ether, "a wrong vote");
+        Check.eq(wrong, 0.2 ether, "two wrong leaves");
         Check.eq(silent, 25 ether, "silence is dearer");
     }
 
@@ -305,7 +305,7 @@ contract AttacksTest is AppealWorld {
         _hear(id, 0, 0, 7);
         _conclude(id, 0);
         _finalizeNow(id);
-        Check.eq(before - _wealth(), 30 ether + 7 ether, "half of the penalties, and the committee's fees");
+        Check.eq(before - _wealth(), 12 ether + 7 ether - 0.1 ether, "half of the fines, and the jury's fees");
     }
 
     function testAttackStealingBySharesThatAreRounded() external {

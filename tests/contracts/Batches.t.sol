@@ -551,22 +551,22 @@ contract BatchesTest is BatchesWorld {
         _holds(0);
     }
 
-    function testAnInconclusiveVoteIsPaid() external {
+    function testAnInconclusiveVoteEarnsNothingAndCostsNothing() external {
         BatchId id = _drawn("inconclusive", 4);
         uint256 before = _active(_seatOf(id, 2));
         _vote(id, 15, 0, 15, 0, 0, 0);
         _finalize(id);
-        Check.eq(_active(_seatOf(id, 2)) - before, _share(4), "paid");
+        Check.eq(_active(_seatOf(id, 2)), before, "neither");
         Check.eq(_locked(_seatOf(id, 2)), 0, "freed");
     }
 
-    function testASplitVoteSlashesNobodyAndPaysEverybody() external {
+    function testASplitVoteSlashesNobodyAndPaysNobody() external {
         BatchId id = _drawn("split", 1);
         uint256 before = _owedByStaking();
         _vote(id, 1, 0, 0, 1, 0, 0);
         Check.eq(batches.batchOf(id).accepted | batches.batchOf(id).rejected, 0, "undecided");
         _finalize(id);
-        Check.eq(_owedByStaking() - before, 3 * _share(1), "paid");
+        Check.eq(_owedByStaking(), before, "neither");
         Check.eq(_active(NODE), STAKE, "not slashed");
         _holds(0);
     }
@@ -1069,6 +1069,8 @@ contract BatchesTest is BatchesWorld {
             seatStakeWei: values.seatStakeWei,
             refundPerLeafWei: values.refundPerLeafWei,
             appealWindowSeconds: values.appealWindowSeconds,
+            dissentFineWei: values.dissentFineWei,
+            overturnedFineWei: values.overturnedFineWei,
             wrongVotePenaltyWei: values.wrongVotePenaltyWei,
             noRevealPenaltyWei: values.noRevealPenaltyWei,
             noCommitPenaltyWei: values.noCommitPenaltyWei,

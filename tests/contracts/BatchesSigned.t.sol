@@ -97,8 +97,8 @@ contract BatchesSignedTest is World {
         finality.openAppeal(_headerOf(id), committee, 0);
         uint256 bounty = finality.concludeAppeal(_headerOf(id), committee, 0, IVerdicts.Verdict.Rejected);
         vm.stopPrank();
-        Check.eq(bounty, 30 ether, "half of three penalties");
-        Check.eq(before - staking.stakeOf(committee[1].verifier).active, 20 ether, "who signed answers for it");
+        Check.eq(bounty, 12.1 ether, "half of three fines, and of what the client leaves of the node's stake");
+        Check.eq(before - staking.stakeOf(committee[1].verifier).active, 8 ether, "who signed answers for it");
         Check.eq(staking.stakeOf(NODE).active, STAKE - 1 ether, "and so does the node");
         _finalizeSigned(id, committee);
         Check.eq(token.balanceOf(address(staking)), _owedByStaking(), "to the wei");

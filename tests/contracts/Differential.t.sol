@@ -43,12 +43,13 @@ contract DifferentialTest is AppealWorld {
     function setUp() external {
         _appealWorld();
         _json = vm.readFile("tests/vectors/settlement.json");
-        string[29] memory names = [
+        string[33] memory names = [
             "leaves", "stake_per_leaf", "refund_per_leaf", "fee_per_leaf", "wrong_vote_penalty", "no_reveal_penalty",
             "no_commit_penalty", "kind", "accepts", "rejects", "appealedLeaf", "appealVerdict", "settled_accepted",
             "settled_rejected", "final_accepted", "final_rejected", "paid", "penalty", "counts", "fee", "fee_burned",
             "node_lost", "refunds", "node_counts", "tokens", "fee_per_token",
-            "concluded_at", "finalized_at", "node_score"
+            "concluded_at", "finalized_at", "node_score", "dissent_fine", "overturned_fine",
+            "canary_penalty", "canaries"
         ];
         for (uint256 i = 0; i < names.length; ++i) {
             bytes32[] memory words = vm.parseJsonBytes32Array(_json, string.concat(".", names[i]));
@@ -62,10 +63,13 @@ contract DifferentialTest is AppealWorld {
     function testTheContractsDoWhatPythonSays() external {
         Check.yes(_runs >= 40, "there are runs");
         uint256 appealed = 0;
+        uint256 withCanaries = 0;
         for (uint256 run = 0; run < _runs; ++run) {
             _run(run);
             if (_of("appealedLeaf", run) > 0) ++appealed;
+            if (_of("canaries", run) > 0) ++withCanaries;
         }
+        Check.yes(withCanaries >= 5, "some have canaries");
         Check.yes(appealed >= 5 && appealed < _runs, "some are appealed");
     }
 
@@ -97,6 +101,10 @@ contract DifferentialTest is AppealWorld {
         Check.eq(batches.batchOf(id).accepted, _of("settled_accepted", run), "settled: accepted");
         Check.eq(batches.batchOf(id).rejected, _of("settled_rejected", run), "settled: rejected");
 
+        if (_of("canaries", run) > 0) {
+            vm.prank(address(canaries));
+            finality.noteCanaries(_headerOf(id), _of("canaries", run));
+        }
         uint256 appealedLeaf = _of("appealedLeaf", run);
         if (appealedLeaf > 0) _appealTo(id, run, appealedLeaf - 1);
         _waitUntil(_of("finalized_at", run));
@@ -206,6 +214,10 @@ contract DifferentialTest is AppealWorld {
         values.refundPerLeafWei = uint96(_of("refund_per_leaf", run));
         values.verifierFeePerLeafWei = uint64(_of("fee_per_leaf", run));
         values.verifierFeePerTokenWei = uint56(_of("fee_per_token", run));
+        values.dissentFineWei = uint96(_of("dissent_fine", run));
+        values.overturnedFineWei = uint96(_of("overturned_fine", run));
+        values.canaryPenaltyWei = uint96(_of("canary_penalty", run));
+        values.appealFeePerSeatWei = values.overturnedFineWei / 7;
         values.wrongVotePenaltyWei = uint96(_of("wrong_vote_penalty", run));
         values.noRevealPenaltyWei = uint96(_of("no_reveal_penalty", run));
         values.noCommitPenaltyWei = uint96(_of("no_commit_penalty", run));

@@ -201,7 +201,7 @@ contract FinalityTest is FinalityWorld {
         Check.eq(payments.refundOf(id, 0), 0, "not for the accepted leaf");
         Check.eq(payments.refundOf(id, 1), 0.4 ether, "for a rejected one");
         Check.eq(payments.refundOf(id, 3), 0, "not for the inconclusive leaf");
-        Check.eq(supply - token.totalSupply(), 1.2 ether + 4 * FEE - 3 * _share(4), "the rest is burned");
+        Check.eq(supply - token.totalSupply(), 1.2 ether + FEE, "the rest, and the fee of the inconclusive leaf, are burned");
         Check.eq(_accepts(NODE, Role.Node) - accepted, 1e6, "one merit");
         Check.eq(_rejections(NODE, Role.Node) - rejected, 2e6, "two faults");
         _holds(0);
@@ -220,7 +220,7 @@ contract FinalityTest is FinalityWorld {
         _holds(0);
     }
 
-    function testWhoVotedAgainstTheMajorityIsPenalisedOnce() external {
+    function testWhoVotedAgainstTheMajorityIsFinedByTheLeaf() external {
         BatchId id = _drawn("root", 3);
         _vote(id, 7, 0, 7, 0, 1, 6);
         address wrong = _seatOf(id, 2);
@@ -231,12 +231,13 @@ contract FinalityTest is FinalityWorld {
         (headers[0], seats[0]) = (_headerOf(id), _seatsOf(id));
         _wait(WINDOW + 1);
         vm.expectEmit(address(finality));
-        emit IFinality.WrongVotePenalized(id, wrong, false, 20 ether, 0);
+        emit IFinality.WrongVotePenalized(id, wrong, false, 0.2 ether, 0);
         finality.finalize(headers, seats);
-        Check.eq(before - _active(wrong), 20 ether, "once for two leaves");
+        Check.eq(before + _share(1) - _active(wrong), 0.2 ether, "for two leaves; the third was right");
         Check.eq(_locked(wrong), 0, "and free");
-        Check.eq(_rejections(wrong, Role.Verifier), 1e6, "on record");
-        Check.atMost(_accepts(wrong, Role.Verifier), merits, "no merit");
+        Check.eq(_rejections(wrong, Role.Verifier), 666_667, "on record");
+        Check.atMost(_accepts(wrong, Role.Verifier), merits + 333_333, "a third of a merit");
+        Check.yes(_accepts(wrong, Role.Verifier) + 1000 > merits + 333_333, "but that");
         Check.eq(_active(_seatOf(id, 0)) - right, _share(3), "others earn no more by it");
         Check.eq(batches.batchOf(id).penalised, 4, "noted");
         _holds(0);
@@ -277,12 +278,11 @@ contract FinalityTest is FinalityWorld {
         uint256 burned = 8 * FEE;
         for (uint256 i = 0; i < 3; ++i) {
             address verifier = _seatOf(id, i);
-            bool wrong = Majority.contradicts(votes[i][0], votes[i][1], accepted, rejected);
-            uint256 due = before[i] + _share(8);
+            uint256 wrong = Majority.popcount((votes[i][0] & rejected) | (votes[i][1] & accepted));
+            uint256 paid = (8 * FEE * Majority.popcount((votes[i][0] & accepted) | (votes[i][1] & rejected))) / 24;
+            uint256 due = before[i] + paid - wrong * 0.1 ether;
             if (i == silent) due = before[i] - 25 ether;
-            else if (wrong) due = before[i] - 20 ether;
-            else burned -= _share(8);
-            if (i != silent && wrong) burned += 20 ether;
+            burned = burned + wrong * 0.1 ether - paid;
             Check.eq(_active(verifier), due, "paid or penalised");
             Check.eq(_locked(verifier), 0, "free");
         }
@@ -305,7 +305,8 @@ contract FinalityTest is FinalityWorld {
         _finalizeNow(id);
         Check.eq(_active(NODE), STAKE, "a rejected answer is no offence");
         Check.eq(_rejections(NODE, Role.Node), 0, "and no reputation");
-        Check.eq(before - _active(wrong), 20 ether, "a wrong vote is one");
+        // It was right on the other leaf: a sixth of the fee.
+        Check.eq(before + (2 * FEE) / 6 - _active(wrong), 0.1 ether, "a wrong vote is one");
         _isVerdict(id, 1, IVerdicts.Verdict.Rejected, true);
         _holds(0);
     }
@@ -363,8 +364,8 @@ contract FinalityTest is FinalityWorld {
         Check.eq(terms, 1, "terms");
         uint256 before = _active(_seatOf(id, 0));
         uint256 bounty = _concludeAppeal(id, 1, IVerdicts.Verdict.Rejected);
-        Check.eq(bounty, 30 ether, "half of three penalties");
-        Check.eq(token.balanceOf(address(appeals)), 30 ether, "is with Appeals");
+        Check.eq(bounty, 12.1 ether, "half of three fines, and of what the client leaves of the node's stake");
+        Check.eq(token.balanceOf(address(appeals)), 12.1 ether, "is with Appeals");
         Check.eq(STAKE - _active(NODE), 1 ether, "the node is slashed at once");
         Check.eq(_locked(NODE), 1 ether, "the other leaf is not final yet");
         Check.eq(payments.refundOf(id, 1), 0.4 ether, "refund");
@@ -379,8 +380,8 @@ contract FinalityTest is FinalityWorld {
         Check.eq(marks.accepted | marks.canaries, 0, "nothing else");
         uint256 supply = token.totalSupply();
         _finalize(id);
-        Check.eq(before - _active(_seatOf(id, 0)), 20 ether, "wrong once");
-        Check.eq(supply - token.totalSupply(), 2 * FEE, "nobody earned the fee");
+        Check.eq(before + _share(1) - _active(_seatOf(id, 0)), 8 ether, "wrong once, and right once");
+        Check.eq(supply - token.totalSupply(), 2 * FEE - 3 * _share(1), "nobody earned the other half of the fee");
         Check.eq(STAKE - _active(NODE), 1 ether, "the leaf is closed once");
         Check.eq(_locked(NODE), 0, "free");
         _isResult(id, 2, 1, 2, true, true);
@@ -401,11 +402,11 @@ contract FinalityTest is FinalityWorld {
         vm.expectEmit(address(finality));
         emit IFinality.AppealDecided(id, 0, IVerdicts.Verdict.Accepted);
         uint256 bounty = _concludeAppeal(id, 0, IVerdicts.Verdict.Accepted);
-        Check.eq(bounty, 20 ether, "half of two penalties");
+        Check.eq(bounty, 8 ether, "half of two fines");
         Check.eq(_active(NODE), STAKE, "not slashed");
         Check.eq(_locked(NODE), 0, "freed");
         Check.eq(_active(right) - before, _share(1), "who was right is paid");
-        Check.eq(wrongBefore - _active(_seatOf(id, 0)), 20 ether, "who was wrong pays");
+        Check.eq(wrongBefore - _active(_seatOf(id, 0)), 8 ether, "who was wrong pays");
         for (uint256 i = 0; i < 3; ++i) {
             Check.eq(_locked(_seatOf(id, i)), 0, "seats are free");
         }
@@ -421,9 +422,9 @@ contract FinalityTest is FinalityWorld {
         _openAppeal(id, 0);
         address wrong = _seatOf(id, 2);
         uint256 before = _active(wrong);
-        Check.eq(_concludeAppeal(id, 0, IVerdicts.Verdict.Accepted), 10 ether, "half of one penalty");
+        Check.eq(_concludeAppeal(id, 0, IVerdicts.Verdict.Accepted), 0.05 ether, "half of one fine");
         _finalize(id);
-        Check.eq(before - _active(wrong), 20 ether, "once");
+        Check.eq(before - _active(wrong), 0.1 ether, "once");
         _holds(0);
     }
 
@@ -434,7 +435,7 @@ contract FinalityTest is FinalityWorld {
         _openAppeal(id, 0);
         _finalize(id);
         Check.eq(_concludeAppeal(id, 0, IVerdicts.Verdict.Inconclusive), 0, "no bounty");
-        Check.eq(_owedByStaking() - before, 3 * _share(1), "all are paid");
+        Check.eq(_owedByStaking(), before, "and nobody is paid");
         _isVerdict(id, 0, IVerdicts.Verdict.Inconclusive, true);
         Check.eq(_locked(NODE), 0, "free");
         _holds(0);
@@ -553,7 +554,7 @@ contract FinalityTest is FinalityWorld {
         vm.expectEmit(address(finality));
         emit IFinality.WrongVotePenalized(id, wrong, true, 30 ether, 0);
         finality.finalize(headers, seats);
-        Check.eq(before - _active(wrong), 30 ether, "a canary's penalty");
+        Check.eq(before + _share(1) - _active(wrong), 30 ether, "a canary's penalty; the other leaf was right");
         _holds(0);
     }
 
@@ -621,17 +622,34 @@ contract FinalityTest is FinalityWorld {
         for (uint256 i = 0; i < 3; ++i) {
             address verifier = _seatOf(id, i);
             Check.eq(_locked(verifier), 60 ether * _seatsIn(other, verifier), "this seat is free");
-            if (!Majority.contradicts(votes[i][0], votes[i][1], accepted, rejected)) {
-                Check.eq(_active(verifier) - before[i], _share(8), "paid once");
-            } else {
-                uint256 lost = before[i] - _active(verifier);
-                Check.yes(lost == 20 ether || (lost == 30 ether && canaryBits != 0), "penalised once");
-            }
+            uint256 due = _dueOf(id, before[i], votes[i], accepted, rejected);
+            Check.eq(_active(verifier), due, "paid once, fined once for each leaf");
         }
         _finalizeNow(other);
         Check.eq(_locked(NODE), 0, "all free");
         Check.eq(_active(NODE), STAKE - Majority.popcount(rejected & ~canaryBits) * 1 ether, "not slashed again");
         _holds(0);
+    }
+
+    /// Whoever is silent is freed when the batch is settled, and not again when it is final.
+    function testASilentSeatIsFreedOnce() external {
+        BatchId other = _drawn("other", 1);
+        BatchId id = _drawn("root", 1);
+        // Of five verifiers, one at least sits in both.
+        uint256 silent = 0;
+        while (_seatsIn(other, _seatOf(id, silent)) == 0) ++silent;
+        for (uint256 i = 0; i < 3; ++i) {
+            if (i != silent) _commit(id, i, 1, 0);
+        }
+        _goTo(batches.batchOf(id).clock + 1);
+        for (uint256 i = 0; i < 3; ++i) {
+            if (i != silent) _reveal(id, i, 1, 0);
+        }
+        _settle(id);
+        Check.eq(_locked(_seatOf(id, silent)), 60 ether, "the seat in the other batch");
+        _finalize(id);
+        Check.eq(_locked(_seatOf(id, silent)), 60 ether, "is not freed by this one");
+        _holds(FEE);
     }
 
     function testNoCounterpartMayBeMissing() external {
@@ -644,6 +662,31 @@ contract FinalityTest is FinalityWorld {
             vm.expectRevert(abi.encodeWithSelector(IFinality.FinalityZeroAddress.selector));
             factory.deploy("missing", code);
         }
+    }
+
+    function _dueOf(BatchId id, uint256 before, uint256[2] memory vote, uint256 accepted, uint256 rejected)
+        private
+        view
+        returns (uint256)
+    {
+        uint256 right = Majority.popcount((vote[0] & accepted) | (vote[1] & rejected));
+        return before + (8 * FEE * right) / 24 - _fineOf(id, vote, accepted, rejected);
+    }
+
+    /// What a vote costs in all, whatever the order in which its leaves were judged.
+    function _fineOf(BatchId id, uint256[2] memory vote, uint256 accepted, uint256 rejected)
+        private
+        view
+        returns (uint256 fine)
+    {
+        IBatches.Batch memory batch = batches.batchOf(id);
+        uint256 wrong = (vote[0] & rejected) | (vote[1] & accepted);
+        uint256 lured = vote[0] & rejected & finality.marksOf(id).canaries;
+        uint256 turned = (accepted & ~batch.accepted) | (rejected & ~batch.rejected);
+        uint256 grave = Majority.popcount(wrong & (turned | lured));
+        fine = grave * 8 ether + (Majority.popcount(wrong) - grave) * 0.1 ether;
+        if (fine > 20 ether) fine = 20 ether;
+        if (lured != 0) fine = 30 ether;
     }
 
     function _decide(BatchId id, uint256 leaf, uint256 outcome, uint256 accepted, uint256 rejected)

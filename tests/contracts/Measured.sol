@@ -10,7 +10,7 @@ import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Bls12381} from "../../contracts/libraries/Bls12381.sol";
 import {Decay} from "../../contracts/libraries/Decay.sol";
 import {EpochTree} from "../../contracts/libraries/EpochTree.sol";
-import {BatchId, ModelId, Role} from "../../contracts/types/Types.sol";
+import {BatchId, ModelId, OUTCOME, Role} from "../../contracts/types/Types.sol";
 import {Consumer} from "./Consumer.sol";
 
 /// @notice A tree that can be filled at once, and what its functions cost. Every call is a transaction of its own
@@ -145,11 +145,11 @@ contract MeasuredSettlement {
     function settle(IReputation reputation) external returns (uint256 spent, uint256 spentOnMany) {
         reputation.halfLifeSeconds();
         spent = gasleft();
-        reputation.record(address(0xA0), Role.Node, MODEL, BATCH, 255, 1, 0);
+        reputation.record(address(0xA0), Role.Node, MODEL, BATCH, 255 * OUTCOME, OUTCOME, 0);
         spent -= gasleft();
         IReputation.Work[] memory works = new IReputation.Work[](4);
         for (uint160 i = 0; i < 4; ++i) {
-            works[i] = IReputation.Work(address(0xB0 + i), i == 0 ? Role.Node : Role.Verifier, 1, 1, 1);
+            works[i] = IReputation.Work(address(0xB0 + i), i == 0 ? Role.Node : Role.Verifier, OUTCOME, OUTCOME, OUTCOME);
         }
         spentOnMany = gasleft();
         reputation.recordMany(MODEL, BATCH, works);

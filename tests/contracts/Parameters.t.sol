@@ -40,6 +40,8 @@ abstract contract WithValues {
             checkTokensPerSecond: 100,
             maxCheckSeconds: 3600,
             seatStakeWei: 60 ether,
+            dissentFineWei: 0.1 ether,
+            overturnedFineWei: 8 ether,
             wrongVotePenaltyWei: 20 ether,
             noRevealPenaltyWei: 25 ether,
             noCommitPenaltyWei: 10 ether,
@@ -205,6 +207,15 @@ contract ParametersTest is WithValues {
         v.noCommitPenaltyWei += 1;
         _refused(v, "noCommitPenaltyWei");
         v = _values();
+        v.overturnedFineWei = uint96(v.wrongVotePenaltyWei);
+        v.dissentFineWei = v.overturnedFineWei;
+        _accepted(v);
+        v.dissentFineWei += 1;
+        _refused(v, "dissentFineWei");
+        v = _values();
+        v.overturnedFineWei = uint96(v.wrongVotePenaltyWei) + 1;
+        _refused(v, "overturnedFineWei");
+        v = _values();
         v.canaryPenaltyWei = v.seatStakeWei = v.noRevealPenaltyWei;
         _accepted(v);
         v.seatStakeWei -= 1;
@@ -230,6 +241,12 @@ contract ParametersTest is WithValues {
         _accepted(v);
         v.appealBondPerSeatWei += 1;
         _refused(v, "appealBondPerSeatWei");
+        // Half of what two wrong seats lose pays seven jurors.
+        v = _values();
+        v.overturnedFineWei = uint96(7 * v.appealFeePerSeatWei);
+        _accepted(v);
+        v.overturnedFineWei -= 1;
+        _refused(v, "overturnedFineWei");
     }
 
     function testBoundsOfMetering() external {
@@ -268,7 +285,8 @@ contract ParametersTest is WithValues {
         _refused(v, "minVerifierStakeWei");
         // Without any penalty a seat may be free, a place in the pool never.
         (v.wrongVotePenaltyWei, v.noRevealPenaltyWei, v.noCommitPenaltyWei, v.canaryPenaltyWei) = (0, 0, 0, 0);
-        (v.appealBondPerSeatWei, v.appealFeePerSeatWei) = (1, 1);
+        (v.dissentFineWei, v.overturnedFineWei, v.appealFeePerSeatWei) = (0, 0, 0);
+        v.appealBondPerSeatWei = 1;
         (v.seatStakeWei, v.minVerifierStakeWei) = (1, 0);
         _refused(v, "minVerifierStakeWei");
         v.minVerifierStakeWei = 1;
@@ -381,6 +399,7 @@ contract ParametersTest is WithValues {
     }
 
     function testFuzz_whatIsStoredIsWhatWasSet(uint96 stake, uint64 fee, uint96 bond, uint96 node) external {
+        bond = 1 + bond % (type(uint96).max / 8);
         IParameters.Values memory v = _values();
         (stake, bond) = (stake % 100_000 ether + 1, bond % 60 ether + 1);
         node = stake + node % (100_000 ether + 1 - stake);
@@ -388,8 +407,15 @@ contract ParametersTest is WithValues {
         v.refundPerLeafWei = stake / 2;
         v.verifierFeePerLeafWei = fee;
         v.appealBondPerSeatWei = bond;
-        v.appealFeePerSeatWei = bond;
+        v.appealFeePerSeatWei = bond / 2;
+        v.overturnedFineWei = uint96(7 * (bond / 2));
+        (v.wrongVotePenaltyWei, v.noRevealPenaltyWei) = (v.overturnedFineWei, v.overturnedFineWei);
+        v.dissentFineWei = v.overturnedFineWei / 9;
+        v.noCommitPenaltyWei = v.overturnedFineWei / 2;
+        v.seatStakeWei = v.overturnedFineWei > 30 ether ? v.overturnedFineWei : 30 ether;
+        v.minVerifierStakeWei = v.seatStakeWei;
         v.minNodeStakeWei = node;
+        vm.assume(stake > 0 && node >= stake);
         _accepted(v);
     }
 

@@ -69,7 +69,7 @@ contract ReentrancyTest is AppealWorld {
         _hear(id, 0, 0, 7);
         _conclude(id, 0);
         bytes memory credit = abi.encodeCall(IAppeals.withdrawCredit, ());
-        _reentering(address(appeals), credit, address(appeals), credit, BOND_1 - 7 ether + 30 ether);
+        _reentering(address(appeals), credit, address(appeals), credit, BOND_1 + 5.1 ether);
         Check.eq(token.balanceOf(address(appeals)), 0, "all is paid");
     }
 

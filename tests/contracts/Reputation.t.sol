@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {IReputation} from "../../contracts/interfaces/IReputation.sol";
 import {Decay} from "../../contracts/libraries/Decay.sol";
-import {BatchId, ModelId, Role} from "../../contracts/types/Types.sol";
+import {BatchId, ModelId, OUTCOME, Role} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
 import {MeasuredSettlement} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
@@ -37,6 +37,18 @@ contract ReputationTest {
         Check.eq(_score(NODE), 4000, "one rejection weighs ten");
         _record(NODE, 0, 0, 5);
         Check.eq(_score(NODE), 3333, "one seat missed weighs two");
+    }
+
+    /// A seat earns by the leaf, so a part of an outcome counts for its part.
+    function testPartsOfAnOutcomeAddUp() external {
+        _reputation.record(NODE, Role.Verifier, MODEL, BATCH, 3906, 0, 0);
+        Check.eq(_reputation.scoreBps(NODE, Role.Verifier, MODEL), 1, "3906 / (3906 + 20e6)");
+        IReputation.Record memory r = _reputation.recordOf(NODE, Role.Verifier, MODEL);
+        Check.yes(r.acceptedMicro == 3905 || r.acceptedMicro == 3906, "to a millionth");
+        for (uint256 i = 0; i < 255; ++i) {
+            _reputation.record(NODE, Role.Verifier, MODEL, BATCH, 3906, 0, 0);
+        }
+        Check.eq(_reputation.scoreBps(NODE, Role.Verifier, MODEL), 476, "nearly one");
     }
 
     function testHalfOfARecordGoesInAHalfLife() external {
@@ -74,7 +86,7 @@ contract ReputationTest {
         uint256 now_ = block.timestamp;
         IReputation twin = _deploy(address(this), FINALITY, APPEALS, HALF_LIFE);
         // The same life and the same work at once, to know who stood where without the wait.
-        _reputation.record(NEWCOMER, Role.Node, MODEL, BATCH, work, 0, 0);
+        _reputation.record(NEWCOMER, Role.Node, MODEL, BATCH, work * OUTCOME, 0, 0);
         uint256 newcomer = _score(NEWCOMER);
         vm.warp(START);
         IReputation first = _reputation;
@@ -110,9 +122,10 @@ contract ReputationTest {
 
     function testFuzz_nothingRecordedEverFails(uint64 a, uint64 r, uint64 m) external {
         for (uint256 i = 0; i < 3; ++i) {
-            _record(NODE, a, r, m);
+            _reputation.record(NODE, Role.Node, MODEL, BATCH, a, r, m);
         }
-        _record(NODE, type(uint64).max, type(uint64).max, type(uint64).max);
+        uint64 most = type(uint64).max;
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, most, most, most);
         IReputation.Record memory full = _reputation.recordOf(NODE, Role.Node, MODEL);
         // All 72 bits set are 2 ** 40 less one unit.
         Check.eq(full.acceptedMicro, (uint256(type(uint72).max) * ONE) >> 32, "full and no more");
@@ -123,9 +136,9 @@ contract ReputationTest {
 
     function testManyAreRecordedAsOneByOne() external {
         IReputation.Work[] memory works = new IReputation.Work[](3);
-        works[0] = IReputation.Work(NODE, Role.Node, 255, 1, 0);
-        works[1] = IReputation.Work(NEWCOMER, Role.Verifier, 1, 0, 0);
-        works[2] = IReputation.Work(NODE, Role.Verifier, 0, 0, 1);
+        works[0] = IReputation.Work(NODE, Role.Node, 255 * OUTCOME, OUTCOME, 0);
+        works[1] = IReputation.Work(NEWCOMER, Role.Verifier, OUTCOME, 0, 0);
+        works[2] = IReputation.Work(NODE, Role.Verifier, 0, 0, OUTCOME);
         _reputation.recordMany(MODEL, BATCH, works);
         Check.eq(_score(NODE), (255 * 10_000) / uint256(255 + 10 + 20), "node");
         Check.eq(_reputation.scoreBps(NEWCOMER, Role.Verifier, MODEL), 476, "verifier");
@@ -134,11 +147,11 @@ contract ReputationTest {
 
     function testEveryChangeIsAnEventWithWhatWasAddedAndTheNewScore() external {
         vm.expectEmit(address(_reputation));
-        emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (4000 << 192) | (20 << 128) | (1 << 64));
+        emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (4000 << 192) | (20e6 << 128) | (1e6 << 64));
         _record(NODE, 20, 1, 0);
         vm.expectEmit(address(_reputation));
-        emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (1 << 208) | (476 << 192) | (1 << 128));
-        _reputation.record(NODE, Role.Verifier, MODEL, BATCH, 1, 0, 0);
+        emit IReputation.ReputationChanged(NODE, MODEL, BATCH, (1 << 208) | (476 << 192) | (1e6 << 128));
+        _reputation.record(NODE, Role.Verifier, MODEL, BATCH, OUTCOME, 0, 0);
     }
 
     function testAHistoryIsWhatPythonComputes() external {
@@ -155,7 +168,8 @@ contract ReputationTest {
         for (uint256 i = 0; i < times.length; ++i) {
             vm.warp(uint256(times[i]));
             if (i > 0) Check.eq(_score(NODE), uint256(later[i - 1]), "score after the wait");
-            _record(NODE, uint64(uint256(accepted[i])), uint64(uint256(rejected[i])), uint64(uint256(missed[i])));
+            (uint64 a, uint64 r, uint64 m) = (_count(accepted[i]), _count(rejected[i]), _count(missed[i]));
+            _reputation.record(NODE, Role.Node, MODEL, BATCH, a, r, m);
             IReputation.Record memory r_ = _reputation.recordOf(NODE, Role.Node, MODEL);
             Check.eq(r_.acceptedMicro, uint256(micros[3 * i]), "accepted");
             Check.eq(r_.rejectedMicro, uint256(micros[3 * i + 1]), "rejected");
@@ -168,15 +182,15 @@ contract ReputationTest {
         bytes memory refused = abi.encodeWithSelector(IReputation.ReputationUnauthorized.selector, NODE);
         vm.startPrank(NODE);
         vm.expectRevert(refused);
-        _reputation.record(NODE, Role.Node, MODEL, BATCH, 1, 0, 0);
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, OUTCOME, 0, 0);
         vm.expectRevert(refused);
         _reputation.recordMany(MODEL, BATCH, new IReputation.Work[](0));
         vm.stopPrank();
         vm.prank(APPEALS);
-        _reputation.record(NODE, Role.Node, MODEL, BATCH, 20, 0, 0);
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, 20 * OUTCOME, 0, 0);
         Check.eq(_score(NODE), 5000, "by appeals");
         vm.prank(FINALITY);
-        _reputation.record(NODE, Role.Node, MODEL, BATCH, 10, 0, 0);
+        _reputation.record(NODE, Role.Node, MODEL, BATCH, 10 * OUTCOME, 0, 0);
         Check.eq(_score(NODE), 6000, "by finality");
     }
 
@@ -207,9 +221,19 @@ contract ReputationTest {
             uint256 word = uint256(keccak256(abi.encode(seed, i)));
             vm.warp(block.timestamp + uint24(word));
             _reputation.record(
-                operator, Role.Node, MODEL, BATCH, uint8(word >> 24), uint8(word >> 32) % 16, uint8(word >> 40) % 8
+                operator,
+                Role.Node,
+                MODEL,
+                BATCH,
+                uint8(word >> 24) * OUTCOME + uint16(word >> 48),
+                (uint8(word >> 32) % 16) * OUTCOME,
+                (uint8(word >> 40) % 8) * OUTCOME
             );
         }
+    }
+
+    function _count(bytes32 word) private pure returns (uint64) {
+        return uint64(uint256(word));
     }
 
     function _score(address operator) private view returns (uint256) {
@@ -217,7 +241,7 @@ contract ReputationTest {
     }
 
     function _record(address operator, uint64 accepted, uint64 rejected, uint64 missed) private {
-        _reputation.record(operator, Role.Node, MODEL, BATCH, accepted, rejected, missed);
+        _reputation.record(operator, Role.Node, MODEL, BATCH, accepted * OUTCOME, rejected * OUTCOME, missed * OUTCOME);
     }
 }
 

@@ -134,6 +134,8 @@ abstract contract World {
             checkTokensPerSecond: 100,
             maxCheckSeconds: 3600,
             seatStakeWei: 60 ether,
+            dissentFineWei: 0.1 ether,
+            overturnedFineWei: 8 ether,
             wrongVotePenaltyWei: 20 ether,
             noRevealPenaltyWei: 25 ether,
             noCommitPenaltyWei: 10 ether,

@@ -180,10 +180,11 @@ def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_s
     ballots = {"verifier-1": ACCEPT, "verifier-2": ACCEPT, "verifier-3": REJECT}
     seats = _concluded(net, client, judged, ballots, final=(0, 1))
     terms = chain.parameters(case.terms)
-    assert seats["verifier-1"].penalty == seats["verifier-2"].penalty == terms.wrong_vote_penalty
+    assert seats["verifier-1"].penalty == seats["verifier-2"].penalty == terms.overturned_fine
     assert seats["verifier-3"].paid > 0
-    # What the seven's fees leave of the bond, and half of what each of the two has lost.
-    assert appealed.credit_wei == bond - 7 * terms.appeal_fee_per_seat + 2 * (terms.wrong_vote_penalty // 2)
+    # The bond, and what the seven's fees leave of half of the two's fines and of the node's stake less the refund.
+    lost = 2 * (terms.overturned_fine // 2) + (terms.stake_per_leaf - 2 * terms.refund_per_leaf) // 2
+    assert appealed.credit_wei == bond + lost - 7 * terms.appeal_fee_per_seat > bond
     before = chain.token_balance(chain.address)
     chain.withdraw_appeal_credit()
     assert chain.token_balance(chain.address) == before + appealed.credit_wei
@@ -274,9 +275,12 @@ def _concluded(net, client, judged, ballots, final=None):
         refund_per_leaf=p.refund_per_leaf,
         fee_per_leaf=p.verifier_fee_per_leaf,
         fee_per_token=p.verifier_fee_per_token,
+        dissent_fine=p.dissent_fine,
+        overturned_fine=p.overturned_fine,
         wrong_vote_penalty=p.wrong_vote_penalty,
         no_reveal_penalty=p.no_reveal_penalty,
         no_commit_penalty=p.no_commit_penalty,
+        canary_penalty=p.canary_penalty,
     )
     tokens = chain.batch(batch_id).known_header.tokens
     modelled = conclude([ballots[names[seat.verifier]] for seat in drawn], 1, terms, final, tokens=tokens)

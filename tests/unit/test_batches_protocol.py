@@ -11,7 +11,7 @@ from trine.protocol import merkle
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.header import Header, batch_id
 from trine.protocol.inputs import chat_input, parse_input, text_input
-from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, commitment, contradicts, distance_ppm_of, majority, settle
+from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, agreed, commitment, distance_ppm_of, majority, settle, wrong
 
 words = st.binary(min_size=32, max_size=32)
 counts = st.integers(1, 2**24)
@@ -86,7 +86,11 @@ def test_settlement_counts_bits(revealed):
         assert (accepted >> bit & 1) == (sum(v.accepts >> bit & 1 for v in revealed) >= enough)
         assert (rejected >> bit & 1) == (sum(v.rejects >> bit & 1 for v in revealed) >= enough)
     assert accepted & rejected == 0
-    assert not any(contradicts(v, accepted, rejected) for v in revealed if all(v == other for other in revealed))
+    for vote in revealed:
+        assert agreed(vote, accepted, rejected) & wrong(vote, accepted, rejected) == 0
+        if all(vote == other for other in revealed):
+            assert wrong(vote, accepted, rejected) == 0
+            assert agreed(vote, accepted, rejected) == vote.accepts | vote.rejects
 
 
 @given(masks, masks, masks)

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trine.errors import InvalidInput
-from trine.protocol.reputation import MAX_SUM, ONE, TABLE, Change, Record, decay, multiplier
+from trine.protocol.reputation import MAX_SUM, ONE, OUTCOME, TABLE, Change, Record, decay, multiplier
 
 DAY = 24 * 3600
 HALF_LIFE = 30 * DAY
 
 half_lives = st.integers(1, 2**64 - 1)
 spans = st.integers(0, 2**70)
-counts = st.integers(0, 300)
+counts = st.integers(0, 300 * OUTCOME)
 # What happens to an operator: (seconds since the last time, accepted, rejected, missed).
 histories = st.lists(st.tuples(st.integers(0, 90 * DAY), counts, counts, counts), max_size=8)
 waits = st.integers(0, 3 * 365 * DAY)
@@ -73,9 +73,9 @@ def test_impossible_times_are_refused(elapsed: int, half_life: int):
 def test_a_score_starts_at_zero_and_is_earned():
     record = Record()
     assert record.score_bps(0, HALF_LIFE) == 0
-    record = record.add(100, HALF_LIFE, accepted=20)
+    record = record.add(100, HALF_LIFE, accepted=20 * OUTCOME)
     assert record.score_bps(100, HALF_LIFE) == 5000
-    assert record.add(100, HALF_LIFE, rejected=1).score_bps(100, HALF_LIFE) == 4000
+    assert record.add(100, HALF_LIFE, rejected=OUTCOME).score_bps(100, HALF_LIFE) == 4000
     assert record.micros(100 + HALF_LIFE, HALF_LIFE) == (10_000_000, 0, 0)
     assert record.score_bps(100 + HALF_LIFE, HALF_LIFE) == 10 * 10_000 // 30
 
@@ -87,7 +87,7 @@ def test_waiting_never_raises_a_score(history: list[tuple[int, int, int, int]], 
     assert record.score_bps(now + wait, HALF_LIFE) <= record.score_bps(now, HALF_LIFE)
 
 
-@given(histories, waits, st.integers(1, 10_000))
+@given(histories, waits, st.integers(1, 10_000 * OUTCOME))
 def test_waiting_never_lifts_anyone_past_a_newcomer(history: list[tuple[int, int, int, int]], wait: int, work: int):
     def ahead(record: Record, now: int) -> bool:
         """Whether the same work now leaves the operator above somebody who has just come; scores without rounding."""
@@ -110,9 +110,16 @@ def test_no_rounding_lifts_anyone_past_a_newcomer(rejected: int, missed: int, wo
 
 
 def test_sums_stop_when_full():
-    full = Record().add(1, HALF_LIFE, accepted=2**63, rejected=2**64 - 1, missed=2**40)
+    full = Record().add(1, HALF_LIFE, accepted=2**63, rejected=2**64 - 1, missed=2**40 * OUTCOME)
     assert (full.accepted, full.rejected, full.missed) == (MAX_SUM, MAX_SUM, MAX_SUM)
     assert full.add(1, HALF_LIFE, accepted=1).accepted == MAX_SUM
+
+
+def test_parts_of_an_outcome_are_rounded_against_the_operator():
+    record = Record().add(1, HALF_LIFE, accepted=1, rejected=1, missed=1)
+    assert (record.accepted, record.rejected, record.missed) == (4294, 4295, 4295)
+    whole = Record().add(1, HALF_LIFE, accepted=OUTCOME, rejected=OUTCOME, missed=OUTCOME)
+    assert (whole.accepted, whole.rejected, whole.missed) == (1 << 32,) * 3
 
 
 def test_a_record_has_no_past_and_no_negative_counts():

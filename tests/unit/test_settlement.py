@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trine.errors import InvalidInput
+from trine.protocol.reputation import OUTCOME
 from trine.protocol.settlement import Ballot, Counts, Silence, Terms, conclude
-from trine.protocol.votes import Vote, contradicts
+from trine.protocol.votes import Vote, agreed, wrong
 
 amounts = st.integers(0, 2**80)
 TERMS = Terms(
@@ -18,16 +19,19 @@ TERMS = Terms(
     refund_per_leaf=40,
     fee_per_leaf=10,
     fee_per_token=2,
+    dissent_fine=1,
+    overturned_fine=8,
     wrong_vote_penalty=20,
     no_reveal_penalty=25,
     no_commit_penalty=5,
+    canary_penalty=30,
 )
 
 
 @st.composite
 def terms(draw: st.DrawFn) -> Terms:
     stake = draw(amounts)
-    return Terms(stake, draw(st.integers(0, stake // 2)), *(draw(amounts) for _ in range(5)))
+    return Terms(stake, draw(st.integers(0, stake // 2)), *(draw(amounts) for _ in range(8)))
 
 
 @st.composite
@@ -54,14 +58,53 @@ def test_no_money_comes_or_goes(run: tuple[list[Ballot], int], terms: Terms, tok
 
 
 @given(runs(), terms())
-def test_nobody_is_paid_who_was_silent_or_contradicts(run: tuple[list[Ballot], int], terms: Terms):
+def test_a_seat_is_paid_and_fined_by_the_leaf(run: tuple[list[Ballot], int], terms: Terms):
     ballots, leaves = run
     result = conclude(ballots, leaves, terms)
     for ballot, seat in zip(ballots, result.seats, strict=True):
-        wrong = not isinstance(ballot, Vote) or contradicts(ballot, *result.final)
-        assert seat.paid == (0 if wrong else result.fee // 3)
-        assert wrong or seat.penalty == 0
-        assert sum((seat.counts.accepted, seat.counts.rejected, seat.counts.missed)) == 1
+        if not isinstance(ballot, Vote):
+            assert seat.paid == 0
+            assert seat.counts == Counts(missed=OUTCOME)
+            continue
+        right, against = agreed(ballot, *result.final).bit_count(), wrong(ballot, *result.final).bit_count()
+        assert right * result.fee - 3 * leaves < seat.paid * 3 * leaves <= right * result.fee
+        assert seat.penalty == min(against * terms.dissent_fine, terms.wrong_vote_penalty)
+        assert seat.counts.missed == 0
+        assert seat.counts.accepted * leaves <= right * OUTCOME
+        assert seat.counts.rejected * leaves >= against * OUTCOME
+
+
+@given(runs(), terms(), st.integers(0, 2**256 - 1), st.integers(0, 2**256 - 1))
+def test_whoever_cannot_tell_earns_nothing_and_loses_nothing(
+    run: tuple[list[Ballot], int], terms: Terms, accepted: int, rejected: int
+):
+    ballots, leaves = run
+    mask = (1 << leaves) - 1
+    final = (accepted & mask, rejected & ~accepted & mask)
+    votes = [ballot for ballot in ballots if isinstance(ballot, Vote)][:2]
+    doubt = conclude([*votes, Vote(0, 0)], leaves, terms, final).seats[2]
+    assert (doubt.paid, doubt.penalty, doubt.counts) == (0, 0, Counts())
+
+
+@given(runs(), terms(), st.integers(0, 2**256 - 1))
+def test_appeals_that_turn_more_leaves_cost_no_less_and_never_more_than_the_cap(
+    run: tuple[list[Ballot], int], terms: Terms, flips: int
+):
+    """Fines are raised appeal by appeal: what a seat owes for some leaves is never more than for these and others."""
+    terms = replace(terms, overturned_fine=max(terms.overturned_fine, terms.dissent_fine))
+    ballots, leaves = run
+    accepted, rejected = conclude(ballots, leaves, terms).settled
+    everything = accepted | rejected
+    owed = [0, 0, 0]
+    for turned in (flips & everything & (flips >> 7), flips & everything, everything):
+        final = (accepted & ~turned | rejected & turned, rejected & ~turned | accepted & turned)
+        result = conclude(ballots, leaves, terms, final)
+        for i, (ballot, seat) in enumerate(zip(ballots, result.seats, strict=True)):
+            if isinstance(ballot, Vote):
+                assert seat.penalty <= terms.wrong_vote_penalty
+                grave = (wrong(ballot, *final) & turned).bit_count()
+                assert seat.penalty >= min(grave * terms.overturned_fine, terms.wrong_vote_penalty) >= owed[i]
+                owed[i] = min(grave * terms.overturned_fine, terms.wrong_vote_penalty)
 
 
 @given(runs(), terms())
@@ -89,22 +132,23 @@ def test_all_accept():
     assert result.settled == result.final == (7, 0)
     assert [(seat.paid, seat.penalty) for seat in result.seats] == [(10, 0)] * 3
     assert (result.fee, result.fee_burned, result.node_lost, result.refunds) == (30, 0, 0, 0)
-    assert result.node_counts == Counts(accepted=3)
+    assert result.node_counts == Counts(accepted=3 * OUTCOME)
 
 
 def test_a_rejection_a_wrong_vote_and_an_odd_fee():
     result = conclude([Vote(1, 2), Vote(3, 0), Vote(1, 2)], 2, TERMS)
     assert result.final == (1, 2)
-    assert [(seat.paid, seat.penalty) for seat in result.seats] == [(6, 0), (0, 20), (6, 0)]
-    assert (result.fee, result.fee_burned, result.node_lost, result.refunds) == (20, 8, 100, 40)
-    assert result.node_counts == Counts(accepted=1, rejected=1)
+    assert [(seat.paid, seat.penalty) for seat in result.seats] == [(6, 0), (3, 1), (6, 0)]
+    assert result.seats[1].counts == Counts(accepted=OUTCOME // 2, rejected=OUTCOME // 2)
+    assert (result.fee, result.fee_burned, result.node_lost, result.refunds) == (20, 5, 100, 40)
+    assert result.node_counts == Counts(accepted=OUTCOME, rejected=OUTCOME)
 
 
 def test_silence_has_two_prices():
     for silence, penalty in ((Silence.NO_COMMIT, 5), (Silence.NO_REVEAL, 25)):
         result = conclude([Vote(1, 0), silence, Vote(1, 0)], 1, TERMS)
         assert [(seat.paid, seat.penalty) for seat in result.seats] == [(3, 0), (0, penalty), (3, 0)]
-        assert result.seats[1].counts == Counts(missed=1)
+        assert result.seats[1].counts == Counts(missed=OUTCOME)
 
 
 def test_an_appeal_turns_right_and_wrong_round():
@@ -112,8 +156,24 @@ def test_an_appeal_turns_right_and_wrong_round():
     before, after = conclude(ballots, 1, TERMS), conclude(ballots, 1, TERMS, (0, 1))
     assert before.settled == after.settled == (1, 0)
     assert [seat.paid for seat in before.seats] == [3, 0, 3]
-    assert [(seat.paid, seat.penalty) for seat in after.seats] == [(0, 20), (3, 0), (0, 20)]
+    assert [(seat.paid, seat.penalty) for seat in after.seats] == [(0, 8), (3, 0), (0, 8)]
     assert (before.node_lost, after.node_lost) == (0, 100)
+
+
+def test_a_canary_costs_who_accepted_it_and_not_the_node():
+    result = conclude([Vote(3, 0), Vote(1, 2), Vote(1, 2)], 2, TERMS, canaries=2)
+    assert [seat.penalty for seat in result.seats] == [30, 0, 0]
+    assert result.seats[0].counts == Counts(accepted=OUTCOME // 2, rejected=OUTCOME)
+    assert (result.node_lost, result.refunds) == (0, 0)
+    assert result.node_counts == Counts(accepted=OUTCOME)
+
+
+def test_fines_stop_at_the_cap():
+    ballots = [Vote(255, 0), Vote(255, 0), Vote(0, 255)]
+    for turned, fine in ((1, 8), (3, 16), (7, 20), (255, 20)):
+        result = conclude(ballots, 8, TERMS, (255 & ~turned, turned))
+        assert [seat.penalty for seat in result.seats[:2]] == [fine, fine]
+        assert result.seats[0].counts.rejected == turned.bit_count() * OUTCOME
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def test_the_chances_of_all_verdicts_sum_to_one(model: Model, both: bool) -> Non
         verdicts = (ending.wrong, ending.right, ending.neither, ending.void)
         assert all(-CLOSE <= chance <= 1 + CLOSE for chance in verdicts)
         assert fsum(verdicts) == pytest.approx(1, abs=CLOSE)
-        assert 0 <= ending.penalised <= 25
+        assert 0 <= ending.overturned + ending.jurors <= ending.penalised + CLOSE <= 25 + CLOSE
+        assert ending.overturned <= 3 + CLOSE
 
 
 @hypothesis_settings(max_examples=30)
@@ -249,9 +250,9 @@ def test_a_cheat_pays_where_its_value_makes_up_for_the_node_s_stake() -> None:
         once, reckless, appealed = line["without_appeals"], line["reckless"], line["with_appeals"]
         assert once["batches"] == pytest.approx(1 / chance)
         assert once["break_even_value"] == pytest.approx(5 * (1 - chance) / chance)
-        # Colluders who vote wrong in a minority lose their penalties, too: seat by seat.
+        # Colluders who vote wrong in a minority are fined, too: seat by seat.
         share = line["share"]
-        assert reckless["slashed_a_batch"] == pytest.approx(5 * (1 - chance) + 20 * 3 * share * (1 - share) ** 2)
+        assert reckless["slashed_a_batch"] == pytest.approx(5 * (1 - chance) + 0.1 * 3 * share * (1 - share) ** 2)
         assert appealed["chance"] < once["chance"]
         assert appealed["break_even_value"] > reckless["break_even_value"] > once["break_even_value"]
         bought = line["stake_to_buy"] * 0.25
@@ -267,6 +268,8 @@ def test_prices_are_the_deployments() -> None:
     values = {name.removesuffix("Wei"): int(value) / 10**18 for name, value in given.items() if name.endswith("Wei")}
     prices = Prices()
     assert prices.stake_per_leaf == values["stakePerLeaf"]
+    assert prices.dissent_fine == values["dissentFine"]
+    assert prices.overturned_fine == values["overturnedFine"]
     assert prices.wrong_vote_penalty == values["wrongVotePenalty"]
     assert prices.min_verifier_stake == values["minVerifierStake"]
     assert prices.appeal_bond_per_seat == values["appealBondPerSeat"]

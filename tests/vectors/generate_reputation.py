@@ -11,7 +11,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from trine.protocol.reputation import Record, decay, multiplier
+from trine.protocol.reputation import OUTCOME, Record, decay, multiplier
 
 CASES = 64
 HALF_LIFE = 30 * 24 * 3600
@@ -32,8 +32,8 @@ def vectors() -> dict[str, Any]:
     }
     for i in range(CASES):
         # One entry fills a sum: full stays full.
-        accepted = 2**63 if i == CASES // 2 else rng.randrange(256)
-        rejected, missed = rng.choice((0, 0, 3, 40)), rng.choice((0, 1))
+        accepted = 2**63 if i == CASES // 2 else rng.randrange(256 * OUTCOME)
+        rejected, missed = rng.choice((0, 0, 3 * OUTCOME, 40 * OUTCOME + 1)), rng.choice((0, OUTCOME))
         record = record.add(now, HALF_LIFE, accepted=accepted, rejected=rejected, missed=missed)
         history["now"].append(_word(now))
         history["accepted"].append(_word(accepted))

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from trine.protocol.reputation import Record
+from trine.protocol.reputation import OUTCOME, Record
 from trine.protocol.settlement import Ballot, Counts, Settlement, Silence, Terms, conclude
 from trine.protocol.votes import Vote
 
@@ -35,12 +35,16 @@ def vectors() -> dict[str, Any]:
         terms = _terms(rng)
         ballots = _ballots(rng, run, leaves)
         tokens = rng.choice((0, rng.randrange(65_537), 65_536))
-        settlement = conclude(ballots, leaves, terms, tokens=tokens)
+        canaries = rng.getrandbits(leaves) & rng.getrandbits(leaves) if run % 4 == 1 else 0
+        if run >= RUNS - APPEALED:
+            canaries = 0
+        settlement = conclude(ballots, leaves, terms, tokens=tokens, canaries=canaries)
         leaf, verdict = 0, 0
         if run >= RUNS - APPEALED:
             leaf, verdict, settlement = _appealed(rng, ballots, leaves, tokens, terms, settlement)
         _put(out, "leaves", leaves)
         _put(out, "tokens", tokens)
+        _put(out, "canaries", canaries)
         for name in terms.__slots__:
             _put(out, name, getattr(terms, name))
         for ballot in ballots:
@@ -64,7 +68,7 @@ def vectors() -> dict[str, Any]:
         concluded, now = now + ROUND // 2, now + ROUND // 2 + rng.randrange(ROUND // 4)
         rest = settlement.node_counts
         if leaf:
-            of_leaf = Counts(accepted=1) if verdict == ACCEPTED else Counts(rejected=1)
+            of_leaf = Counts(accepted=OUTCOME) if verdict == ACCEPTED else Counts(rejected=OUTCOME)
             record = record.add(concluded, HALF_LIFE, accepted=of_leaf.accepted, rejected=of_leaf.rejected)
             rest = Counts(rest.accepted - of_leaf.accepted, rest.rejected - of_leaf.rejected)
         record = record.add(now, HALF_LIFE, accepted=rest.accepted, rejected=rest.rejected)
@@ -83,14 +87,18 @@ def _terms(rng: random.Random) -> Terms:
     """Within the bounds of `Parameters`, and of what the test's operators have."""
     stake = rng.randrange(1, ETHER)
     wrong = rng.randrange(1, 20 * ETHER)
+    overturned = rng.randrange(wrong + 1)
     return Terms(
         stake_per_leaf=stake,
         refund_per_leaf=rng.choice((0, stake // 2, rng.randrange(stake // 2 + 1))),
         fee_per_leaf=rng.choice((0, 1, rng.randrange(ETHER // 20), rng.randrange(ETHER // 20))),
         fee_per_token=rng.choice((0, 1, rng.randrange(10**14))),
+        dissent_fine=rng.choice((0, 1, overturned, overturned // 80, overturned // 80)) if overturned else 0,
+        overturned_fine=overturned,
         wrong_vote_penalty=wrong,
         no_reveal_penalty=rng.randrange(wrong, 25 * ETHER),
         no_commit_penalty=rng.choice((0, wrong, rng.randrange(wrong + 1))),
+        canary_penalty=rng.randrange(30 * ETHER),
     )
 
 

@@ -356,7 +356,9 @@ class Parameters:
     check_tokens_per_second: int
     max_check_seconds: int
     seat_stake: int
-    wrong_vote_penalty: int
+    dissent_fine: int  # a leaf
+    overturned_fine: int  # a leaf whose verdict an appeal turned
+    wrong_vote_penalty: int  # at most, a batch; a juror's
     no_reveal_penalty: int
     no_commit_penalty: int
     appeal_bond_per_seat: int

@@ -113,8 +113,8 @@ def _print_standing(standing: Standing) -> None:
         for micro in (reputation.accepted_micro, reputation.rejected_micro, reputation.missed_micro)
     ]
     say(
-        f"  reputation   {reputation.score_bps / 100:.2f} % ({accepted} accepted, {rejected} rejected, "
-        f"{missed} missed; worth {', '.join(worth)} now)"
+        f"  reputation   {reputation.score_bps / 100:.2f} % ({accepted:g} accepted, {rejected:g} rejected, "
+        f"{missed:g} missed; worth {', '.join(worth)} now)"
     )
     if standing.work:
         table = Table("block", "batch", "accepted", "rejected", "missed", "score after")
@@ -122,9 +122,9 @@ def _print_standing(standing: Standing) -> None:
             table.add_row(
                 str(work.block),
                 "0x" + work.batch_id.hex(),
-                str(work.accepted),
-                str(work.rejected),
-                str(work.missed),
+                f"{work.accepted:g}",
+                f"{work.rejected:g}",
+                f"{work.missed:g}",
                 f"{work.score_bps / 100:.2f} %",
             )
         _show(table)

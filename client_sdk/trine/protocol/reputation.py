@@ -23,6 +23,8 @@ BPS = 10_000
 MIN_HALF_LIFE_SECONDS = 24 * 3600
 MAX_HALF_LIFE_SECONDS = 365 * 24 * 3600
 
+OUTCOME = 1_000_000
+"""One outcome: counts are in millionths, because a seat earns by the leaf."""
 FRACTION_BITS = 32
 """Sums are fixed point numbers of 72 bits, 32 of them behind the point."""
 MAX_SUM = (1 << 72) - 1
@@ -65,7 +67,7 @@ def decay(value: int, elapsed: int, half_life: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one `ReputationChanged` event says: a batch's counts, and the score that followed."""
+    """What one `ReputationChanged` event says: a batch's counts in millionths, and the score that followed."""
 
     role: int
     score_bps: int
@@ -99,14 +101,14 @@ class Record:
         return Record(_down(self.accepted, left), _up(self.rejected, left), _up(self.missed, left), now)
 
     def add(self, now: int, half_life: int, *, accepted: int = 0, rejected: int = 0, missed: int = 0) -> Record:
-        """The record with a batch's outcomes; a sum that is full stays full."""
+        """The record with a batch's outcomes, in millionths; a sum that is full stays full."""
         if min(accepted, rejected, missed) < 0:
             raise InvalidInput("outcomes are counts")
         faded = self.at(now, half_life)
         return Record(
-            min(faded.accepted + (accepted << FRACTION_BITS), MAX_SUM),
-            min(faded.rejected + (rejected << FRACTION_BITS), MAX_SUM),
-            min(faded.missed + (missed << FRACTION_BITS), MAX_SUM),
+            min(faded.accepted + _fixed(accepted), MAX_SUM),
+            min(faded.rejected + _fixed_up(rejected), MAX_SUM),
+            min(faded.missed + _fixed_up(missed), MAX_SUM),
             now,
         )
 
@@ -132,5 +134,13 @@ def _up(value: int, left: int) -> int:
     return -(-value * left // ONE)
 
 
+def _fixed(micro: int) -> int:
+    return (micro << FRACTION_BITS) // OUTCOME
+
+
+def _fixed_up(micro: int) -> int:
+    return -(-(micro << FRACTION_BITS) // OUTCOME)
+
+
 def _micro(value: int) -> int:
-    return value * 1_000_000 >> FRACTION_BITS
+    return value * OUTCOME >> FRACTION_BITS

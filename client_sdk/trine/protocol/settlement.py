@@ -1,7 +1,7 @@
 """What three ballots lead to: words, fees, penalties and the node's loss. The twin of `Batches` and `Finality`.
 
-For batches that two seats at least have voted on, without opened canaries, and where everybody has the stake that is
-taken. `tests/contracts/Differential.t.sol` holds the contracts to it, to the wei.
+For batches that two seats at least have voted on, and where everybody has the stake that is taken.
+`tests/contracts/Differential.t.sol` holds the contracts to it, to the wei.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from enum import Enum
 
 from trine.errors import InvalidInput
 from trine.protocol.merkle import MAX_LEAVES
-from trine.protocol.votes import Vote, contradicts, settle
+from trine.protocol.reputation import OUTCOME
+from trine.protocol.votes import Vote, agreed, settle, wrong
 
 SEATS = 3
 QUORUM = 2
@@ -36,14 +37,21 @@ class Terms:
     refund_per_leaf: int
     fee_per_leaf: int
     fee_per_token: int
+    dissent_fine: int
+    """For each leaf that a seat voted on against the final verdict."""
+    overturned_fine: int
+    """The same for a leaf whose verdict an appeal turned."""
     wrong_vote_penalty: int
+    """The most that a seat is fined for its votes in a batch."""
     no_reveal_penalty: int
     no_commit_penalty: int
+    canary_penalty: int
+    """What accepting an answer that was known to be bad raises a seat's fines to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What goes into a record of reputation."""
+    """What goes into a record of reputation, in millionths of an outcome."""
 
     accepted: int = 0
     rejected: int = 0
@@ -52,7 +60,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """What a verifier gets and loses: never both."""
+    """What a verifier gets, for the leaves on which it voted what is final, and loses, for those against it."""
 
     paid: int
     penalty: int
@@ -86,8 +94,10 @@ def conclude(
     final: tuple[int, int] | None = None,
     *,
     tokens: int = 0,
+    canaries: int = 0,
 ) -> Settlement:
-    """`tokens` are those that the batch's root counts; `final` is (accepted, rejected) after appeals, None without any.
+    """`tokens` are those that the batch's root counts; `final` is (accepted, rejected) after appeals, None without any;
+    `canaries` are leaves that were opened as known to be bad.
 
     Raises InvalidInput where the contracts refuse a vote, and where fewer than two seats voted: then another committee
     is drawn.
@@ -107,8 +117,10 @@ def conclude(
         raise InvalidInput("no batch can have that result")
 
     fee = terms.fee_per_leaf * leaf_count + terms.fee_per_token * tokens
-    seats = tuple(_seat(ballot, final, fee // SEATS, terms) for ballot in ballots)
-    rejections = rejected.bit_count()
+    turned = (accepted & ~settled[0]) | (rejected & ~settled[1])
+    seats = tuple(_seat(ballot, leaf_count, final, turned, canaries, fee, terms) for ballot in ballots)
+    # The node said beforehand that these are bad: no merit, no fault.
+    acceptances, rejections = (accepted & ~canaries).bit_count(), (rejected & ~canaries).bit_count()
     return Settlement(
         settled=settled,
         final=final,
@@ -117,15 +129,24 @@ def conclude(
         fee_burned=fee - sum(seat.paid for seat in seats),
         node_lost=terms.stake_per_leaf * rejections,
         refunds=terms.refund_per_leaf * rejections,
-        node_counts=Counts(accepted=accepted.bit_count(), rejected=rejections),
+        node_counts=Counts(accepted=acceptances * OUTCOME, rejected=rejections * OUTCOME),
     )
 
 
-def _seat(ballot: Ballot, final: tuple[int, int], share: int, terms: Terms) -> Seat:
+def _seat(
+    ballot: Ballot, leaf_count: int, final: tuple[int, int], turned: int, canaries: int, fee: int, terms: Terms
+) -> Seat:
+    """`turned`: leaves whose verdict an appeal has changed; `fee`: of all seats together."""
     if ballot is Silence.NO_COMMIT:
-        return Seat(0, terms.no_commit_penalty, Counts(missed=1))
+        return Seat(0, terms.no_commit_penalty, Counts(missed=OUTCOME))
     if ballot is Silence.NO_REVEAL:
-        return Seat(0, terms.no_reveal_penalty, Counts(missed=1))
-    if contradicts(ballot, *final):
-        return Seat(0, terms.wrong_vote_penalty, Counts(rejected=1))
-    return Seat(share, 0, Counts(accepted=1))
+        return Seat(0, terms.no_reveal_penalty, Counts(missed=OUTCOME))
+    right, against = agreed(ballot, *final).bit_count(), wrong(ballot, *final)
+    accepted_canaries = against & ballot.accepts & canaries
+    grave = (against & (turned | accepted_canaries)).bit_count()
+    light = against.bit_count() - grave
+    fine = min(grave * terms.overturned_fine + light * terms.dissent_fine, terms.wrong_vote_penalty)
+    if accepted_canaries:
+        fine = max(fine, terms.canary_penalty)
+    counts = Counts(accepted=right * OUTCOME // leaf_count, rejected=grave * OUTCOME - (-light * OUTCOME // leaf_count))
+    return Seat(fee * right // (SEATS * leaf_count), fine, counts)

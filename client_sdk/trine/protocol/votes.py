@@ -94,6 +94,11 @@ def settle(votes: Sequence[Vote | None]) -> tuple[int, int]:
     return majority([vote.accepts for vote in revealed]), majority([vote.rejects for vote in revealed])
 
 
-def contradicts(vote: Vote, accepted: int, rejected: int) -> bool:
-    """Whether a revealed vote is against the majority on any leaf. Inconclusive never is."""
-    return bool(vote.accepts & rejected or vote.rejects & accepted)
+def agreed(vote: Vote, accepted: int, rejected: int) -> int:
+    """Leaves on which a vote is what was decided. Inconclusive never is."""
+    return vote.accepts & accepted | vote.rejects & rejected
+
+
+def wrong(vote: Vote, accepted: int, rejected: int) -> int:
+    """Leaves on which a vote is against what was decided. Inconclusive never is."""
+    return vote.accepts & rejected | vote.rejects & accepted

@@ -267,6 +267,8 @@ abstract contract Handler is Model {
         for (uint256 i = 0; i < seats.length; ++i) {
             uint256 vote = (votes >> (3 * i)) % 8;
             if (seed % 2 == 0 && vote < 2) vote += 2;
+            // A quarter follows the appellant.
+            if (seed % 4 == 2 && vote > 1) vote = c.claims[c.level - 1] == ACCEPTED ? 2 : 4;
             if (timestamp > c.deadline) vote = 0;
             c.votes[c.level - 1][i] = vote;
             if (vote > 0) _commitAppeal(c.id, c.leaf, i, _meaning(vote));
@@ -436,7 +438,11 @@ abstract contract Handler is Model {
         v.verifierFeePerTokenWei = uint56((seed >> 28) % 0.0001 ether);
         v.checkTokensPerSecond = uint32(20 + (seed >> 36) % 1000);
         v.canaryPenaltyWei = uint96(v.wrongVotePenaltyWei + (seed >> 32) % 40 ether);
-        v.appealFeePerSeatWei = uint96((seed >> 40) % 4 ether);
+        v.appealFeePerSeatWei = uint96((seed >> 40) % 1 ether);
+        v.overturnedFineWei = uint96(
+            7 * v.appealFeePerSeatWei + (seed >> 64) % (v.wrongVotePenaltyWei - 7 * v.appealFeePerSeatWei + 1)
+        );
+        v.dissentFineWei = uint96((seed >> 80) % (uint256(v.overturnedFineWei) / (1 + seed % 50) + 1));
         v.maxRounds = uint8(1 + (seed >> 48) % 3);
         v.appealWindowSeconds = uint32(1 + (seed >> 56) % 3600);
         parameters.set(v);

@@ -44,6 +44,10 @@ abstract contract Model is AppealWorld {
         uint256 appealed;
         uint256 concluded;
         bool[3] penalised;
+        uint256[3] dissents; // wrong votes by seat, on leaves whose verdict stood
+        uint256[3] graver; // on leaves that an appeal turned, and canaries
+        bool[3] lured; // accepted a canary
+        uint256[3] fined; // wei asked for so far
         bool feeHeld;
         uint256 closedLeaves;
         bytes32 closedAs; // hash of the record when it was closed
@@ -80,6 +84,8 @@ abstract contract Model is AppealWorld {
         AppealUnheard,
         Turned,
         HeardTwice,
+        Undecided,
+        Capped,
         Concluded,
         Refunded,
         Answered,
@@ -147,6 +153,7 @@ abstract contract Model is AppealWorld {
     function _values() internal pure override returns (IParameters.Values memory values) {
         values = super._values();
         values.calibrationValiditySeconds = 365 days;
+        values.dissentFineWei = 2 ether; // so that some reach the cap
     }
 
     // Checks
@@ -392,6 +399,10 @@ abstract contract Model is AppealWorld {
         b.settledAt = timestamp;
         (b.appealed, b.concluded, b.closedLeaves) = (0, 0, 0);
         delete b.penalised;
+        delete b.dissents;
+        delete b.graver;
+        delete b.lured;
+        delete b.fined;
         for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
             uint256 accepts = 0;
             uint256 rejects = 0;
@@ -428,8 +439,8 @@ abstract contract Model is AppealWorld {
         ++reached[b.appealed == b.concluded ? Corner.Final : Corner.FinalUnderAppeal];
         b.state = IBatches.State.Final;
         uint256 leaves = _mask(b.leaves) & ~b.appealed;
-        _modelClosed(b, leaves);
-        _modelJudged(b, leaves, 1);
+        _modelClosed(b, leaves, false);
+        _modelJudged(b, leaves, false);
         if (b.appealed == b.concluded) _modelPaid(b);
     }
 
@@ -493,21 +504,53 @@ abstract contract Model is AppealWorld {
         (b.accepted, b.rejected) = (b.accepted & ~bit, b.rejected & ~bit);
         if (c.verdict == ACCEPTED) b.accepted |= bit;
         if (c.verdict == REJECTED) b.rejected |= bit;
-        _modelClosed(b, bit);
-        uint256 prize = _modelJudged(b, bit, 2);
+        uint256 fines = _modelClosed(b, bit, true);
+        fines += _modelJudged(b, bit, true);
         if (b.state == IBatches.State.Final && b.appealed == b.concluded) _modelPaid(b);
+        bool decided = _isDecided(c);
+        if (!decided) ++reached[Corner.Undecided];
+        uint256 bonds = 0;
+        uint256 right = 0;
         address winner = address(0);
         for (uint256 i = 0; i < c.level; ++i) {
-            uint256 left = (i == 0 ? 7 : 15) * uint256(b.values.appealBondPerSeatWei);
-            if (c.heard[i]) left -= _modelJury(b, c, i);
-            bool right = c.claims[i] == c.verdict;
-            if (c.heard[i] && right && c.outcomes[i] == c.verdict) winner = c.appellants[i];
-            if (c.unheard[i] || (c.heard[i] && right && c.outcomes[i] != c.verdict)) _bounties[c.appellants[i]] += left;
-            else prize += left;
+            uint256 bond = (i == 0 ? 7 : 15) * uint256(b.values.appealBondPerSeatWei);
+            bool claimed = c.claims[i] == c.verdict;
+            if (c.unheard[i] || (c.heard[i] && (claimed || !decided))) _bounties[c.appellants[i]] += bond;
+            else bonds += bond;
+            if (c.heard[i] && claimed && c.outcomes[i] == c.verdict) winner = c.appellants[i];
+            if (!c.heard[i] || !decided) continue;
+            uint256 votedRight = _modelJuryJudged(b, c, i);
+            right += votedRight >> 128;
+            fines += votedRight % 2 ** 128;
         }
-        if (winner != address(0)) ++reached[Corner.Turned];
-        if (winner != address(0)) _bounties[winner] += prize;
-        else if (c.verdict == ACCEPTED) _credit[NODE] += prize;
+        _modelShared(b, c, winner, bonds, fines, right, decided);
+    }
+
+    function _modelShared(
+        Batch storage b,
+        Case storage c,
+        address winner,
+        uint256 bonds,
+        uint256 fines,
+        uint256 right,
+        bool decided
+    ) private {
+        uint256 fee = b.values.appealFeePerSeatWei;
+        if (right * fee > bonds + fines) {
+            fee = (bonds + fines) / right;
+        }
+        for (uint256 i = 0; i < c.level; ++i) {
+            if (c.heard[i]) _modelJuryPaid(c, i, fee, decided);
+        }
+        // Lost bonds are spent first.
+        uint256 spent = fee * right;
+        (bonds, fines) = spent < bonds ? (bonds - spent, fines) : (uint256(0), bonds + fines - spent);
+        if (winner != address(0)) {
+            ++reached[Corner.Turned];
+            _bounties[winner] += bonds + fines;
+        } else if (c.verdict == ACCEPTED) {
+            _credit[NODE] += bonds;
+        }
     }
 
     /// A payment's way: to the node's wallet, to its pool, to the protocol.
@@ -620,61 +663,106 @@ abstract contract Model is AppealWorld {
         }
     }
 
-    function _modelClosed(Batch storage b, uint256 leaves) private {
+    /// Half of what an appeal takes, less the client's refund, goes to who was right.
+    function _modelClosed(Batch storage b, uint256 leaves, bool shared) private returns (uint256 bounty) {
         _unlock(NODE, b.values.stakePerLeafWei * _popcount(leaves));
-        _slash(NODE, b.values.stakePerLeafWei * _popcount(leaves & b.rejected & ~b.opened));
+        uint256 rejections = _popcount(leaves & b.rejected & ~b.opened);
+        if (!shared) {
+            _slash(NODE, b.values.stakePerLeafWei * rejections);
+            return 0;
+        }
+        uint256 forTheClient = 2 * uint256(b.values.refundPerLeafWei);
+        _slash(NODE, forTheClient * rejections);
+        return _slash(NODE, (b.values.stakePerLeafWei - forTheClient) * rejections) / 2;
     }
 
-    /// Every seat that contradicts what is final on `leaves` pays, once; returns what goes to who appealed.
-    function _modelJudged(Batch storage b, uint256 leaves, uint256 divisor) private returns (uint256 bounty) {
+    /// Every seat that contradicts what is final on `leaves` pays; returns what goes to who was right.
+    function _modelJudged(Batch storage b, uint256 leaves, bool shared) private returns (uint256 bounty) {
         IStaking.Seat[] memory seats = _seatsOf(b.id);
         for (uint256 i = 0; i < 3; ++i) {
-            if (b.ballot[i] != 2 || b.penalised[i]) continue;
-            bool wrong = false;
-            bool canary = false;
-            for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
-                if ((leaves >> leaf) & 1 == 0) continue;
-                IVerdicts.Verdict verdict = _wordOf(b.accepted, b.rejected, leaf);
-                IVerdicts.Verdict vote = _wordOf(b.accepts[i], b.rejects[i], leaf);
-                if (verdict == vote || verdict == INCONCLUSIVE || vote == INCONCLUSIVE) continue;
-                wrong = true;
-                if (vote == ACCEPTED && (b.opened >> leaf) & 1 == 1) canary = true;
-            }
-            if (!wrong) continue;
+            if (b.ballot[i] != 2 || !_modelWrongs(b, leaves, i)) continue;
             b.penalised[i] = true;
-            ++reached[canary ? Corner.CanaryAccepted : Corner.Penalised];
-            uint256 penalty = canary ? b.values.canaryPenaltyWei : b.values.wrongVotePenaltyWei;
-            uint256 taken = _slash(seats[i].verifier, penalty);
-            if (divisor > 1) bounty += taken < penalty / divisor ? taken : penalty / divisor;
+            ++reached[b.lured[i] ? Corner.CanaryAccepted : Corner.Penalised];
+            uint256 due = b.dissents[i] * b.values.dissentFineWei + b.graver[i] * b.values.overturnedFineWei;
+            if (due > b.values.wrongVotePenaltyWei) {
+                ++reached[Corner.Capped];
+                due = b.values.wrongVotePenaltyWei;
+            }
+            if (b.lured[i] && due < b.values.canaryPenaltyWei) due = b.values.canaryPenaltyWei;
+            uint256 taken = _slash(seats[i].verifier, due - b.fined[i]);
+            b.fined[i] = due;
+            if (shared) bounty += taken / 2;
+        }
+    }
+
+    /// Counts a seat's wrong votes on `leaves`.
+    function _modelWrongs(Batch storage b, uint256 leaves, uint256 i) private returns (bool any) {
+        for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
+            if ((leaves >> leaf) & 1 == 0) continue;
+            IVerdicts.Verdict verdict = _wordOf(b.accepted, b.rejected, leaf);
+            IVerdicts.Verdict vote = _wordOf(b.accepts[i], b.rejects[i], leaf);
+            if (!_isWrong(vote, verdict)) continue;
+            any = true;
+            bool canary = vote == ACCEPTED && (b.opened >> leaf) & 1 == 1;
+            if (canary) b.lured[i] = true;
+            bool turned = verdict != _wordOf(b.settledAccepted, b.settledRejected, leaf);
+            if (canary || turned) ++b.graver[i];
+            else ++b.dissents[i];
         }
     }
 
     function _modelPaid(Batch storage b) private {
         b.feeHeld = false;
         IStaking.Seat[] memory seats = _seatsOf(b.id);
-        uint256 share = _fee(b) / 3;
         for (uint256 i = 0; i < 3; ++i) {
             if (b.ballot[i] != 2) continue;
             _unlock(seats[i].verifier, seats[i].locked);
-            if (!b.penalised[i]) _reward(seats[i].verifier, share);
+            uint256 right = 0;
+            for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
+                IVerdicts.Verdict verdict = _wordOf(b.accepted, b.rejected, leaf);
+                if (verdict != INCONCLUSIVE && verdict == _wordOf(b.accepts[i], b.rejects[i], leaf)) ++right;
+            }
+            if (right > 0) _reward(seats[i].verifier, (_fee(b) * right) / (3 * b.leaves));
         }
     }
 
-    function _modelJury(Batch storage b, Case storage c, uint256 index) private returns (uint256 spent) {
-        IStaking.Seat[] memory seats = _judges(c.id, c.leaf, index + 2)[index + 1];
-        for (uint256 i = 0; i < seats.length; ++i) {
-            uint256 vote = c.votes[index][i];
-            if (vote < 2) continue;
-            _unlock(seats[i].verifier, seats[i].locked);
-            if (_isWrong(_meaning(vote), c.verdict)) continue;
-            _reward(seats[i].verifier, b.values.appealFeePerSeatWei);
-            spent += b.values.appealFeePerSeatWei;
-        }
-        for (uint256 i = 0; i < seats.length; ++i) {
-            uint256 vote = c.votes[index][i];
-            if (vote > 1 && _isWrong(_meaning(vote), c.verdict)) {
-                _slash(seats[i].verifier, b.values.wrongVotePenaltyWei);
+    /// A majority of any jury.
+    function _isDecided(Case storage c) private view returns (bool) {
+        for (uint256 level = 0; level < c.level; ++level) {
+            if (!c.heard[level]) continue;
+            uint256 accepts = 0;
+            uint256 rejects = 0;
+            uint256 seats = level == 0 ? 7 : 15;
+            for (uint256 i = 0; i < seats; ++i) {
+                if (c.votes[level][i] < 2) continue;
+                if (_meaning(c.votes[level][i]) == ACCEPTED) ++accepts;
+                if (_meaning(c.votes[level][i]) == REJECTED) ++rejects;
             }
+            if (2 * accepts > seats || 2 * rejects > seats) return true;
+        }
+        return false;
+    }
+
+    /// Who voted wrong pays; how many were right, above 128 bits, and what goes to who was.
+    function _modelJuryJudged(Batch storage b, Case storage c, uint256 level) private returns (uint256 sums) {
+        IStaking.Seat[] memory seats = _judges(c.id, c.leaf, level + 2)[level + 1];
+        for (uint256 i = 0; i < seats.length; ++i) {
+            uint256 vote = c.votes[level][i];
+            if (vote < 2) continue;
+            if (_meaning(vote) == c.verdict) sums += 2 ** 128;
+            if (!_isWrong(_meaning(vote), c.verdict)) continue;
+            _unlock(seats[i].verifier, seats[i].locked);
+            sums += _slash(seats[i].verifier, b.values.wrongVotePenaltyWei) / 2;
+        }
+    }
+
+    function _modelJuryPaid(Case storage c, uint256 level, uint256 fee, bool decided) private {
+        IStaking.Seat[] memory seats = _judges(c.id, c.leaf, level + 2)[level + 1];
+        for (uint256 i = 0; i < seats.length; ++i) {
+            uint256 vote = c.votes[level][i];
+            if (vote < 2 || (decided && _isWrong(_meaning(vote), c.verdict))) continue;
+            _unlock(seats[i].verifier, seats[i].locked);
+            if (decided && _meaning(vote) == c.verdict) _reward(seats[i].verifier, fee);
         }
     }
 

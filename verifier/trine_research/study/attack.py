@@ -1,7 +1,7 @@
 """What it costs to buy verdicts: stake, slashed stake, and the value of a cheat at which buying pays.
 
-For a batch with one cheated leaf. More cheated leaves multiply what the node wins and loses; a seat's penalty comes
-once a batch, so per leaf it only shrinks. Chances come from `majority`.
+For a batch with one cheated leaf. More cheated leaves multiply what the node wins and loses; a seat's fines grow with
+them up to a cap, so per leaf they only shrink. Chances come from `majority`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ class Prices:
     """In whole tokens. Defaults are those of `deploy/trine_devnet/deployment.json`, named there as here (`…Wei`)."""
 
     stake_per_leaf: float = 5
+    dissent_fine: float = 0.1
+    """Of a seat, for a leaf whose verdict no appeal turned."""
+    overturned_fine: float = 5
+    """Of a seat, for a leaf whose verdict an appeal turned."""
     wrong_vote_penalty: float = 20
+    """Of a juror; and the most that a seat pays in a batch."""
     min_verifier_stake: float = 200
     appeal_bond_per_seat: float = 4
     honest_stake: float = 20_000
@@ -33,7 +38,8 @@ class Prices:
     """A bought token's weight by an honest one's of the best reputation: `Committees.NEWCOMER_BPS`."""
 
     def __post_init__(self) -> None:
-        amounts = (self.stake_per_leaf, self.wrong_vote_penalty, self.min_verifier_stake, self.appeal_bond_per_seat)
+        fines = (self.dissent_fine, self.overturned_fine, self.wrong_vote_penalty)
+        amounts = (self.stake_per_leaf, *fines, self.min_verifier_stake, self.appeal_bond_per_seat)
         if not all(0 <= amount <= MAX_TOKENS for amount in amounts):
             raise InvalidInput(f"amounts are 0 to {MAX_TOKENS:g} tokens")
         if not (0 < self.honest_stake <= MAX_TOKENS and 0 < self.newcomer_factor <= 1):
@@ -75,7 +81,9 @@ def price(model: Model, prices: Prices, chance: float) -> dict[str, Any]:
 
 def _line(ending: Ending, prices: Prices) -> dict[str, float | None]:
     """Per try and until the first success, in tokens; None where no try ever succeeds."""
-    lost = prices.stake_per_leaf * ending.right + prices.wrong_vote_penalty * ending.penalised
+    dissents = ending.penalised - ending.overturned - ending.jurors
+    fines = prices.dissent_fine * dissents + prices.overturned_fine * ending.overturned
+    lost = prices.stake_per_leaf * ending.right + fines + prices.wrong_vote_penalty * ending.jurors
     return {
         "chance": ending.wrong,
         "batches": 1 / ending.wrong if ending.wrong else None,

@@ -7,11 +7,12 @@ from trine_research.study.commands import image
 from trine_research.study.commands.billion import billion
 from trine_research.study.commands.calibrate import calibrate
 from trine_research.study.commands.fingerprints import fingerprints
+from trine_research.study.commands.incentives import incentives
 from trine_research.study.commands.majority import majority
 from trine_research.study.commands.text import text
 
-app = group("Measure what verdicts rest on: thresholds, majorities, collisions.")
-for command in (calibrate, fingerprints, billion, majority, text):
+app = group("Measure what verdicts rest on: thresholds, majorities, incentives, collisions.")
+for command in (calibrate, fingerprints, billion, majority, incentives, text):
     app.command()(command)
 app.add_typer(image.app, name="image")
 

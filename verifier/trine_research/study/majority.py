@@ -104,6 +104,10 @@ class Ending:
     void: float
     penalised: float
     """Expected number of colluders' votes against the final verdict."""
+    overturned: float = 0.0
+    """Those of them by the batch's seats, where an appeal has turned its verdict."""
+    jurors: float = 0.0
+    """Those of them in appeals."""
 
 
 def committee(model: Model, seats: int) -> Ending:
@@ -123,18 +127,22 @@ def chain(model: Model, sizes: tuple[int, ...] = CHAIN, *, both_appeal: bool = F
     if model.verifiers is not None and model.verifiers < sum(sizes):
         raise InvalidInput(f"committees of {sizes} seats need {sum(sizes)} verifiers, not {model.verifiers}")
     totals: dict[Verdict, float] = dict.fromkeys(Verdict, 0.0)
-    penalised = 0.0
+    penalised = overturned = jurors = 0.0
     for weight, wrong, right in _views(model):
         for case, chance in _walk(model, sizes, wrong, right, both_appeal).items():
             totals[case.verdict] += weight * chance
             if case.verdict is Verdict.RIGHT:
-                penalised += weight * chance * case.against
+                penalised += weight * chance * (case.against + case.jurors)
+                jurors += weight * chance * case.jurors
+                overturned += weight * chance * (0 if case.settled is Verdict.RIGHT else case.against)
     return Ending(
         wrong=totals[Verdict.WRONG],
         right=totals[Verdict.RIGHT],
         neither=totals[Verdict.NEITHER],
         void=totals[Verdict.VOID],
         penalised=penalised,
+        overturned=overturned,
+        jurors=jurors,
     )
 
 
@@ -144,7 +152,11 @@ class _Case:
     drawn: int = 0
     colluders_drawn: int = 0
     against: int = 0
-    """Colluders' votes for the wrong verdict so far."""
+    """Colluders' votes for the wrong verdict in the batch's committee."""
+    jurors: int = 0
+    """The same in appeals so far."""
+    settled: Verdict = Verdict.VOID
+    """The committee's verdict, before appeals."""
 
 
 def _views(model: Model) -> Iterator[tuple[float, float, float]]:
@@ -191,7 +203,11 @@ def _walk(model: Model, sizes: tuple[int, ...], wrong: float, right: float, both
                 votes = 0 if model.careful and k < quorum else int(k)
                 for index, verdict in enumerate((Verdict.WRONG, Verdict.RIGHT, case.verdict)):
                     stays = Verdict.NEITHER if level == 0 and index == 2 else verdict
-                    then = _Case(stays, case.drawn + seats, case.colluders_drawn + int(k), case.against + votes)
+                    seated_so_far = (case.drawn + seats, case.colluders_drawn + int(k))
+                    if level == 0:
+                        then = _Case(stays, *seated_so_far, against=votes, settled=stays)
+                    else:
+                        then = _Case(stays, *seated_so_far, case.against, case.jurors + votes, case.settled)
                     after[then] += chance * rounds * float(seated[k] * outcomes[k, index])
         cases = {case: chance for case, chance in after.items() if chance > 0}
     for case, chance in cases.items():
