@@ -17,6 +17,7 @@ from trine.chain import Chain, Deployment, Role
 from trine.chain.deployment import CONTRACTS, bytecode
 from trine.chain.sender import Sender
 from trine.chain.views import Views
+from trine.chain.writes import CALLS
 from trine.cli.stake import app as stake_app
 from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
 from trine_devnet.contracts import check_code, deploy, words_of
