@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {BatchId, Role} from "../../contracts/types/Types.sol";
@@ -45,7 +46,7 @@ contract MeritTest is AppealWorld {
             committees.refresh(model, _verifier(i));
         }
         _nextEpoch();
-        (, uint256[] memory before,) = committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
+        ICommittees.Row[] memory before = committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
         for (uint256 i = 0; i < 6; ++i) {
             BatchId id = _drawn(_root(keccak256(abi.encode(i)), 0), 10);
             _vote(id, 0, 0, 0, 0, 0, 0);
@@ -55,9 +56,9 @@ contract MeritTest is AppealWorld {
             }
             _nextEpoch();
         }
-        (, uint256[] memory after_,) = committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
+        ICommittees.Row[] memory after_ = committees.poolOf(model, true, committees.currentEpoch(), 0, 64);
         for (uint256 i = 0; i < before.length; ++i) {
-            Check.atMost(after_[i], before[i], "a weight");
+            Check.atMost(after_[i].weight, before[i].weight, "a weight");
         }
     }
 

@@ -411,6 +411,7 @@ contract ParametersTest is WithValues {
         v.overturnedFineWei = uint96(7 * (bond / 2));
         (v.wrongVotePenaltyWei, v.noRevealPenaltyWei) = (v.overturnedFineWei, v.overturnedFineWei);
         v.dissentFineWei = v.overturnedFineWei / 9;
+        v.canaryPenaltyWei = v.wrongVotePenaltyWei;
         v.noCommitPenaltyWei = v.overturnedFineWei / 2;
         v.seatStakeWei = v.overturnedFineWei > 30 ether ? v.overturnedFineWei : 30 ether;
         v.minVerifierStakeWei = v.seatStakeWei;

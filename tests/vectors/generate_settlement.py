@@ -98,7 +98,7 @@ def _terms(rng: random.Random) -> Terms:
         wrong_vote_penalty=wrong,
         no_reveal_penalty=rng.randrange(wrong, 25 * ETHER),
         no_commit_penalty=rng.choice((0, wrong, rng.randrange(wrong + 1))),
-        canary_penalty=rng.randrange(30 * ETHER),
+        canary_penalty=rng.randrange(wrong, 30 * ETHER),
     )
 
 
