@@ -133,8 +133,8 @@ contract Parameters is IParameters, Ownable2Step {
             v.canaryPenaltyWei >= v.wrongVotePenaltyWei && v.canaryPenaltyWei <= v.seatStakeWei, "canaryPenaltyWei"
         );
         // An appeal that costs nothing is spam; one that is lost pays its committee. And it must not cost who appeals
-        // more for a seat than a verifier has at stake in it: verdicts that nobody can afford to doubt would be those of
-        // three.
+        // more for a seat than a verifier has at stake in it: verdicts that nobody can afford to doubt would be those
+        // of three.
         _require(
             v.appealBondPerSeatWei > 0 && v.appealBondPerSeatWei <= v.seatStakeWei, "appealBondPerSeatWei"
         );
