@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,8 +13,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from trine.errors import NotReady
+
 STOP_SECONDS = 40.0
 TAIL_BYTES = 16_384
+SERVED_PORTS = (20_000, 32_000)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -90,16 +94,22 @@ def start(name: str, command: list[str], log: Path, *, cwd: Path) -> Child:
 
 
 def free_port(preferred: int = 0) -> int:
-    """A port of the loopback address that nobody listens on now: the preferred one, else any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: lingering connections are no bar
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            if not preferred:
-                raise
-            return free_port()
-        return int(probe.getsockname()[1])
+    """A port of the loopback address that nobody listens on now: the preferred one, else any.
+
+    Below those that systems give to outgoing connections (32,768 and up on Linux, 49,152 elsewhere): a process listens
+    only once its model is loaded, and meanwhile another's question could have taken it. Raises NotReady.
+    """
+    tried = random.sample(range(*SERVED_PORTS), 256)
+    for port in [preferred, *tried] if preferred else tried:
+        with socket.socket() as probe:
+            # As servers do: lingering connections are no bar.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise NotReady("no free port on the loopback address")
 
 
 def die_with_parent() -> None:
