@@ -28,8 +28,11 @@ from trine_operator.tables import Base
 log = structlog.get_logger()
 
 OVERLAP_BLOCKS = 12
-"""Blocks that are read again: an endpoint may know a block before it knows its events. And how far a head may lie
-behind the last one without meaning that the chain has become shorter: one endpoint may be many servers."""
+"""So often events are asked for, whatever the filters say. And how far a head may lie behind the last one without
+meaning that the chain has become shorter: one endpoint may be many servers."""
+READ_AGAIN_BLOCKS = 64
+"""Read again with every new block that is read: an endpoint may know a block before it knows its events, or give none
+for a while, and a seat that is not seen is a vote that is not cast."""
 HASHED_BLOCKS = 64
 """So many blocks have their hashes checked at least, however few of them the setting wants confirmed."""
 KEPT_BLOCKS = 512
@@ -156,7 +159,7 @@ class EventLog:
             log.warning("chain_rolled_back", was=kept.position, now=ancestor, events=len(gone))
             kept = _cut(kept, ancestor)
             self._keep(kept, Changes(dropped=gone), note)
-        first = kept.position + 1 - OVERLAP_BLOCKS
+        first = kept.position + 1 - READ_AGAIN_BLOCKS
         if is_first:
             first = min(first, head.number - self._again_blocks)
         first = max(first, self._chain.deployment.block)
@@ -356,7 +359,7 @@ def _with_events(
 
 def _pruned(kept: Kept, trusted: int) -> Kept:
     """Without what no re-org reaches and nobody reads again."""
-    horizon = min(trusted, kept.position - 2 * OVERLAP_BLOCKS)
+    horizon = min(trusted, kept.position - 2 * READ_AGAIN_BLOCKS)
     below = max((n for n in kept.blocks if n <= horizon), default=horizon)
     numbers = sorted(n for n in kept.blocks if n >= below)[-KEPT_BLOCKS:]
     events = {place: event for place, event in kept.events.items() if place[0] > horizon}

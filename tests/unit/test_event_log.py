@@ -11,7 +11,7 @@ from rpc_proxy import proxied
 from test_node_support import RECORD
 
 from trine.errors import ChainError
-from trine_operator.events import HASHED_BLOCKS, KEPT_BLOCKS, PARTS_AT_ONCE, EventLog
+from trine_operator.events import HASHED_BLOCKS, KEPT_BLOCKS, OVERLAP_BLOCKS, PARTS_AT_ONCE, EventLog
 from trine_verifier.seats import WATCHED, Seats
 from trine_verifier.store import AppealSeat, VerifierStore
 
@@ -204,6 +204,24 @@ def test_events_that_an_endpoint_shows_late_are_found(bare, store):
         proxy.edit = lambda _method, _params, result: result
         bare.mine(3)
         seats.read()
+        assert store.duties() == [(FIRST, 0)]
+
+
+def test_events_that_an_endpoint_keeps_back_for_a_minute_are_found(bare, store):
+    """As `eth_getLogs` of a busy node that answers with nothing: a seat was missed, and its verifier slashed."""
+    with proxied(bare.url) as proxy:
+        seats = Seats(bare.chain(proxy.url, signer=ACCOUNT), store, RECORD.model_id)
+        seats.read()
+        proxy.edit = lambda method, _params, result: [] if method == "eth_getLogs" else result
+        bare.draw(FIRST, ME)
+        for _ in range(10):
+            bare.mine(4)
+            seats.read()
+        assert store.duties() == []
+        proxy.edit = lambda _method, _params, result: result
+        for _ in range(OVERLAP_BLOCKS):
+            bare.mine()
+            seats.read()
         assert store.duties() == [(FIRST, 0)]
 
 
