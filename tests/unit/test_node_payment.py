@@ -20,7 +20,7 @@ from test_node_support import (
     signed_body,
 )
 
-from trine.errors import TransactionReverted
+from trine.errors import ChainUnreachable, TransactionReverted
 from trine.protocol.messages import Receipt
 from trine_node.orders import parse_order
 from trine_operator.payments import collect_earned
@@ -134,6 +134,17 @@ def test_a_deposit_under_notice_covers_nothing(tmp_path, client):
         assert f"with {chain.address} covers 100 wei" in response.json()["error"]["message"]
         chain.leaving = 0
         assert node.http.post(CHAT, json=signed_body(chain, client)).status_code == 200
+
+
+def test_clients_are_not_told_where_a_node_asks_its_chain(node, client, monkeypatch):
+    def ask(*_):
+        raise ChainUnreachable("no answer from http://10.0.0.7:8545 (ReadTimeout)")
+
+    monkeypatch.setattr(node.chain, "account", ask, raising=False)
+    response = node.http.post(CHAT, json=signed_body(node.chain, client))
+    assert refused(response) == (503, "ChainUnreachable")
+    assert "10.0.0.7" not in response.text
+    assert int(response.headers["retry-after"]) > 0
 
 
 def test_answers_of_a_model_without_a_price_need_no_voucher(tmp_path, client):

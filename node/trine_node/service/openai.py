@@ -24,7 +24,7 @@ from trine_node.orders import Order, parse_order
 from trine_node.service.generation import Generation, Generations
 from trine_node.settings import Limits
 from trine_operator.refusal import Refusal
-from trine_operator.service.errors import UNKEPT, UNKEPT_CODE, error_body
+from trine_operator.service.errors import UNKEPT, UNKEPT_CODE, error_body, for_strangers
 from trine_operator.store import StoredAnswer, StoreError
 
 log = structlog.get_logger()
@@ -256,7 +256,7 @@ def _error_event(error: Exception) -> dict[str, object]:
         return error_body(UNKEPT, status=503, code=UNKEPT_CODE)
     if isinstance(error, TrineError):
         log.error("stream_failed", error=str(error))
-        return error_body(str(error), status=500)
+        return error_body(for_strangers(error), status=500)
     log.error("stream_failed", exc_info=error)
     return error_body("the node failed at this request; its log says why", status=500)
 

@@ -12,12 +12,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trine.errors import InvalidInput, TrineError
+from trine.errors import ChainError, InvalidInput, TrineError
 from trine_operator.refusal import Refusal
 from trine_operator.store import EvidencePruned, StoreError
 
 log = structlog.get_logger()
 
+RETRY_SECONDS = 2
 BODY_NOT_READ = (408, 413)
 """What else comes on these connections is the rest of the body."""
 
@@ -38,6 +39,13 @@ def error_response(
 ) -> JSONResponse:
     headers = {"retry-after": str(retry_after)} if retry_after else None
     return JSONResponse(error_body(message, status=status, code=code, param=param), status, headers)
+
+
+def for_strangers(error: TrineError) -> str:
+    """What of an error of ours a client is told: nothing of where the operator asks its chain."""
+    if isinstance(error, ChainError):
+        return "the chain cannot be asked right now: try again"
+    return str(error)
 
 
 def refuse(refusal: Refusal) -> JSONResponse:
@@ -76,7 +84,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TrineError)
     async def failed(_request: Request, error: TrineError) -> Response:
         log.error("request_failed", error=str(error))
-        return error_response(str(error), status=503, code=type(error).__name__)
+        return error_response(for_strangers(error), status=503, code=type(error).__name__, retry_after=RETRY_SECONDS)
 
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> Response:
