@@ -109,10 +109,17 @@ def chat(
 
 
 def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Certificate]:
-    """Waits until the answer's batch is settled, or final. Raises NotReady."""
+    """Waits until the answer's batch is settled, or final. Raises NotReady, or NodeUnreachable when the node is still
+    away in the end: who starts it again goes on where it was."""
     deadline = time.monotonic() + timeout
     while True:
-        place = yield from place_of(core, answer)
+        try:
+            place = yield from place_of(core, answer)
+        except NodeUnreachable as error:
+            if time.monotonic() > deadline:
+                raise NodeUnreachable(f"{error}; the answer stands, ask for its certificate later") from None
+            yield Pause(POLL_SECONDS)
+            continue
         certificate: Certificate | None = (yield Work(partial(core.settled, place, final))) if place else None
         if certificate:
             answer.certificate = certificate

@@ -117,8 +117,12 @@ def examine(settings: NodeSettings) -> Iterator[Finding]:
     except EngineError as error:
         yield Finding("engine", str(error), f"see to the {settings.engine} server{where}")
     try:
-        Store(settings.store_url).close()
-        yield Finding("store", "opens")
+        store = Store(settings.store_url)
+        try:
+            store.claim(f"{me} on chain {chain.domain.chain_id} at {chain.domain.verifying_contract}")
+        finally:
+            store.close()
+        yield Finding("store", "opens, and is this account's")
     except TrineError as error:
         yield Finding("store", str(error), "see the setting store_url")
     registered = chain.endpoint_of(me)

@@ -26,6 +26,12 @@ def addresses_of(setting: str | Sequence[str]) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(part for part in BETWEEN.split(text) if part))
     if not found:
         raise InvalidInput("no RPC endpoint is given: name one, or several with commas between them")
+    for address in found:
+        if not address.startswith(("http://", "https://")):
+            raise InvalidInput(
+                f"the RPC endpoint {_origin(address)} has no address that begins with http:// or https://: blocks are "
+                "announced over WebSocket at the same address where it offers that"
+            )
     if len(found) > MAX_ENDPOINTS:
         raise InvalidInput(f"{len(found)} RPC endpoints are given, {MAX_ENDPOINTS} are the most: leave some out")
     return found

@@ -29,6 +29,7 @@ from trine.chain.transport import EndpointFailed, Transport
 
 log = logging.getLogger("trine.chain")
 
+MAX_SAID = 200
 FAILOVER_SECONDS = 8.0
 """An endpoint is waited for so long where there is another to ask."""
 PENALTY_SECONDS = (1.0, 60.0)
@@ -71,6 +72,7 @@ class _Endpoint:
     not_before: float = 0.0
     lagging_looks: int = 0
     no_batches_before: float = 0.0
+    said: str = "no answer"  # at its last failure
 
 
 @dataclass(slots=True)
@@ -215,7 +217,7 @@ class Endpoints:
                 answer = ask(endpoint, seconds)
             except EndpointFailed as error:
                 failed.append(error)
-                self._punish(endpoint)
+                self._punish(endpoint, error)
                 continue
             if not is_last and isinstance(answer, dict) and _is_to_be_had_elsewhere(answer):
                 lacking = answer
@@ -271,8 +273,9 @@ class Endpoints:
             if self._current.failures or self._current.fault is not None:
                 self._go_over_to(endpoint)
 
-    def _punish(self, endpoint: _Endpoint) -> None:
+    def _punish(self, endpoint: _Endpoint, error: EndpointFailed) -> None:
         with self._lock:
+            endpoint.said = str(error)[:MAX_SAID]
             pause = min(PENALTY_SECONDS[0] * 2.0 ** min(endpoint.failures, 10), PENALTY_SECONDS[1])
             endpoint.failures += 1
             endpoint.not_before = self._clock() + pause
@@ -306,9 +309,11 @@ class Endpoints:
 
     def _go_over_to(self, endpoint: _Endpoint) -> None:
         """The lock is held."""
-        self._current = endpoint
+        before, self._current = self._current, endpoint
         self._changes += 1
-        log.warning("reading from the RPC endpoint %s from now on", endpoint.transport.origin)
+        why = before.fault.value if before.fault else before.said
+        origins = (before.transport.origin, endpoint.transport.origin)
+        log.warning("the RPC endpoint %s fails (%s): reading from %s from now on", origins[0], why, origins[1])
 
     def _leave(self, endpoint: _Endpoint, fault: Fault | None) -> None:
         """Or takes it back, without a fault. Says so."""
