@@ -95,7 +95,7 @@ def client_of(node, kind=Client, account=None, **options):
     made = object.__new__(kind)
     made.chain = FakeChain(node, account or EthAccount.create())
     made._core = Core(made.chain, None, 0)
-    made._core.nodes = lambda _model: [(node.chain.address, node.url)]
+    made._core.nodes = lambda *_: [(node.chain.address, node.url)]
     made._timeout = 60.0
     made._http = (httpx2.Client if kind is Client else httpx2.AsyncClient)(timeout=60, limits=CONNECTIONS)
     try:
