@@ -156,9 +156,15 @@ def test_another_chain_is_refused(node):
         Chain.connect(deployment, node.url)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "ftp://127.0.0.1"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://["])
 def test_an_endpoint_that_does_not_answer_is_unreachable(url):
     with pytest.raises(ChainUnreachable):
+        Chain.connect(Deployment.bundled(CHAIN_ID), url)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:8545", "ws://127.0.0.1:8545", "http://a,ws://b"])
+def test_an_endpoint_is_asked_over_http_and_nothing_else(url):
+    with pytest.raises(InvalidInput, match="begins with http:// or https://"):
         Chain.connect(Deployment.bundled(CHAIN_ID), url)
 
 
