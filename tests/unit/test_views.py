@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from trine.chain import Chain, Deployment
 from trine.chain.deployment import CONTRACTS, abi
 from trine.chain.records import Result
-from trine.errors import ChainError, ChainUnreachable, TransactionReverted, WrongChain
+from trine.errors import ChainError, ChainUnreachable, InvalidInput, TransactionReverted, WrongChain
 
 CHAIN_ID = 31337
 VIEWS = [
