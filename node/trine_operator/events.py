@@ -234,7 +234,7 @@ class EventLog:
     # The store
 
     def _load(self) -> Kept:
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             blocks = {
                 row.number: bytes.fromhex(row.hash)
                 for row in session.scalars(select(BlockRow).where(BlockRow.reader == self._reader))

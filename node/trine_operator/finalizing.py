@@ -49,18 +49,18 @@ class Finalizing:
         in_flight, now = self.outbox.open_names(), self.chain.timestamp()
         due: list[tuple[Header, tuple[Seat, ...]]] = []
         names: list[str] = []
-        for batch_id in settled:
-            (name,) = batch_names("finalize", [batch_id])
-            if now <= self._due.get(batch_id, 0):
-                continue
-            batch = self.chain.batch(batch_id)
-            if batch.state == BatchState.FINAL:
-                self._note_final(batch)
-            elif batch.state != BatchState.SETTLED:
-                self._reopen(batch)
-            elif self._is_due(batch, now) and name not in in_flight:
-                due.append((batch.known_header, self.chain.seats(batch)))
-                names.append(name)
+        looked_at = [batch_id for batch_id in settled if now > self._due.get(batch_id, 0)]
+        with self.chain.reading_ahead([("Batches", "batchOf", (batch_id,)) for batch_id in looked_at]):
+            for batch_id in looked_at:
+                (name,) = batch_names("finalize", [batch_id])
+                batch = self.chain.batch(batch_id)
+                if batch.state == BatchState.FINAL:
+                    self._note_final(batch)
+                elif batch.state != BatchState.SETTLED:
+                    self._reopen(batch)
+                elif self._is_due(batch, now) and name not in in_flight:
+                    due.append((batch.known_header, self.chain.seats(batch)))
+                    names.append(name)
         for start in range(0, len(due), MAX_AT_ONCE):
             part = slice(start, start + MAX_AT_ONCE)
             self._finalize(Act(tuple(names[part]), CALLS.finalize(due[part])))

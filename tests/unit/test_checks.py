@@ -147,6 +147,26 @@ def test_the_pace_is_what_this_machine_has_managed():
     assert pace.seconds(1000, 100) == pytest.approx(4, rel=0.02)
 
 
+def test_short_answers_tell_nothing_of_the_pace():
+    clock = [0.0]
+    pace = Pace(lambda: clock[0])
+    for _ in range(100):
+        with pace.measured(10):
+            clock[0] += 5
+    assert pace.seconds(1000, 100) == 10
+
+
+def test_a_machine_that_was_slow_once_comes_to_try_again():
+    clock = [0.0]
+    pace, chain = Pace(lambda: clock[0]), RecordingChain(seconds=0)
+    with pace.measured(1000):
+        clock[0] += 1000
+    terms = dataclasses.replace(PARAMETERS, commit_seconds=40, check_tokens_per_second=100)
+    tried = [check_in_time(chain, pace, 120, terms, 1000, list) for _ in range(20)]
+    assert tried[0] is None
+    assert tried[-1] == []
+
+
 @pytest.mark.parametrize(("now", "runs"), [(0, True), (108, True), (109, False), (130, False)])
 def test_what_cannot_be_checked_in_time_is_not_begun(now, runs):
     chain = RecordingChain(seconds=now)

@@ -19,6 +19,8 @@ from test_node_support import RecordingChain, answer, body, engine, model, seale
 from trine_node.answering import Answering
 from trine_operator import database
 from trine_operator import store as store_module
+from trine_operator.outbox.protection import recorded
+from trine_operator.outbox.queue import Queue
 from trine_operator.store import PROBE_SECONDS, Store, StoreError
 from trine_operator.tables import AnswerRow
 from trine_verifier.store import VerifierStore
@@ -172,6 +174,19 @@ def test_whoever_only_asks_for_its_health_makes_a_node_well_again(small_disk):
         assert (sick.status_code, sick.json()["reason"]) == (503, "the store takes no changes: the log says why")
         (small_disk / "filler").unlink()
         wait_for(lambda: node.http.get("/healthz").status_code == 200)
+
+
+def test_looking_into_a_store_does_not_make_it_well(tmp_path):
+    """Steps look into the outbox all the while; a node took orders again that it could not keep."""
+    store = Store(f"sqlite:///{tmp_path}/node.sqlite")
+    queue = Queue(store)
+    store._note_fault("the disk is full")
+    queue.open_names(), queue.open_acts(), queue.accounted(), queue.is_new(), queue.knows(bytes(32))
+    recorded(store, "vote", "seat")
+    assert store.fault == "the disk is full"
+    store.claim("somebody")
+    assert store.fault is None
+    store.close()
 
 
 def test_a_change_that_waits_for_another_thread_gives_up_in_time(tmp_path, monkeypatch, evidence):

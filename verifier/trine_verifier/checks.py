@@ -98,9 +98,19 @@ class Pace:
         """What is done within checks so many tokens. The last checks count most."""
         started = self._clock()
         yield
+        # Many short answers take long for their tokens: whoever sends them must not make long ones look hopeless.
+        if tokens >= ENOUGH_TOKENS:
+            self._note(tokens, self._clock() - started)
+
+    def doubt(self, tokens_per_second: float) -> None:
+        """Something was not checked for want of time, so nothing was learnt: a machine that was slow once must come to
+        try again. Counts as a check at that pace."""
+        self._note(ENOUGH_TOKENS, ENOUGH_TOKENS / tokens_per_second)
+
+    def _note(self, tokens: float, seconds: float) -> None:
         with self._lock:
             self._tokens = self._tokens * FADING + tokens
-            self._seconds = self._seconds * FADING + self._clock() - started
+            self._seconds = self._seconds * FADING + seconds
 
 
 def check_in_time(
@@ -110,6 +120,7 @@ def check_in_time(
     seconds = pace.seconds(tokens, terms.check_tokens_per_second)
     if not is_time_for(seconds, clock, terms, chain.now()):
         log.warning("no_time_to_check", tokens=tokens, needed_seconds=round(seconds), asked=terms.check_seconds(tokens))
+        pace.doubt(terms.check_tokens_per_second)
         return None
     with pace.measured(tokens):
         return check()

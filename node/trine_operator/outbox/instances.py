@@ -125,7 +125,7 @@ class Lease:
             session.execute(delete(InstanceRow).where(mine))
 
     def _found(self) -> tuple[str, int, str] | None:
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             row = session.get(InstanceRow, NAME, populate_existing=True)
             return (row.instance, row.beat, row.process) if row else None
 

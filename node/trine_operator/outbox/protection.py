@@ -90,14 +90,14 @@ def promise(session: Session, guards: Iterable[Guard]) -> None:
 
 def recorded(store: Store, kind: str, subject: str) -> str | None:
     """The value that was signed, if any."""
-    with store.writing() as session:
+    with store.reading() as session:
         row = session.get(ProtectionRow, (kind, subject))
         return row.value if row else None
 
 
 def export(store: Store, owner: Owner) -> dict[str, Any]:
     """The whole record as JSON; docs/operators.md has the schema."""
-    with store.writing() as session:
+    with store.reading() as session:
         rows = session.scalars(select(ProtectionRow).order_by(ProtectionRow.kind, ProtectionRow.subject))
         signed = [{"kind": row.kind, "subject": row.subject, "value": row.value} for row in rows]
     return {

@@ -151,13 +151,13 @@ class Queue:
             return row.reason
 
     def open_names(self) -> frozenset[str]:
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             return frozenset(session.scalars(select(NameRow.name)))
 
     def last_of(self, name: str) -> int:
         """The number of the newest act of that name."""
         query = select(ActRow.number).where(ActRow.name == name).order_by(ActRow.number.desc())
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             return session.scalars(query).first() or 0
 
     def open_acts(self) -> list[Kept]:
@@ -231,23 +231,23 @@ class Queue:
 
     def has(self, nonce: int) -> bool:
         """Whether an act has this nonce, and not another's transaction."""
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             return session.scalars(select(ActRow.number).where(ActRow.nonce == nonce)).first() is not None
 
     def knows(self, transaction_hash: bytes) -> bool:
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             known = select(SignedRow.hash).where(SignedRow.hash == transaction_hash.hex())
             return session.scalars(known).first() is not None
 
     def accounted(self) -> tuple[int, int] | None:
         """Nonce and block; None in a new store."""
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             row = session.get(AccountRow, "account")
             return (row.nonce, row.block) if row else None
 
     def is_new(self) -> bool:
         """Whether the store has seen neither a transaction of the account nor a batch."""
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             batch = session.scalars(select(BatchRow.batch_id).limit(1)).first()
             return batch is None and session.get(AccountRow, "account") is None
 
@@ -256,7 +256,7 @@ class Queue:
             session.merge(AccountRow(name="account", nonce=nonce, block=block))
 
     def _acts(self, which: Any) -> list[Kept]:
-        with self._store.writing() as session:
+        with self._store.reading() as session:
             rows = list(session.scalars(select(ActRow).where(which).order_by(ActRow.number)))
             numbers = [row.number for row in rows]
             signed: dict[int, list[Signed]] = {number: [] for number in numbers}
