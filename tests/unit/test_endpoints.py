@@ -197,7 +197,7 @@ def test_an_endpoint_that_is_not_there_is_gone_over_and_its_key_is_in_no_log(bar
     with caplog.at_level(logging.WARNING):
         chain = bare.chain(f"{DEAD},{two[0].url}")
         assert chain.gas_balance(ME) == 0
-    assert "reading from the RPC endpoint http://127.0.0.1:" in caplog.text
+    assert "reading from http://127.0.0.1:" in caplog.text
     assert KEY not in caplog.text
 
 
