@@ -41,6 +41,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     struct End {
         IVerdicts.Verdict verdict;
         bool decided; // by a majority of a jury; else nobody was shown to be right or wrong
+        bool unseen; // the answer had not been shown to the batch's committee
         uint256 right; // jurors who voted what is final
         uint256 fines; // half of what the wrong have lost of their stake
         uint256 bonds; // of appellants who were wrong
@@ -198,6 +199,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         level.revealed |= bit;
         if (vote == IVerdicts.Verdict.Accepted) level.accepts |= bit;
         if (vote == IVerdicts.Verdict.Rejected) level.rejects |= bit;
+        if (vote == IVerdicts.Verdict.Unavailable) level.misses |= bit;
         emit AppealVoteRevealed(batchId, leafIndex, msg.sender, vote);
     }
 
@@ -226,6 +228,8 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             _resolve(batchId, leafIndex, case_, IVerdicts.Verdict.Accepted);
         } else if (Majority.popcount(level.rejects) >= quorum) {
             _resolve(batchId, leafIndex, case_, IVerdicts.Verdict.Rejected);
+        } else if (Majority.popcount(level.misses) >= quorum && case_.verdict != IVerdicts.Verdict.Rejected) {
+            _resolve(batchId, leafIndex, case_, IVerdicts.Verdict.Unavailable);
         } else {
             _resolve(batchId, leafIndex, case_, case_.verdict);
         }
@@ -247,6 +251,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         // slither-disable-next-line uninitialized-local
         End memory end;
         (end.verdict, end.decided) = (case_.verdict, _isDecided(case_));
+        end.unseen = BATCHES.batchOf(batchId).unavailable & (1 << leafIndex) != 0;
         end.fines = FINALITY.concludeAppeal(header, committees[0], leafIndex, end.verdict);
         for (uint256 i = 1; i <= case_.level; ++i) {
             Level storage level = case_.levels[i - 1];
@@ -256,16 +261,22 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             }
             _settleBond(level, bondOf(i, case_.terms), end);
         }
-        // Whoever was right pays nothing: where the wrong have less than the fees, the jurors share that.
-        uint256 fee = 0;
-        if (end.right > 0) {
-            fee = Math.min(_valuesOf(case_).appealFeePerSeatWei, (end.bonds + end.fines) / end.right);
+        address winner = _winnerOf(case_, end);
+        uint256 fee = _valuesOf(case_).appealFeePerSeatWei;
+        if (winner != address(0) && end.unseen) {
+            // Nobody was wrong who was shown nothing: whoever shows it now pays for that. The bond is among its credits.
+            uint256 missing = Math.saturatingSub(fee * end.right, end.bonds + end.fines);
+            missing = Math.min(missing, bondOf(1, case_.terms));
+            _credits[winner] -= missing;
+            end.bonds += missing;
         }
+        // Whoever was right pays nothing: where the wrong have less than the fees, the jurors share that.
+        if (end.right > 0) fee = Math.min(fee, (end.bonds + end.fines) / end.right);
         for (uint256 i = 1; i <= case_.level; ++i) {
             Level storage level = case_.levels[i - 1];
             if (level.committee != 0) _payJury(batchId, header, level, committees[i], end, fee);
         }
-        _award(batchId, leafIndex, header, _winnerOf(case_), end, fee * end.right);
+        _award(batchId, leafIndex, header, winner, end, fee * end.right);
     }
 
     /// @inheritdoc IAppeals
@@ -339,7 +350,8 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             if (spoke & (1 << i) != 0) STAKING.unlock(seats[i].verifier, seats[i].locked);
         }
-        (level.committee, level.committed, level.revealed, level.accepts, level.rejects) = (0, 0, 0, 0, 0);
+        (level.committee, level.committed, level.revealed) = (0, 0, 0);
+        (level.accepts, level.rejects, level.misses) = (0, 0, 0);
         IParameters.Values memory values = _valuesOf(case_);
         if (++level.round >= values.maxRounds) {
             level.unheard = true;
@@ -372,19 +384,26 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         }
     }
 
-    /// @dev A bond is lost by who claimed what a jury found wrong, and by who did not have the jury drawn.
+    /// @dev A bond is lost by who claimed what a jury found wrong, by who did not have the jury drawn, by who called
+    /// good what was not shown, and by who asked again about what had not been shown either.
     function _settleBond(Level storage level, uint256 bond, End memory end) private {
         bool right = level.committee != 0 && (!end.decided || level.claim == end.verdict);
+        if (end.verdict == IVerdicts.Verdict.Unavailable) {
+            right = right && level.claim == IVerdicts.Verdict.Rejected && !end.unseen;
+        }
         if (level.unheard || right) _credits[level.appellant] += bond;
         else end.bonds += bond;
     }
 
-    /// @dev Whose appeal led to the verdict. One at most: nobody can claim again what was just decided.
-    function _winnerOf(Case storage case_) private view returns (address) {
+    /// @dev Whose appeal led to the verdict, the first if there are two. Whoever says that an answer is bad which is
+    /// then not shown is as right as can be known.
+    function _winnerOf(Case storage case_, End memory end) private view returns (address) {
         for (uint256 i = 0; i < case_.level; ++i) {
             Level storage level = case_.levels[i];
-            bool turned = level.claim == case_.verdict && level.outcome == case_.verdict;
-            if (turned) return level.appellant;
+            if (level.outcome != case_.verdict) continue;
+            bool hidden = case_.verdict == IVerdicts.Verdict.Unavailable && !end.unseen;
+            bool exposed = hidden && level.claim == IVerdicts.Verdict.Rejected;
+            if (exposed || level.claim == case_.verdict) return level.appellant;
         }
         return address(0);
     }
@@ -489,6 +508,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
 
     /// @dev Whether a majority of any jury said what is final. Without one the verdict has only stayed.
     function _isDecided(Case storage case_) private view returns (bool) {
+        if (case_.verdict == IVerdicts.Verdict.Unavailable) return false;
         for (uint256 i = 0; i < case_.level; ++i) {
             Level storage level = case_.levels[i];
             uint256 quorum = seatsAt(i + 1) / 2 + 1;

@@ -48,7 +48,8 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         uint8 flags;
     }
 
-    /// @dev A seat's word: its commitment, then the leaves that it did not accept: zero when all is well.
+    /// @dev A seat's word: its commitment, then the leaves whose first bit it did not set: zero when all is well. The
+    /// second bits are those that it rejected or, where the first is set, too, was not shown.
     struct Ballot {
         bytes32 word;
         uint256 rejects;
@@ -64,6 +65,8 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     uint8 internal constant MARKED_FLAG = 8;
     /// @dev One bit a seat: found wrong on a leaf.
     uint8 internal constant PENALISED_SHIFT = 4;
+    uint8 internal constant PENALISED_MASK = 7;
+    uint8 internal constant REOPENED_FLAG = 128;
 
     // Two bits a seat, in `Record.ballots`.
     uint256 internal constant NOTHING = 0;
@@ -84,7 +87,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     mapping(uint8 version => Terms) private _terms;
     mapping(BatchId batchId => Record) internal _records;
     mapping(BatchId batchId => mapping(uint256 roundAndSeat => Ballot)) internal _ballots;
-    /// @dev The verdict as settled: leaves not accepted, and those of them that were rejected. Both zero mostly.
+    /// @dev The verdict as settled, in the form of a ballot. Both zero mostly.
     mapping(BatchId batchId => uint256) internal _withheld;
     mapping(BatchId batchId => uint256) internal _rejected;
 
@@ -143,33 +146,41 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     }
 
     /// @inheritdoc IBatches
-    function note(BatchId batchId, uint8 penalised) external {
+    function note(BatchId batchId, uint8 penalised, bool reopen) external {
         Record memory r = _noted(batchId, penalised);
         r.flags |= MARKED_FLAG;
+        if (reopen) {
+            r.flags |= REOPENED_FLAG;
+            r.clock = block.timestamp.toUint40();
+        }
         _records[batchId] = r;
     }
 
     /// @inheritdoc IBatches
-    // The leaves that were accepted are all but those withheld: an exclusive or, no power.
+    // The first bits are all but those withheld: an exclusive or, no power.
     // slither-disable-next-line incorrect-exp
     function batchOf(BatchId batchId) external view returns (Batch memory) {
         Record memory r = _records[batchId];
         bool settled = r.state == State.Settled || r.state == State.Final;
         bool partial_ = r.flags & PARTIAL_FLAG != 0;
+        uint256 first = settled ? _mask(r) ^ (partial_ ? _withheld[batchId] : 0) : 0;
+        uint256 second = partial_ ? _rejected[batchId] : 0;
         return Batch({
             state: r.state,
             calibration: _isCalibration(r),
             signed: r.flags & SIGNED_FLAG != 0,
             marked: r.flags & MARKED_FLAG != 0,
+            reopened: r.flags & REOPENED_FLAG != 0,
             round: r.round,
             terms: r.terms,
             leafCount: r.state == State.None ? 0 : uint16(_leafCount(r)),
             clock: r.clock,
             ballots: r.ballots,
-            penalised: r.flags >> PENALISED_SHIFT,
+            penalised: (r.flags >> PENALISED_SHIFT) & PENALISED_MASK,
             committee: r.state == State.Anchored ? 0 : r.committee,
-            accepted: settled ? _mask(r) ^ (partial_ ? _withheld[batchId] : 0) : 0,
-            rejected: partial_ ? _rejected[batchId] : 0
+            accepted: first & ~second,
+            rejected: second & ~first,
+            unavailable: first & second
         });
     }
 
@@ -204,7 +215,14 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     function resultOf(BatchId batchId)
         external
         view
-        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
+        returns (
+            uint256 leafCount,
+            uint256 accepted,
+            uint256 rejected,
+            uint256 unavailable,
+            bool settled,
+            bool isFinal
+        )
     {
         return FINALITY.resultOf(batchId);
     }
@@ -217,7 +235,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     function _noted(BatchId batchId, uint8 penalised) private view returns (Record memory r) {
         _requireCaller(address(FINALITY));
         r = _records[batchId];
-        r.flags = uint8((r.flags & ((1 << PENALISED_SHIFT) - 1)) | (penalised << PENALISED_SHIFT));
+        r.flags = (r.flags & ~(PENALISED_MASK << PENALISED_SHIFT)) | (penalised << PENALISED_SHIFT);
     }
 
     function _requireCaller(address required) internal view {
@@ -265,7 +283,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         }
     }
 
-    /// @dev A revealed vote: leaves that it did not accept, and those of them that it rejected.
+    /// @dev A revealed vote, in the form of a ballot.
     function _vote(BatchId batchId, Record memory r, uint256 seat)
         internal
         view

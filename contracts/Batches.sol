@@ -142,7 +142,6 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         uint256 ballot = _ballotOf(r, seat);
         require(ballot != NOTHING, BatchesNotCommitted(batchId, msg.sender));
         require(ballot == COMMITTED, BatchesAlreadyRevealed(batchId, msg.sender));
-        require(accepts & rejects == 0, BatchesVoteContradicts(accepts & rejects));
         uint256 outside = (accepts | rejects) & ~_mask(r);
         require(outside == 0, BatchesVoteOutOfRange(outside, _leafCount(r)));
         _open(batchId, r, seat, accepts, rejects, distancePpm, salt);
@@ -185,7 +184,8 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Record memory r = _records[batchId];
         // What a calibration records needs the distances that only revealed votes tell.
         require(!_isCalibration(r), BatchesNotForCalibration(batchId));
-        require(accepted & rejected == 0, BatchesVoteContradicts(accepted & rejected));
+        // Who was shown nothing has nothing to sign: that is settled by votes.
+        require(accepted & rejected == 0, BatchesResultContradicts(accepted & rejected));
         IStaking.Seat[] memory drawn = _signers(batchId, header, r, seats, epoch);
         uint256 outside = (accepted | rejected) & ~_mask(r);
         require(outside == 0, BatchesVoteOutOfRange(outside, _leafCount(r)));
@@ -229,7 +229,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Record memory r,
         IStaking.Seat[] calldata seats,
         uint256 epoch
-    ) private view returns (IStaking.Seat[] memory drawn) {
+    ) private returns (IStaking.Seat[] memory drawn) {
         if (r.state == State.Drawn) {
             _requireCommittee(batchId, r, seats);
             require(r.ballots == 0, BatchesVotesExist(batchId));
@@ -237,13 +237,13 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         }
         require(r.state != State.None, BatchesUnknownBatch(batchId));
         require(r.state == State.Anchored, BatchesWrongState(batchId, r.state, State.Anchored));
-        (address[] memory verifiers,, uint256 drawnFrom) = _drawn(batchId, header, r);
+        (address[] memory verifiers, bytes32 seed, uint256 drawnFrom) = _drawn(batchId, header, r);
         // Whoever reads the certificate elsewhere looks up the keys of the epoch that it names.
         require(epoch == drawnFrom, BatchesWrongEpoch(epoch, drawnFrom));
-        drawn = new IStaking.Seat[](SEATS);
-        for (uint256 i = 0; i < SEATS; ++i) {
-            drawn[i].verifier = verifiers[i];
-        }
+        // They have checked already, and answer for it like those who vote.
+        Terms storage terms = _termsOf(r);
+        (drawn,) = STAKING.lockSeats(verifiers, terms.seatStakeWei, 0, terms.maxCheckSeconds);
+        emit CommitteeDrawn(batchId, r.round, drawn, seed, block.timestamp);
     }
 
     function _anchor(Header memory header, uint256 leafCount, ChallengeId challengeId)
@@ -316,9 +316,10 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         require(revealed == committed, BatchesCommitmentMismatch(committed, revealed));
         uint256 withheld = _mask(r) ^ accepts;
         ballot.word = bytes32(withheld);
+        bool assents = withheld | rejects == 0;
         // Also when it is zero: a void batch that is anchored again finds the words of the first time.
-        if (withheld != 0) ballot.rejects = rejects;
-        _setBallot(r, seat, withheld == 0 ? ASSENT : DISSENT);
+        if (!assents) ballot.rejects = rejects;
+        _setBallot(r, seat, assents ? ASSENT : DISSENT);
         if (_isCalibration(r)) _distances[batchId] |= uint96(distancePpm) << uint96(32 * seat);
     }
 
@@ -330,52 +331,62 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
             _settle(batchId, header, r, seats, mask, 0);
             return;
         }
-        // Zero: what a silent seat says.
+        // Zero: a silent seat says nothing of any leaf.
         // slither-disable-start uninitialized-local
         uint256[SEATS] memory accepts;
         uint256[SEATS] memory rejects;
+        uint256[SEATS] memory misses;
         // slither-disable-end uninitialized-local
         for (uint256 i = 0; i < SEATS; ++i) {
-            // A silent seat accepts nothing and rejects nothing.
             if (_ballotOf(r, i) < ASSENT) continue;
-            (uint256 withheld, uint256 rejected) = _vote(batchId, r, i);
-            (accepts[i], rejects[i]) = (mask & ~withheld, rejected);
+            (uint256 withheld, uint256 second) = _vote(batchId, r, i);
+            uint256 first = mask & ~withheld;
+            (accepts[i], rejects[i], misses[i]) = (first & ~second, second & ~first, first & second);
         }
+        uint256 unavailable = Majority.ofThree(misses[0], misses[1], misses[2]);
         _settle(
             batchId,
             header,
             r,
             seats,
-            Majority.ofThree(accepts[0], accepts[1], accepts[2]),
-            Majority.ofThree(rejects[0], rejects[1], rejects[2])
+            Majority.ofThree(accepts[0], accepts[1], accepts[2]) | unavailable,
+            Majority.ofThree(rejects[0], rejects[1], rejects[2]) | unavailable
         );
     }
 
     /// @dev Writes the result and punishes silence. Who voted stays locked, and unpaid, until nothing can change it.
+    /// @param first Leaves that were accepted or, where the second word has their bits, too, are unavailable.
+    /// @param second Leaves that were rejected, and the same.
     function _settle(
         BatchId batchId,
         Header calldata header,
         Record memory r,
         IStaking.Seat[] memory seats,
-        uint256 accepted,
-        uint256 rejected
+        uint256 first,
+        uint256 second
     ) private {
-        uint256 withheld = _mask(r) & ~accepted;
-        if (withheld != 0) {
+        uint256 withheld = _mask(r) & ~first;
+        if (withheld | second != 0) {
             r.flags |= PARTIAL_FLAG;
-            _withheld[batchId] = withheld;
-            if (rejected != 0) _rejected[batchId] = rejected;
+            if (withheld != 0) _withheld[batchId] = withheld;
+            if (second != 0) _rejected[batchId] = second;
         }
         r.state = State.Settled;
         r.clock = block.timestamp.toUint40();
         emit BatchSettled(
-            batchId, header.node, header.modelId, accepted, rejected, r.flags & SIGNED_FLAG != 0
+            batchId,
+            header.node,
+            header.modelId,
+            first & ~second,
+            second & ~first,
+            first & second,
+            r.flags & SIGNED_FLAG != 0
         );
         for (uint256 i = 0; i < SEATS; ++i) {
             if (_ballotOf(r, i) < ASSENT) _punishSilence(batchId, header, r, seats[i], i);
         }
         if (_isCalibration(r)) {
-            CALIBRATION.conclude(_challenges[batchId], accepted, _medianDistance(batchId, r));
+            CALIBRATION.conclude(_challenges[batchId], first & ~second, _medianDistance(batchId, r));
         }
     }
 
@@ -437,13 +448,10 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         uint256 fee = _feeOf(terms, header.root, _leafCount(r));
         uint256 stakePerLeaf = _isCalibration(r) ? 0 : terms.stakePerLeafWei;
         if (stakePerLeaf > 0) STAKING.unlock(header.node, stakePerLeaf * _leafCount(r));
-        if (reason == VoidReason.NoQuorum) {
-            if (fee > 0) STAKING.credit(header.node, fee);
-            return;
-        }
-        // Expiry must cost: otherwise waiting it out would be a free redraw of an unwelcome committee.
+        // It must cost: otherwise whoever can keep committees from voting has free redraws of unwelcome ones.
         if (fee > 0) STAKING.burnFees(fee);
-        if (stakePerLeaf > 0) STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
+        // Waiting until the draw is too late is the node's own doing.
+        if (reason == VoidReason.DrawExpired && stakePerLeaf > 0) STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
     }
     // slither-disable-end reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
 

@@ -139,7 +139,7 @@ contract Erc8004Adapter is IErc8004Adapter {
         if (published & HARD != 0) return Status.PublishedFinal;
         if (published & SOFT != 0) return Status.PublishedSoft;
         // slither-disable-next-line unused-return
-        (uint256 leafCount,,, bool settled,) = BATCHES.resultOf(batchId);
+        (uint256 leafCount,,,, bool settled,) = BATCHES.resultOf(batchId);
         if (leafCount == 0) return Status.None;
         if (settled) return Status.SettledNotPublished;
         // Leaf 0 is in every batch; a void batch has no verdict, not even a pending one.
@@ -165,7 +165,7 @@ contract Erc8004Adapter is IErc8004Adapter {
 
     function _publish(Header calldata header, bytes32 salt) private returns (bytes32 requestHash) {
         BatchId batchId = Ids.batch(address(BATCHES), header);
-        (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal) =
+        (uint256 leafCount, uint256 accepted, uint256 rejected,, bool settled, bool isFinal) =
             BATCHES.resultOf(batchId);
         require(settled, Erc8004AdapterNotSettled(batchId));
         uint8 published = _published[batchId];

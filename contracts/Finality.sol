@@ -45,6 +45,13 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         bool canary; // it accepted one
     }
 
+    /// @dev A result, as three disjoint words.
+    struct Words {
+        uint256 accepted;
+        uint256 rejected;
+        uint256 unavailable;
+    }
+
     uint256 public constant SEATS = 3;
     // Two bits a seat, as `Batches` keeps them.
     uint256 private constant REVEALED = 2;
@@ -107,7 +114,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         uint256 bit = 1 << leafIndex;
         require(file.marks.appealed & bit == 0, FinalityLeafAlreadyAppealed(file.id, leafIndex));
         _marks[file.id].appealed = file.marks.appealed | bit;
-        BATCHES.note(file.id, file.batch.penalised);
+        BATCHES.note(file.id, file.batch.penalised, false);
         emit LeafAppealed(file.id, leafIndex);
         return (_verdict(file, leafIndex), file.batch.terms);
     }
@@ -125,17 +132,18 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         Marks memory marks = file.marks;
         uint256 bit = 1 << leafIndex;
         require(marks.appealed & ~marks.concluded & bit != 0, FinalityLeafNotUnderAppeal(file.id, leafIndex));
-        bool closed = file.batch.state == IBatches.State.Final;
-        uint256 judged = marks.concluded | (closed ? Majority.mask(file.batch.leafCount) & ~marks.appealed : 0);
+        uint256 judged = marks.concluded;
+        bool reopen = !file.batch.reopened && _verdict(file, leafIndex) != verdict;
         marks.concluded |= bit;
         if (verdict == Verdict.Accepted) marks.accepted |= bit;
         if (verdict == Verdict.Rejected) marks.rejected |= bit;
+        if (verdict == Verdict.Unavailable) marks.unavailable |= bit;
         _marks[file.id] = marks;
         emit AppealDecided(file.id, leafIndex, verdict);
         bounty = _closeLeaves(file, header, bit, true);
         bounty += _judge(file, header, seats, judged, bit, true);
-        BATCHES.note(file.id, file.batch.penalised);
-        if (closed && marks.appealed == marks.concluded) _paySeats(file, header, seats);
+        BATCHES.note(file.id, file.batch.penalised, reopen);
+        if (reopen) emit BatchReopened(file.id, block.timestamp + file.terms.appealWindowSeconds);
     }
 
     /// @inheritdoc IFinality
@@ -145,7 +153,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         File memory file = _appealable(header);
         uint256 canaries = leaves & Majority.mask(file.batch.leafCount);
         _marks[file.id].canaries = file.marks.canaries | canaries;
-        BATCHES.note(file.id, file.batch.penalised);
+        BATCHES.note(file.id, file.batch.penalised, false);
         emit CanariesOpened(file.id, canaries);
     }
 
@@ -170,21 +178,33 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     function resultOf(BatchId batchId)
         external
         view
-        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
+        returns (
+            uint256 leafCount,
+            uint256 accepted,
+            uint256 rejected,
+            uint256 unavailable,
+            bool settled,
+            bool isFinal
+        )
     {
         File memory file = _load(batchId);
         leafCount = file.batch.leafCount;
         settled = _isSettled(file);
-        if (settled) (accepted, rejected) = _words(file);
-        isFinal = file.batch.state == IBatches.State.Final && file.marks.appealed == file.marks.concluded;
+        if (settled) {
+            Words memory words = _words(file);
+            (accepted, rejected, unavailable) = (words.accepted, words.rejected, words.unavailable);
+        }
+        isFinal = file.batch.state == IBatches.State.Final;
     }
 
-    /// @dev Closes all leaves but those that were appealed: concluded ones are closed, open ones will be.
+    /// @dev Closes all leaves but those that were appealed, which are closed.
     function _finalize(File memory file, Header calldata header, IStaking.Seat[] calldata seats) private {
         require(file.batch.state == IBatches.State.Settled, FinalityNotSettled(file.id));
         // A calibration batch has nothing at stake and cannot be appealed.
         uint256 deadline = uint256(file.batch.clock) + file.terms.appealWindowSeconds;
         require(file.batch.calibration || block.timestamp > deadline, FinalityDeadlineNotReached(deadline));
+        uint256 open = file.marks.appealed & ~file.marks.concluded;
+        require(open == 0, FinalityAppealsOpen(file.id, open));
         _requireCommittee(file, seats);
         file.batch.state = IBatches.State.Final;
         uint256 leaves = Majority.mask(file.batch.leafCount) & ~file.marks.appealed;
@@ -194,52 +214,60 @@ contract Finality is IFinality, ReentrancyGuardTransient {
             _judge(file, header, seats, file.marks.concluded, leaves, false);
         }
         BATCHES.finish(file.id, file.batch.penalised);
-        if (file.marks.appealed == file.marks.concluded) _paySeats(file, header, seats);
+        _paySeats(file, header, seats);
     }
 
-    /// @dev Frees the node's stake for leaves that are final, slashes it for the rejected ones, records both. Where an
-    /// appeal led to it, a part that the client does not get is the bounty.
+    /// @dev Frees the node's stake for leaves that are final, slashes it for those that were rejected or not shown, and
+    /// records all. A node that could withhold for less would show its cheats to nobody but committees of its own.
+    /// Where an appeal led to it, a part that the client does not get is the bounty.
     function _closeLeaves(File memory file, Header calldata header, uint256 leaves, bool shared)
         private
         returns (uint256 bounty)
     {
         if (leaves == 0) return 0;
-        (uint256 accepted, uint256 rejected) = _words(file);
+        Words memory words = _words(file);
         // The node said beforehand that these are bad, and nobody paid for them: no merit, no fault.
         uint256 judged = leaves & ~file.marks.canaries;
-        uint256 rejections = Majority.popcount(rejected & judged);
+        uint256 failed = (words.rejected | words.unavailable) & judged;
+        uint256 failures = Majority.popcount(failed);
         STAKING.unlock(header.node, file.terms.stakePerLeafWei * Majority.popcount(leaves));
         uint256 slashed = 0;
-        if (rejections > 0) {
-            (slashed, bounty) = _slashNode(file, header.node, rejections, rejected & judged, shared);
-        }
-        emit LeavesFinalized(file.id, header.node, leaves, accepted & leaves, rejected & leaves, slashed);
+        if (failures > 0) (slashed, bounty) = _slashNode(file, header.node, failures, failed, shared);
+        emit LeavesFinalized(
+            file.id,
+            header.node,
+            leaves,
+            words.accepted & leaves,
+            words.rejected & leaves,
+            words.unavailable & leaves,
+            slashed
+        );
         REPUTATION.record(
             header.node,
             Role.Node,
             header.modelId,
             file.id,
             // At most 256 outcomes.
-            uint64(Majority.popcount(accepted & judged)) * OUTCOME,
-            uint64(rejections) * OUTCOME,
+            uint64(Majority.popcount(words.accepted & judged)) * OUTCOME,
+            uint64(failures) * OUTCOME,
             0
         );
     }
 
-    /// @dev Half of a rejected leaf's stake is burned at least. Of the other half the client has its refund, and what
-    /// that leaves is the bounty if an appeal led to the rejection.
-    function _slashNode(File memory file, address node, uint256 rejections, uint256 rejected, bool shared)
+    /// @dev Half of a failed leaf's stake is burned at least. Of the other half the client has its refund, and what
+    /// that leaves is the bounty if an appeal led to it.
+    function _slashNode(File memory file, address node, uint256 failures, uint256 failed, bool shared)
         private
         returns (uint256 slashed, uint256 bounty)
     {
-        uint256 amount = file.terms.stakePerLeafWei * rejections;
-        uint256 refund = uint256(file.terms.refundPerLeafWei) * rejections;
+        uint256 amount = file.terms.stakePerLeafWei * failures;
+        uint256 refund = uint256(file.terms.refundPerLeafWei) * failures;
         // Twice the refund first: `Parameters` keeps refunds to half of the stake.
         uint256 first = shared ? SHARED_DIVISOR * refund : amount;
         uint256 compensated;
         (slashed, compensated) =
             STAKING.slash(node, first, address(PAYMENTS), refund, BatchId.unwrap(file.id));
-        PAYMENTS.fundRefunds(file.id, rejected, compensated / rejections);
+        PAYMENTS.fundRefunds(file.id, failed, compensated / failures);
         if (amount > first) {
             uint256 more;
             (more, bounty) = _slashShared(file.id, node, amount - first);
@@ -332,9 +360,11 @@ contract Finality is IFinality, ReentrancyGuardTransient {
 
     /// @dev On how many leaves a seat voted what is final and conclusive.
     function _agreed(File memory file, uint256 seat) private view returns (uint256) {
-        (uint256 accepted, uint256 rejected) = _words(file);
+        Words memory words = _words(file);
         (, uint256 accepts, uint256 rejects) = BATCHES.voteOf(file.id, file.batch.round, seat);
-        return Majority.popcount((accepts & accepted) | (rejects & rejected));
+        // Both bits say that nothing was shown, which is never what is conclusive.
+        uint256 right = (accepts & words.accepted) | (rejects & words.rejected);
+        return Majority.popcount(right & ~(accepts & rejects));
     }
     // slither-disable-end calls-loop,reentrancy-no-eth,reentrancy-benign,reentrancy-events,unused-return
 
@@ -345,9 +375,10 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         pure
         returns (Debt memory debt)
     {
-        (uint256 accepted, uint256 rejected) = _words(file);
+        Words memory words = _words(file);
         Marks memory marks = file.marks;
-        uint256 wrong = ((accepts & rejected) | (rejects & accepted)) & judged;
+        uint256 wrong = (accepts & words.rejected) | (rejects & words.accepted);
+        wrong &= judged & ~(accepts & rejects);
         if (wrong == 0) return debt;
         uint256 turned = (marks.accepted & ~file.batch.accepted) | (marks.rejected & ~file.batch.rejected);
         uint256 canaries = wrong & accepts & marks.canaries;
@@ -392,7 +423,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         file.batch = BATCHES.batchOf(batchId);
         if (file.batch.terms != terms) file.terms = BATCHES.termsOf(file.batch.terms);
         // slither-disable-end calls-loop
-        file.marks = file.batch.marked ? _marks[batchId] : Marks(0, 0, 0, 0, 0);
+        file.marks = file.batch.marked ? _marks[batchId] : Marks(0, 0, 0, 0, 0, 0);
     }
 
     function _isSettled(File memory file) private pure returns (bool) {
@@ -400,15 +431,17 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     }
 
     /// @dev The settled words with what appeals have changed.
-    function _words(File memory file) private pure returns (uint256 accepted, uint256 rejected) {
+    function _words(File memory file) private pure returns (Words memory words) {
         Marks memory marks = file.marks;
-        accepted = (file.batch.accepted & ~marks.concluded) | marks.accepted;
-        rejected = (file.batch.rejected & ~marks.concluded) | marks.rejected;
+        words.accepted = (file.batch.accepted & ~marks.concluded) | marks.accepted;
+        words.rejected = (file.batch.rejected & ~marks.concluded) | marks.rejected;
+        words.unavailable = (file.batch.unavailable & ~marks.concluded) | marks.unavailable;
     }
 
     function _verdict(File memory file, uint256 leafIndex) private pure returns (Verdict) {
-        (uint256 accepted, uint256 rejected) = _words(file);
-        if ((accepted >> leafIndex) & 1 == 1) return Verdict.Accepted;
-        return (rejected >> leafIndex) & 1 == 1 ? Verdict.Rejected : Verdict.Inconclusive;
+        Words memory words = _words(file);
+        if ((words.accepted >> leafIndex) & 1 == 1) return Verdict.Accepted;
+        if ((words.unavailable >> leafIndex) & 1 == 1) return Verdict.Unavailable;
+        return (words.rejected >> leafIndex) & 1 == 1 ? Verdict.Rejected : Verdict.Inconclusive;
     }
 }

@@ -106,7 +106,9 @@ contract Parameters is IParameters, Ownable2Step {
         uint256 draw = (uint256(values.drawDelayBlocks) + BLOCKHASH_WINDOW) * SECONDS_PER_BLOCK;
         uint256 commit = uint256(values.commitSeconds) + values.maxCheckSeconds;
         uint256 rounds = (draw + commit + values.revealSeconds) * values.maxRounds;
-        return rounds + (rounds + values.appealWindowSeconds) * APPEAL_LEVELS + RESERVE_SECONDS;
+        uint256 appeals = (rounds + values.appealWindowSeconds) * APPEAL_LEVELS;
+        // The first that turns a verdict begins the time to appeal anew.
+        return rounds + 2 * appeals + RESERVE_SECONDS;
     }
 
     function _requireLife(uint256 lifeSeconds, uint256 unbonding) private pure {

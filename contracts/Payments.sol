@@ -154,7 +154,8 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     function refund(BatchId batchId, Opening calldata opening) external nonReentrant {
         uint256 index = opening.index;
         (IVerdicts.Verdict verdict, bool isFinal) = BATCHES.verdictOf(batchId, index);
-        require(verdict == IVerdicts.Verdict.Rejected, PaymentsNotRejected(batchId, index));
+        bool failed = verdict == IVerdicts.Verdict.Rejected || verdict == IVerdicts.Verdict.Unavailable;
+        require(failed, PaymentsNotRejected(batchId, index));
         require(isFinal, PaymentsNotFinal(batchId, index));
         require(opening.opens(address(BATCHES), batchId), PaymentsBadOpening(batchId, index));
         uint256 perLeaf = _take(batchId, 1 << index);

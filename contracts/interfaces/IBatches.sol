@@ -16,7 +16,7 @@ interface IBatches is IVerdicts {
         Drawn, // votes are committed, then revealed
         Settled, // decided, open to appeals
         Final, // the node's stake is free or slashed, verifiers are paid; both wait for leaves under appeal
-        Void // nobody judged it: money and stake went back, nothing else happened
+        Void // nobody judged it: stake went back, the fee is burned
     }
 
     struct Batch {
@@ -24,16 +24,18 @@ interface IBatches is IVerdicts {
         bool calibration;
         bool signed; // settled by the committee's aggregate signature
         bool marked; // `Finality` has marks of it
+        bool reopened; // an appeal has turned a verdict: the time to appeal began anew
         uint8 round; // 0 for the first committee
         uint8 terms; // version of the parameters
         uint16 leafCount;
         uint40 clock; // Anchored: seed block; Drawn: commit deadline or, once all have committed, when they had;
-            // Settled, Final: since when, seconds
+            // Settled: since when, or since it was reopened; Final: since when; seconds
         uint8 ballots; // two bits a seat: nothing, committed, accepted all, revealed otherwise
         uint8 penalised; // bit i: seat i was found wrong on a leaf
         uint160 committee; // hash of the drawn seats
         uint256 accepted; // as settled; appeals do not touch it
         uint256 rejected;
+        uint256 unavailable;
     }
 
     /// @notice Parameters as far as batches need them; see `IParameters.Values`.
@@ -90,6 +92,7 @@ interface IBatches is IVerdicts {
         ModelId indexed modelId,
         uint256 accepted,
         uint256 rejected,
+        uint256 unavailable,
         bool signed
     );
     event VerifierPenalized(
@@ -106,7 +109,7 @@ interface IBatches is IVerdicts {
 
     enum VoidReason {
         DrawExpired, // the node forfeits its fee and a leaf's stake: expiry must not be a free redraw
-        NoQuorum // maxRounds committees failed
+        NoQuorum // maxRounds committees failed; the fee is burned: a redraw must cost who could hope for one
     }
 
     error BatchesZeroAddress();
@@ -130,7 +133,7 @@ interface IBatches is IVerdicts {
     error BatchesNotCommitted(BatchId batchId, address verifier);
     error BatchesAlreadyRevealed(BatchId batchId, address verifier);
     error BatchesCommitmentMismatch(bytes32 committed, bytes32 revealed);
-    error BatchesVoteContradicts(uint256 both);
+    error BatchesResultContradicts(uint256 both);
     error BatchesVoteOutOfRange(uint256 bits, uint256 leafCount);
     error BatchesNotForCalibration(BatchId batchId);
     error BatchesVotesExist(BatchId batchId);
@@ -170,7 +173,7 @@ interface IBatches is IVerdicts {
     /// @notice Opens a committed vote. Allowed once all three have committed, or after the commit deadline. The last
     /// reveal settles the batch.
     /// @param accepts Bit i: leaf i is what the model produces.
-    /// @param rejects Bit i: it is not. Neither bit: inconclusive.
+    /// @param rejects Bit i: it is not. Neither bit: inconclusive. Both: what the leaf stands for was not shown in time.
     /// @param distancePpm Largest fingerprint deviation of any leaf, in millionths; recorded for calibrations.
     function reveal(
         Header calldata header,
@@ -186,8 +189,9 @@ interface IBatches is IVerdicts {
     /// committee is redrawn, or the batch voided after `maxRounds`. Anyone may call.
     function settle(Header calldata header, IStaking.Seat[] calldata seats) external;
 
-    /// @notice Settles at once on the signatures of all three drawn verifiers, aggregated: no draw, no votes.
-    /// Anyone may call while the seed block's hash is at hand, or after `draw` as long as nobody has committed.
+    /// @notice Settles at once on the signatures of all three drawn verifiers, aggregated: no draw, no votes. Their
+    /// seats are locked all the same. Anyone may call while the seed block's hash is at hand, or after `draw` as long
+    /// as nobody has committed.
     /// @param seats The drawn seats; empty if nobody has called `draw`.
     /// @param epoch That of the seed block.
     /// @param keys The verifiers' BLS keys in order of their seats, 256 bytes each (EIP-2537 encoding).
@@ -206,7 +210,8 @@ interface IBatches is IVerdicts {
     function finish(BatchId batchId, uint8 penalised) external;
 
     /// @notice Notes that there are marks of a batch, and what became of its seats. Only `Finality`.
-    function note(BatchId batchId, uint8 penalised) external;
+    /// @param reopen Whether the time to appeal begins anew.
+    function note(BatchId batchId, uint8 penalised, bool reopen) external;
 
     function batchOf(BatchId batchId) external view returns (Batch memory);
 
@@ -214,7 +219,7 @@ interface IBatches is IVerdicts {
     /// be drawn. Reverts in any other state.
     function fixedAt(BatchId batchId) external view returns (uint256);
 
-    /// @notice A seat's vote as far as it was revealed.
+    /// @notice A seat's vote as far as it was revealed: both bits mean unavailable.
     function voteOf(BatchId batchId, uint256 round, uint256 seat)
         external
         view

@@ -9,7 +9,11 @@ import {IVerdicts} from "./IVerdicts.sol";
 /// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected
 /// leaves, and the seats are judged by the final words, leaf by leaf: a seat earns where it voted what is final and
 /// conclusive, and is fined where it voted against that, up to a cap a batch. Doubt earns nothing and costs nothing.
-/// Leaves under appeal are closed one by one when their appeals are over; other leaves do not wait for them, seats do.
+/// A batch does not become final while an appeal of one of its leaves is open, and the first appeal that turns a verdict
+/// begins the time to appeal anew: where one leaf was judged wrongly, others may have been.
+///
+/// A leaf whose evidence was not shown to a majority costs its node what a rejection does, and nobody else anything: a
+/// seat that was shown nothing is neither right nor wrong, whatever is shown later.
 interface IFinality is IVerdicts {
     /// @notice What happens to few batches: bitmaps over their leaves.
     struct Marks {
@@ -17,6 +21,7 @@ interface IFinality is IVerdicts {
         uint256 concluded; // those of them whose appeals are over
         uint256 accepted; // concluded, with this verdict
         uint256 rejected;
+        uint256 unavailable;
         uint256 canaries; // opened as known to be bad
     }
 
@@ -27,12 +32,15 @@ interface IFinality is IVerdicts {
         uint256 leaves,
         uint256 accepted,
         uint256 rejected,
+        uint256 unavailable,
         uint256 slashed
     );
     /// @notice A fine, besides what the seat was fined for the batch before; the bounty is the part sent to `Appeals`.
     event WrongVotePenalized(
         BatchId indexed batchId, address indexed verifier, bool acceptedCanary, uint256 amount, uint256 bounty
     );
+    /// @notice An appeal has turned a verdict: the time to appeal other leaves begins anew, once a batch.
+    event BatchReopened(BatchId indexed batchId, uint256 until);
     event LeafAppealed(BatchId indexed batchId, uint256 indexed leafIndex);
     event AppealDecided(BatchId indexed batchId, uint256 indexed leafIndex, Verdict verdict);
     event CanariesOpened(BatchId indexed batchId, uint256 leaves);
@@ -40,6 +48,7 @@ interface IFinality is IVerdicts {
     error FinalityZeroAddress();
     error FinalityUnauthorized(address caller);
     error FinalityNotSettled(BatchId batchId);
+    error FinalityAppealsOpen(BatchId batchId, uint256 leaves);
     error FinalityNotForCalibration(BatchId batchId);
     error FinalityWrongCommittee(BatchId batchId);
     error FinalityDeadlinePassed(uint256 deadline);
@@ -49,11 +58,10 @@ interface IFinality is IVerdicts {
     error FinalityLeafAlreadyAppealed(BatchId batchId, uint256 leafIndex);
     error FinalityLeafNotUnderAppeal(BatchId batchId, uint256 leafIndex);
 
-    /// @notice Once the time to appeal is over: frees the node's stake, or slashes it for rejected leaves, pays or
-    /// slashes the verifiers, and records everybody's reputation. Anyone may call. Many batches at once are cheaper;
-    /// those that are final already are skipped.
-    /// @param committees Each batch's seats: as `CommitteeDrawn` told, or, of a batch that was settled by signatures
-    /// without a draw, the verifiers drawn with nothing locked.
+    /// @notice Once the time to appeal is over and no appeal is open: frees the node's stake, or slashes it for leaves
+    /// that were rejected or not shown, pays or slashes the verifiers, and records everybody's reputation. Anyone may
+    /// call. Many batches at once are cheaper; those that are final already are skipped.
+    /// @param committees Each batch's seats, as `CommitteeDrawn` told.
     function finalize(Header[] calldata headers, IStaking.Seat[][] calldata committees) external;
 
     /// @notice Marks a leaf as under appeal: it is decided elsewhere, its stake stays locked. Only `Appeals`.

@@ -11,21 +11,30 @@ interface IVerdicts {
         Pending,
         Accepted,
         Rejected,
-        Inconclusive
+        Inconclusive,
+        Unavailable // what the leaf stands for was not shown: costs its node what a rejection does, and nobody else
     }
 
     /// @return verdict As decided so far.
     /// @return isFinal Whether the time to appeal is over and no appeal is open.
     function verdictOf(BatchId batchId, uint256 leafIndex) external view returns (Verdict verdict, bool isFinal);
 
-    /// @notice The batch's words as decided so far: bit i of `accepted` or of `rejected` is set, or neither.
+    /// @notice The batch's words as decided so far: bit i is set in one of them, or in none.
     /// @return leafCount Zero for an unknown batch.
     /// @return accepted As decided so far.
     /// @return rejected As decided so far.
+    /// @return unavailable As decided so far.
     /// @return settled False while committees are at work, and for a void batch.
     /// @return isFinal Whether the whole batch can change no more.
     function resultOf(BatchId batchId)
         external
         view
-        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal);
+        returns (
+            uint256 leafCount,
+            uint256 accepted,
+            uint256 rejected,
+            uint256 unavailable,
+            bool settled,
+            bool isFinal
+        );
 }

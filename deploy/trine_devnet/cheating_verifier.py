@@ -97,7 +97,7 @@ class Copying(Seated):
         for revealed in self.others("VoteRevealed", batch):
             if revealed.args["verifier"] == copied.args["verifier"]:
                 call = self._arguments(revealed)
-                vote = Vote(call["accepts"], call["rejects"])
+                vote = Vote.from_words(call["accepts"], call["rejects"])
                 reveal = CALLS.reveal(batch.known_header, seats, seat, vote, call["distancePpm"], call["salt"])
                 self._submit("reveal", batch.batch_id, reveal)
 
@@ -117,7 +117,7 @@ class Waiting(Seated):
         has_tried = self.store.vote(batch_id, round_) is not None
         seen = self.others("VoteRevealed", batch) if batch.round == round_ and not has_tried else []
         if seen:
-            self._commit_late(batch, Vote(seen[0].args["accepts"], seen[0].args["rejects"]))
+            self._commit_late(batch, Vote.from_words(seen[0].args["accepts"], seen[0].args["rejects"]))
         elif is_over or has_tried:
             super().advance(batch_id, round_)
 

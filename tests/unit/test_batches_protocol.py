@@ -18,7 +18,7 @@ counts = st.integers(1, 2**24)
 # No leaf counts nothing: 32 zero bytes stand for a missing one.
 leaf_hashes = st.tuples(st.binary(min_size=28, max_size=28), counts).map(lambda leaf: leaf[0] + leaf[1].to_bytes(4))
 masks = st.integers(0, 2**256 - 1)
-votes = st.tuples(masks, masks).map(lambda pair: Vote(pair[0], pair[1] & ~pair[0]))
+votes = st.tuples(masks, masks).map(lambda pair: Vote.from_words(*pair))
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 
 
@@ -80,17 +80,24 @@ def committees(members):
 
 @given(committees(votes))
 def test_settlement_counts_bits(revealed):
-    accepted, rejected = settle(revealed)
+    decided = settle(revealed)
     enough = len(revealed) // 2 + 1
     for bit in range(256):
-        assert (accepted >> bit & 1) == (sum(v.accepts >> bit & 1 for v in revealed) >= enough)
-        assert (rejected >> bit & 1) == (sum(v.rejects >> bit & 1 for v in revealed) >= enough)
-    assert accepted & rejected == 0
+        for said in ("accept", "reject", "unavailable"):
+            assert (decided.on(bit) == said) == (sum(v.on(bit) == said for v in revealed) >= enough)
     for vote in revealed:
-        assert agreed(vote, accepted, rejected) & wrong(vote, accepted, rejected) == 0
+        assert agreed(vote, decided) & wrong(vote, decided) == 0
+        assert (agreed(vote, decided) | wrong(vote, decided)) & vote.unavailable == 0
         if all(vote == other for other in revealed):
-            assert wrong(vote, accepted, rejected) == 0
-            assert agreed(vote, accepted, rejected) == vote.accepts | vote.rejects
+            assert wrong(vote, decided) == 0
+            assert agreed(vote, decided) == vote.accepts | vote.rejects
+
+
+@given(masks, masks)
+def test_the_two_words_say_all(first, second):
+    vote = Vote.from_words(first, second)
+    assert vote.words == (first, second)
+    assert vote.leaves == first | second
 
 
 @given(masks, masks, masks)
@@ -120,15 +127,18 @@ def test_a_committee_of_another_size_does_not_settle(count):
 
 @given(votes, votes)
 def test_two_reveals_settle_what_they_agree_on(a, b):
-    assert settle([a, None, b]) == (a.accepts & b.accepts, a.rejects & b.rejects)
+    both = (a.accepts & b.accepts, a.rejects & b.rejects, a.unavailable & b.unavailable)
+    assert settle([a, None, b]) == Vote(*both)
 
 
 def test_a_vote_cannot_contradict_itself():
     with pytest.raises(InvalidInput):
         Vote(1, 1)
     with pytest.raises(InvalidInput):
+        Vote(1, 2, 2)
+    with pytest.raises(InvalidInput):
         Vote(2**256, 0)
-    assert [Vote(1, 2).on(i) for i in range(3)] == ["accept", "reject", "inconclusive"]
+    assert [Vote(1, 2, 4).on(i) for i in range(4)] == ["accept", "reject", "unavailable", "inconclusive"]
 
 
 @given(votes, words, words, st.integers(0, 7), st.integers(0, MAX_DISTANCE_PPM - 1))

@@ -58,11 +58,12 @@ def played(strategy: Strategy, setting: Setting, batches: int) -> float:
         votes = [Vote(*word) for word in words]
         canaries = sum(1 << i for i, leaf in enumerate(leaves) if leaf.value == "canary")
         truth = sum(1 << i for i, leaf in enumerate(leaves) if leaf.value == "good")
-        accepted, rejected = conclude(votes, setting.leaves, setting.terms).settled
+        settled = conclude(votes, setting.leaves, setting.terms).settled
+        accepted, rejected = settled.accepts, settled.rejects
         put_right = sum(1 << i for i in range(setting.leaves) if rng.random() < setting.appealed)
         right = (accepted & truth) | (rejected & ~truth)
         turned = put_right & ~right
-        final = (accepted & ~turned | turned & truth, rejected & ~turned | turned & ~truth)
+        final = Vote(accepted & ~turned | turned & truth, rejected & ~turned | turned & ~truth)
         seat_ = conclude(votes, setting.leaves, setting.terms, final, tokens=setting.tokens, canaries=canaries).seats[0]
         total += seat_.paid - seat_.penalty - cost
     return total / batches / ETHER

@@ -52,7 +52,7 @@ def vectors() -> dict[str, Any]:
     votes = []
     for _ in range(CASES):
         accepts = rng.randrange(2**256)
-        votes.append(Vote(accepts, rng.randrange(2**256) & ~accepts))
+        votes.append(Vote.from_words(accepts, rng.randrange(2**256)))
     salts, batches, verifiers = [word() for _ in votes], [word() for _ in votes], [address() for _ in votes]
     block_hashes, names = [word() for _ in votes], [f"model-{i}" for i in range(CASES)]
     distances = [rng.randrange(MAX_DISTANCE_PPM + 1) for _ in votes]
@@ -71,8 +71,8 @@ def vectors() -> dict[str, Any]:
         "root": _hex(merkle.root(leaves)),
         "tokens": sum(receipt.prompt_tokens + receipt.output_tokens for receipt in receipts),
         "proof_3": [_hex(sibling) for sibling in merkle.proof(leaves, 3)],
-        "vote_accepts": [_hex(v.accepts.to_bytes(32, "big")) for v in votes],
-        "vote_rejects": [_hex(v.rejects.to_bytes(32, "big")) for v in votes],
+        "vote_accepts": [_hex(v.words[0].to_bytes(32, "big")) for v in votes],
+        "vote_rejects": [_hex(v.words[1].to_bytes(32, "big")) for v in votes],
         "vote_salt": [_hex(s) for s in salts],
         "vote_batchId": [_hex(b) for b in batches],
         "vote_verifier": verifiers,
@@ -84,7 +84,7 @@ def vectors() -> dict[str, Any]:
         "appeal_commitment": [
             _hex(
                 appeal_commitment(
-                    CHAIN_ID, CONTRACT, batches[i], i, 1 + i % 2, i % 3, verifiers[i], LeafVote(2 + i % 3), salts[i]
+                    CHAIN_ID, CONTRACT, batches[i], i, 1 + i % 2, i % 3, verifiers[i], LeafVote(2 + i % 4), salts[i]
                 )
             )
             for i in range(CASES)
@@ -95,7 +95,7 @@ def vectors() -> dict[str, Any]:
         "header_canary": [_hex(h.canary) for h in headers],
         "header_batchId": [_hex(batch_id(CHAIN_ID, CONTRACT, h)) for h in headers],
         "majority": [
-            _hex(majority([votes[i].accepts, votes[i - 1].accepts, votes[i - 2].accepts]).to_bytes(32, "big"))
+            _hex(majority([votes[i].words[0], votes[i - 1].words[0], votes[i - 2].words[0]]).to_bytes(32, "big"))
             for i in range(CASES)
         ],
         "seed_blockHash": [_hex(b) for b in block_hashes],

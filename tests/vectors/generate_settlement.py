@@ -21,7 +21,7 @@ ETHER = 10**18
 HALF_LIFE = 30 * 24 * 3600
 START = 1_100_000
 ROUND = 3600  # seconds from one run to the next, at least
-ACCEPTED, REJECTED = 2, 3  # `IVerdicts.Verdict`
+ACCEPTED, REJECTED, UNAVAILABLE = 2, 3, 5  # `IVerdicts.Verdict`
 FILE = Path(__file__).with_name("settlement.json")
 
 
@@ -49,13 +49,15 @@ def vectors() -> dict[str, Any]:
             _put(out, name, getattr(terms, name))
         for ballot in ballots:
             _put(out, "kind", 2 if isinstance(ballot, Vote) else list(Silence).index(ballot))
-            _put(out, "accepts", ballot.accepts if isinstance(ballot, Vote) else 0)
-            _put(out, "rejects", ballot.rejects if isinstance(ballot, Vote) else 0)
+            words = ballot.words if isinstance(ballot, Vote) else (0, 0)
+            _put(out, "accepts", words[0])
+            _put(out, "rejects", words[1])
         _put(out, "appealedLeaf", leaf)
         _put(out, "appealVerdict", verdict)
-        for name, (accepted, rejected) in (("settled", settlement.settled), ("final", settlement.final)):
-            _put(out, f"{name}_accepted", accepted)
-            _put(out, f"{name}_rejected", rejected)
+        for name, decided in (("settled", settlement.settled), ("final", settlement.final)):
+            _put(out, f"{name}_accepted", decided.accepts)
+            _put(out, f"{name}_rejected", decided.rejects)
+            _put(out, f"{name}_unavailable", decided.unavailable)
         for seat in settlement.seats:
             _put(out, "paid", seat.paid)
             _put(out, "penalty", seat.penalty)
@@ -103,28 +105,30 @@ def _terms(rng: random.Random) -> Terms:
 
 
 def _ballots(rng: random.Random, run: int, leaves: int) -> list[Ballot]:
-    """Seats that mostly see the same, of every degree of trouble; in every third run one is silent."""
+    """Seats that mostly see the same, of every degree of trouble; in every third run one is silent, and in every fifth
+    some answers are not shown, to some or to all."""
     bad = rng.choice((0.0, 0.0, 0.1, 0.5, 1.0))
     truth = [rng.random() >= bad for _ in range(leaves)]
+    hidden = rng.getrandbits(leaves) & rng.getrandbits(leaves) if run % 5 == 0 else 0
     ballots: list[Ballot] = []
     for _ in range(3):
         wrong, unsure = rng.choice(((0.0, 0.0), (0.0, 0.0), (0.02, 0.0), (0.0, 0.3), (0.3, 0.3), (0.0, 1.0)))
-        ballots.append(_vote(rng, truth, wrong, unsure))
+        ballots.append(_vote(rng, truth, wrong, unsure, hidden & (rng.getrandbits(leaves) | -(run % 2))))
     if run % 3 == 2:
         ballots[rng.randrange(3)] = rng.choice(list(Silence))
     return ballots
 
 
-def _vote(rng: random.Random, truth: list[bool], wrong: float, unsure: float) -> Vote:
+def _vote(rng: random.Random, truth: list[bool], wrong: float, unsure: float, hidden: int) -> Vote:
     accepts = rejects = 0
     for leaf, good in enumerate(truth):
-        if rng.random() < unsure:
+        if hidden >> leaf & 1 or rng.random() < unsure:
             continue
         if good != (rng.random() < wrong):
             accepts |= 1 << leaf
         else:
             rejects |= 1 << leaf
-    return Vote(accepts, rejects)
+    return Vote(accepts, rejects, hidden)
 
 
 def _appealed(
@@ -133,11 +137,15 @@ def _appealed(
     """Leaf, counted from 1, the verdict that an appeal leads to, and what follows."""
     leaf = rng.randrange(leaves)
     bit = 1 << leaf
-    accepted, rejected = settlement.settled
-    accept = not accepted & bit
-    accepted, rejected = (accepted | bit, rejected & ~bit) if accept else (accepted & ~bit, rejected | bit)
-    after = conclude(ballots, leaves, terms, (accepted, rejected), tokens=tokens)
-    return leaf + 1, ACCEPTED if accept else REJECTED, after
+    settled = settlement.settled
+    words = [word & ~bit for word in (settled.accepts, settled.rejects, settled.unavailable)]
+    if settled.accepts & bit:
+        verdict = rng.choice((REJECTED, UNAVAILABLE))
+        words[1 if verdict == REJECTED else 2] |= bit
+    else:
+        verdict = ACCEPTED
+        words[0] |= bit
+    return leaf + 1, verdict, conclude(ballots, leaves, terms, Vote(*words), tokens=tokens)
 
 
 def _packed(counts: Counts) -> int:

@@ -10,7 +10,7 @@ import structlog
 from trine.errors import InvalidInput
 from trine.protocol import fingerprint, merkle
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS
-from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault, parsed_input
+from trine.protocol.evidence import Anchor, Evidence, binding_fault, leaves_fault, missing, parsed_input
 from trine.protocol.inputs import Input, first_stop, shown
 from trine.protocol.messages import text_hash
 from trine.protocol.policy import Policy
@@ -82,7 +82,7 @@ def check_batch(
         claims: dict[int, tuple[Evidence, Claim]] = {}
         for index, (leaf, evidence) in group:
             if isinstance(evidence, InvalidInput):
-                found[index] = Verdict(Outcome.REJECT, Reason.BINDING, 0, detail=str(evidence)[:MAX_DETAIL])
+                found[index] = withheld(1, str(evidence)[:MAX_DETAIL])[0]
                 continue
             first = examine(evidence, index, leaf, anchor, engine, challenge.prompts[index] if challenge else None)
             if isinstance(first, Verdict):
@@ -114,7 +114,9 @@ def examine(
     """Everything but the model: binding, prompt, structure, text. A claim if nothing is wrong so far."""
     tokens = len(evidence.output_ids)
     try:
-        if fault := binding_fault(evidence, index, leaf, anchor):
+        if fault := missing(evidence, index, leaf, anchor):
+            return withheld(1, fault)[0]
+        if fault := binding_fault(evidence, anchor):
             return Verdict(Outcome.REJECT, Reason.BINDING, tokens, detail=fault)
         return _claimed(evidence, engine, challenge)
     except Exception as error:  # noqa: BLE001  (whatever one answer does to us, the others are judged)
@@ -212,12 +214,14 @@ def claim_fault(shown: Shown, claimed_tokens: int) -> str | None:
 
 
 def withheld(leaf_count: int, detail: str) -> list[Verdict]:
-    """What a batch deserves whose evidence is not shown, or is not what was anchored."""
-    return [Verdict(Outcome.REJECT, Reason.WITHHELD, 0, detail=detail)] * leaf_count
+    """What can be said of answers that are not shown: nothing of them, and not who is to blame."""
+    return [Verdict(Outcome.UNAVAILABLE, Reason.WITHHELD, 0, detail=detail)] * leaf_count
 
 
 def vote_of(verdicts: Sequence[Verdict]) -> Vote:
-    """The two words of a batch's verdicts."""
-    accepts = sum(1 << i for i, v in enumerate(verdicts) if v.outcome is Outcome.ACCEPT)
-    rejects = sum(1 << i for i, v in enumerate(verdicts) if v.outcome is Outcome.REJECT)
-    return Vote(accepts, rejects)
+    """What a batch's verdicts say together."""
+
+    def word(outcome: Outcome) -> int:
+        return sum(1 << i for i, verdict in enumerate(verdicts) if verdict.outcome is outcome)
+
+    return Vote(word(Outcome.ACCEPT), word(Outcome.REJECT), word(Outcome.UNAVAILABLE))

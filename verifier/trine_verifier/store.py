@@ -142,8 +142,8 @@ class VerifierStore(Store):
                 VoteRow(
                     batch_id=batch_id.hex(),
                     round=round_,
-                    accepts=f"{vote.accepts:x}",
-                    rejects=f"{vote.rejects:x}",
+                    accepts=f"{vote.words[0]:x}",
+                    rejects=f"{vote.words[1]:x}",
                     distance_ppm=distance_ppm,
                     salt=salt.hex(),
                     verdicts=json.dumps([asdict(verdict) for verdict in verdicts]),
@@ -155,7 +155,7 @@ class VerifierStore(Store):
             row = session.get(VoteRow, (batch_id.hex(), round_))
             if row is None:
                 return None
-            vote = Vote(int(row.accepts, 16), int(row.rejects, 16))
+            vote = Vote.from_words(int(row.accepts, 16), int(row.rejects, 16))
             return StoredVote(vote, row.distance_ppm, bytes.fromhex(row.salt), json.loads(row.verdicts))
 
     def appeal_duties(self) -> list[AppealSeat]:

@@ -59,9 +59,6 @@ class BatchCalls(CommitteeCalls):
             return cached
         drawn = self.newest_event("Batches", "CommitteeDrawn", batchId=batch.batch_id)
         shown = tuple(Seat(seat["verifier"], seat["locked"]) for seat in drawn.args["seats"]) if drawn else ()
-        if committee_hash(shown) != batch.committee and batch.signed:
-            # Settled by signatures before anybody drew: the verifiers that a draw would have named, nothing locked.
-            shown = tuple(Seat(verifier, 0) for verifier in self.draw_again(batch))
         if committee_hash(shown) != batch.committee:
             raise VerificationFailed(f"the RPC endpoint has no committee of batch 0x{batch.batch_id.hex()}")
         self._remember(self._seats, batch.committee, shown)
@@ -89,7 +86,7 @@ class BatchCalls(CommitteeCalls):
     def vote(self, batch: Batch, seat: int) -> Vote | None:
         """A seat's vote, once it is revealed."""
         revealed, accepts, rejects = self._read("Batches", "voteOf", batch.batch_id, batch.round, seat)
-        return Vote(accepts, rejects) if revealed else None
+        return Vote.from_words(accepts, rejects) if revealed else None
 
     def result(self, batch_id: bytes) -> Result:
         """The batch's words as decided so far."""

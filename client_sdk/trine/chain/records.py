@@ -47,6 +47,7 @@ class Verdict(IntEnum):
     ACCEPTED = 2
     REJECTED = 3
     INCONCLUSIVE = 4
+    UNAVAILABLE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +208,8 @@ class Batch:
         return self.state.name.lower()
 
     def result(self, leaf: int) -> str:
-        """'accept', 'reject' or 'inconclusive', as settled."""
-        return Vote(self.accepted, self.rejected).on(leaf)
+        """'accept', 'reject', 'unavailable' or 'inconclusive', as settled."""
+        return Vote(self.accepted, self.rejected, self.unavailable).on(leaf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +229,13 @@ class Result:
     leaf_count: int
     accepted: int
     rejected: int
+    unavailable: int
     is_settled: bool = field(metadata={"abi": "settled"})
     is_final: bool
 
     def on(self, leaf: int) -> str:
-        """'accept', 'reject' or 'inconclusive'; meaningful once settled."""
-        return Vote(self.accepted, self.rejected).on(leaf)
+        """'accept', 'reject', 'unavailable' or 'inconclusive'; meaningful once settled."""
+        return Vote(self.accepted, self.rejected, self.unavailable).on(leaf)
 
 
 class AppealPhase(IntEnum):

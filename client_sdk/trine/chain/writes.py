@@ -44,7 +44,7 @@ class Writes(Generic[R_co]):
     ) -> R_co:
         drawn = [s.values() for s in seats]
         return self._write(
-            "Batches", "reveal", header.values(), drawn, seat, vote.accepts, vote.rejects, distance_ppm, salt
+            "Batches", "reveal", header.values(), drawn, seat, *vote.words, distance_ppm, salt
         )
 
     def settle(self, header: Header, seats: Sequence[Seat]) -> R_co:

@@ -16,12 +16,14 @@ class LeafVote(IntEnum):
     ACCEPTED = 2
     REJECTED = 3
     INCONCLUSIVE = 4
+    UNAVAILABLE = 5
 
 
 VOTES = {
     Outcome.ACCEPT: LeafVote.ACCEPTED,
     Outcome.REJECT: LeafVote.REJECTED,
     Outcome.INCONCLUSIVE: LeafVote.INCONCLUSIVE,
+    Outcome.UNAVAILABLE: LeafVote.UNAVAILABLE,
 }
 
 
@@ -38,7 +40,7 @@ def commitment(
 ) -> bytes:
     """What `Appeals.commit` takes: binds everything that the vote is on, so a copy is worthless.
 
-    `salt` is 32 random bytes; without it the three possible votes could be guessed from the commitment.
+    `salt` is 32 random bytes; without it the few possible votes could be guessed from the commitment.
     """
     kinds = ["uint256", "address", "bytes32", "uint256", "uint8", "uint8", "address", "uint8", "bytes32"]
     values = [chain_id, appeals, batch_id, leaf, level, round_, verifier, int(vote), salt]

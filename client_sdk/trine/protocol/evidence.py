@@ -1,8 +1,9 @@
 """What a node must show for a batch, and every check on it that needs no model.
 
-`binding_fault` answers: are these the very bytes that the anchored root fixed, and do they honour the client's signed
-request? Whether the model really produces them is `verdict`'s question. A fault is a reason to reject: only the
-node could have caused it.
+`missing` answers: are these the very bytes that the anchored root fixed? What is not, was not shown: whoever sends it may
+send the right bytes to others, so nothing follows from it but that. `binding_fault` answers: do those bytes honour the
+client's signed request? A fault there is a reason to reject, because everybody who is shown the leaf sees it. Whether
+the model really produces them is `verdict`'s question.
 """
 
 from __future__ import annotations
@@ -89,15 +90,14 @@ def leaves_fault(leaves: list[bytes], anchor: Anchor) -> str | None:
     return None if root == anchor.root else "leaf hashes do not lead to the anchored root"
 
 
-def binding_fault(evidence: Evidence, index: int, leaf: bytes, anchor: Anchor) -> str | None:
-    """Why `evidence` is not what leaf `index` of the batch stands for, or None if it is."""
+def missing(evidence: Evidence, index: int, leaf: bytes, anchor: Anchor) -> str | None:
+    """Which part of `evidence` is not what leaf `index` of the batch stands for, or None if all of it is.
+
+    Signatures are in no hash, but a wrong one says as little of the node as wrong bytes: it may show others the right.
+    """
     receipt = evidence.receipt
     if merkle.leaf_hash(index, receipt) != leaf:
         return "receipt does not hash to the anchored leaf"
-    if receipt.node.lower() != anchor.node.lower():
-        return f"receipt is in the name of {receipt.node}, the batch is {anchor.node}'s"
-    if receipt.model_id != anchor.model_id:
-        return "receipt names another model than the batch"
     expected = {
         "input": (receipt.input_hash, keccak(evidence.input)),
         "prompt token ids": (receipt.prompt_hash, tokens_hash(evidence.prompt_ids)),
@@ -107,30 +107,13 @@ def binding_fault(evidence: Evidence, index: int, leaf: bytes, anchor: Anchor) -
     for what, (claimed, actual) in expected.items():
         if claimed != actual:
             return f"{what} shown do not hash to what the receipt says"
-    if (receipt.prompt_tokens, receipt.output_tokens) != (len(evidence.prompt_ids), len(evidence.output_ids)):
-        return "receipt counts other numbers of tokens than are shown"
-    try:
-        parse_input(evidence.input)
-    except InvalidInput as error:
-        return f"input: {error}"
     try:
         require_signer(receipt.digest(anchor.domain), evidence.receipt_signature, anchor.node, "receipt")
     except BadSignature as error:
         return str(error)
-    return _request_fault(evidence, anchor)
-
-
-def parsed_input(evidence: Evidence) -> Input:
-    """The client's wish. Call after `binding_fault` returned None."""
-    return parse_input(evidence.input)
-
-
-def _request_fault(evidence: Evidence, anchor: Anchor) -> str | None:
-    receipt, request = evidence.receipt, evidence.request
     if receipt.request_hash == ZERO_HASH:
-        if receipt.client != ZERO_ADDRESS or receipt.fee_wei != 0:
-            return "receipt charges a client who signed no request"
         return None
+    request = evidence.request
     if request is None or evidence.request_signature is None:
         return "the signed request that the receipt names is not shown"
     digest = request.digest(anchor.domain)
@@ -140,6 +123,36 @@ def _request_fault(evidence: Evidence, anchor: Anchor) -> str | None:
         require_signer(digest, evidence.request_signature, request.client, "request")
     except BadSignature as error:
         return str(error)
+    return None
+
+
+def binding_fault(evidence: Evidence, anchor: Anchor) -> str | None:
+    """Why a leaf is not what its client asked for, or not the node's, or None. Call where nothing is `missing`."""
+    receipt = evidence.receipt
+    if receipt.node.lower() != anchor.node.lower():
+        return f"receipt is in the name of {receipt.node}, the batch is {anchor.node}'s"
+    if receipt.model_id != anchor.model_id:
+        return "receipt names another model than the batch"
+    if (receipt.prompt_tokens, receipt.output_tokens) != (len(evidence.prompt_ids), len(evidence.output_ids)):
+        return "receipt counts other numbers of tokens than are shown"
+    try:
+        parse_input(evidence.input)
+    except InvalidInput as error:
+        return f"input: {error}"
+    return _request_fault(evidence)
+
+
+def parsed_input(evidence: Evidence) -> Input:
+    """The client's wish. Call after `binding_fault` returned None."""
+    return parse_input(evidence.input)
+
+
+def _request_fault(evidence: Evidence) -> str | None:
+    receipt, request = evidence.receipt, evidence.request
+    if receipt.request_hash == ZERO_HASH or request is None:
+        if receipt.client != ZERO_ADDRESS or receipt.fee_wei != 0:
+            return "receipt charges a client who signed no request"
+        return None
     if request.client.lower() != receipt.client.lower():
         return "receipt names another client than the request"
     if request.model_id != receipt.model_id:

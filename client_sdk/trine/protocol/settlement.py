@@ -71,9 +71,9 @@ class Seat:
 class Settlement:
     """Everything that a batch leads to, when nothing can change it any more."""
 
-    settled: tuple[int, int]
-    """(accepted, rejected) as voted."""
-    final: tuple[int, int]
+    settled: Vote
+    """As voted."""
+    final: Vote
     """The same after appeals."""
     seats: tuple[Seat, ...]
     fee: int
@@ -81,9 +81,9 @@ class Settlement:
     fee_burned: int
     """The part of it that nobody earned."""
     node_lost: int
-    """Of the node's stake."""
+    """Of the node's stake: for rejected leaves, and for those that it did not show."""
     refunds: int
-    """The part of that which is kept for the clients of rejected leaves; the rest is burned."""
+    """The part of that which is kept for the clients of these leaves; the rest is burned."""
     node_counts: Counts
 
 
@@ -91,12 +91,12 @@ def conclude(
     ballots: Sequence[Ballot],
     leaf_count: int,
     terms: Terms,
-    final: tuple[int, int] | None = None,
+    final: Vote | None = None,
     *,
     tokens: int = 0,
     canaries: int = 0,
 ) -> Settlement:
-    """`tokens` are those that the batch's root counts; `final` is (accepted, rejected) after appeals, None without any;
+    """`tokens` are those that the batch's root counts; `final` is the result after appeals, None without any;
     `canaries` are leaves that were opened as known to be bad.
 
     Raises InvalidInput where the contracts refuse a vote, and where fewer than two seats voted: then another committee
@@ -109,39 +109,41 @@ def conclude(
     votes = [ballot if isinstance(ballot, Vote) else None for ballot in ballots]
     if sum(vote is not None for vote in votes) < QUORUM:
         raise InvalidInput(f"fewer than {QUORUM} seats voted")
-    if any(vote and (vote.accepts | vote.rejects) >> leaf_count for vote in votes):
+    if any(vote and vote.leaves >> leaf_count for vote in votes):
         raise InvalidInput(f"a vote is on more than {leaf_count} leaves")
     settled = settle(votes)
-    accepted, rejected = final = settled if final is None else final
-    if accepted & rejected or (accepted | rejected) >> leaf_count:
+    final = settled if final is None else final
+    if final.leaves >> leaf_count:
         raise InvalidInput("no batch can have that result")
 
     fee = terms.fee_per_leaf * leaf_count + terms.fee_per_token * tokens
-    turned = (accepted & ~settled[0]) | (rejected & ~settled[1])
+    turned = (final.accepts & ~settled.accepts) | (final.rejects & ~settled.rejects)
     seats = tuple(_seat(ballot, leaf_count, final, turned, canaries, fee, terms) for ballot in ballots)
     # The node said beforehand that these are bad: no merit, no fault.
-    acceptances, rejections = (accepted & ~canaries).bit_count(), (rejected & ~canaries).bit_count()
+    acceptances = (final.accepts & ~canaries).bit_count()
+    # A node that could withhold for less would show its cheats only to committees of its own.
+    failures = ((final.rejects | final.unavailable) & ~canaries).bit_count()
     return Settlement(
         settled=settled,
         final=final,
         seats=seats,
         fee=fee,
         fee_burned=fee - sum(seat.paid for seat in seats),
-        node_lost=terms.stake_per_leaf * rejections,
-        refunds=terms.refund_per_leaf * rejections,
-        node_counts=Counts(accepted=acceptances * OUTCOME, rejected=rejections * OUTCOME),
+        node_lost=terms.stake_per_leaf * failures,
+        refunds=terms.refund_per_leaf * failures,
+        node_counts=Counts(accepted=acceptances * OUTCOME, rejected=failures * OUTCOME),
     )
 
 
 def _seat(
-    ballot: Ballot, leaf_count: int, final: tuple[int, int], turned: int, canaries: int, fee: int, terms: Terms
+    ballot: Ballot, leaf_count: int, final: Vote, turned: int, canaries: int, fee: int, terms: Terms
 ) -> Seat:
     """`turned`: leaves whose verdict an appeal has changed; `fee`: of all seats together."""
     if ballot is Silence.NO_COMMIT:
         return Seat(0, terms.no_commit_penalty, Counts(missed=OUTCOME))
     if ballot is Silence.NO_REVEAL:
         return Seat(0, terms.no_reveal_penalty, Counts(missed=OUTCOME))
-    right, against = agreed(ballot, *final).bit_count(), wrong(ballot, *final)
+    right, against = agreed(ballot, final).bit_count(), wrong(ballot, final)
     accepted_canaries = against & ballot.accepts & canaries
     grave = (against & (turned | accepted_canaries)).bit_count()
     light = against.bit_count() - grave

@@ -1,6 +1,6 @@
 """The verdict on one answer: a pure function of the claim, the verifier's recomputation and the model's policy.
 
-Three outcomes. REJECT means that the statistics, or the answer's own structure, are beyond what any honest engine of
+Four outcomes. UNAVAILABLE: what the answer's receipt stands for was not shown, so there was nothing to judge. REJECT means that the statistics, or the answer's own structure, are beyond what any honest engine of
 the claimed class produces; INCONCLUSIVE that they fell between the honest and the cheating bound, or that the pair of
 classes was never calibrated; ACCEPT everything else.
 
@@ -36,6 +36,7 @@ class Outcome(StrEnum):
     ACCEPT = "accept"
     REJECT = "reject"
     INCONCLUSIVE = "inconclusive"
+    UNAVAILABLE = "unavailable"
 
 
 class Reason(StrEnum):
@@ -48,11 +49,11 @@ class Reason(StrEnum):
     BETWEEN = "between bounds"
     UNCALIBRATED = "uncalibrated pair"
     FAULT = "verifier's fault"  # the verifier could not recompute; nobody else is to blame
-    BINDING = "binding"  # not the bytes that the root fixed, or not what the client asked (see `evidence`)
+    BINDING = "binding"  # the receipt itself is not what the client asked, or not the node's (see `evidence`)
     PROMPT = "prompt"  # prompt tokens are not the rendering of the client's input
     TEXT = "text"  # the text that the client was given is not that of the tokens
     CLAIM = "claim"  # a calibration's answers have fewer tokens than the operator says
-    WITHHELD = "withheld"  # the node did not show the evidence in time
+    WITHHELD = "withheld"  # the bytes that the root fixed were not shown in time
     LATE = "no time"  # the verifier had more to check than it could until its vote was due
 
 

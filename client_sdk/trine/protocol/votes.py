@@ -1,6 +1,8 @@
 """A verifier's vote on a batch: two words of 256 bits, committed before they are revealed.
 
-Bit i of `accepts`: leaf i is what the model produces. Bit i of `rejects`: it is not. Neither: inconclusive.
+Bit i of the first: leaf i is what the model produces. Bit i of the second: it is not. Neither: inconclusive. Both:
+unavailable, what the leaf stands for was not shown in time. That is no doubt of the answer and no guilt of the seat, so
+it is never wrong, whatever is shown later, and never earns anything.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -23,21 +26,40 @@ MAX_DISTANCE_PPM = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """Two disjoint 256-bit words."""
+    """What a seat, or a committee, says of each leaf: three disjoint words of 256 bits, inconclusive where none is set."""
 
     accepts: int
     rejects: int
+    unavailable: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.accepts < 1 << MAX_LEAVES and 0 <= self.rejects < 1 << MAX_LEAVES):
-            raise InvalidInput("a vote is two words of 256 bits")
-        if self.accepts & self.rejects:
-            raise InvalidInput("a vote cannot both accept and reject a leaf")
+        words = (self.accepts, self.rejects, self.unavailable)
+        if not all(0 <= word < 1 << MAX_LEAVES for word in words):
+            raise InvalidInput("a vote is of words of 256 bits")
+        if self.accepts & self.rejects or (self.accepts | self.rejects) & self.unavailable:
+            raise InvalidInput("a vote says only one thing of a leaf")
+
+    @classmethod
+    def from_words(cls, first: int, second: int) -> Self:
+        """From the two words that are committed and revealed."""
+        return cls(first & ~second, second & ~first, first & second)
+
+    @property
+    def words(self) -> tuple[int, int]:
+        """As it is committed and revealed: an unavailable leaf has its bit in both."""
+        return self.accepts | self.unavailable, self.rejects | self.unavailable
+
+    @property
+    def leaves(self) -> int:
+        """Those of which it says anything."""
+        return self.accepts | self.rejects | self.unavailable
 
     def on(self, leaf: int) -> str:
-        """'accept', 'reject' or 'inconclusive'."""
+        """'accept', 'reject', 'unavailable' or 'inconclusive'."""
         if self.accepts >> leaf & 1:
             return "accept"
+        if self.unavailable >> leaf & 1:
+            return "unavailable"
         return "reject" if self.rejects >> leaf & 1 else "inconclusive"
 
 
@@ -57,7 +79,7 @@ def commitment(
     the few likely votes could be guessed from the commitment.
     """
     kinds = ["uint256", "address", "bytes32", "uint8", "address", "uint256", "uint256", "uint32", "bytes32"]
-    values = [chain_id, batches, batch_id, round_, verifier, vote.accepts, vote.rejects, distance_ppm, salt]
+    values = [chain_id, batches, batch_id, round_, verifier, *vote.words, distance_ppm, salt]
     return bytes(keccak(encode(kinds, values)))
 
 
@@ -86,19 +108,23 @@ def majority(words: Sequence[int]) -> int:
     return result
 
 
-def settle(votes: Sequence[Vote | None]) -> tuple[int, int]:
-    """(accepted, rejected) of a committee; a seat that did not reveal is None and counts as no bit set."""
+def settle(votes: Sequence[Vote | None]) -> Vote:
+    """What a committee says; a seat that did not reveal is None and says nothing."""
     if len(votes) not in COMMITTEE_SIZES:
         raise InvalidInput(f"a committee has 3, 7 or 15 seats, not {len(votes)}")
     revealed = [vote or Vote(0, 0) for vote in votes]
-    return majority([vote.accepts for vote in revealed]), majority([vote.rejects for vote in revealed])
+    return Vote(
+        majority([vote.accepts for vote in revealed]),
+        majority([vote.rejects for vote in revealed]),
+        majority([vote.unavailable for vote in revealed]),
+    )
 
 
-def agreed(vote: Vote, accepted: int, rejected: int) -> int:
-    """Leaves on which a vote is what was decided. Inconclusive never is."""
-    return vote.accepts & accepted | vote.rejects & rejected
+def agreed(vote: Vote, decided: Vote) -> int:
+    """Leaves on which a vote is what was decided, and that is conclusive."""
+    return vote.accepts & decided.accepts | vote.rejects & decided.rejects
 
 
-def wrong(vote: Vote, accepted: int, rejected: int) -> int:
-    """Leaves on which a vote is against what was decided. Inconclusive never is."""
-    return vote.accepts & rejected | vote.rejects & accepted
+def wrong(vote: Vote, decided: Vote) -> int:
+    """Leaves on which a vote is against what was decided. Neither doubt nor what was not shown ever is."""
+    return vote.accepts & decided.rejects | vote.rejects & decided.accepts

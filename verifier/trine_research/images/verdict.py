@@ -74,5 +74,5 @@ def decide(claimed: ImageHash, shown: ImageHash, own: ImageHash, bounds: ImageBo
 def majority(outcomes: Sequence[Outcome]) -> Outcome:
     """What a committee of 3, 7 or 15 comes to: the settlement of a batch with one leaf. Raises InvalidInput."""
     votes = [Vote(int(outcome is Outcome.ACCEPT), int(outcome is Outcome.REJECT)) for outcome in outcomes]
-    accepted, rejected = settle(votes)
-    return Outcome.ACCEPT if accepted else Outcome.REJECT if rejected else Outcome.INCONCLUSIVE
+    decided = settle(votes)
+    return Outcome.ACCEPT if decided.accepts else Outcome.REJECT if decided.rejects else Outcome.INCONCLUSIVE

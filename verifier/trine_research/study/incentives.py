@@ -194,9 +194,9 @@ def _votes(strategy: Strategy, setting: Setting, leaf: Leaf) -> Chances:
 
 def _finals(
     ballots: Sequence[Vote], leaf: Leaf, appealed: Fraction
-) -> Iterator[tuple[tuple[int, int] | None, Fraction]]:
+) -> Iterator[tuple[Vote | None, Fraction]]:
     """The final words, None as voted, and their chances."""
-    truth = (1, 0) if leaf is Leaf.GOOD else (0, 1)
+    truth = ACCEPT if leaf is Leaf.GOOD else REJECT
     if conclude(ballots, 1, _MARKERS).settled == truth:
         yield None, Fraction(1)
     else:
@@ -235,9 +235,9 @@ def _fees(leaves: int, tokens: int, terms: Terms) -> tuple[int, ...]:
     """Of a seat that is right on no leaf, on one, and so on."""
     paid = []
     for count in range(leaves + 1):
-        words = ((1 << count) - 1, 0)
-        ballots = [Vote(*words), NEITHER, NEITHER]
-        paid.append(conclude(ballots, leaves, terms, words, tokens=tokens).seats[0].paid)
+        right = Vote((1 << count) - 1, 0)
+        ballots = [right, NEITHER, NEITHER]
+        paid.append(conclude(ballots, leaves, terms, right, tokens=tokens).seats[0].paid)
     return tuple(paid)
 
 
@@ -249,7 +249,7 @@ def _fines_below_cap(leaves: int, terms: Terms) -> dict[tuple[int, int], int]:
         for light in range(leaves - grave + 1):
             turned, wrong = (1 << grave) - 1, (1 << (grave + light)) - 1
             others = Vote(turned, wrong & ~turned)
-            fine = conclude([Vote(wrong, 0), others, others], leaves, terms, (0, wrong)).seats[0].penalty
+            fine = conclude([Vote(wrong, 0), others, others], leaves, terms, Vote(0, wrong)).seats[0].penalty
             if fine >= terms.wrong_vote_penalty:
                 break
             fines[light, grave] = fine
