@@ -53,7 +53,7 @@ def upgrade(engine: Engine) -> None:
     """
     scripts = ScriptDirectory.from_config(config())
     newest = scripts.get_current_head()
-    # What is found while another process upgrades may be half of before and half of after: it is looked at again, alone.
+    # What is found while another process upgrades may be half of before, half of after: it is looked at again.
     with suppress(StoreError), engine.connect() as connection:
         if accepted(found(connection), scripts) == newest:
             return
