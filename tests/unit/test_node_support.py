@@ -192,7 +192,7 @@ class RecordingChain:
         return self.batches.get(batch_id) or chain_batch(batch_id)
 
     def appeal_case(self, batch_id, leaf):
-        none = AppealLevel(ZERO_ADDRESS, Verdict.NONE, Verdict.NONE, 0, False, 0, 0, 0, 0, 0)
+        none = AppealLevel(ZERO_ADDRESS, Verdict.NONE, Verdict.NONE, 0, False, 0, 0, 0, 0, 0, 0)
         level = 1 if self.appeal_committee else 0
         phase = AppealPhase.DRAWN if level else AppealPhase.NONE
         return AppealCase(batch_id, leaf, phase, level, 1, 0, Verdict.ACCEPTED, (none, none))
@@ -282,6 +282,7 @@ def chain_batch(batch_id=bytes(32), state=BatchState.NONE, **changes):
         "is_calibration": False,
         "marked": False,
         "signed": False,
+        "reopened": False,
         "round": 0,
         "terms": 1,
         "leaf_count": 1,
@@ -291,6 +292,7 @@ def chain_batch(batch_id=bytes(32), state=BatchState.NONE, **changes):
         "committee": 0,
         "accepted": 0,
         "rejected": 0,
+        "unavailable": 0,
     }
     return Batch(**{**fields_, **changes})
 
@@ -301,7 +303,14 @@ def ballots(*seats):
 
 
 def result_of(batch):
-    return Result(batch.leaf_count, batch.accepted, batch.rejected, batch.is_decided, batch.state == BatchState.FINAL)
+    return Result(
+        batch.leaf_count,
+        batch.accepted,
+        batch.rejected,
+        batch.unavailable,
+        batch.is_decided,
+        batch.state == BatchState.FINAL,
+    )
 
 
 def sealed(chain, answers, challenge_id=None):
