@@ -34,7 +34,7 @@ WrapEngine = Callable[[Engine], Engine]
 def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> None:
     """Serves until SIGTERM or SIGINT. `wrap_engine` replaces the engine once calibration has passed."""
     stop = stop_on_signals()
-    operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store)
+    operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
     answering = Answering(engine, chain, store, model, allow_unsigned=settings.allow_unsigned)
     outbox = operator.outbox
