@@ -506,15 +506,14 @@ contract EntryPointsTest is World {
     }
 
     function _collect(uint256 cumulativeWei) private {
-        IPayments.Voucher memory voucher = IPayments.Voucher(_user, NODE, cumulativeWei);
-        bytes32 structHash = keccak256(
-            abi.encode(
-                keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)"), _user, NODE, cumulativeWei
-            )
+        IPayments.Voucher memory voucher = IPayments.Voucher(_user, NODE, cumulativeWei, cumulativeWei, 0);
+        bytes32 typeHash = keccak256(
+            "Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)"
         );
+        bytes32 structHash = keccak256(abi.encode(typeHash, voucher));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(USER_KEY, _digest(address(payments), structHash));
         vm.prank(NODE);
-        payments.collect(voucher, cumulativeWei, abi.encodePacked(r, s, v));
+        payments.collect(voucher, abi.encodePacked(r, s, v));
     }
 
     function _permit(address spender, uint256 amount, uint256 nonce) private returns (uint8, bytes32, bytes32) {
