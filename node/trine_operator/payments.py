@@ -1,39 +1,153 @@
-"""Collects what accepted answers have earned, never more, from the clients' vouchers."""
+"""Collects what accepted answers have earned, never more: what clients acknowledge, and what they do not by opening."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+
 import structlog
 
-from trine.chain import Chain
+from trine.chain import Account, Chain
 from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
-from trine.protocol.messages import Voucher
+from trine.protocol import merkle
 from trine_operator.outbox import Act, Submits
-from trine_operator.store import Store
+from trine_operator.store import Order, Store, StoredBatch
 
 log = structlog.get_logger()
 
+OPENINGS_AT_ONCE = 32
+"""`Payments` takes twice as many; each is a proof, a receipt and an order of some kilobytes."""
+LOOK_SECONDS = 300.0
+"""Between looks for clients that have become silent."""
+
 
 def collect_earned(store: Store, chain: Chain, outbox: Submits) -> None:
-    """One transaction for each client of whom more was earned than collected. Waits for none: what the chain has
-    collected is noted the next time."""
+    """One transaction for each client that has acknowledged more than was collected. Waits for none: what the chain
+    has collected is noted the next time."""
     in_flight = outbox.open_names()
-    for payer, earned in store.to_collect():
-        kept = store.voucher(payer)
-        if kept is None:
-            continue
-        cumulative, signature = kept
-        name = f"collect from {payer}"
+    for payer, earned, _seen_at in store.to_collect():
+        name = _name(payer)
         if name in in_flight:
             continue
-        collected = chain.account(payer, chain.address).collected
-        if collected < earned:
-            voucher = Voucher(payer, chain.address, cumulative)
-            try:
-                outbox.submit(Act((name,), CALLS.collect(voucher, earned, signature)))
-            except TransactionReverted as error:
-                log.warning("collection_refused", payer=payer, reason=error.reason)
-            continue
-        log.info("collected", payer=payer, cumulative_wei=collected)
-        # Corrected by an appeal, less may be earned than was collected: nothing is due until it is more again.
-        store.note_collected(payer, earned)
+        kept = store.acknowledgement(payer)
+        account = chain.account(payer, chain.address)
+        if account.collected >= earned:
+            log.info("collected", payer=payer, cumulative_wei=account.collected)
+            # Corrected by an appeal, less may be earned than was collected: nothing is due until it is more again.
+            store.note_collected(payer, earned)
+        elif kept and kept.earned_wei > account.collected and account.balance > 0:
+            _submit(outbox, Act((name,), CALLS.collect(kept.voucher(payer, chain.address), kept.signature)), payer)
+
+
+class Opening:
+    """Collects from clients that are silent: opens their accepted answers. `step` is to be repeated."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: Chain,
+        outbox: Submits,
+        *,
+        after_seconds: int,
+        threshold_wei: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A client is silent that has sent no voucher for `after_seconds` of the chain's time. Less than
+        `threshold_wei` is left alone. `clock` measures the time between looks."""
+        self._store = store
+        self._chain = chain
+        self._outbox = outbox
+        self._after_seconds = after_seconds
+        self._threshold_wei = max(threshold_wei, 1)
+        self._clock = clock
+        self._not_before = 0.0
+
+    def step(self) -> None:
+        """Raises TrineError when the chain or the store cannot be read."""
+        if self._clock() < self._not_before:
+            return
+        self._not_before = self._clock() + LOOK_SECONDS
+        due = self._store.to_collect()
+        if not due:
+            return
+        in_flight, now = self._outbox.open_names(), self._chain.now()
+        for payer, _earned, seen_at in due:
+            if seen_at + self._after_seconds <= now and _name(payer) not in in_flight:
+                self._open(payer)
+
+    def _open(self, payer: str) -> None:
+        store, chain = self._store, self._chain
+        account = chain.account(payer, chain.address)
+        limit = store.voucher(payer)
+        if limit is None:
+            return
+        # The voucher that is shown must not give up what is to be opened.
+        since = max(account.as_of, limit.as_of)
+        candidates = store.to_open(payer, since, OPENINGS_AT_ONCE)
+        opened = [
+            o.answer.sequence for o in candidates if chain.is_opened(chain.address, o.answer.receipt.request_hash)
+        ]
+        if opened:
+            store.note_opened(opened)
+            candidates = [order for order in candidates if order.answer.sequence not in opened]
+        acknowledged = max(limit.earned_wei - account.collected, 0)
+        chosen = self._affordable(candidates, account, limit.cumulative_wei, acknowledged)
+        if acknowledged + sum(fee for _, fee in chosen) < self._threshold_wei or not chosen:
+            return
+        act = Act(
+            (_name(payer),),
+            CALLS.collect_opened(
+                limit.voucher(payer, chain.address),
+                limit.signature,
+                [order.request for order, _ in chosen],
+                self._openings([order for order, _ in chosen]),
+            ),
+        )
+        log.info("opening_answers", payer=payer, answers=len(chosen), wei=sum(fee for _, fee in chosen))
+        _submit(self._outbox, act, payer)
+
+    def _affordable(
+        self, orders: Sequence[Order], account: Account, limit_wei: int, acknowledged_wei: int
+    ) -> list[tuple[Order, int]]:
+        """The first of them that deposit and limit pay for, with their fees: one that is not paid whole fails all."""
+        left = min(account.balance, limit_wei - account.collected) - acknowledged_wei
+        chosen = []
+        for order in orders:
+            fee = min(order.answer.receipt.fee_wei, order.request.max_fee_wei)
+            if fee > left:
+                break
+            left -= fee
+            chosen.append((order, fee))
+        return chosen
+
+    def _openings(self, orders: Sequence[Order]) -> list[tuple[object, ...]]:
+        batches: dict[bytes, StoredBatch] = {}
+        openings = []
+        for order in orders:
+            answer = order.answer
+            if answer.batch_id is None or answer.leaf is None:
+                raise AssertionError("an accepted answer is in a batch")
+            if answer.batch_id not in batches:
+                found = self._store.batch(answer.batch_id)
+                if found is None:
+                    raise AssertionError("an answer's batch is in the store")
+                batches[answer.batch_id] = found
+            openings.append(opening_of(batches[answer.batch_id], answer.leaf, answer.receipt.values()))
+        return openings
+
+
+def opening_of(batch: StoredBatch, leaf: int, receipt: tuple[object, ...]) -> tuple[object, ...]:
+    """`LeafLib.Opening`, as ABI encoders take it."""
+    return batch.root, batch.canary, leaf, receipt, merkle.proof(list(batch.leaves), leaf)
+
+
+def _name(payer: str) -> str:
+    return f"collect from {payer}"
+
+
+def _submit(outbox: Submits, act: Act, payer: str) -> None:
+    try:
+        outbox.submit(act)
+    except TransactionReverted as error:
+        log.warning("collection_refused", payer=payer, reason=error.reason)

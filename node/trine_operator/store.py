@@ -26,7 +26,7 @@ from trine.errors import TrineError
 from trine.protocol import merkle
 from trine.protocol.evidence import Evidence
 from trine.protocol.header import Header, batch_id
-from trine.protocol.messages import Domain, Receipt
+from trine.protocol.messages import Domain, Receipt, Request, Voucher
 from trine_operator import schema
 from trine_operator.database import (
     BUSY_TIMEOUT_SECONDS,
@@ -39,18 +39,32 @@ from trine_operator.database import (
 )
 from trine_operator.tables import AnswerRow, BalanceRow, BatchRow, OwnerRow, SchemaRow, VoucherRow
 
-__all__ = ["EvidencePruned", "Store", "StoreError", "StoredAnswer", "StoredBatch", "leaves_of", "sealed_batch"]
+__all__ = [
+    "EvidencePruned",
+    "Kept",
+    "Order",
+    "Store",
+    "StoreError",
+    "StoredAnswer",
+    "StoredBatch",
+    "leaves_of",
+    "sealed_batch",
+]
 
 log = structlog.get_logger()
 
 OVER = ("final", "void")
 """States of batches that nothing changes any more."""
+FAR = (1 << 63) - 1
 INCREMENTAL = 2
 """SQLite's auto_vacuum of files that give pages back when told to."""
 WAITING = (AnswerRow.batch_id, AnswerRow.sequence)
 """The order of answers in no batch, spelt as their index is: by `sequence` alone PostgreSQL goes through all others."""
 PROBE_SECONDS = 1.0
 """After a change that failed, a small one is tried so often, when somebody asks."""
+ORDERS_AT_ONCE = 256
+"""Shown to a client that is to acknowledge them; those with the last one's deadline besides, ORDERS_AT_MOST in all."""
+ORDERS_AT_MOST = 4_096
 ANSWERS_AT_ONCE = 32
 """Pruned in one transaction; each may be some hundred kilobytes."""
 
@@ -94,6 +108,28 @@ class StoredAnswer:
                 f"proof remain (receipt 0x{self.digest.hex()})"
             )
         return self.kept
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A payer's voucher as it is kept."""
+
+    cumulative_wei: int
+    signature: bytes
+    earned_wei: int = 0
+    as_of: int = 0
+
+    def voucher(self, payer: str, payee: str) -> Voucher:
+        return Voucher(payer, payee, self.cumulative_wei, self.earned_wei, self.as_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An accepted answer with what its client signed for it."""
+
+    answer: StoredAnswer
+    request: Request
+    request_signature: bytes
 
 
 class Store:
@@ -241,15 +277,77 @@ class Store:
         """Wei of the client's answers that a committee accepted."""
         return self._balance(client)[1]
 
-    def to_collect(self) -> list[tuple[str, int]]:
-        """(payer, earned wei) of those of whom more was earned than is noted as collected, and who left a voucher."""
+    def owed_before(self, client: str, as_of: int) -> int:
+        """Of what is owed, the part for orders whose deadline is before that: what a voucher must acknowledge."""
+        with self.reading() as session:
+            row = session.get(BalanceRow, client.lower())
+            later = select(AnswerRow.fee_wei).where(
+                AnswerRow.client == client,
+                AnswerRow.deadline >= as_of,
+                or_(AnswerRow.result.is_(None), AnswerRow.result == "accept"),
+            )
+            return (int(row.owed_wei) if row else 0) - sum(map(int, session.scalars(later)))
+
+    def unacknowledged(self, client: str, as_of: int) -> int:
+        """Wei of the client's accepted, final answers to orders with later deadlines that were not opened either."""
+        with self.reading() as session:
+            return sum(map(int, session.scalars(_final(client, as_of, AnswerRow.fee_wei))))
+
+    def resolved_until(self, client: str, since: int) -> int:
+        """The deadline before which all of the client's orders are final, in seconds; `since` where there are none."""
+        mine = (AnswerRow.client == client) & (AnswerRow.deadline >= since)
+        open_ = (
+            select(func.min(AnswerRow.deadline))
+            .outerjoin(BatchRow, BatchRow.batch_id == AnswerRow.batch_id)
+            .where(mine, or_(BatchRow.state.is_(None), BatchRow.state.not_in(OVER)))
+        )
+        with self.reading() as session:
+            first = session.scalar(open_)
+            if first is not None:
+                return first
+            last = session.scalar(select(func.max(AnswerRow.deadline)).where(mine))
+            return since if last is None else last + 1
+
+    def to_acknowledge(self, client: str, since: int, until: int) -> tuple[list[Order], int]:
+        """The oldest accepted answers to orders with deadlines from `since` and before `until`, and the deadline
+        before which these are all."""
+        with self.reading() as session:
+            mine = select(AnswerRow).where(
+                AnswerRow.client == client,
+                AnswerRow.deadline >= since,
+                AnswerRow.deadline < until,
+                AnswerRow.result == "accept",
+            )
+            first = session.scalars(mine.order_by(AnswerRow.deadline).limit(ORDERS_AT_ONCE)).all()
+            if len(first) == ORDERS_AT_ONCE:
+                until = (first[-1].deadline or 0) + 1
+                rest = mine.where(AnswerRow.deadline < until).order_by(AnswerRow.deadline)
+                first = session.scalars(rest.limit(ORDERS_AT_MOST)).all()
+            return [order for row in first if (order := _order(row))], until
+
+    def to_open(self, client: str, since: int, limit: int) -> list[Order]:
+        """The oldest accepted, final answers that nobody has acknowledged or opened, to orders with deadlines from
+        `since` on, as far as their evidence is there."""
+        query = _final(client, since, AnswerRow).where(AnswerRow.is_pruned.is_(False), AnswerRow.fee_wei != "0")
+        with self.reading() as session:
+            rows = session.scalars(query.order_by(AnswerRow.deadline).limit(limit))
+            return [order for row in rows if (order := _order(row))]
+
+    def note_opened(self, sequences: Sequence[int]) -> None:
+        """The chain has paid for these."""
+        with self.writing() as session:
+            session.execute(update(AnswerRow).where(AnswerRow.sequence.in_(sequences)).values(is_opened=True))
+
+    def to_collect(self) -> list[tuple[str, int, int]]:
+        """(payer, earned wei, chain's seconds of the last voucher) of those of whom more was earned than is noted as
+        collected, and who left a voucher."""
         query = (
-            select(VoucherRow.payer, BalanceRow.earned_wei)
+            select(VoucherRow.payer, BalanceRow.earned_wei, VoucherRow.seen_at)
             .join(BalanceRow, BalanceRow.client == VoucherRow.client)
             .where(BalanceRow.is_due)
         )
         with self.reading() as session:
-            return [(payer, int(earned)) for payer, earned in session.execute(query)]
+            return [(payer, int(earned), seen_at) for payer, earned, seen_at in session.execute(query)]
 
     def note_collected(self, client: str, collected_wei: int) -> None:
         """What the chain says has been collected from the client."""
@@ -336,26 +434,49 @@ class Store:
 
     # Vouchers
 
-    def save_voucher(self, payer: str, cumulative_wei: int, signature: bytes) -> None:
-        """Keeps the voucher if it is the payer's highest."""
+    def save_voucher(self, voucher: Voucher, signature: bytes, seen_at: int = 0) -> None:
+        """Keeps the voucher if it is the payer's highest, or acknowledges most. `seen_at`: the chain's seconds."""
         with self.writing() as session:
-            row = session.get(VoucherRow, payer)
+            row = session.get(VoucherRow, voucher.payer)
             if row is None:
-                session.add(
-                    VoucherRow(
-                        payer=payer,
-                        client=payer.lower(),
-                        cumulative_wei=str(cumulative_wei),
-                        signature=signature.hex(),
-                    )
+                row = VoucherRow(
+                    payer=voucher.payer,
+                    client=voucher.payer.lower(),
+                    cumulative_wei="0",
+                    signature="",
+                    acknowledged_earned_wei="0",
+                    seen_at=0,
                 )
-            elif int(row.cumulative_wei) < cumulative_wei:
-                row.cumulative_wei, row.signature = str(cumulative_wei), signature.hex()
+                session.add(row)
+            if not row.signature or int(row.cumulative_wei) < voucher.cumulative_wei:
+                row.cumulative_wei, row.signature = str(voucher.cumulative_wei), signature.hex()
+                row.earned_wei, row.as_of = str(voucher.earned_wei), voucher.as_of
+            if int(row.acknowledged_earned_wei) < voucher.earned_wei:
+                row.acknowledged_cumulative_wei = str(voucher.cumulative_wei)
+                row.acknowledged_earned_wei = str(voucher.earned_wei)
+                row.acknowledged_as_of, row.acknowledged_signature = voucher.as_of, signature.hex()
+            row.seen_at = max(row.seen_at, seen_at)
 
-    def voucher(self, payer: str) -> tuple[int, bytes] | None:
+    def voucher(self, payer: str) -> Kept | None:
+        """The payer's voucher with the highest limit."""
         with self.reading() as session:
             row = session.get(VoucherRow, payer)
-            return (int(row.cumulative_wei), bytes.fromhex(row.signature)) if row else None
+            if row is None:
+                return None
+            return Kept(int(row.cumulative_wei), bytes.fromhex(row.signature), int(row.earned_wei), row.as_of)
+
+    def acknowledgement(self, payer: str) -> Kept | None:
+        """The payer's voucher that acknowledges most; None while none does anything."""
+        with self.reading() as session:
+            row = session.get(VoucherRow, payer)
+            if row is None or not row.acknowledged_signature:
+                return None
+            return Kept(
+                int(row.acknowledged_cumulative_wei),
+                bytes.fromhex(row.acknowledged_signature),
+                int(row.acknowledged_earned_wei),
+                row.acknowledged_as_of,
+            )
 
     # Pruning
 
@@ -540,6 +661,8 @@ def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
         model_id=receipt.model_id.hex(),
         client=receipt.client,
         fee_wei=str(receipt.fee_wei),
+        # Beyond 63 bits no database has room, and no chain gets there.
+        deadline=min(evidence.request.deadline, FAR) if evidence.request else None,
         evidence=json.dumps(evidence.to_json()),
     )
 
@@ -558,6 +681,30 @@ def _prunable_answers(batch_id: bytes) -> Any:
         .where(or_(func.coalesce(AnswerRow.result, "") != "accept", AnswerRow.fee_wei == "0", ~paying))
         .order_by(AnswerRow.leaf)
     )
+
+
+def _final(client: str, since: int, what: Any) -> Any:
+    """Accepted answers that nothing changes any more, not paid by opening, to orders with deadlines from `since`."""
+    return (
+        select(what)
+        .join(BatchRow, BatchRow.batch_id == AnswerRow.batch_id)
+        .where(
+            AnswerRow.client == client,
+            AnswerRow.deadline >= since,
+            AnswerRow.result == "accept",
+            AnswerRow.is_opened.is_(False),
+            BatchRow.state == "final",
+        )
+    )
+
+
+def _order(row: AnswerRow) -> Order | None:
+    """None without the order: it went with the evidence."""
+    document = json.loads(row.evidence)
+    request, signature = document.get("request"), document.get("requestSignature")
+    if request is None or signature is None:
+        return None
+    return Order(_answer(row), Request.from_json(request), bytes.fromhex(signature.removeprefix("0x")))
 
 
 def _without_evidence(document: str) -> str:
@@ -581,12 +728,13 @@ def _batch(row: BatchRow) -> StoredBatch:
 
 def _answer(row: AnswerRow) -> StoredAnswer:
     document = json.loads(row.evidence)
+    shown = {"anchorBy": 0} | document["receipt"]  # those of before there was such a promise have none
     return StoredAnswer(
         sequence=row.sequence,
         digest=bytes.fromhex(row.digest),
-        receipt=Receipt.from_json(document["receipt"]),
+        receipt=Receipt.from_json(shown),
         receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
-        kept=None if row.is_pruned else Evidence.from_json(document),
+        kept=None if row.is_pruned else Evidence.from_json(document | {"receipt": shown}),
         batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
         leaf=row.leaf,
         result=row.result,

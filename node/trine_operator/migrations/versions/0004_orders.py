@@ -1,0 +1,23 @@
+"""What answers' orders say of payment, and what of it clients have acknowledged."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.add_column("answers", sa.Column("deadline", sa.BigInteger))
+    op.add_column("answers", sa.Column("is_opened", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.create_index("orders_of_client", "answers", ["client", "deadline"])
+    for name, kind in (
+        ("earned_wei", sa.String(78)),
+        ("as_of", sa.BigInteger),
+        ("acknowledged_cumulative_wei", sa.String(78)),
+        ("acknowledged_earned_wei", sa.String(78)),
+        ("acknowledged_as_of", sa.BigInteger),
+    ):
+        op.add_column("vouchers", sa.Column(name, kind, nullable=False, server_default="0"))
+    op.add_column("vouchers", sa.Column("acknowledged_signature", sa.String(130), nullable=False, server_default=""))
+    op.add_column("vouchers", sa.Column("seen_at", sa.BigInteger, nullable=False, server_default="0"))
