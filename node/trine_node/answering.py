@@ -94,8 +94,8 @@ class Answering:
         worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
         if worst > terms.stake_per_leaf:
             raise Refusal(
-                f"the answer may cost {worst} wei, and no more than the stake behind it, {terms.stake_per_leaf}, can be "
-                "charged: shorten the prompt or lower max_tokens",
+                f"the answer may cost {worst} wei, more than the stake behind it, {terms.stake_per_leaf}: shorten the "
+                "prompt or lower max_tokens",
                 status=402,
                 code="fee_over_stake",
                 param="trine",
@@ -113,7 +113,7 @@ class Answering:
                 owed_wei=self._owed_and_promised(client),
                 worst_fee_wei=worst,
                 covered_wei=covered,
-                kept_wei=kept[0] if kept else 0,
+                kept_wei=kept.cumulative_wei if kept else 0,
             )
             if has_voucher and signed.voucher and signed.voucher_signature:
                 self._check_acknowledged(client, signed.voucher, signed.request.deadline)

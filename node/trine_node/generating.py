@@ -27,7 +27,6 @@ from trine_node.engines.base import Engine, EngineError, Step, render
 from trine_node.engines.detokenizer import TextStream
 from trine_node.orders import Order
 
-
 ANCHOR_WITHIN_SECONDS = 3_600
 """What receipts promise: time enough for verifiers, credit or a cheaper block to be waited for."""
 

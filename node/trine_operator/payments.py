@@ -79,21 +79,23 @@ class Opening:
     def _open(self, payer: str) -> None:
         store, chain = self._store, self._chain
         account = chain.account(payer, chain.address)
-        limit = store.voucher(payer)
+        limit, kept = store.voucher(payer), store.acknowledgement(payer)
         if limit is None:
             return
-        # The voucher that is shown must not give up what is to be opened.
-        since = max(account.as_of, limit.as_of)
+        if kept and kept.earned_wei > account.collected:
+            return  # `collect_earned` comes first: what is opened before would seem to be part of it
+        since = max(account.as_of, kept.as_of if kept else 0)
         candidates = store.to_open(payer, since, OPENINGS_AT_ONCE)
-        opened = [
-            o.answer.sequence for o in candidates if chain.is_opened(chain.address, o.answer.receipt.request_hash)
-        ]
+        opened = {
+            order.answer.sequence
+            for order in candidates
+            if chain.is_opened(chain.address, order.answer.receipt.request_hash)
+        }
         if opened:
-            store.note_opened(opened)
-            candidates = [order for order in candidates if order.answer.sequence not in opened]
-        acknowledged = max(limit.earned_wei - account.collected, 0)
-        chosen = self._affordable(candidates, account, limit.cumulative_wei, acknowledged)
-        if acknowledged + sum(fee for _, fee in chosen) < self._threshold_wei or not chosen:
+            store.note_opened(sorted(opened))
+        candidates = [order for order in candidates if order.answer.sequence not in opened]
+        chosen = _affordable(candidates, account, limit.cumulative_wei)
+        if not chosen or sum(fee for _, fee in chosen) < self._threshold_wei:
             return
         act = Act(
             (_name(payer),),
@@ -106,20 +108,6 @@ class Opening:
         )
         log.info("opening_answers", payer=payer, answers=len(chosen), wei=sum(fee for _, fee in chosen))
         _submit(self._outbox, act, payer)
-
-    def _affordable(
-        self, orders: Sequence[Order], account: Account, limit_wei: int, acknowledged_wei: int
-    ) -> list[tuple[Order, int]]:
-        """The first of them that deposit and limit pay for, with their fees: one that is not paid whole fails all."""
-        left = min(account.balance, limit_wei - account.collected) - acknowledged_wei
-        chosen = []
-        for order in orders:
-            fee = min(order.answer.receipt.fee_wei, order.request.max_fee_wei)
-            if fee > left:
-                break
-            left -= fee
-            chosen.append((order, fee))
-        return chosen
 
     def _openings(self, orders: Sequence[Order]) -> list[tuple[object, ...]]:
         batches: dict[bytes, StoredBatch] = {}
@@ -135,6 +123,19 @@ class Opening:
                 batches[answer.batch_id] = found
             openings.append(opening_of(batches[answer.batch_id], answer.leaf, answer.receipt.values()))
         return openings
+
+
+def _affordable(orders: Sequence[Order], account: Account, limit_wei: int) -> list[tuple[Order, int]]:
+    """The first of them that deposit and limit pay for, with their fees: one that is not paid whole fails all."""
+    left = min(account.balance, limit_wei - account.collected)
+    chosen = []
+    for order in orders:
+        fee = min(order.answer.receipt.fee_wei, order.request.max_fee_wei)
+        if fee > left:
+            break
+        left -= fee
+        chosen.append((order, fee))
+    return chosen
 
 
 def opening_of(batch: StoredBatch, leaf: int, receipt: tuple[object, ...]) -> tuple[object, ...]:

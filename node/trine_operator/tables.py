@@ -86,6 +86,14 @@ class BalanceRow(Base):
     is_due: Mapped[bool] = mapped_column(default=False, index=True)  # whether the two above differ
 
 
+class ClaimRow(Base):
+    """Somebody claims that a receipt of ours is in no batch; until the time to answer is over."""
+
+    __tablename__ = "inclusion_claims"
+    receipt_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    answer_by: Mapped[int] = mapped_column(BigInteger)  # the chain's seconds
+
+
 class VoucherRow(Base):
     """Two vouchers of each payer: the one with the highest limit, and the one that acknowledges most."""
 

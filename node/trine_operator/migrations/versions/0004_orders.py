@@ -1,4 +1,4 @@
-"""What answers' orders say of payment, and what of it clients have acknowledged."""
+"""What answers' orders say of payment, what of it clients have acknowledged, and claims that are to be answered."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,5 +19,11 @@ def upgrade() -> None:
         ("acknowledged_as_of", sa.BigInteger),
     ):
         op.add_column("vouchers", sa.Column(name, kind, nullable=False, server_default="0"))
+    op.create_table(
+        "inclusion_claims",
+        sa.Column("receipt_hash", sa.String(64), nullable=False),
+        sa.Column("answer_by", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("receipt_hash"),
+    )
     op.add_column("vouchers", sa.Column("acknowledged_signature", sa.String(130), nullable=False, server_default=""))
     op.add_column("vouchers", sa.Column("seen_at", sa.BigInteger, nullable=False, server_default="0"))
