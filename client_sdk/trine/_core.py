@@ -17,13 +17,17 @@ from typing import Any
 import httpx2
 
 from trine._answer import (
+    REQUEST_LIFETIME_SECONDS,
     Answer,
     Draft,
     Messages,
+    acknowledged_by_proof,
     as_input,
     checked_answer,
     draft_request,
+    earned_by_proof,
     order_body,
+    owed_by_proof,
     refusal,
 )
 from trine._ledger import Ledger
@@ -42,6 +46,8 @@ PAGES = 4
 """Of the directory, 256 operators each."""
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
 PAYMENT_RETRIES = 6
+LEDGER_CODES = frozenset({"voucher_too_low", "order_behind", "acknowledged_too_little", "acknowledgement_required"})
+"""What a node says whose count of our orders is ahead of ours."""
 
 
 class Core:
@@ -57,6 +63,7 @@ class Core:
         self._lock = threading.Lock()
         self._choices: dict[bytes, tuple[float, tuple[str, str]]] = {}
         self._ledgers: dict[str, Ledger] = {}
+        self._stake_per_leaf = (-math.inf, 0)  # when it was read, and the wei
         self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
         self._depositing: dict[str, threading.Lock] = {}
 
@@ -118,18 +125,67 @@ class Core:
         chain, ledger = self.chain, self.ledger(node)
         asked = as_input(messages, stop)
         request = draft_request(asked, model, chain.address, max_tokens, chain.now())
-        digest = request.digest(chain.domain)
-        number, promised = ledger.take(request.max_fee_wei)
+        self._require_secured(request.max_fee_wei)
+        taken = ledger.take(request.max_fee_wei, request.deadline)
         try:
-            voucher = Voucher(chain.address, node, promised)
-            self._cover(node, promised)
+            request = replace(request, deadline=taken.deadline)
+            digest = request.digest(chain.domain)
+            voucher = Voucher(chain.address, node, taken.cumulative_wei, taken.earned_wei, taken.as_of)
+            self._cover(node, taken.cumulative_wei)
             body = order_body(
                 asked, model, request, chain.sign(digest), voucher, chain.sign(voucher.digest(chain.payments_domain))
             )
         except BaseException:
-            ledger.give_back(number, 0)
+            ledger.give_back(taken.number, 0)
             raise
-        return Draft(asked, request, digest, body, number)
+        return Draft(asked, request, digest, body, taken.number, model.price_per_token_wei)
+
+    def learn(self, account: Any, node: str) -> None:
+        """What is owed, and what the next voucher acknowledges, as far as the node's account proves it.
+
+        Raises VerificationFailed for a node that claims more.
+        """
+        chain, ledger, domain = self.chain, self.ledger(node), self.chain.payments_domain
+        owed = owed_by_proof(account, chain.address, node, domain)
+        earned, since = acknowledged_by_proof(account, chain.address, node, domain)
+        shown, as_of = earned_by_proof(account, chain.address, node, chain.domain, since)
+        # Not what is on its way, nor what nobody could have ordered yet.
+        as_of = min(as_of, chain.now() + REQUEST_LIFETIME_SECONDS + 1)
+        open_since = ledger.open_since
+        as_of = as_of if open_since is None else min(as_of, open_since)
+        shown = [order for order in shown if order.deadline < as_of]
+        names = sorted({order.batch_id for order in shown})
+        results = {}
+        if names:
+            with chain.reading_ahead([("Finality", "resultOf", (batch_id,)) for batch_id in names]):
+                results = {batch_id: chain.result(batch_id) for batch_id in names}
+        for order in shown:
+            result = results[order.batch_id]
+            if not result.is_final:
+                as_of = min(as_of, order.deadline)  # to our endpoint, which may be behind
+                break
+            if order.index >= result.leaf_count or result.on(order.index) != "accept":
+                raise VerificationFailed(
+                    f"the node wants to be paid for an answer that was not accepted: leaf {order.index} of batch "
+                    f"0x{order.batch_id.hex()}"
+                )
+        earned += sum(order.fee_wei for order in shown if order.deadline < as_of)
+        ledger.learn(max(owed, earned))
+        ledger.acknowledge(earned, as_of)
+
+    def _require_secured(self, fee_wei: int) -> None:
+        """Raises InvalidInput for an answer that may cost more than its rejection would cost the node."""
+        with self._lock:
+            at, stake = self._stake_per_leaf
+        if time.monotonic() - at > MODEL_SECONDS:
+            stake = self.chain.parameters().stake_per_leaf
+            with self._lock:
+                self._stake_per_leaf = time.monotonic(), stake
+        if fee_wei > stake:
+            raise InvalidInput(
+                f"the answer may cost {fee_wei} wei, more than the {stake} that secure it: a node could not collect "
+                "more; lower max_tokens or shorten the messages"
+            )
 
     def is_late(self, error: NodeRefused, attempt: int) -> bool:
         """Whether a node's clock, which is the chain's, is far from ours: then the chain is asked what time it is."""
@@ -161,7 +217,7 @@ class Core:
     def _payment_retries(self, code: str | None) -> int:
         if code == "deposit_too_low":
             return 1 if self._deposit_wei else 0
-        return PAYMENT_RETRIES if code == "voucher_too_low" else 0
+        return PAYMENT_RETRIES if code in LEDGER_CODES else 0
 
     def account_access(self, node: str) -> dict[str, str]:
         """Headers with which the node shows the client's account to nobody but the client."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from trine._answer import Answer, Draft, Messages, owed_by_proof, placed_certificate
+from trine._answer import Answer, Draft, Messages, placed_certificate
 from trine._core import Core, decoded
 from trine.errors import NodeRefused, NodeUnreachable, NotReady
 from trine.protocol.certificate import Certificate
@@ -61,7 +61,7 @@ def draft(
     ledger = core.ledger(node)
     if not ledger.is_known:
         account = yield from account_at(core, node, url)
-        ledger.learn(owed_by_proof(account, core.chain.address, node, core.chain.payments_domain))
+        yield Work(partial(core.learn, account, node))
     made: Draft = yield Work(partial(core.prepare, messages, chosen, max_tokens, stop, node))
     return node, url, made
 
