@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from eth_abi.exceptions import EncodingError
 
@@ -52,6 +52,26 @@ class Answer:
     def tokens_per_second(self) -> float:
         """As the client saw it: output tokens over the whole time of the call."""
         return self.receipt.output_tokens / self.seconds if self.seconds else 0.0
+
+    def held(self) -> dict[str, Any]:
+        """What to keep of it, as JSON: with that the node can be held to its promise. See `from_held`."""
+        return {
+            "receipt": self.receipt.to_json(),
+            "receiptSignature": "0x" + self.receipt_signature.hex(),
+            "nodeUrl": self.node_url,
+        }
+
+    @classmethod
+    def from_held(cls, document: Any) -> Self:
+        """The answer that `held` kept, without its text. Raises InvalidInput."""
+        try:
+            receipt, url = Receipt.from_json(document["receipt"]), document["nodeUrl"]
+            signature = bytes.fromhex(document["receiptSignature"].removeprefix("0x"))
+            if not isinstance(url, str):
+                raise InvalidInput("nodeUrl is no text")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInput(f"this is no receipt as it was saved: {error!r}") from None
+        return cls("", "", receipt, signature, receipt.struct_hash(), url.rstrip("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from trine._answer import (
 )
 from trine._ledger import Ledger
 from trine._sse import EventDecoder
-from trine.chain import Chain, ModelEntry, Role
+from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntry, Role
 from trine.errors import InvalidInput, NodeRefused, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
@@ -255,6 +255,32 @@ class Core:
         except (KeyError, IndexError, TypeError) as error:
             raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
         return checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
+
+    def claim_inclusion(self, answer: Answer, place: Certificate | None) -> InclusionClaim:
+        """The next step of a claim that the answer is in no batch. `place` is where the node says that it is."""
+        chain, receipt = self.chain, answer.receipt
+        if place and place.is_bound:
+            batch = chain.batch(place.batch_id)
+            if batch.state not in (BatchState.NONE, BatchState.VOID):
+                raise InvalidInput(
+                    f"the answer is leaf {place.index} of batch 0x{place.batch_id.hex()}, which is on the chain: a "
+                    "claim would lose its bond"
+                )
+        claim, now = chain.inclusion_claim(answer.digest), chain.timestamp()
+        if claim.state == ClaimState.OPEN:
+            if now <= claim.answer_by:
+                raise NotReady(
+                    f"the answer is claimed; the node has {claim.answer_by - now} s to show it: then come again"
+                )
+            chain.conclude_inclusion(receipt)
+        elif claim.state == ClaimState.BROKEN:
+            return claim
+        elif now <= receipt.anchor_by:
+            raise NotReady(f"the node has promised to anchor the answer within {receipt.anchor_by - now} s: wait")
+        else:
+            chain.allow("Inclusion", chain.inclusion_bond())
+            chain.claim_inclusion(receipt, answer.receipt_signature)
+        return chain.inclusion_claim(answer.digest)
 
     def settled(self, place: Certificate, final: bool) -> Certificate | None:
         """The certificate with its result, checked against the chain; None while the batch is open.

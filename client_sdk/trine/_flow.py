@@ -16,7 +16,8 @@ import httpx2
 
 from trine._answer import Answer, Draft, Messages, placed_certificate
 from trine._core import Core, decoded
-from trine.errors import NodeRefused, NodeUnreachable, NotReady
+from trine.chain import InclusionClaim
+from trine.errors import NodeRefused, NodeUnreachable, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
 
 T = TypeVar("T")
@@ -133,6 +134,19 @@ def place_of(core: Core, answer: Answer) -> Flow[Certificate | None]:
     """Where the node has sealed the answer; None while it has not. Raises NodeError."""
     document = yield from fetched(Fetch("GET", f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"))
     return placed_certificate(document, answer, core.chain.domain)
+
+
+def claim_inclusion(core: Core, answer: Answer) -> Flow[InclusionClaim]:
+    """Claims on-chain that the answer is in no batch, or, when that was not answered in time, has the node slashed.
+
+    Raises NotReady while the node has time, InvalidInput when the answer is in a batch: such a claim loses its bond.
+    """
+    try:
+        place = yield from place_of(core, answer)
+    except (NodeUnreachable, NodeRefused, VerificationFailed):
+        place = None  # what it does not show us it has to show the chain
+    claim: InclusionClaim = yield Work(partial(core.claim_inclusion, answer, place))
+    return claim
 
 
 def fetched(step: Fetch) -> Flow[Any]:

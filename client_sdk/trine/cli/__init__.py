@@ -11,7 +11,7 @@ from typing import Any, cast
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from trine.cli import appeal, ask, audit, keys, stake
+from trine.cli import appeal, ask, audit, claim, keys, stake
 from trine.cli.groups import from_elsewhere, group
 
 
@@ -25,6 +25,7 @@ def build() -> TyperGroup:
     app = group("Verifiable inference: ask, serve, verify, audit.")
     app.command("ask")(ask.ask)
     app.command("appeal")(appeal.appeal)
+    app.command("claim")(claim.claim)
     app.add_typer(keys.app, name="keys")
     app.add_typer(stake.app, name="stake")
     app.add_typer(audit.app, name="audit")
