@@ -134,8 +134,8 @@ class Answering:
         earned, as_of = max((earned, as_of), (voucher.earned_wei, voucher.as_of))
         if self.store.earned(client) - earned <= self._max_unacknowledged_wei:
             return
-        # Most of the time that was all: what is not final yet need not be acknowledged.
-        unacknowledged = self.store.unacknowledged(client, as_of)
+        # Mostly that was all: what is not final, or was ordered after what is not, cannot be acknowledged yet.
+        unacknowledged = self.store.unacknowledged(client, as_of, self.store.resolved_until(client, as_of))
         if unacknowledged > self._max_unacknowledged_wei:
             raise Refusal(
                 f"{unacknowledged} wei of accepted answers, which are final, are not acknowledged; this node goes on "

@@ -288,10 +288,12 @@ class Store:
             )
             return (int(row.owed_wei) if row else 0) - sum(map(int, session.scalars(later)))
 
-    def unacknowledged(self, client: str, as_of: int) -> int:
-        """Wei of the client's accepted, final answers to orders with later deadlines that were not opened either."""
+    def unacknowledged(self, client: str, since: int, until: int) -> int:
+        """Wei of the client's accepted, final answers to orders with deadlines from `since` and before `until`, but of
+        those that were opened."""
+        query = _final(client, since, AnswerRow.fee_wei).where(AnswerRow.deadline < until)
         with self.reading() as session:
-            return sum(map(int, session.scalars(_final(client, as_of, AnswerRow.fee_wei))))
+            return sum(map(int, session.scalars(query)))
 
     def resolved_until(self, client: str, since: int) -> int:
         """The deadline before which all of the client's orders are final, in seconds; `since` where there are none."""

@@ -55,7 +55,7 @@ def use(store):
     store.voucher(payer)
     store.acknowledgement(payer)
     store.owed_before(payer, 9)
-    store.unacknowledged(payer, 9)
+    store.unacknowledged(payer, 0, 9)
     store.resolved_until(payer, 9)
     store.to_acknowledge(payer, 0, 9)
     store.to_open(payer, 9, 9)
