@@ -122,6 +122,12 @@ class Client:
         """
         return self._run(flow.certify(self._core, answer, final, timeout))
 
+    def acknowledge(self, *, model: str | None = None) -> int:
+        """Acknowledges what the node that would be asked has earned so far, in wei, so that it is paid. Every order
+        does, for those before, and `certify` with `final`; a client that is done may."""
+        node, url = self._core.choose(self._core.model(model))
+        return self._run(flow.acknowledge(self._core, node, url))
+
     def claim_inclusion(self, answer: Answer) -> InclusionClaim:
         """Claims on-chain that the node has anchored the answer nowhere, though its receipt promised to by
         `answer.receipt.anchor_by`: puts up a bond, and starts the time in which the node must show the answer in a
@@ -274,6 +280,11 @@ class AsyncClient:
     ) -> Certificate:
         """See `Client.certify`."""
         return await self._run(flow.certify(self._core, answer, final, timeout))
+
+    async def acknowledge(self, *, model: str | None = None) -> int:
+        """See `Client.acknowledge`."""
+        node, url = await asyncio.to_thread(lambda: self._core.choose(self._core.model(model)))
+        return await self._run(flow.acknowledge(self._core, node, url))
 
     async def claim_inclusion(self, answer: Answer) -> InclusionClaim:
         """See `Client.claim_inclusion`."""

@@ -173,6 +173,22 @@ class Core:
         ledger.learn(max(owed, earned))
         ledger.acknowledge(earned, as_of)
 
+    def acknowledgement(self, account: Any, node: str) -> tuple[Voucher, bytes] | None:
+        """A voucher over what the node's account proves to be earned, no more, with its signature; None if the node
+        has one."""
+        chain, domain = self.chain, self.chain.payments_domain
+        known, _since = acknowledged_by_proof(account, chain.address, node, domain)
+        self.learn(account, node)
+        earned, as_of = self.ledger(node).acknowledged
+        if earned <= known:
+            return None
+        voucher = Voucher(chain.address, node, earned, earned, as_of)
+        return voucher, chain.sign(voucher.digest(domain))
+
+    def is_ours(self, answer: Answer) -> bool:
+        """Whether this account has ordered the answer."""
+        return self.chain.has_account and answer.receipt.client.lower() == self.chain.address.lower()
+
     def _require_secured(self, fee_wei: int) -> None:
         """Raises InvalidInput for an answer that may cost more than its rejection would cost the node."""
         with self._lock:

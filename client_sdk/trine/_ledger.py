@@ -69,6 +69,16 @@ class Ledger:
         with self._lock:
             return min((order.deadline for order in self._taken.values()), default=None)
 
+    @property
+    def acknowledged(self) -> tuple[int, int]:
+        """(earned wei, asOf): see `acknowledge`."""
+        with self._lock:
+            return self._earned, self._as_of
+
+    @property
+    def earned_wei(self) -> int:
+        return self.acknowledged[0]
+
     def acknowledge(self, earned_wei: int, as_of: int) -> None:
         """What orders with a deadline before `as_of`, seconds, have earned in all. Less than before changes nothing,
         nor does what an order on its way would be part of."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from trine.chain import Chain, Model, Parameters
 from trine.protocol.evidence import parsed_input
@@ -17,7 +18,14 @@ from trine.protocol.inputs import shown
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Voucher
 from trine_node.engines.base import Engine, render
 from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Finished, generate
-from trine_node.orders import Order, check_acknowledged, check_signed, check_voucher
+from trine_node.orders import (
+    Order,
+    check_acknowledged,
+    check_signed,
+    check_voucher,
+    check_voucher_alone,
+    parse_voucher,
+)
 from trine_operator.refusal import Refusal
 from trine_operator.store import Store, StoredAnswer
 
@@ -123,14 +131,8 @@ class Answering:
 
     def _check_acknowledged(self, client: str, voucher: Voucher, deadline: int) -> None:
         """Raises Refusal for a voucher that acknowledges too little, or when the client has done so for too long."""
-
-        def earned_before(as_of: int) -> int:
-            promised = sum(each.worst_wei for each in self._promises_to(client) if each.deadline < as_of)
-            return self.store.owed_before(client, as_of) + promised
-
-        kept = self.store.acknowledgement(client)
-        earned, as_of = (kept.earned_wei, kept.as_of) if kept else (0, 0)
-        check_acknowledged(voucher, deadline, as_of, earned_before)
+        earned, as_of = self._acknowledged(client)
+        check_acknowledged(voucher, deadline, as_of, self._earned_before(client))
         earned, as_of = max((earned, as_of), (voucher.earned_wei, voucher.as_of))
         if self.store.earned(client) - earned <= self._max_unacknowledged_wei:
             return
@@ -144,6 +146,32 @@ class Answering:
                 status=402,
                 code="acknowledgement_required",
             )
+
+    def acknowledge(self, body: Any) -> None:
+        """Takes a voucher without an order, of a client that has been served before: it acknowledges what the client
+        has had. Raises Refusal."""
+        voucher, signature = parse_voucher(body)
+        payer = voucher.payer
+        check_voucher_alone(
+            voucher, signature, domain=self.chain.payments_domain, node=self.chain.address, now=self.chain.now()
+        )
+        if self.store.voucher(payer) is None:
+            raise Refusal("this client has never been served here", status=404, code="no_account")
+        with self._promised_lock:
+            _earned, as_of = self._acknowledged(payer)
+            check_acknowledged(voucher, max(voucher.as_of, as_of), as_of, self._earned_before(payer))
+            self.store.save_voucher(voucher, signature, self.chain.now())
+
+    def _acknowledged(self, client: str) -> tuple[int, int]:
+        kept = self.store.acknowledgement(client)
+        return (kept.earned_wei, kept.as_of) if kept else (0, 0)
+
+    def _earned_before(self, client: str) -> Callable[[int], int]:
+        def earned_before(as_of: int) -> int:
+            promised = sum(each.worst_wei for each in self._promises_to(client) if each.deadline < as_of)
+            return self.store.owed_before(client, as_of) + promised
+
+        return earned_before
 
     def _current_terms(self) -> Parameters:
         """The chain's parameters, as they were lately."""

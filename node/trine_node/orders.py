@@ -229,6 +229,27 @@ def check_acknowledged(voucher: Voucher, deadline: int, kept_as_of: int, earned_
         )
 
 
+def parse_voucher(body: Any) -> tuple[Voucher, bytes]:
+    """A voucher that comes without an order, and its signature. Raises Refusal."""
+    try:
+        return Voucher.from_json(body["voucher"]), bytes.fromhex(str(body["signature"]).removeprefix("0x"))
+    except (InvalidInput, ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"expected a voucher and its signature: {error}", param="voucher") from None
+
+
+def check_voucher_alone(voucher: Voucher, signature: bytes, *, domain: Domain, node: str, now: int) -> None:
+    """Raises Refusal unless the voucher is its payer's, to this node, and acknowledges nothing that nobody could have
+    ordered yet."""
+    if voucher.payee.lower() != node.lower():
+        raise Refusal("the voucher must be to this node", status=402, code="voucher_mismatch")
+    if voucher.as_of > now + MAX_LIFETIME_SECONDS + 1:
+        raise Refusal(f"the voucher acknowledges orders beyond the chain's time, {now}", code="acknowledged_too_far")
+    try:
+        require_signer(voucher.digest(domain), signature, voucher.payer, "voucher")
+    except BadSignature as error:
+        raise Refusal(str(error), status=401, code="bad_signature", param="voucher") from None
+
+
 def _chat(body: dict[str, Any]) -> Input:
     messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):

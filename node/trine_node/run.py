@@ -22,7 +22,7 @@ from trine_operator.calibrate import Candidate, calibrate
 from trine_operator.inclusion import LOOK_SECONDS, Claims
 from trine_operator.loops import keep_doing
 from trine_operator.opening import open_operator
-from trine_operator.payments import Opening, collect_earned
+from trine_operator.payments import Collecting, collect_earned
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.store import Store
@@ -74,7 +74,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     blocks = chain.follow(settings.poll_seconds)
     # At least every second, for answers that wait to be sealed.
     pruning = Pruning(store, chain, keep_evidence_days=settings.keep_evidence_days)
-    opening = Opening(
+    collecting = Collecting(
         store,
         chain,
         outbox,
@@ -85,7 +85,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     workers = [
         Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=1.0)),
         Worker("claims", lambda: keep_doing("claims", claims.step, blocks, stop, at_least_every=LOOK_SECONDS)),
-        Worker("opening", lambda: keep_doing("opening", opening.step, blocks, stop, at_least_every=IDLE_SECONDS)),
+        Worker("collecting", lambda: keep_doing("collecting", collecting.step, blocks, stop, at_least_every=1.0)),
         Worker("pruning", lambda: keep_doing("pruning", pruning.step, blocks, stop, at_least_every=IDLE_SECONDS)),
     ]
     for worker in workers:

@@ -12,7 +12,7 @@ from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
 from trine.protocol import merkle
 from trine_operator.outbox import Act, Submits
-from trine_operator.store import Order, Store, StoredBatch
+from trine_operator.store import Due, Order, Store, StoredBatch
 
 log = structlog.get_logger()
 
@@ -26,22 +26,20 @@ def collect_earned(store: Store, chain: Chain, outbox: Submits) -> None:
     """One transaction for each client that has acknowledged more than was collected. Waits for none: what the chain
     has collected is noted the next time."""
     in_flight = outbox.open_names()
-    for payer, earned, _seen_at in store.to_collect():
-        name = _name(payer)
-        if name in in_flight:
+    for due in store.to_collect():
+        name = _name(due.payer)
+        if name in in_flight or due.acknowledged_wei <= due.collected_wei:
             continue
-        kept = store.acknowledgement(payer)
-        account = chain.account(payer, chain.address)
-        if account.collected >= earned:
-            log.info("collected", payer=payer, cumulative_wei=account.collected)
-            # Corrected by an appeal, less may be earned than was collected: nothing is due until it is more again.
-            store.note_collected(payer, earned)
-        elif kept and kept.earned_wei > account.collected and account.balance > 0:
-            _submit(outbox, Act((name,), CALLS.collect(kept.voucher(payer, chain.address), kept.signature)), payer)
+        account, kept = chain.account(due.payer, chain.address), store.acknowledgement(due.payer)
+        _note(store, due, account)
+        if kept and kept.earned_wei > account.collected and account.balance > 0:
+            voucher = kept.voucher(due.payer, chain.address)
+            _submit(outbox, Act((name,), CALLS.collect(voucher, kept.signature)), due.payer)
 
 
-class Opening:
-    """Collects from clients that are silent: opens their accepted answers. `step` is to be repeated."""
+class Collecting:
+    """What one account is owed. Collects what clients acknowledge, and from those that are silent by opening their
+    accepted answers. `step` is to be repeated."""
 
     def __init__(
         self,
@@ -62,23 +60,29 @@ class Opening:
         self._threshold_wei = max(threshold_wei, 1)
         self._clock = clock
         self._not_before = 0.0
+        self._acknowledgements = 0
 
     def step(self) -> None:
         """Raises TrineError when the chain or the store cannot be read."""
-        if self._clock() < self._not_before:
+        acknowledgements, is_time = self._store.acknowledgements, self._clock() >= self._not_before
+        if is_time or acknowledgements != self._acknowledgements:
+            collect_earned(self._store, self._chain, self._outbox)
+            self._acknowledgements = acknowledgements
+        if not is_time:
             return
         self._not_before = self._clock() + LOOK_SECONDS
-        due = self._store.to_collect()
-        if not due:
+        owing = self._store.to_collect()
+        if not owing:
             return
         in_flight, now = self._outbox.open_names(), self._chain.now()
-        for payer, _earned, seen_at in due:
-            if seen_at + self._after_seconds <= now and _name(payer) not in in_flight:
-                self._open(payer)
+        for due in owing:
+            if due.seen_at + self._after_seconds <= now and _name(due.payer) not in in_flight:
+                self._open(due)
 
-    def _open(self, payer: str) -> None:
-        store, chain = self._store, self._chain
+    def _open(self, due: Due) -> None:
+        store, chain, payer = self._store, self._chain, due.payer
         account = chain.account(payer, chain.address)
+        _note(store, due, account)
         limit, kept = store.voucher(payer), store.acknowledgement(payer)
         if limit is None:
             return
@@ -141,6 +145,15 @@ def _affordable(orders: Sequence[Order], account: Account, limit_wei: int) -> li
 def opening_of(batch: StoredBatch, leaf: int, receipt: tuple[object, ...]) -> tuple[object, ...]:
     """`LeafLib.Opening`, as ABI encoders take it."""
     return batch.root, batch.canary, leaf, receipt, merkle.proof(list(batch.leaves), leaf)
+
+
+def _note(store: Store, due: Due, account: Account) -> None:
+    """What the chain has collected. Corrected by an appeal, less may be earned than that: then nothing is due until it
+    is more again."""
+    collected = min(account.collected, due.earned_wei)
+    if collected != due.collected_wei:
+        log.info("collected", payer=due.payer, cumulative_wei=account.collected)
+        store.note_collected(due.payer, collected)
 
 
 def _name(payer: str) -> str:

@@ -40,6 +40,7 @@ from trine_operator.database import (
 from trine_operator.tables import AnswerRow, BalanceRow, BatchRow, OwnerRow, SchemaRow, VoucherRow
 
 __all__ = [
+    "Due",
     "EvidencePruned",
     "Kept",
     "Order",
@@ -124,6 +125,17 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """A payer that owes something, in wei."""
+
+    payer: str
+    earned_wei: int
+    collected_wei: int  # as far as it was noted
+    acknowledged_wei: int
+    seen_at: int  # the chain's seconds of the last voucher
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """An accepted answer with what its client signed for it."""
 
@@ -140,6 +152,8 @@ class Store:
         self._write_lock = threading.Lock()
         self._probe_lock = threading.Lock()
         self._fault: str | None = None
+        self.acknowledgements = 0
+        """Vouchers of this process that acknowledged more than those before: there is something to collect."""
         self._probed_at = 0.0
         self._engine = _opened(url)
         self._reads = sessionmaker(self._engine, expire_on_commit=False)
@@ -340,16 +354,24 @@ class Store:
         with self.writing() as session:
             session.execute(update(AnswerRow).where(AnswerRow.sequence.in_(sequences)).values(is_opened=True))
 
-    def to_collect(self) -> list[tuple[str, int, int]]:
-        """(payer, earned wei, chain's seconds of the last voucher) of those of whom more was earned than is noted as
-        collected, and who left a voucher."""
+    def to_collect(self) -> list[Due]:
+        """Those of whom more was earned than is noted as collected, and who left a voucher."""
         query = (
-            select(VoucherRow.payer, BalanceRow.earned_wei, VoucherRow.seen_at)
+            select(
+                VoucherRow.payer,
+                BalanceRow.earned_wei,
+                BalanceRow.collected_wei,
+                VoucherRow.acknowledged_earned_wei,
+                VoucherRow.seen_at,
+            )
             .join(BalanceRow, BalanceRow.client == VoucherRow.client)
             .where(BalanceRow.is_due)
         )
         with self.reading() as session:
-            return [(payer, int(earned), seen_at) for payer, earned, seen_at in session.execute(query)]
+            return [
+                Due(payer, int(earned), int(collected), int(acknowledged), seen_at)
+                for payer, earned, collected, acknowledged, seen_at in session.execute(query)
+            ]
 
     def note_collected(self, client: str, collected_wei: int) -> None:
         """What the chain says has been collected from the client."""
@@ -438,6 +460,7 @@ class Store:
 
     def save_voucher(self, voucher: Voucher, signature: bytes, seen_at: int = 0) -> None:
         """Keeps the voucher if it is the payer's highest, or acknowledges most. `seen_at`: the chain's seconds."""
+        acknowledges_more = False
         with self.writing() as session:
             row = session.get(VoucherRow, voucher.payer)
             if row is None:
@@ -457,7 +480,9 @@ class Store:
                 row.acknowledged_cumulative_wei = str(voucher.cumulative_wei)
                 row.acknowledged_earned_wei = str(voucher.earned_wei)
                 row.acknowledged_as_of, row.acknowledged_signature = voucher.as_of, signature.hex()
+                acknowledges_more = True
             row.seen_at = max(row.seen_at, seen_at)
+        self.acknowledgements += acknowledges_more
 
     def voucher(self, payer: str) -> Kept | None:
         """The payer's voucher with the highest limit."""

@@ -69,6 +69,7 @@ class FakeChain:
     def __init__(self, node, account):
         self._node, self._account = node, account
         self.calls = 0
+        self.has_account = True
         self.domain, self.payments_domain = node.chain.domain, node.chain.payments_domain
         self.address = account.address
 

@@ -18,7 +18,7 @@ from trine.protocol.messages import Voucher
 from trine_node.answering import Answering
 from trine_node.orders import parse_order
 from trine_operator.batcher import Batcher
-from trine_operator.store import Kept, Store, StoreError, leaves_of
+from trine_operator.store import Due, Kept, Store, StoreError, leaves_of
 
 SERVE = """
     import sys, time
@@ -193,7 +193,7 @@ def test_who_has_paid_all_is_asked_no_more(store, answering):
     assert store.to_collect() == []
     batch = seal(store, store.unbatched(9))
     store.mark_settled(batch.batch_id, 1, 0, ["accept"] * len(batch.leaves))
-    assert store.to_collect() == [(client, 7, 5)]
+    assert store.to_collect() == [Due(client, 7, 0, 0, 5)]
     store.note_collected(client, 7)
     assert store.to_collect() == []
 

@@ -29,13 +29,13 @@ from test_node_support import (
 
 from trine._answer import Answer, Draft, as_input, checked_answer, draft_request
 from trine._ledger import Ledger
-from trine.chain import BatchState, ClaimState, Event, InclusionClaim, ModelEntry, Result
+from trine.chain import BatchState, ClaimState, Event, InclusionClaim, ModelEntry, Result, Verdict
 from trine.errors import BadSignature, InvalidInput, NotReady, VerificationFailed
 from trine.protocol.messages import MAX_ANCHOR_SECONDS, Receipt, Request, Voucher, text_hash
 from trine_node.answering import MAX_UNACKNOWLEDGED_WEI, Answering
 from trine_node.orders import MAX_LIFETIME_SECONDS, parse_order
 from trine_operator.inclusion import Claims
-from trine_operator.payments import OPENINGS_AT_ONCE, Opening, collect_earned
+from trine_operator.payments import OPENINGS_AT_ONCE, Collecting, collect_earned
 
 CHAT = "/v1/chat/completions"
 
@@ -210,6 +210,58 @@ def test_no_voucher_is_over_less_than_it_acknowledges():
     assert ledger.take(1).cumulative_wei == 7
 
 
+def test_who_orders_nothing_more_acknowledges_all_the_same(node, payer):
+    collecting_ = collecting(node)
+    with client_of(node, account=payer) as client:
+        fee = client.chat("The last one?", max_tokens=3).receipt.fee_wei
+        assert client.acknowledge() == 0
+        judge(node)
+        assert client.acknowledge() == fee
+        assert client.acknowledge() == fee
+    assert node.store.acknowledgement(payer.address).earned_wei == fee
+    collecting_.step()
+    ((name, _, _),) = node.chain.sent
+    assert name == "collect"
+    node.chain.outbox.in_flight = frozenset(node.chain.outbox.acts[0].names)
+    collecting_.step()
+    assert len(node.chain.sent) == 1
+
+
+def test_a_final_certificate_acknowledges_what_it_is_of(node, payer):
+    with client_of(node, account=payer) as client:
+        given = client.chat("Certified?", max_tokens=3)
+        batch = judge(node)
+        client.chain.result = node.chain.result
+        client.chain.verdict = lambda *_: (Verdict.ACCEPTED, True)
+        assert client.certify(given, final=True).batch_id == batch.batch_id
+    assert node.store.acknowledgement(payer.address).earned_wei == given.receipt.fee_wei
+
+
+@pytest.mark.parametrize(
+    ("changes", "signer", "expected"),
+    [
+        ({}, "payer", (404, "no_account")),
+        ({"payee": "0x" + "11" * 20}, "payer", (402, "voucher_mismatch")),
+        ({"as_of": 1_000 + MAX_LIFETIME_SECONDS + 2}, "payer", (400, "acknowledged_too_far")),
+        ({}, "stranger", (401, "bad_signature")),
+    ],
+)
+def test_a_voucher_alone_is_taken_of_clients_only(node, payer, changes, signer, expected):
+    voucher = replace(Voucher(payer.address, node.chain.address, 9, 9, 1_000), **changes)
+    key = payer if signer == "payer" else EthAccount.create()
+    body = {
+        "voucher": voucher.to_json(),
+        "signature": "0x" + sign(key, voucher.digest(node.chain.payments_domain)).hex(),
+    }
+    assert refused(node.http.post("/v1/vouchers", json=body)) == expected
+    assert node.store.voucher(payer.address) is None
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"voucher": {}, "signature": ""}, {"voucher": "x", "signature": 1}])
+def test_a_malformed_voucher_is_refused(node, body):
+    assert node.http.post("/v1/vouchers", json=body).status_code == 400
+
+
 # What the node insists on
 
 
@@ -281,9 +333,9 @@ def test_the_default_is_served_by_a_node_with_the_default_settings():
 # What it collects from clients that are silent
 
 
-def opening(node, **options):
+def collecting(node, **options):
     options = {"after_seconds": 100, "threshold_wei": 0, **options}
-    return Opening(node.store, node.chain, node.chain.outbox, clock=lambda: 0.0, **options)
+    return Collecting(node.store, node.chain, node.chain.outbox, clock=lambda: 0.0, **options)
 
 
 def served(node, payer, count=2):
@@ -295,10 +347,10 @@ def served(node, payer, count=2):
 def test_a_silent_clients_accepted_answers_are_opened_with_its_highest_voucher(node, payer):
     receipts = served(node, payer, 3)
     batch = judge(node, ["accept", "reject", "accept"])
-    opening(node).step()
+    collecting(node).step()
     assert node.chain.sent == []  # it was heard of just now
     node.chain.seconds += 100
-    opening(node).step()
+    collecting(node).step()
     ((name, voucher, signature, requests, openings),) = node.chain.sent
     assert name == "collect_opened" or name == "collectOpened"
     kept = node.store.voucher(payer.address)
@@ -315,11 +367,11 @@ def test_what_was_opened_is_not_opened_again(node, payer):
     judge(node)
     node.chain.seconds += 100
     node.chain.opened = (receipts[0].request_hash,)
-    opening(node).step()
+    collecting(node).step()
     ((_, _, _, requests, _),) = node.chain.sent
     assert len(requests) == 1
     node.chain.opened = tuple(receipt.request_hash for receipt in receipts)
-    opening(node).step()
+    collecting(node).step()
     assert len(node.chain.sent) == 1
     assert node.store.to_open(payer.address, 0, 9) == []
 
@@ -338,7 +390,7 @@ def test_what_would_fail_or_is_not_worth_it_is_not_opened(node, payer, fields, o
     node.chain.seconds += 100
     for name, value in fields.items():
         setattr(node.chain, name, value)
-    opening(node, **options).step()
+    collecting(node, **options).step()
     assert node.chain.sent == []
 
 
@@ -348,11 +400,12 @@ def test_what_is_acknowledged_is_collected_before_anything_is_opened(node, payer
     ask(node, payer)
     judge(node)
     node.chain.seconds += 1_000
-    opening(node).step()
-    assert node.chain.sent == []
+    collecting(node).step()
+    assert set(node.chain.names_sent()) == {"collect"}
+    node.chain.sent.clear()
     node.chain.collected_wei = node.store.acknowledgement(payer.address).earned_wei
     node.chain.as_of = node.store.acknowledgement(payer.address).as_of
-    opening(node).step()
+    collecting(node).step()
     assert len(node.chain.sent[0][3]) == 1  # the last one alone
 
 
@@ -365,7 +418,7 @@ def test_no_more_is_opened_at_once_than_a_transaction_holds(node, payer):
     node.store.save_voucher(Voucher(payer.address, node.chain.address, 10**9), bytes(65))
     judge(node)
     node.chain.seconds += 100
-    opening(node).step()
+    collecting(node).step()
     assert len(node.chain.sent[0][3]) == OPENINGS_AT_ONCE
 
 
