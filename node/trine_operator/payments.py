@@ -90,14 +90,10 @@ class Collecting:
             return  # `collect_earned` comes first: what is opened before would seem to be part of it
         since = max(account.as_of, kept.as_of if kept else 0)
         candidates = store.to_open(payer, since, OPENINGS_AT_ONCE)
-        opened = {
-            order.answer.sequence
-            for order in candidates
-            if chain.is_opened(chain.address, order.answer.receipt.request_hash)
-        }
+        opened = {order.sequence for order in candidates if chain.is_opened(chain.address, order.receipt.request_hash)}
         if opened:
             store.note_opened(sorted(opened))
-        candidates = [order for order in candidates if order.answer.sequence not in opened]
+        candidates = [order for order in candidates if order.sequence not in opened]
         chosen = _affordable(candidates, account, limit.cumulative_wei)
         if not chosen or sum(fee for _, fee in chosen) < self._threshold_wei:
             return
@@ -117,15 +113,12 @@ class Collecting:
         batches: dict[bytes, StoredBatch] = {}
         openings = []
         for order in orders:
-            answer = order.answer
-            if answer.batch_id is None or answer.leaf is None:
-                raise AssertionError("an accepted answer is in a batch")
-            if answer.batch_id not in batches:
-                found = self._store.batch(answer.batch_id)
+            if order.batch_id not in batches:
+                found = self._store.batch(order.batch_id)
                 if found is None:
                     raise AssertionError("an answer's batch is in the store")
-                batches[answer.batch_id] = found
-            openings.append(opening_of(batches[answer.batch_id], answer.leaf, answer.receipt.values()))
+                batches[order.batch_id] = found
+            openings.append(opening_of(batches[order.batch_id], order.leaf, order.receipt.values()))
         return openings
 
 
@@ -134,7 +127,7 @@ def _affordable(orders: Sequence[Order], account: Account, limit_wei: int) -> li
     left = min(account.balance, limit_wei - account.collected)
     chosen = []
     for order in orders:
-        fee = min(order.answer.receipt.fee_wei, order.request.max_fee_wei)
+        fee = min(order.receipt.fee_wei, order.request.max_fee_wei)
         if fee > left:
             break
         left -= fee

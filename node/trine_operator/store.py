@@ -61,6 +61,14 @@ INCREMENTAL = 2
 """SQLite's auto_vacuum of files that give pages back when told to."""
 WAITING = (AnswerRow.batch_id, AnswerRow.sequence)
 """The order of answers in no batch, spelt as their index is: by `sequence` alone PostgreSQL goes through all others."""
+ORDER = (
+    AnswerRow.sequence,
+    AnswerRow.batch_id,
+    AnswerRow.leaf,
+    AnswerRow.deadline,
+    AnswerRow.signed_order,
+)
+"""What payment needs of an answer: evidence may be hundreds of kilobytes."""
 PROBE_SECONDS = 1.0
 """After a change that failed, a small one is tried so often, when somebody asks."""
 ORDERS_AT_ONCE = 256
@@ -137,9 +145,12 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An accepted answer with what its client signed for it."""
+    """A client's signed order with the receipt of its answer, and where that is."""
 
-    answer: StoredAnswer
+    sequence: int
+    batch_id: bytes
+    leaf: int
+    receipt: Receipt
     request: Request
     request_signature: bytes
 
@@ -309,14 +320,20 @@ class Store:
         with self.reading() as session:
             return sum(map(int, session.scalars(query)))
 
-    def resolved_until(self, client: str, since: int) -> int:
-        """The deadline before which all of the client's orders are final, in seconds; `since` where there are none."""
+    def resolved_until(self, client: str, since: int, *, accepted_too: bool = False) -> int:
+        """The deadline before which all of the client's orders are final, in seconds; `since` where there are none.
+
+        `accepted_too`: or accepted as far as is known here, where an end is believed late. Whoever is to acknowledge
+        looks at the chain.
+        """
         mine = (AnswerRow.client == client) & (AnswerRow.deadline >= since)
         open_ = (
             select(func.min(AnswerRow.deadline))
             .outerjoin(BatchRow, BatchRow.batch_id == AnswerRow.batch_id)
             .where(mine, or_(BatchRow.state.is_(None), BatchRow.state.not_in(OVER)))
         )
+        if accepted_too:
+            open_ = open_.where(or_(AnswerRow.result.is_(None), AnswerRow.result != "accept"))
         with self.reading() as session:
             first = session.scalar(open_)
             if first is not None:
@@ -328,26 +345,25 @@ class Store:
         """The oldest accepted answers to orders with deadlines from `since` and before `until`, and the deadline
         before which these are all."""
         with self.reading() as session:
-            mine = select(AnswerRow).where(
+            mine = select(*ORDER).where(
                 AnswerRow.client == client,
                 AnswerRow.deadline >= since,
                 AnswerRow.deadline < until,
                 AnswerRow.result == "accept",
             )
-            first = session.scalars(mine.order_by(AnswerRow.deadline).limit(ORDERS_AT_ONCE)).all()
-            if len(first) == ORDERS_AT_ONCE:
-                until = (first[-1].deadline or 0) + 1
-                rest = mine.where(AnswerRow.deadline < until).order_by(AnswerRow.deadline)
-                first = session.scalars(rest.limit(ORDERS_AT_MOST)).all()
-            return [order for row in first if (order := _order(row))], until
+            mine = mine.order_by(AnswerRow.deadline)
+            found = session.execute(mine.limit(ORDERS_AT_ONCE)).all()
+            if len(found) == ORDERS_AT_ONCE:
+                until = (found[-1].deadline or 0) + 1
+                found = session.execute(mine.where(AnswerRow.deadline < until).limit(ORDERS_AT_MOST)).all()
+            return [_order(row) for row in found], until
 
     def to_open(self, client: str, since: int, limit: int) -> list[Order]:
         """The oldest accepted, final answers that nobody has acknowledged or opened, to orders with deadlines from
-        `since` on, as far as their evidence is there."""
-        query = _final(client, since, AnswerRow).where(AnswerRow.is_pruned.is_(False), AnswerRow.fee_wei != "0")
+        `since` on."""
+        query = _final(client, since, *ORDER).where(AnswerRow.fee_wei != "0").order_by(AnswerRow.deadline).limit(limit)
         with self.reading() as session:
-            rows = session.scalars(query.order_by(AnswerRow.deadline).limit(limit))
-            return [order for row in rows if (order := _order(row))]
+            return [_order(row) for row in session.execute(query)]
 
     def note_opened(self, sequences: Sequence[int]) -> None:
         """The chain has paid for these."""
@@ -690,6 +706,7 @@ def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
         fee_wei=str(receipt.fee_wei),
         # Beyond 63 bits no database has room, and no chain gets there.
         deadline=min(evidence.request.deadline, FAR) if evidence.request else None,
+        signed_order=_signed_order(evidence) if evidence.request else None,
         evidence=json.dumps(evidence.to_json()),
     )
 
@@ -710,10 +727,10 @@ def _prunable_answers(batch_id: bytes) -> Any:
     )
 
 
-def _final(client: str, since: int, what: Any) -> Any:
+def _final(client: str, since: int, *what: Any) -> Any:
     """Accepted answers that nothing changes any more, not paid by opening, to orders with deadlines from `since`."""
     return (
-        select(what)
+        select(*what)
         .join(BatchRow, BatchRow.batch_id == AnswerRow.batch_id)
         .where(
             AnswerRow.client == client,
@@ -725,13 +742,22 @@ def _final(client: str, since: int, what: Any) -> Any:
     )
 
 
-def _order(row: AnswerRow) -> Order | None:
-    """None without the order: it went with the evidence."""
-    document = json.loads(row.evidence)
-    request, signature = document.get("request"), document.get("requestSignature")
-    if request is None or signature is None:
-        return None
-    return Order(_answer(row), Request.from_json(request), bytes.fromhex(signature.removeprefix("0x")))
+def _order(row: Any) -> Order:
+    """From the columns ORDER of an answer with a deadline, which is in a batch."""
+    document = json.loads(row.signed_order)
+    return Order(
+        row.sequence,
+        bytes.fromhex(row.batch_id),
+        row.leaf,
+        Receipt.from_json(document["receipt"]),
+        Request.from_json(document["request"]),
+        bytes.fromhex(document["requestSignature"].removeprefix("0x")),
+    )
+
+
+def _signed_order(evidence: Evidence) -> str:
+    shown = evidence.to_json()
+    return json.dumps({name: shown[name] for name in ("request", "requestSignature", "receipt")})
 
 
 def _without_evidence(document: str) -> str:

@@ -63,6 +63,7 @@ class AnswerRow(Base):
     result: Mapped[str | None] = mapped_column(String(16))
     is_pruned: Mapped[bool] = mapped_column(default=False, server_default=false())
     deadline: Mapped[int | None] = mapped_column(BigInteger)  # of the client's order; none without one
+    signed_order: Mapped[str | None] = mapped_column(Text)  # what payment needs: it does not read evidence
     is_opened: Mapped[bool] = mapped_column(default=False, server_default=false())  # paid without acknowledgement
 
     __table_args__ = (

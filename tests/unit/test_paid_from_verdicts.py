@@ -111,14 +111,34 @@ def test_acknowledging_goes_on_where_it_was_and_counts_nothing_twice(node, payer
 
 
 def test_what_is_not_final_is_not_acknowledged_and_holds_back_what_was_ordered_later(node, payer):
-    first = ask(node, payer)
+    ask(node, payer)
     judge(node, final=False)
     node.chain.seconds += 10
     ask(node, payer)
     judge(node)
     ask(node, payer)
     assert node.store.acknowledgement(payer.address) is None
-    assert account(node, payer)["asOf"] == node.store.answer(first.digest).evidence.request.deadline
+
+
+@pytest.mark.parametrize("result", ["reject", "inconclusive"])
+def test_a_node_asks_for_no_acknowledgement_beyond_what_may_be_accepted_on_appeal(node, payer, result):
+    first = ask(node, payer)
+    judge(node, [result], final=False)
+    node.chain.seconds += 10
+    ask(node, payer)
+    judge(node)
+    shown = account(node, payer)
+    assert shown["orders"] == []
+    assert shown["asOf"] == node.store.answer(first.digest).evidence.request.deadline
+
+
+def test_what_the_chain_calls_final_is_acknowledged_before_the_node_is_sure_of_it(node, payer):
+    """It looks for some blocks more whether a re-org takes the end back."""
+    fee = ask(node, payer).receipt.fee_wei
+    batch = judge(node, final=False)
+    node.chain.results[batch.batch_id] = replace(node.chain.results[batch.batch_id], is_final=True)
+    ask(node, payer)
+    assert node.store.acknowledgement(payer.address).earned_wei == fee
 
 
 def test_what_is_final_to_the_node_alone_is_not_acknowledged_yet(node, payer):

@@ -67,21 +67,19 @@ class EvidenceEndpoints:
     def _account(self, client: str) -> dict[str, Any]:
         acknowledged = self.store.acknowledgement(client)
         since = acknowledged.as_of if acknowledged else 0
-        orders, as_of = self.store.to_acknowledge(client, since, self.store.resolved_until(client, since))
+        until = self.store.resolved_until(client, since, accepted_too=True)
+        orders, as_of = self.store.to_acknowledge(client, since, until)
         batches: dict[bytes, StoredBatch] = {}
         shown = []
         for order in orders:
-            answer = order.answer
-            if answer.batch_id is None or answer.leaf is None:
-                raise AssertionError("an accepted answer is in a batch")
-            if answer.batch_id not in batches:
-                batches[answer.batch_id] = self._known(answer.batch_id)
+            if order.batch_id not in batches:
+                batches[order.batch_id] = self._known(order.batch_id)
             shown.append(
                 {
                     "request": order.request.to_json(),
                     "requestSignature": "0x" + order.request_signature.hex(),
-                    "receipt": answer.receipt.to_json(),
-                    "batch": _place(batches[answer.batch_id], answer.leaf),
+                    "receipt": order.receipt.to_json(),
+                    "batch": _place(batches[order.batch_id], order.leaf),
                 }
             )
         return {

@@ -9,6 +9,7 @@ down_revision = "0003"
 
 def upgrade() -> None:
     op.add_column("answers", sa.Column("deadline", sa.BigInteger))
+    op.add_column("answers", sa.Column("signed_order", sa.Text))
     op.add_column("answers", sa.Column("is_opened", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_index("orders_of_client", "answers", ["client", "deadline"])
     for name, kind in (
