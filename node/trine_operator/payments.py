@@ -19,7 +19,8 @@ log = structlog.get_logger()
 OPENINGS_AT_ONCE = 32
 """`Payments` takes twice as many; each is a proof, a receipt and an order of some kilobytes."""
 LOOK_SECONDS = 300.0
-"""Between looks for clients that have become silent."""
+"""Between looks for clients that have become silent, or are leaving: notice of that is an hour at least."""
+ACCOUNTS_AT_ONCE = 256
 
 
 def collect_earned(store: Store, chain: Chain, outbox: Submits) -> None:
@@ -51,8 +52,8 @@ class Collecting:
         threshold_wei: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """A client is silent that has sent no voucher for `after_seconds` of the chain's time. Less than
-        `threshold_wei` is left alone. `clock` measures the time between looks."""
+        """A client is silent that has sent no voucher for `after_seconds` of the chain's time, or has given notice that
+        it takes its deposit out. Less than `threshold_wei` is left alone. `clock` measures the time between looks."""
         self._store = store
         self._chain = chain
         self._outbox = outbox
@@ -61,6 +62,7 @@ class Collecting:
         self._clock = clock
         self._not_before = 0.0
         self._acknowledgements = 0
+        self._turn = 0
 
     def step(self) -> None:
         """Raises TrineError when the chain or the store cannot be read."""
@@ -74,15 +76,22 @@ class Collecting:
         owing = self._store.to_collect()
         if not owing:
             return
-        in_flight, now = self._outbox.open_names(), self._chain.now()
-        for due in owing:
-            if due.seen_at + self._after_seconds <= now and _name(due.payer) not in in_flight:
-                self._open(due)
+        chain, in_flight, now = self._chain, self._outbox.open_names(), self._chain.now()
+        # Another part of them at every look, if they are many.
+        self._turn = self._turn if self._turn < len(owing) else 0
+        part = owing[self._turn : self._turn + ACCOUNTS_AT_ONCE]
+        self._turn += ACCOUNTS_AT_ONCE
+        with chain.reading_ahead([("Payments", "accountOf", (due.payer, chain.address)) for due in part]):
+            accounts = [chain.account(due.payer, chain.address) for due in part]
+        for due, account in zip(part, accounts, strict=True):
+            _note(self._store, due, account)
+            # Whoever takes its deposit out will not come back to acknowledge.
+            is_leaving = account.leaving > 0 or due.seen_at + self._after_seconds <= now
+            if is_leaving and _name(due.payer) not in in_flight:
+                self._open(due.payer, account)
 
-    def _open(self, due: Due) -> None:
-        store, chain, payer = self._store, self._chain, due.payer
-        account = chain.account(payer, chain.address)
-        _note(store, due, account)
+    def _open(self, payer: str, account: Account) -> None:
+        store, chain = self._store, self._chain
         limit, kept = store.voucher(payer), store.acknowledgement(payer)
         if limit is None:
             return

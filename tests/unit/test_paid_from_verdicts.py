@@ -372,7 +372,7 @@ def test_a_silent_clients_accepted_answers_are_opened_with_its_highest_voucher(n
     node.chain.seconds += 100
     collecting(node).step()
     ((name, voucher, signature, requests, openings),) = node.chain.sent
-    assert name == "collect_opened" or name == "collectOpened"
+    assert name == "collectOpened"
     kept = node.store.voucher(payer.address)
     assert (voucher, signature) == (kept.voucher(payer.address, node.chain.address).values(), kept.signature)
     assert [opened[2] for opened in openings] == [0, 2]
@@ -380,6 +380,30 @@ def test_a_silent_clients_accepted_answers_are_opened_with_its_highest_voucher(n
     assert {opened[0] for opened in openings} == {batch.root}
     digests = [Request(*values).digest(node.chain.domain) for values in requests]
     assert digests == [receipts[0].request_hash, receipts[2].request_hash]
+
+
+def test_attack_a_client_takes_its_deposit_out_before_anything_is_collected(node, payer):
+    served(node, payer)
+    judge(node)
+    node.chain.leaving = 1  # notice was given
+    collecting(node).step()
+    assert node.chain.names_sent() == ["collectOpened"]
+
+
+def test_all_who_owe_have_their_turn(node, monkeypatch):
+    monkeypatch.setattr("trine_operator.payments.ACCOUNTS_AT_ONCE", 1)
+    for _ in range(3):
+        served(node, EthAccount.create(), 1)
+    judge(node)
+    node.chain.seconds += 100
+    now = [0.0]
+    looking = Collecting(
+        node.store, node.chain, node.chain.outbox, after_seconds=100, threshold_wei=0, clock=lambda: now[0]
+    )
+    for _ in range(3):
+        looking.step()
+        now[0] += 1_000
+    assert len({voucher[0] for _, voucher, *_ in node.chain.sent}) == 3
 
 
 def test_what_was_opened_is_not_opened_again(node, payer):
