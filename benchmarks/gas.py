@@ -60,6 +60,7 @@ CONTRACTS = (
     "Finality",
     "Appeals",
     "Canaries",
+    "Inclusion",
     "Staking",
     "Calibration",
     "Committees",

@@ -6,8 +6,8 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 // The contracts that the Ignition module deploys, and the factory that creates them.
 const CONTRACTS = [
   "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
-  "Calibration", "Batches", "Finality", "Appeals", "Canaries", "VerifierKeys", "Requests", "Erc8004Adapter",
-  "Directory",
+  "Calibration", "Batches", "Finality", "Appeals", "Canaries", "Inclusion", "VerifierKeys", "Requests",
+  "Erc8004Adapter", "Directory",
   "deployment/Factory",
 ];
 const target = "client_sdk/trine/chain";

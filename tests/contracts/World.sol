@@ -8,6 +8,7 @@ import {ICanaries} from "../../contracts/interfaces/ICanaries.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
 import {IFactory} from "../../contracts/interfaces/IFactory.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
+import {IInclusion} from "../../contracts/interfaces/IInclusion.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
@@ -28,6 +29,7 @@ abstract contract World {
     address internal constant GUARDIAN = address(0x6A);
     uint256 internal constant STAKE = 1000 ether;
     uint256 internal constant CREDIT = 1000 ether;
+    uint256 internal constant INCLUSION_BOND = 1 ether;
     bytes32 internal constant SALT = keccak256("salt");
     bytes32 internal constant NO_CANARY = keccak256("no canary");
     uint256 internal constant START = 1_000_000;
@@ -47,6 +49,7 @@ abstract contract World {
     IFinality internal finality;
     IAppeals internal appeals;
     ICanaries internal canaries;
+    IInclusion internal inclusion;
     IVerifierKeys internal keys;
     IRequests internal requests;
     ModelId internal model;
@@ -74,6 +77,7 @@ abstract contract World {
         finality = IFinality(_at("finality"));
         appeals = IAppeals(_at("appeals"));
         canaries = ICanaries(_at("canaries"));
+        inclusion = IInclusion(_at("inclusion"));
         keys = IVerifierKeys(_at("keys"));
         requests = IRequests(_at("requests"));
 
@@ -81,7 +85,7 @@ abstract contract World {
         _create(
             "staking",
             "Staking",
-            abi.encode(token, batches, finality, appeals, payments, requests, committees, UNBONDING)
+            abi.encode(token, batches, finality, appeals, payments, requests, committees, inclusion, UNBONDING)
         );
         _create("registry", "ModelRegistry", abi.encode(address(this), address(0)));
         _create("reputation", "Reputation", abi.encode(batches, finality, appeals, uint64(30 days)));
@@ -109,6 +113,7 @@ abstract contract World {
             abi.encode(token, staking, batches, finality, committees, reputation, parameters)
         );
         _create("canaries", "Canaries", abi.encode(batches, finality));
+        _create("inclusion", "Inclusion", abi.encode(token, staking, batches, parameters, INCLUSION_BOND, 6 hours));
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
         model = registry.register("tiny", "file:/tiny", "manifest", "policy", _classes(), "prompts", 64, 1 gwei);

@@ -113,6 +113,11 @@ class Calls:
         return self._require_sender().address
 
     @property
+    def has_account(self) -> bool:
+        """Whether there is an account that signs and sends."""
+        return self._signer is not None
+
+    @property
     def domain(self) -> Domain:
         """EIP-712 domain of requests and receipts."""
         return Domain(self.deployment.chain_id, self.deployment.address("Batches"))

@@ -31,6 +31,7 @@ CONTRACTS = (
     "Finality",
     "Appeals",
     "Canaries",
+    "Inclusion",
     "VerifierKeys",
     "Requests",
     "Erc8004Adapter",
