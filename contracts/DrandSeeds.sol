@@ -65,6 +65,8 @@ contract DrandSeeds is Seeds {
             SeedsBadSetting("beaconGenesisSeconds")
         );
         require(beaconKey.length == Bls12381.KEY_BYTES, SeedsBadSetting("beaconKey"));
+        // Reverts on a chain without the precompiles: nothing could ever be recorded there.
+        Bls12381.hashToG1("", TAG);
         (GENESIS, PERIOD, MARGIN_SECONDS) = (beaconGenesisSeconds, beaconPeriodSeconds, beaconMarginSeconds);
         bytes32[8] memory words = abi.decode(beaconKey, (bytes32[8]));
         (KEY_0, KEY_1, KEY_2, KEY_3) = (words[0], words[1], words[2], words[3]);

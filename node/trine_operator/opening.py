@@ -73,7 +73,9 @@ def _close(outbox: Outbox, lease: Lease, store: Store, drain_seconds: float = 0.
 
 def open_chain(settings: OperatorSettings) -> Chain:
     account = load_keystore(settings.keystore, settings.password_file)
-    return Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
+    chain = Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
+    chain.beacon_urls = tuple(settings.beacon_urls)
+    return chain
 
 
 def clock_drift(chain: Chain) -> int:
@@ -94,8 +96,10 @@ def find_model(chain: Chain, name: str) -> Model:
 def open_operator(
     settings: OperatorSettings, role: Role, load_engine: Callable[[Model], E], open_store: Callable[[str], S]
 ) -> Operator[E, S]:
-    """Raises InvalidInput, NotReady (naming the next command), and what loading the engine raises."""
+    """Raises InvalidInput, NotReady (naming the next command), ChainError on a chain whose seeds this version cannot show,
+    and what loading the engine raises."""
     chain = open_chain(settings)
+    chain.require_seeds()
     if chain.gas_balance(chain.address) == 0:
         raise NotReady(f"{chain.address} has no gas money: send it some of the chain's currency")
     drift = clock_drift(chain)

@@ -161,6 +161,7 @@ class RecordingChain:
     failures: dict = field(default_factory=dict)  # by name of the transaction: what it raises
     block: int = 100
     max_batch_tokens: int = MAX_BATCH_TOKENS
+    seed: object = True  # whether there is one to draw by, or why not
     seconds: int = 1_000  # its time; nowhere near the machine's, which must not matter
 
     allowed: int = 0
@@ -219,6 +220,15 @@ class RecordingChain:
 
     def draw_window_blocks(self):
         return WINDOW
+
+    def fixed_at(self, _batch_id):
+        return self.seconds
+
+    def with_seed(self, call, _seed_block, fixed_at):
+        assert fixed_at == self.seconds
+        if isinstance(self.seed, Exception):
+            raise self.seed
+        return call if self.seed else None
 
     def parameters(self, _version=None):
         return replace(PARAMETERS, max_batch_tokens=self.max_batch_tokens)
