@@ -18,7 +18,7 @@ contract DrandSeeds is Seeds {
     uint256 public constant MAX_MARGIN_SECONDS = 1 hours;
     bytes private constant TAG = "BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_";
     uint256 private constant ROUND_BYTES = 8;
-    /// @dev Not longer than the shortest epoch: within any window lies a whole one or so.
+    /// @dev Half of the shortest window: a whole one ends in the first half of any.
     uint256 private constant SPAN_BLOCKS = 4;
 
     /// @notice When round 1 was due, seconds.
@@ -105,8 +105,8 @@ contract DrandSeeds is Seeds {
 
     /// @inheritdoc ISeeds
     /// @dev The beacon makes no round before the one before it, so a round that came onto this chain says of all before
-    /// it that they were there. Whether it came while half of the time to draw was left, in whole spans: who fell silent
-    /// with the beacon, and had it back for the last moments only, is not to blame.
+    /// it that they were there. It must have come while half of the time to draw was left, in whole spans: who fell
+    /// silent with the beacon, and had it back for the last moments only, is not to blame.
     function wasShown(uint256 blockNumber, uint256 fixedAt, uint256 lastBlock) external view returns (bool) {
         uint256 round = roundAfter(fixedAt);
         uint256 end = (blockNumber + (lastBlock - blockNumber) / 2) / SPAN_BLOCKS;

@@ -20,8 +20,8 @@ contract RandaoSeeds is Seeds {
     uint256 private constant NUMBER_BITS = 40;
 
     // A header begins with its own length, three bytes, and seven fields of fixed length: parent and uncles (33 each),
-    // beneficiary (21), state, transactions and receipts (33 each), bloom (259). Then come difficulty, number, gas limit,
-    // gas used, time, extra data and mix hash.
+    // beneficiary (21), state, transactions and receipts (33 each), bloom (259). Then come difficulty, number, gas
+    // limit, gas used, time, extra data and mix hash.
     uint256 private constant DIFFICULTY_AT = 448;
     uint256 private constant FIELDS_TO_EXTRA_DATA = 3;
 
@@ -108,8 +108,8 @@ contract RandaoSeeds is Seeds {
         }
     }
 
-    /// @dev Where the next field begins. RLP: a byte below 0x80 is itself, 0x80 + n is followed by n bytes, 0xb7 + m by a
-    /// length of m bytes and so many bytes.
+    /// @dev Where the next field begins. RLP: a byte below 0x80 is itself, 0x80 + n is followed by n bytes, 0xb7 + m by
+    /// a length of m bytes and so many bytes.
     function _skip(bytes calldata header, uint256 offset) private pure returns (uint256) {
         uint256 first = uint8(header[offset]);
         if (first < 0x80) return offset + 1;

@@ -159,8 +159,8 @@ interface IBatches is IVerdicts {
     /// epoch. Anyone may call, once the seed is recorded: see `ISeeds.recordAndCall`.
     function draw(Header calldata header) external;
 
-    /// @notice Voids a batch that was not drawn in time. Costs the node, unless nothing shows that its seed was there to
-    /// be recorded. Anyone may call.
+    /// @notice Voids a batch that was not drawn in time. Costs the node, unless nothing shows that its seed was there
+    /// to be recorded. Anyone may call.
     function expire(Header calldata header) external;
 
     /// @param seats The drawn seats, as `CommitteeDrawn` told.

@@ -53,8 +53,8 @@ interface ISeeds {
     /// @notice The number of the block, or of the round, whose evidence is needed.
     function indexOf(uint256 blockNumber, uint256 fixedAt) external view returns (uint256);
 
-    /// @notice Whether whoever did not draw until `lastBlock` could have. Where a beacon was silent, nothing says so, and
-    /// nobody is to be punished.
+    /// @notice Whether whoever did not draw until `lastBlock` could have. Where a beacon was silent, nothing says so,
+    /// and nobody is to be punished.
     function wasShown(uint256 blockNumber, uint256 fixedAt, uint256 lastBlock) external view returns (bool);
 
     /// @notice "randao" or "drand".

@@ -96,8 +96,8 @@ def find_model(chain: Chain, name: str) -> Model:
 def open_operator(
     settings: OperatorSettings, role: Role, load_engine: Callable[[Model], E], open_store: Callable[[str], S]
 ) -> Operator[E, S]:
-    """Raises InvalidInput, NotReady (naming the next command), ChainError on a chain whose seeds this version cannot show,
-    and what loading the engine raises."""
+    """Raises InvalidInput, NotReady (naming the next command), ChainError on a chain whose seeds this version cannot
+    show, and what loading the engine raises."""
     chain = open_chain(settings)
     chain.require_seeds()
     if chain.gas_balance(chain.address) == 0:

@@ -198,7 +198,7 @@ contract RandaoSeedsTest is World {
         vm.snapshotGasLastCall("seeds", "record a RANDAO and draw, in a new place");
         _mine(KNOWN_BLOCKHASHES);
         seeds.record(SeedBlock.header(number + KNOWN_BLOCKHASHES));
-        Check.atMost(vm.lastCallGas().gasTotalUsed, 48_000, "in a place that was used before, as all are after an hour");
+        Check.atMost(vm.lastCallGas().gasTotalUsed, 48_000, "in a used place, as all are after an hour");
         vm.snapshotGasLastCall("seeds", "record a RANDAO");
     }
 
@@ -231,7 +231,7 @@ contract DrandSeedsTest is AppealWorld {
     uint256 private constant GENESIS = 500_000;
     uint256 private constant PERIOD = 3;
     uint256 private constant MARGIN = 30;
-    // drand's quicknet: https://api.drand.sh/52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971/public/1000
+    // drand's network quicknet, and its round 1000.
     bytes private constant QUICKNET = abi.encodePacked(
         hex"000000000000000000000000000000000d1fec758c921cc22b0e17e63aaf4bcb",
         hex"5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a",

@@ -1,7 +1,7 @@
 """A block's header as the chain hashes it, from what JSON-RPC shows of the block.
 
-Every fork may add fields at the end. Which of those that this version knows a block has, its hash tells: an encoding that
-does not hash to it is never handed out.
+Every fork may add fields at the end. Which of those that this version knows a block has, its hash tells: an encoding
+that does not hash to it is never handed out.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def encoded_header(block: Mapping[str, Any]) -> bytes:
         if keccak(header) == wanted:
             return header
     raise ChainError(
-        f"block {int(block['number'], 16)} has a header that this version of trine cannot encode: a fork has added fields "
-        "that it does not know (update trine), or this chain hashes its blocks otherwise and needs DrandSeeds "
+        f"block {int(block['number'], 16)} has a header that this version of trine cannot encode: a fork has added "
+        "fields that it does not know (update trine), or this chain hashes its blocks otherwise and needs DrandSeeds "
         "(docs/randomness.md)"
     )
 

@@ -24,7 +24,7 @@ from trine.chain.records import Event
 from trine.chain.transactions import Call, EncodedCall
 from trine.chain.transport import EndpointFailed
 from trine.chain.views import Question, Views
-from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, WrongChain
+from trine.errors import ChainError, ChainUnreachable, InvalidInput, WrongChain
 from trine.protocol.messages import Domain
 
 if TYPE_CHECKING:

@@ -86,8 +86,10 @@ class SeedCalls(CommitteeCalls):
             raise ChainError(f"seeds come from {source!r} on this chain, which this version does not know")
         if source == "randao":
             return None
-        numbers = (int(self._read("DrandSeeds", name)) for name in ("GENESIS", "PERIOD", "MARGIN_SECONDS"))
-        return Beacon(*numbers, key=bytes(self._read("DrandSeeds", "publicKey")))
+        genesis, period, margin = (
+            int(self._read("DrandSeeds", name)) for name in ("GENESIS", "PERIOD", "MARGIN_SECONDS")
+        )
+        return Beacon(genesis, period, margin, bytes(self._read("DrandSeeds", "publicKey")))
 
     def require_seeds(self) -> None:
         """Raises ChainError where this version could not show the seeds that this chain draws by: to be found out
