@@ -188,18 +188,27 @@ contract RandaoSeedsTest is World {
         uint256 number = blockNumber - 1;
         seeds.record(SeedBlock.header(number));
         Check.atMost(vm.lastCallGas().gasTotalUsed, 62_000, "the first in its place");
-        vm.snapshotGasLastCall("seeds", "record a RANDAO in a new place");
+        vm.snapshotGasLastCall("randaoseeds", "record in a new place");
         _reach(number + KNOWN_BLOCKHASHES - 1);
         BatchId id = _anchor("cheap", 1);
         number = batches.batchOf(id).clock;
         _reach(number + 1);
         bytes memory header = SeedBlock.header(number);
         seeds.recordAndCall(header, address(batches), abi.encodeCall(IBatches.draw, (_headerOf(id))));
-        vm.snapshotGasLastCall("seeds", "record a RANDAO and draw, in a new place");
+        vm.snapshotGasLastCall("randaoseeds", "record in a new place, and draw");
+        uint256 used = number + KNOWN_BLOCKHASHES;
+        _reach(used - 2); // whose seed block is two later
+        BatchId another = _anchor("cheaper", 1);
+        Check.eq(batches.batchOf(another).clock, used, "the same place");
+        _reach(used + 1);
+        header = SeedBlock.header(used);
+        seeds.recordAndCall(header, address(batches), abi.encodeCall(IBatches.draw, (_headerOf(another))));
+        vm.snapshotGasLastCall("randaoseeds", "record and draw");
         _mine(KNOWN_BLOCKHASHES);
+        number = used;
         seeds.record(SeedBlock.header(number + KNOWN_BLOCKHASHES));
         Check.atMost(vm.lastCallGas().gasTotalUsed, 48_000, "in a used place, as all are after an hour");
-        vm.snapshotGasLastCall("seeds", "record a RANDAO");
+        vm.snapshotGasLastCall("randaoseeds", "record");
     }
 
     function _isState(uint256 number, ISeeds.State expected) private view {
@@ -418,7 +427,7 @@ contract DrandSeedsTest is AppealWorld {
         uint256 round = seeds.indexOf(0, timestamp);
         seeds.record(_evidence(round));
         Check.atMost(vm.lastCallGas().gasTotalUsed, 205_000, "a round, with its transaction");
-        vm.snapshotGasLastCall("seeds", "record a round of drand");
+        vm.snapshotGasLastCall("drandseeds", "record");
     }
 
     function _createSeeds() internal override {

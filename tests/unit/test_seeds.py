@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from bare_chain import bare_chain
+from bare_chain import SENDER, bare_chain
+from eth_abi.abi import encode
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from py_arkworks_bls12381 import G1Point
 
 from trine.chain.beacons import MAX_ANSWER_BYTES, QUICKNET, QUICKNET_URLS, fetch_signature, require_urls
 from trine.chain.block_header import checked_header, encoded_header, rlp_list
+from trine.chain.deployment import bytecode
+from trine.chain.seeds import SeedState
+from trine.chain.transactions import Call
 from trine.errors import ChainError, InvalidInput, NotReady
 from trine.protocol import bls
 from trine.protocol._bls_py_ecc import PyEcc
@@ -127,7 +134,94 @@ def _strings(header):
     return found
 
 
+# On a chain
+
+
+def put(bare, source, kinds=(), values=()):
+    """A source of seeds on a bare chain; returns the chain as a deployment has it."""
+    code = bytecode(source).creation + encode(kinds, values)
+    sent = {"from": SENDER, "data": "0x" + code.hex(), "gas": hex(5_000_000)}
+    transaction = bare.rpc.call("eth_sendTransaction", sent)
+    bare.mine()
+    receipt = bare.rpc.call("eth_getTransactionReceipt", transaction)
+    assert receipt["status"] == "0x1"
+    contracts = {**bare.deployment.contracts, "Seeds": to_checksum_address(receipt["contractAddress"])}
+    bare.deployment = replace(bare.deployment, contracts=contracts)
+    return bare.chain()
+
+
+def send(bare, chain, call):
+    encoded = chain.encoded(call)
+    sent = {"from": SENDER, "to": encoded.to, "data": "0x" + encoded.data.hex(), "gas": hex(1_000_000)}
+    transaction = bare.rpc.call("eth_sendTransaction", sent)
+    bare.mine()
+    return bare.rpc.call("eth_getTransactionReceipt", transaction)["status"] == "0x1"
+
+
+ANY_CALL = Call("Seeds", "source", ())
+"""What is to be done with a seed: here, anything that does not revert."""
+
+
+def test_who_draws_by_randao_shows_the_header():
+    with bare_chain("--hardfork", "prague") as bare:
+        chain = put(bare, "RandaoSeeds")
+        chain.require_seeds()
+        assert chain.beacon is None
+        seed_block = bare.number + 1
+        assert chain.with_seed(ANY_CALL, seed_block, 0) is None
+        bare.mine(2)
+        with pytest.raises(NotReady, match="nobody has recorded"):
+            chain.seed(seed_block, 0)
+        ready = chain.with_seed(ANY_CALL, seed_block, 0)
+        assert (ready.contract, ready.function) == ("Seeds", "recordAndCall")
+        assert send(bare, chain, ready)
+        randao = int(bare.rpc.call("eth_getBlockByNumber", hex(seed_block), False)["mixHash"], 16)
+        assert chain.seed(seed_block, 0) == (randao >> 40).to_bytes(32, "big")
+        assert chain.with_seed(ANY_CALL, seed_block, 0) is ANY_CALL
+        bare.mine(300)
+        assert chain.seed_state(seed_block, 0) is SeedState.GONE
+        assert chain.seed(seed_block, 0) == (randao >> 40).to_bytes(32, "big"), "who audits still finds it"
+
+
+def test_who_draws_by_drand_shows_the_round():
+    secret = bls.SecretKey(0xBEAC04)
+    with bare_chain("--hardfork", "prague") as bare:
+        now = int(bare.rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        beacon = Beacon(now - 3000, 3, 30, secret.public_key())
+        values = (beacon.genesis, beacon.period, beacon.margin, beacon.key)
+        chain = put(bare, "DrandSeeds", ("uint256", "uint256", "uint256", "bytes"), values)
+        assert chain.beacon == beacon
+        chain.require_seeds()
+        assert chain.with_seed(ANY_CALL, 1, chain.timestamp()) is None
+        fixed_at = chain.timestamp() - 60
+        round_ = beacon.round_after(fixed_at)
+        signature = secret.sign(message(round_), TAG)
+        chain.beacon_urls = ()
+        with pytest.raises(NotReady, match="beacon_urls"):
+            chain.with_seed(ANY_CALL, 1, fixed_at)
+        with endpoint(published(round=round_, signature=compressed(signature).hex())) as (url, _):
+            chain.beacon_urls = (url,)
+            ready = chain.with_seed(ANY_CALL, 1, fixed_at)
+        assert send(bare, chain, ready)
+        assert chain.seed(1, fixed_at) == seed(signature)
+        assert chain.with_seed(ANY_CALL, 1, fixed_at) is ANY_CALL
+
+
+def test_a_chain_whose_contracts_count_otherwise_needs_drand():
+    with bare_chain("--hardfork", "prague") as bare:
+        chain = put(bare, "RandaoSeeds")
+        chain._own_numbers = False
+        with pytest.raises(ChainError, match="needs DrandSeeds"):
+            chain.require_seeds()
+        with pytest.raises(ChainError, match="needs DrandSeeds"):
+            chain.with_seed(ANY_CALL, bare.number - 1, 0)
+
+
 # Rounds
+
+
+def compressed(signature):
+    return G1Point.from_xy_bytes_be(bls.unpad(signature, bls.SIGNATURE_BYTES)).to_compressed_bytes()
 
 
 def test_a_real_round_of_quicknet_is_the_networks():
@@ -221,10 +315,8 @@ def test_an_endpoint_that_shows_no_round_is_passed_over(answer, status, reason):
 
 
 def test_attack_a_forged_round_is_never_sent():
-    other = bls.SecretKey(0xBEAC04)
-    forged = bls.unpad(other.sign(message(ROUND), TAG), bls.SIGNATURE_BYTES)
-    first = (int.from_bytes(forged[:48], "big") | 1 << 383).to_bytes(48, "big")
-    with endpoint(published(signature=first.hex())) as (url, _), pytest.raises(NotReady, match="not the network's"):
+    forged = compressed(bls.SecretKey(0xBEAC04).sign(message(ROUND), TAG))
+    with endpoint(published(signature=forged.hex())) as (url, _), pytest.raises(NotReady, match="not the network's"):
         fetch_signature(quicknet(), [url], ROUND)
 
 
