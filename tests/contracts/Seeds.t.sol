@@ -196,19 +196,19 @@ contract RandaoSeedsTest is World {
         bytes memory header = SeedBlock.header(number);
         seeds.recordAndCall(header, address(batches), abi.encodeCall(IBatches.draw, (_headerOf(id))));
         vm.snapshotGasLastCall("randaoseeds", "record in a new place, and draw");
-        uint256 used = number + KNOWN_BLOCKHASHES;
-        _reach(used - 2); // whose seed block is two later
-        BatchId another = _anchor("cheaper", 1);
-        Check.eq(batches.batchOf(another).clock, used, "the same place");
-        _reach(used + 1);
-        header = SeedBlock.header(used);
-        seeds.recordAndCall(header, address(batches), abi.encodeCall(IBatches.draw, (_headerOf(another))));
-        vm.snapshotGasLastCall("randaoseeds", "record and draw");
         _mine(KNOWN_BLOCKHASHES);
-        number = used;
-        seeds.record(SeedBlock.header(number + KNOWN_BLOCKHASHES));
+        number += KNOWN_BLOCKHASHES;
+        seeds.record(SeedBlock.header(number));
         Check.atMost(vm.lastCallGas().gasTotalUsed, 48_000, "in a used place, as all are after an hour");
         vm.snapshotGasLastCall("randaoseeds", "record");
+        _mine(KNOWN_BLOCKHASHES);
+        header = SeedBlock.header(number + KNOWN_BLOCKHASHES);
+        seeds.recordAndCall(header, address(seeds), abi.encodeCall(ISeeds.source, ()));
+        uint256 both = vm.lastCallGas().gasTotalUsed;
+        seeds.source();
+        uint256 added = both - vm.lastCallGas().gasTotalUsed;
+        Check.atMost(added, 24_000, "with a draw");
+        vm.snapshotValue("randaoseeds", "record, within another transaction", added);
     }
 
     function _isState(uint256 number, ISeeds.State expected) private view {
@@ -428,6 +428,13 @@ contract DrandSeedsTest is AppealWorld {
         seeds.record(_evidence(round));
         Check.atMost(vm.lastCallGas().gasTotalUsed, 205_000, "a round, with its transaction");
         vm.snapshotGasLastCall("drandseeds", "record");
+        _mine(4);
+        seeds.recordAndCall(_evidence(round + 1), address(seeds), abi.encodeCall(ISeeds.source, ()));
+        uint256 both = vm.lastCallGas().gasTotalUsed;
+        seeds.source();
+        uint256 added = both - vm.lastCallGas().gasTotalUsed;
+        Check.atMost(added, 180_000, "with a draw");
+        vm.snapshotValue("drandseeds", "record, within another transaction", added);
     }
 
     function _createSeeds() internal override {

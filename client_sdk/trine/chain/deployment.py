@@ -38,11 +38,12 @@ CONTRACTS = (
     "Directory",
 )
 
-
 SOURCES = {"randao": "RandaoSeeds", "drand": "DrandSeeds"}
 """What may stand at the address of `Seeds`, by what it calls its source."""
 FACTORY = "Factory"
 """Creates all of CONTRACTS. It has no place in a deployment: nobody calls it afterwards."""
+COMPILED = (*(name for name in CONTRACTS if name != "Seeds"), *SOURCES.values(), FACTORY)
+"""What has code in this package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def abi(contract: str) -> list[dict[str, Any]]:
 
 @cache
 def bytecode(contract: str) -> Bytecode:
-    """The compiled code of FACTORY, of one of CONTRACTS but `Seeds`, or of one of SOURCES."""
+    """The compiled code of one of COMPILED."""
     document = json.loads(resources.files("trine.chain").joinpath("bytecode", f"{contract}.json").read_text())
     return Bytecode(
         creation=bytes.fromhex(document["bytecode"][2:]),
