@@ -6,7 +6,7 @@ import re
 import pytest
 
 from trine.chain import Deployment
-from trine.chain.deployment import COMPILED, CONTRACTS, FACTORY, bytecode
+from trine.chain.deployment import COMPILED, CONTRACTS, bytecode
 from trine.errors import InvalidInput
 from trine_devnet.addresses import (
     DEVNET_CHAIN_ID,
