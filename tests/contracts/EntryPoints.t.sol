@@ -182,6 +182,7 @@ contract EntryPointsTest is World {
         _request(_verifier(0), Role.Verifier);
         vm.snapshotGasLastCall("calibration", "request as a verifier");
         _mine(3);
+        _showSeed(calibration.challengeOf(challenge).seedBlock, 0);
         calibration.seal(challenge);
         vm.snapshotGasLastCall("calibration", "seal");
         vm.prank(NODE);

@@ -164,6 +164,7 @@ class RecordingChain:
     block: int = 100
     max_batch_tokens: int = MAX_BATCH_TOKENS
     stake_per_leaf: int = 10**18
+    seed: object = True  # whether there is one to draw by, or why not
     seconds: int = 1_000  # its time; nowhere near the machine's, which must not matter
 
     allowed: int = 0
@@ -225,6 +226,15 @@ class RecordingChain:
 
     def draw_window_blocks(self):
         return WINDOW
+
+    def fixed_at(self, _batch_id):
+        return self.seconds
+
+    def with_seed(self, call, _seed_block, fixed_at):
+        assert fixed_at == self.seconds
+        if isinstance(self.seed, Exception):
+            raise self.seed
+        return call if self.seed else None
 
     def parameters(self, _version=None):
         return replace(PARAMETERS, max_batch_tokens=self.max_batch_tokens, stake_per_leaf=self.stake_per_leaf)

@@ -310,6 +310,7 @@ class Challenge:
     hardware_class: bytes
     seed: bytes
     batch_id: bytes
+    fixed_at: int = 0  # when the seed block was fixed, seconds
 
 
 @dataclass(frozen=True, slots=True)
