@@ -282,6 +282,7 @@ def chain_batch(batch_id=bytes(32), state=BatchState.NONE, **changes):
         "is_calibration": False,
         "marked": False,
         "signed": False,
+        "reopened": False,
         "round": 0,
         "terms": 1,
         "leaf_count": 1,
@@ -291,6 +292,7 @@ def chain_batch(batch_id=bytes(32), state=BatchState.NONE, **changes):
         "committee": 0,
         "accepted": 0,
         "rejected": 0,
+        "unavailable": 0,
     }
     return Batch(**{**fields_, **changes})
 
@@ -301,7 +303,8 @@ def ballots(*seats):
 
 
 def result_of(batch):
-    return Result(batch.leaf_count, batch.accepted, batch.rejected, batch.is_decided, batch.state == BatchState.FINAL)
+    words = batch.accepted, batch.rejected, batch.unavailable
+    return Result(batch.leaf_count, *words, batch.is_decided, batch.state == BatchState.FINAL)
 
 
 def sealed(chain, answers, challenge_id=None):

@@ -14,6 +14,7 @@ from trine.protocol.verdict import Verdict
 from trine.protocol.votes import Vote, distance_ppm_of
 from trine_operator.store import Store
 from trine_operator.tables import Base
+from trine_verifier.kept import KeptEvidence, Limits
 
 
 class VoteRow(Base):
@@ -97,7 +98,12 @@ ROWS_AT_ONCE = 256
 
 
 class VerifierStore(Store):
-    """The node's store (a verifier's own calibration batches) and the votes."""
+    """The node's store (a verifier's own calibration batches), the votes, and evidence that is passed on."""
+
+    def __init__(self, url: str, kept: Limits | None = None) -> None:
+        """`kept`: how much of others' evidence is kept."""
+        super().__init__(url)
+        self.kept = KeptEvidence(self, kept or Limits())
 
     def cursor(self, default: int) -> int:
         """How far the chain was read by versions that kept no events; `default` without one."""

@@ -12,7 +12,7 @@ import structlog
 from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
 from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
-from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.errors import TransactionReverted
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
@@ -24,16 +24,16 @@ from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import vote_guard
 from trine_operator.staying import Staying
 from trine_verifier.appeals import Appealing
-from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
+from trine_verifier.checking import MAX_DETAIL, Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks, check_in_time
 from trine_verifier.duties import (
     FINALIZE_GRACE_SECONDS,
     MAX_PAUSE_SECONDS,
     Duty,
     evidence_deadline,
-    fetch_seconds,
+    listening,
 )
-from trine_verifier.evidence import fetch
+from trine_verifier.gathering import Gathering
 from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.seats import Seats, shows_no_draw
 from trine_verifier.store import StoredVote, VerifierStore
@@ -90,7 +90,10 @@ class Voting:
         self.seats = Seats(chain, store, model_id)
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
-        self._appealing = Appealing(chain, store, outbox, engine, model_id, stop, self.checks, self.seats, wake)
+        self.gathering = Gathering(chain, store)
+        self._appealing = Appealing(
+            chain, store, outbox, engine, model_id, stop, self.checks, self.seats, self.gathering, wake
+        )
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
         self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
         self._lost = LostVotes(store)
@@ -205,14 +208,13 @@ class Voting:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
         anchor = Anchor(self.chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
-        try:
-            now = self.chain.timestamp()
-            shown = fetch(self.chain, batch, fetch_seconds(batch.clock, terms, header.tokens, now, crowd))
-        except (NodeError, InvalidInput) as error:
-            if self.chain.timestamp() < evidence_deadline(batch.clock, terms, header.tokens):
-                log.info("evidence_missing", batch=batch.batch_id.hex(), error=str(error))
-                return None
-            return withheld(batch.leaf_count, str(error))
+        patience = listening(batch.clock, terms, header.tokens, self.chain.timestamp(), crowd)
+        gathered = self.gathering.batch(batch, anchor, patience)
+        if gathered.missing and self.chain.timestamp() < evidence_deadline(batch.clock, terms, header.tokens):
+            log.info("evidence_missing", batch=batch.batch_id.hex(), leaves=gathered.missing, error=gathered.why)
+            return None
+        if gathered.shown is None:
+            return withheld(batch.leaf_count, gathered.why[:MAX_DETAIL])
         anchoring = self.chain.anchoring(batch.batch_id)
         policy = Policy.from_bytes(self.chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
         challenge = self._challenge(anchoring.challenge_id) if batch.is_calibration else None
@@ -224,7 +226,7 @@ class Voting:
                 let_others_go_first()
 
             in_time = partial(check_in_time, self.chain, self.checks.pace, batch.clock, terms)
-            verdicts = check_batch(shown, anchor, self.engine, policy, challenge, between, in_time)
+            verdicts = check_batch(gathered.shown, anchor, self.engine, policy, challenge, between, in_time)
         for leaf, verdict in enumerate(verdicts):
             log.info(
                 "verdict",

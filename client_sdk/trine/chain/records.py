@@ -149,6 +149,7 @@ class Batch:
     is_calibration: bool = field(metadata={"abi": "calibration"})
     marked: bool  # `Finality` has marks of it: leaves under appeal, canaries
     signed: bool
+    reopened: bool  # an appeal has turned a verdict: the time to appeal began anew at `clock`
     round: int
     terms: int  # version of the parameters
     leaf_count: int
@@ -158,6 +159,7 @@ class Batch:
     committee: int
     accepted: int  # as settled; see `Result` for what appeals have changed
     rejected: int
+    unavailable: int
 
     @property
     def known_header(self) -> Header:

@@ -192,9 +192,7 @@ def _votes(strategy: Strategy, setting: Setting, leaf: Leaf) -> Chances:
     return chances
 
 
-def _finals(
-    ballots: Sequence[Vote], leaf: Leaf, appealed: Fraction
-) -> Iterator[tuple[Vote | None, Fraction]]:
+def _finals(ballots: Sequence[Vote], leaf: Leaf, appealed: Fraction) -> Iterator[tuple[Vote | None, Fraction]]:
     """The final words, None as voted, and their chances."""
     truth = ACCEPT if leaf is Leaf.GOOD else REJECT
     if conclude(ballots, 1, _MARKERS).settled == truth:
