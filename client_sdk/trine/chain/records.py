@@ -264,6 +264,7 @@ class AppealLevel:
     revealed: int
     accepts: int
     rejects: int
+    misses: int = 0  # to whom it was not shown
 
 
 @dataclass(frozen=True, slots=True)
