@@ -259,12 +259,12 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
                 require(SeatsLib.hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
                 _judgeJury(batchId, leafIndex, header, case_, level, committees[i], end);
             }
-            _settleBond(level, bondOf(i, case_.terms), end);
+            _settleBond(level, bondOf(i, case_.terms), _wasUnseen(case_, i - 1, end), end);
         }
         address winner = _winnerOf(case_, end);
         uint256 fee = _valuesOf(case_).appealFeePerSeatWei;
         if (winner != address(0) && end.unseen) {
-            // Nobody was wrong who was shown nothing: whoever shows it now pays for that. The bond is among its credits.
+            // Nobody was wrong who was shown nothing: whoever shows it now pays. Its bond is among its credits.
             uint256 missing = Math.saturatingSub(fee * end.right, end.bonds + end.fines);
             missing = Math.min(missing, bondOf(1, case_.terms));
             _credits[winner] -= missing;
@@ -386,10 +386,10 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
 
     /// @dev A bond is lost by who claimed what a jury found wrong, by who did not have the jury drawn, by who called
     /// good what was not shown, and by who asked again about what had not been shown either.
-    function _settleBond(Level storage level, uint256 bond, End memory end) private {
+    function _settleBond(Level storage level, uint256 bond, bool wasUnseen, End memory end) private {
         bool right = level.committee != 0 && (!end.decided || level.claim == end.verdict);
         if (end.verdict == IVerdicts.Verdict.Unavailable) {
-            right = right && level.claim == IVerdicts.Verdict.Rejected && !end.unseen;
+            right = right && level.claim == IVerdicts.Verdict.Rejected && !wasUnseen;
         }
         if (level.unheard || right) _credits[level.appellant] += bond;
         else end.bonds += bond;
@@ -401,11 +401,16 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         for (uint256 i = 0; i < case_.level; ++i) {
             Level storage level = case_.levels[i];
             if (level.outcome != case_.verdict) continue;
-            bool hidden = case_.verdict == IVerdicts.Verdict.Unavailable && !end.unseen;
+            bool hidden = case_.verdict == IVerdicts.Verdict.Unavailable && !_wasUnseen(case_, i, end);
             bool exposed = hidden && level.claim == IVerdicts.Verdict.Rejected;
             if (exposed || level.claim == case_.verdict) return level.appellant;
         }
         return address(0);
+    }
+
+    /// @dev Whether the leaf was unavailable already when its appeal came to the level of that index.
+    function _wasUnseen(Case storage case_, uint256 index, End memory end) private view returns (bool) {
+        return index == 0 ? end.unseen : case_.levels[index - 1].outcome == IVerdicts.Verdict.Unavailable;
     }
 
     /// @dev Counts a jury's right votes and fines the wrong ones. Without a decision none is either.

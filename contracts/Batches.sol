@@ -451,7 +451,9 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         // It must cost: otherwise whoever can keep committees from voting has free redraws of unwelcome ones.
         if (fee > 0) STAKING.burnFees(fee);
         // Waiting until the draw is too late is the node's own doing.
-        if (reason == VoidReason.DrawExpired && stakePerLeaf > 0) STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
+        if (reason == VoidReason.DrawExpired && stakePerLeaf > 0) {
+            STAKING.slash(header.node, stakePerLeaf, address(0), 0, BatchId.unwrap(batchId));
+        }
     }
     // slither-disable-end reentrancy-no-eth,reentrancy-benign,reentrancy-events,calls-loop,unused-return
 

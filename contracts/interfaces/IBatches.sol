@@ -173,7 +173,8 @@ interface IBatches is IVerdicts {
     /// @notice Opens a committed vote. Allowed once all three have committed, or after the commit deadline. The last
     /// reveal settles the batch.
     /// @param accepts Bit i: leaf i is what the model produces.
-    /// @param rejects Bit i: it is not. Neither bit: inconclusive. Both: what the leaf stands for was not shown in time.
+    /// @param rejects Bit i: it is not. Neither bit: inconclusive. Both: unavailable, what the leaf stands for was not
+    /// shown in time.
     /// @param distancePpm Largest fingerprint deviation of any leaf, in millionths; recorded for calibrations.
     function reveal(
         Header calldata header,

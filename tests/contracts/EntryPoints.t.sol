@@ -563,7 +563,7 @@ contract AppealEntryPointsTest is AppealWorld {
         _appeal(ALICE, id, 0, REJECTED);
         _hear(id, 0, 0, 7);
         _conclude(id, 0);
-        _finalizeNow(id);
+        _finalize(id);
     }
 
     function testAppeals() external {
@@ -584,7 +584,7 @@ contract AppealEntryPointsTest is AppealWorld {
         vm.snapshotGasLastCall("appeals", "resolve fifteen seats");
         _conclude(id, 1);
         vm.snapshotGasLastCall("appeals", "conclude after two appeals");
-        _finalizeNow(id);
+        _finalize(id);
         vm.snapshotGasLastCall("finality", "finalize a batch with a concluded appeal");
 
         id = _settled("appealed once", 4);

@@ -80,7 +80,7 @@ contract VectorsTest {
                     uint8(1 + (i % 2)),
                     uint8(i % 3),
                     _addresses(".vote_verifier")[i],
-                    IVerdicts.Verdict(2 + (i % 3)),
+                    IVerdicts.Verdict(2 + (i % 4)),
                     _words(".vote_salt")[i]
                 )
             );

@@ -180,6 +180,21 @@ def test_of_processes_that_open_a_store_at_once_one_upgrades_it(database_url):
     store.close()
 
 
+def test_a_store_that_another_process_upgrades_meanwhile_is_no_newer_one(database_url, monkeypatch):
+    """The list of its tables may be older than what they hold."""
+    Store(database_url).close()
+    looks = []
+
+    def torn(connection):
+        looks.append(connection)
+        return schema.Found(version=schema.BASELINE_VERSION + 1) if len(looks) == 1 else found(connection)
+
+    found = schema.found
+    monkeypatch.setattr(schema, "found", torn)
+    Store(database_url).close()
+    assert len(looks) == 2
+
+
 def open_together(url, begin, said):
     from structlog.testing import capture_logs
 

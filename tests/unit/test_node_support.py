@@ -192,7 +192,7 @@ class RecordingChain:
         return self.batches.get(batch_id) or chain_batch(batch_id)
 
     def appeal_case(self, batch_id, leaf):
-        none = AppealLevel(ZERO_ADDRESS, Verdict.NONE, Verdict.NONE, 0, False, 0, 0, 0, 0, 0)
+        none = AppealLevel(ZERO_ADDRESS, Verdict.NONE, Verdict.NONE, 0, False, 0, 0, 0, 0, 0, 0)
         level = 1 if self.appeal_committee else 0
         phase = AppealPhase.DRAWN if level else AppealPhase.NONE
         return AppealCase(batch_id, leaf, phase, level, 1, 0, Verdict.ACCEPTED, (none, none))
@@ -303,8 +303,14 @@ def ballots(*seats):
 
 
 def result_of(batch):
-    words = batch.accepted, batch.rejected, batch.unavailable
-    return Result(batch.leaf_count, *words, batch.is_decided, batch.state == BatchState.FINAL)
+    return Result(
+        batch.leaf_count,
+        batch.accepted,
+        batch.rejected,
+        batch.unavailable,
+        batch.is_decided,
+        batch.state == BatchState.FINAL,
+    )
 
 
 def sealed(chain, answers, challenge_id=None):

@@ -78,7 +78,8 @@ def appeal_duty(*, phase=AppealPhase.DRAWN, committed=0, revealed=0, after=0, vo
     """Of seat 1 of 7 at level `held`, when the case has got to `level`."""
     seats = tuple(Seat("0x" + f"{number:040x}", 1) for number in range(7))
     levels = tuple(
-        AppealLevel(ME, Verdict_.REJECTED, Verdict_.NONE, round_, False, 1, committed, revealed, 0, 0) for _ in range(2)
+        AppealLevel(ME, Verdict_.REJECTED, Verdict_.NONE, round_, False, 1, committed, revealed, 0, 0, 0)
+        for _ in range(2)
     )
     case = AppealCase(bytes(32), 3, phase, level, 1, CLOCK, Verdict_.ACCEPTED, levels)
     seat = AppealSeat(bytes(32), 3, held, 0)

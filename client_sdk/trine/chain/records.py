@@ -149,7 +149,7 @@ class Batch:
     is_calibration: bool = field(metadata={"abi": "calibration"})
     marked: bool  # `Finality` has marks of it: leaves under appeal, canaries
     signed: bool
-    reopened: bool  # an appeal has turned a verdict: the time to appeal began anew at `clock`
+    reopened: bool  # an appeal has turned a verdict, and the time to appeal began anew
     round: int
     terms: int  # version of the parameters
     leaf_count: int
@@ -281,7 +281,7 @@ class AppealLevel:
     revealed: int
     accepts: int
     rejects: int
-    misses: int = 0  # to whom it was not shown
+    misses: int  # to whom the answer was not shown
 
 
 @dataclass(frozen=True, slots=True)

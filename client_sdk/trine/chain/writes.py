@@ -43,9 +43,7 @@ class Writes(Generic[R_co]):
         self, header: Header, seats: Sequence[Seat], seat: int, vote: Vote, distance_ppm: int, salt: bytes
     ) -> R_co:
         drawn = [s.values() for s in seats]
-        return self._write(
-            "Batches", "reveal", header.values(), drawn, seat, *vote.words, distance_ppm, salt
-        )
+        return self._write("Batches", "reveal", header.values(), drawn, seat, *vote.words, distance_ppm, salt)
 
     def settle(self, header: Header, seats: Sequence[Seat]) -> R_co:
         return self._write("Batches", "settle", header.values(), [s.values() for s in seats])

@@ -188,7 +188,7 @@ abstract contract Handler is Model {
 
     function finalize(uint256 seed) external counted {
         (bool found, Batch storage b) = _pick(seed, IBatches.State.Settled);
-        if (!found) return;
+        if (!found || b.appealed != b.concluded) return;
         uint256 deadline = b.settledAt + b.values.appealWindowSeconds;
         if (timestamp <= deadline) {
             if (seed % 2 == 0) return;
@@ -501,6 +501,9 @@ abstract contract Handler is Model {
             b.rejects[i] = kind < 3 || kind == 7 ? 0 : kind < 5 ? b.canaries : mask & ~b.accepts[i];
             // Whoever says nothing on some leaves cannot tell.
             if (votes % 5 == 0) b.rejects[i] &= random;
+            // Some are shown to nobody, some not to all.
+            uint256 hidden = uint256(keccak256(abi.encode(votes, votes % 7 == 0 ? 9 : i, "hidden"))) & mask;
+            if (votes % 3 == 0) (b.accepts[i], b.rejects[i]) = (b.accepts[i] | hidden, b.rejects[i] | hidden);
             b.ballot[i] = 1;
             _commit(b.id, i, b.accepts[i], b.rejects[i]);
         }
