@@ -72,6 +72,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         blocks.nudge()
 
     voting = make_voting(chain, store, outbox, engine, model.model_id, stop, wake)
+    voting.dissenting.willing = settings.willing
     batcher = Batcher(
         store,
         chain,

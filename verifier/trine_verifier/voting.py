@@ -19,6 +19,7 @@ from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine_node.engines.base import Engine
 from trine_operator.apart import Apart
+from trine_operator.lingering import moving_on
 from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import vote_guard
@@ -26,6 +27,7 @@ from trine_operator.staying import Staying
 from trine_verifier.appeals import Appealing
 from trine_verifier.checking import MAX_DETAIL, Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks, check_in_time
+from trine_verifier.dissent import Dissenting, leaves_in
 from trine_verifier.duties import (
     FINALIZE_GRACE_SECONDS,
     MAX_PAUSE_SECONDS,
@@ -42,9 +44,20 @@ log = structlog.get_logger()
 
 
 def next_duty(
-    batch: Batch, seats: tuple[Seat, ...], me: str, round_: int, terms: Parameters, *, voted: bool, now: int
+    batch: Batch,
+    seats: tuple[Seat, ...],
+    me: str,
+    round_: int,
+    terms: Parameters,
+    *,
+    voted: bool,
+    now: int,
+    under_appeal: bool = False,
 ) -> Duty:
-    """Pure: from the chain's view of the batch and whether our vote is stored. `now` is the chain's time."""
+    """Pure: from the chain's view of the batch and whether our vote is stored. `now` is the chain's time.
+
+    A settled batch waits for appeals that are open, and `batch.clock` moves when one turns a verdict.
+    """
     mine = next((index for index, seat in enumerate(seats) if seat.verifier == me), None)
     if batch.state in (BatchState.NONE, BatchState.FINAL, BatchState.VOID) or batch.round != round_ or mine is None:
         return Duty.OVER
@@ -53,7 +66,7 @@ def next_duty(
     if batch.state == BatchState.SETTLED:
         window = 0 if batch.is_calibration else terms.appeal_window_seconds
         patience = FINALIZE_GRACE_SECONDS * (1 + mine)
-        return Duty.FINALIZE if now > batch.clock + window + patience else Duty.WAIT
+        return Duty.FINALIZE if now > batch.clock + window + patience and not under_appeal else Duty.WAIT
     ballot = batch.ballot(mine)
     late = batch.can_settle(now, terms.reveal_seconds)
     if ballot == Ballot.NOTHING and now <= batch.clock:
@@ -91,6 +104,7 @@ class Voting:
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
         self.gathering = Gathering(chain, store)
+        self.dissenting = Dissenting(chain, store, outbox)
         self._appealing = Appealing(
             chain, store, outbox, engine, model_id, stop, self.checks, self.seats, self.gathering, wake
         )
@@ -111,6 +125,7 @@ class Voting:
                 advance = partial(self.advance, batch_id, round_)
                 self._apart.run((batch_id, round_), advance, batch=batch_id.hex(), round=round_)
         self._appealing.step()
+        self.dissenting.step()
 
     def close(self) -> None:
         """Waits for checks that run; `stop` must be set."""
@@ -128,7 +143,11 @@ class Voting:
         terms = chain.parameters(batch.terms) if batch.state != BatchState.NONE else chain.parameters()
         stored = self.store.vote(batch_id, round_)
         now = chain.timestamp()
-        duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
+        open_appeals = chain.marks(batch).open if batch.state == BatchState.SETTLED else 0
+        duty = next_duty(
+            batch, seats, chain.address, round_, terms,
+            voted=stored is not None, now=now, under_appeal=open_appeals != 0,
+        )  # fmt: skip
         if duty is Duty.OVER and shows_no_draw(batch, round_) and self.seats.is_drawn(batch_id, round_):
             return  # the events say otherwise: they are newer, or are about to be taken back
         if self._lost.is_lost(batch, seats, chain, stored, duty, terms):
@@ -146,8 +165,31 @@ class Voting:
             self._submit("finalize", batch_id, CALLS.finalize([(batch.known_header, seats)]))
         elif duty is Duty.OVER:
             self._end(batch, round_)
-        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED and self._stays(batch, round_):
-            self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
+        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
+            self._wait_for_the_end(batch, round_, seats, stored, terms, open_appeals)
+
+    def _wait_for_the_end(
+        self,
+        batch: Batch,
+        round_: int,
+        seats: tuple[Seat, ...],
+        stored: StoredVote | None,
+        terms: Parameters,
+        open_appeals: int,
+    ) -> None:
+        """While a settled batch may be appealed, or is: appeals our dissents, moves on what others let lie."""
+        batch_id = batch.batch_id
+        if stored is not None:
+            consider = partial(self.dissenting.consider, batch, seats, stored, terms)
+            self._apart.run(("dissent", batch_id), consider, batch=batch_id.hex(), part="appeal")
+        mine = next(index for index, seat in enumerate(seats) if seat.verifier == self.chain.address)
+        for leaf in leaves_in(open_appeals):
+            act = moving_on(self.chain, batch, leaf, terms, FINALIZE_GRACE_SECONDS * (1 + mine))
+            if act is not None and act.names[0] not in self._in_flight:
+                self.outbox.submit(act)
+        if not open_appeals and not self.dissenting.watches(batch_id) and self._stays(batch, round_):
+            window = 0 if batch.is_calibration else terms.appeal_window_seconds
+            self._asleep[batch_id, round_] = batch.clock + window
 
     def _end(self, batch: Batch, round_: int) -> None:
         """Forgets the seat, once no re-org can ask for its vote again."""

@@ -1,4 +1,4 @@
-"""Evidence that verifiers were shown and pass on."""
+"""Evidence that verifiers were shown and pass on, and appeals of their own."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,4 +25,12 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
         sa.UniqueConstraint("batch_id"),
+    )
+    op.create_table(
+        "own_appeals",
+        sa.Column("batch_id", sa.String(length=64), nullable=False),
+        sa.Column("leaf", sa.Integer(), nullable=False),
+        sa.Column("level", sa.Integer(), nullable=False),
+        sa.Column("bond_wei", sa.String(length=78), nullable=False),
+        sa.PrimaryKeyConstraint("batch_id", "leaf", "level"),
     )
