@@ -391,6 +391,8 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         if (end.verdict == IVerdicts.Verdict.Unavailable) {
             right = right && level.claim == IVerdicts.Verdict.Rejected && !wasUnseen;
         }
+        bool hidden = 2 * Majority.popcount(level.misses) > Majority.popcount(level.revealed);
+        if (hidden && level.claim == IVerdicts.Verdict.Accepted) right = false;
         if (level.unheard || right) _credits[level.appellant] += bond;
         else end.bonds += bond;
     }

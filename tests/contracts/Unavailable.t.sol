@@ -172,6 +172,7 @@ contract UnavailableTest is AppealWorld {
         for (uint256 i = 0; i < 3; ++i) {
             Check.eq(staking.stakeOf(_seatOf(id, i)).active - stakes[i], FEE / 3, "they keep their fee");
         }
+        Check.eq(appeals.creditOf(NODE), 0, "who says that it is good must show it");
     }
 
     function testAttackTwoSeatsThatSayNothingWasShownEarnNothingByIt() external {

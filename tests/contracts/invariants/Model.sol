@@ -527,6 +527,7 @@ abstract contract Model is AppealWorld {
                 claimed = c.claims[i] == REJECTED && _before(b, c, i) != UNAVAILABLE;
                 right_ = claimed;
             }
+            if (c.claims[i] == ACCEPTED && _mostSawNothing(c, i)) right_ = false;
             if (c.unheard[i] || (c.heard[i] && right_)) _bounties[c.appellants[i]] += bond;
             else bonds += bond;
             if (winner == address(0) && c.heard[i] && claimed && c.outcomes[i] == c.verdict) winner = c.appellants[i];
@@ -660,6 +661,17 @@ abstract contract Model is AppealWorld {
         if (((accepted & rejected) >> leaf) & 1 == 1) return UNAVAILABLE;
         if ((accepted >> leaf) & 1 == 1) return ACCEPTED;
         return (rejected >> leaf) & 1 == 1 ? REJECTED : INCONCLUSIVE;
+    }
+
+    /// Of those who voted.
+    function _mostSawNothing(Case storage c, uint256 level) internal view returns (bool) {
+        uint256 voted = 0;
+        uint256 misses = 0;
+        for (uint256 i = 0; i < 15; ++i) {
+            if (c.votes[level][i] > 1) ++voted;
+            if (c.votes[level][i] == 7) ++misses;
+        }
+        return 2 * misses > voted;
     }
 
     /// What was decided of a leaf when its appeal came to the level of that index.
