@@ -207,6 +207,8 @@ class Dissenting:
         found = []
         for leaf in left:
             claim = claims[leaf]
+            if claim is Verdict.ACCEPTED and self.store.kept.answer_at(batch.batch_id, leaf) is None:
+                continue  # who calls good what nobody then shows to the jury loses the bond
             owed = owed_by(votes, leaf, claim, batch, now, terms.wrong_vote_penalty, terms.overturned_fine)
             found.append(prospect(leaf, claim, stored.verdicts[leaf], terms, owed))
         worth = [each for each in found if each.chance >= self.willing.least_chance and each.gain_wei > 0]
