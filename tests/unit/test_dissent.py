@@ -1,16 +1,18 @@
 """When a verifier appeals a verdict against its own vote: the arithmetic, and that nothing is put up twice."""
 
 import dataclasses
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_node_support import PARAMETERS, RecordingChain, chain_batch, result_of
+from test_node_support import PARAMETERS, RECORD, RecordingChain, chain_batch, result_of
 
-from trine.chain import AppealPhase, BatchState, Marks, Seat, Verdict
+from trine.chain import AppealPhase, BatchState, Event, Marks, Seat, Verdict
 from trine.chain.staking import UNLIMITED
 from trine.errors import NotReady
 from trine.protocol.verdict import MAX_STRENGTH, Outcome, Reason
+from trine.protocol.verdict import Verdict as Verdict_
 from trine.protocol.votes import Vote
 from trine_operator.staying import ENDING_BLOCKS
 from trine_verifier.dissent import (
@@ -25,7 +27,9 @@ from trine_verifier.dissent import (
     prize_wei,
     prospect,
 )
+from trine_verifier.seats import Seats
 from trine_verifier.store import OwnAppeal, StoredVote, VerifierStore
+from trine_verifier.voting import Voting
 from trine_verifier.willing import Willing
 
 BATCH = bytes([1]) * 32
@@ -244,6 +248,74 @@ def test_an_appeal_that_nobody_could_judge_is_not_made(world):
     with pytest.raises(NotReady, match="could judge"):
         world.consider()
     assert world.chain.sent == []
+
+
+def test_who_calls_good_what_was_rejected_must_be_able_to_show_it_to_the_jury(world, store):
+    """What the jury is not shown costs whoever called it good the bond."""
+    from test_evidence import make
+
+    world.batch = dataclasses.replace(world.batch, accepted=0, rejected=0b111)
+    world.chain.votes = [Vote(0b111, 0), Vote(0, 0b111), Vote(0, 0b111)]
+    world.verdicts = [said(Outcome.ACCEPT, Reason.HONEST, 3.0)] * 3
+    world.consider()
+    assert world.appealed() == []
+    store.kept.keep_leaf(BATCH, 1, make()[0], [bytes(32)] * 8)
+    world.batch = dataclasses.replace(world.batch, clock=world.batch.clock + 1)
+    world.consider()
+    assert world.appealed() == [(1, int(Verdict.ACCEPTED))]
+
+
+def test_a_verdict_is_not_kept_by_an_appeal_of_those_who_made_it_that_they_never_have_drawn(world, chain):
+    """Each leaf can be appealed once, and whoever appealed need not draw."""
+    world.mark(appealed=1)
+    world.case(0, AppealPhase.OPEN, clock=chain.block)
+    case = chain.cases[0]
+    other = dataclasses.replace(case.levels[0], appellant=chain.verifiers[0])
+    chain.cases[0] = dataclasses.replace(case, levels=(other, case.levels[1]))
+    chain.votes[0], world.verdicts = Vote(0, 1), world.verdicts[:1]
+    world.consider()
+    assert chain.sent == []  # its appellant may still
+    chain.block += chain.draw_window_blocks() // 2 + 1
+    world.consider()
+    assert chain.names_sent() == ["draw"]
+
+
+def opened(chain, appellant, block=90):
+    args = {"batchId": BATCH, "leafIndex": 0, "appellant": appellant, "level": 1, "bond": 28 * TOKEN}
+    return Event("0x", "AppealOpened", args, block, 0, bytes([block]) * 32)
+
+
+def test_an_appeal_of_ours_is_known_from_the_chain_and_anothers_is_not_ours(chain, store):
+    """Of the command line, too, and when the store is new: undrawn it would lose its bond."""
+    events = [opened(chain, chain.address), opened(chain, chain.verifiers[0], 91)]
+    chain.events_of = lambda _kinds, first, last: [e for e in events if first <= e.block <= last]
+    Seats(chain, store, bytes(32)).read()
+    assert store.own_appeals() == [OwnAppeal(BATCH, 0, 1, 28 * TOKEN)]
+
+
+def test_a_vote_that_lost_is_appealed_by_the_voting_itself_and_its_batch_is_looked_at(chain, store):
+    """Settled batches sleep until their time to appeal is over."""
+    world = World(chain, store)
+    world.chain.batches[BATCH] = world.batch
+    chain.parameters = lambda _version=None: TERMS
+    chain.events_of = lambda *_: []
+    found = [Verdict_(Outcome.REJECT, Reason.PROMPT, 1)] * 3
+    store.save_vote(BATCH, 0, Vote(0, 0b111), bytes(32), found)
+    with store.writing() as session:
+        store.note_seats(session, [(BATCH, 0)], [])
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
+    for _ in range(2):
+        voting.step()
+        chain.block += ENDING_BLOCKS
+    assert world.appealed()[0] == (0, int(Verdict.REJECTED))
+    assert (BATCH, 0) not in voting._asleep
+    world.mark(appealed=1, concluded=1, rejected=1)
+    world.case(0, AppealPhase.CONCLUDED)
+    chain.results[BATCH] = dataclasses.replace(result_of(world.batch), accepted=0b110, rejected=0b001)
+    chain.batches[BATCH] = dataclasses.replace(world.batch, reopened=True, clock=chain.seconds)
+    voting.step()
+    assert {leaf for leaf, _ in world.appealed()} == {0, 1, 2}
+    voting.close()
 
 
 def test_too_late_nothing_is_put_up(world):

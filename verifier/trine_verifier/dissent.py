@@ -29,6 +29,7 @@ from trine_operator.outbox.acts import NOT_DUE
 from trine_operator.outbox.protection import claim_guard
 from trine_operator.staying import Staying
 from trine_verifier.duties import MAX_PAUSE_SECONDS
+from trine_verifier.seats import DRAW_SHARE
 from trine_verifier.store import OwnAppeal, StoredVote, VerifierStore
 from trine_verifier.willing import Willing
 
@@ -177,6 +178,9 @@ class Dissenting:
             self._forget(batch)
             return
         self._watched.add(batch.batch_id)
+        for leaf in (leaf for leaf in lost if marks.open >> leaf & 1):
+            # Whoever made the verdict could appeal it itself and have no jury drawn, so that nobody else can.
+            self._draw_if_due(self.chain.appeal_case(batch.batch_id, leaf), DRAW_SHARE)
         left = [leaf for leaf in lost if not marks.appealed >> leaf & 1]
         if not left or self.chain.timestamp() > deadline - LAST_SECONDS:
             if not marks.open:  # nothing can reopen the batch any more
@@ -261,13 +265,18 @@ class Dissenting:
                 self.store.end_own_appeal(own)
             return
         self._staying.forget(own)
-        if case.phase == AppealPhase.OPEN and case.level == own.level:
-            block, last = chain.contracts_block_number(), case.clock + chain.draw_window_blocks()
-            if case.clock < block <= last:
-                self._draw(case, last)
+        if case.level == own.level:
+            self._draw_if_due(case)
 
-    def _draw(self, case: AppealCase, last_block: int) -> None:
+    def _draw_if_due(self, case: AppealCase, share: float = 0.0) -> None:
+        """When so much of the time for it is over."""
         chain = self.chain
+        if case.phase != AppealPhase.OPEN:
+            return
+        window = chain.draw_window_blocks()
+        block, last_block = chain.contracts_block_number(), case.clock + window
+        if not case.clock + window * share < block <= last_block:
+            return
         header = chain.batch(case.batch_id).known_header
         judges = committees(chain, case)[: case.level]
         name = f"draw appeal {case.batch_id.hex()}/{case.leaf}/{case.level}/{case.current.round}"
