@@ -40,7 +40,7 @@ def run_node(
     """Serves until SIGTERM or SIGINT. `wrap_engine` replaces the engine once calibration has passed; with `evidence`
     it is how adversaries take the honest node's place."""
     stop = stop_on_signals()
-    operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store)
+    operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
     answering = Answering(engine, chain, store, model, allow_unsigned=settings.allow_unsigned)
     outbox = operator.outbox

@@ -47,7 +47,8 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     """
     stop = stop_on_signals()
     kept = Limits(settings.pass_on_mb << 20, settings.pass_on_batch_mb << 20)
-    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), partial(VerifierStore, kept=kept))
+    open_store = partial(VerifierStore, kept=kept)
+    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), open_store, stop)
     chain, model, engine, store = operator.chain, operator.model, operator.engine, operator.store
     outbox = operator.outbox
     reason: list[str | None] = ["starting"]
