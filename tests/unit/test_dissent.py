@@ -20,6 +20,7 @@ from trine_verifier.dissent import (
     TOKEN,
     WITHDRAW,
     Dissenting,
+    Words,
     bond_wei,
     chance_of,
     dissents,
@@ -102,8 +103,8 @@ def test_what_appeals_have_turned_so_far_has_used_up_fines():
     batch = chain_batch(BATCH, BatchState.SETTLED, accepted=0b11111, leaf_count=5)
     votes = [Vote(0b11111, 0), Vote(0b11111, 0), Vote(0, 0b11111)]
     for turned in range(5):
-        now = dataclasses.replace(result_of(batch), accepted=0b11111 >> turned << turned, rejected=(1 << turned) - 1)
-        left = owed_by(votes, 4, Verdict.REJECTED, batch, now, CAP, TERMS.overturned_fine)
+        now = Words(accepted=0b11111 >> turned << turned, rejected=(1 << turned) - 1)
+        left = owed_by(votes, 4, Verdict.REJECTED, batch, now, TERMS)
         assert left == [CAP - turned * TERMS.overturned_fine] * 2
 
 
@@ -210,6 +211,18 @@ def test_once_the_batch_is_reopened_the_others_follow_while_they_pay(world):
     world.batch = dataclasses.replace(world.batch, reopened=True, clock=world.chain.seconds)
     world.consider()
     assert [leaf for leaf, _ in world.appealed()] == [2, 1]
+
+
+def test_no_more_appeals_are_opened_than_there_are_fines_to_pay_them(chain, store):
+    """All at once each of them looks as good as the first."""
+    world = World(chain, store, Willing(at_risk_wei=10**6 * TOKEN))
+    world.verdicts = [said(reason=Reason.MARGIN, strength=2.0)] * 9
+    world.chain.votes = [Vote(0, 0x1FF), Vote(0x1FF, 0), Vote(0x1FF, 0)]
+    world.batch = dataclasses.replace(world.batch, accepted=0x1FF, leaf_count=9, reopened=True)
+    world.mark(appealed=1, concluded=1, rejected=1)
+    world.chain.results[BATCH] = dataclasses.replace(result_of(world.batch), accepted=0x1FE, rejected=1)
+    world.consider()
+    assert len(world.appealed()) == CAP // TERMS.overturned_fine - 1
 
 
 def test_what_does_not_pay_is_not_appealed(world):

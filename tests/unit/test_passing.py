@@ -25,6 +25,7 @@ from trine_operator.process import BackgroundServer
 from trine_operator.service import create_evidence_app
 from trine_operator.service import evidence as serving
 from trine_operator.staying import ENDING_BLOCKS
+from trine_operator.store import StoreError
 from trine_verifier.checking import check_batch
 from trine_verifier.duties import Listening
 from trine_verifier.gathering import FAULTS, Gathering
@@ -433,3 +434,15 @@ def test_a_full_batch_with_missing_calibration_answers_rejects_no_claim(answers,
     claimed = sum(len(each.output_ids) for each in answers)
     partial = Lines([line(answers[0]), *[NotShown("no")] * (LEAVES - 1)])
     assert claim_fault(Shown(leaves, partial), claimed) is None
+
+
+def test_a_store_that_takes_no_changes_keeps_no_evidence_from_being_checked(world, answers, leaves, monkeypatch):
+    verifier = world.verifier()
+
+    def full():
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(verifier.store, "writing", full)
+    with node_showing(world, leaves, every(answers)):
+        assert verifier.gather().missing == 0
+    assert verifier.has() == set()

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from trine.appeal import SEATS, committees, require_judges
-from trine.chain import AppealCase, AppealPhase, Batch, Chain, Parameters, Result, Seat, Verdict
+from trine.chain import AppealCase, AppealPhase, Batch, Chain, Marks, Parameters, Seat, Verdict
 from trine.chain.staking import UNLIMITED
 from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
@@ -118,12 +118,26 @@ def dissents(vote: Vote, batch: Batch) -> dict[int, Verdict]:
     return lost | dict.fromkeys(leaves_in(vote.accepts & batch.rejected), Verdict.ACCEPTED)
 
 
-def owed_by(
-    votes: Sequence[Vote | None], leaf: int, claim: Verdict, batch: Batch, now: Result, cap: int, fine: int
-) -> list[int]:
-    """How much of the batch's cap is left of each seat that voted against the claim. Pure.
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is decided, with appeals that are not over as if they were right."""
 
-    What appeals have turned so far has cost each `fine` a leaf of those on which it was wrong.
+    accepted: int
+    rejected: int
+
+    def turned(self, leaf: int, claim: Verdict) -> Words:
+        bit = 1 << leaf
+        if claim is Verdict.REJECTED:
+            return Words(self.accepted & ~bit, self.rejected | bit)
+        return Words(self.accepted | bit, self.rejected & ~bit)
+
+
+def owed_by(
+    votes: Sequence[Vote | None], leaf: int, claim: Verdict, batch: Batch, now: Words, terms: Parameters
+) -> list[int]:
+    """How much of the batch's cap is left of each seat that voted against the claim, wei. Pure.
+
+    What appeals turn costs each seat `overturned_fine` a leaf of those on which it was wrong.
     """
     turned = (now.accepted & ~batch.accepted) | (now.rejected & ~batch.rejected)
     left = []
@@ -133,7 +147,7 @@ def owed_by(
         against = vote.accepts if claim is Verdict.REJECTED else vote.rejects
         if against >> leaf & 1:
             wrong = (vote.accepts & now.rejected | vote.rejects & now.accepted) & turned
-            left.append(max(cap - wrong.bit_count() * fine, 0))
+            left.append(max(terms.wrong_vote_penalty - wrong.bit_count() * terms.overturned_fine, 0))
     return left
 
 
@@ -190,7 +204,7 @@ class Dissenting:
             return
         if self._hopeless.get(batch.batch_id) == (batch.clock, marks):
             return
-        found = self._prospects(batch, left, lost, stored, terms)
+        found = self._prospects(batch, lost, marks, stored, terms)
         if not found:
             self._hopeless[batch.batch_id] = (batch.clock, marks)
             return
@@ -203,20 +217,27 @@ class Dissenting:
         self._hopeless.pop(batch.batch_id, None)
 
     def _prospects(
-        self, batch: Batch, left: Sequence[int], claims: dict[int, Verdict], stored: StoredVote, terms: Parameters
+        self, batch: Batch, claims: dict[int, Verdict], marks: Marks, stored: StoredVote, terms: Parameters
     ) -> list[Prospect]:
-        """Those that are worth it, the best first."""
+        """Those that are worth it, the surest first: each uses up fines that the next would be paid from."""
         votes = [self.chain.vote(batch, seat) for seat in range(3)]
-        now = self.chain.result(batch.batch_id)
+        result = self.chain.result(batch.batch_id)
+        now = Words(result.accepted, result.rejected)
+        for leaf, claim in claims.items():
+            if marks.open >> leaf & 1:
+                now = now.turned(leaf, claim)
         found = []
-        for leaf in left:
+        left = [leaf for leaf in claims if not marks.appealed >> leaf & 1]
+        for leaf in sorted(left, key=lambda each: -chance_of(stored.verdicts[each])):
             claim = claims[leaf]
             if claim is Verdict.ACCEPTED and self.store.kept.answer_at(batch.batch_id, leaf) is None:
                 continue  # who calls good what nobody then shows to the jury loses the bond
-            owed = owed_by(votes, leaf, claim, batch, now, terms.wrong_vote_penalty, terms.overturned_fine)
-            found.append(prospect(leaf, claim, stored.verdicts[leaf], terms, owed))
-        worth = [each for each in found if each.chance >= self.willing.least_chance and each.gain_wei > 0]
-        return sorted(worth, key=lambda each: (-each.chance, -each.gain_wei, each.leaf))
+            owed = owed_by(votes, leaf, claim, batch, now, terms)
+            seen = prospect(leaf, claim, stored.verdicts[leaf], terms, owed)
+            if seen.chance >= self.willing.least_chance and seen.gain_wei > 0:
+                found.append(seen)
+                now = now.turned(leaf, claim)
+        return found
 
     def _has_tried(self, batch: Batch, appealed: Sequence[int]) -> bool:
         """Whether an appeal of ours of this batch is on its way, open, or over and has turned nothing."""

@@ -19,7 +19,7 @@ from trine.protocol import merkle
 from trine.protocol.evidence import Evidence
 from trine_operator.service.evidence import PassedOn
 from trine_operator.staying import Staying
-from trine_operator.store import Store
+from trine_operator.store import Store, StoreError
 from trine_operator.tables import Base
 
 log = structlog.get_logger()
@@ -88,6 +88,18 @@ class KeptEvidence:
         written = {leaf: json.dumps(each.to_json(), separators=(",", ":")) for leaf, (each, _) in answers.items()}
         if self._limits.in_all == 0 or not written:
             return
+        try:
+            self._write(batch_id, answers, written, leaves)
+        except StoreError as error:  # it can be checked all the same
+            log.warning("evidence_not_kept", batch=batch_id.hex(), error=str(error))
+
+    def _write(
+        self,
+        batch_id: bytes,
+        answers: Mapping[int, tuple[Evidence, Sequence[bytes]]],
+        written: Mapping[int, str],
+        leaves: Sequence[bytes],
+    ) -> None:
         with self._store.writing() as session:
             row = _row(session, batch_id)
             if leaves and row.leaves == "[]":
