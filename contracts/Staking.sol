@@ -403,6 +403,16 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IStaking
+    function announcedCommissionOf(address operator)
+        external
+        view
+        returns (uint256 commissionBps, uint256 effectiveAt)
+    {
+        Operator storage theirs = _operators[operator];
+        return (theirs.commissionBps, theirs.commissionFrom);
+    }
+
+    /// @inheritdoc IStaking
     function commissionOf(address operator) public view returns (uint256 commissionBps) {
         Operator storage theirs = _operators[operator];
         return block.timestamp < theirs.commissionFrom ? theirs.previousCommissionBps : theirs.commissionBps;

@@ -167,6 +167,12 @@ interface IStaking is IRewards {
 
     function commissionOf(address operator) external view returns (uint256 commissionBps);
 
+    /// @notice What the operator has set last, and from when on that counts, in seconds: past, or to come.
+    function announcedCommissionOf(address operator)
+        external
+        view
+        returns (uint256 commissionBps, uint256 effectiveAt);
+
     function endpointOf(address operator) external view returns (string memory);
 
     function unbondingDelay() external view returns (uint256);

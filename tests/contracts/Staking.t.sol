@@ -608,6 +608,9 @@ contract StakingTest is StakingWorld {
         emit IStaking.CommissionChanged(OPERATOR, 2000, START + UNBONDING);
         _setCommission(2000);
         Check.eq(staking.commissionOf(OPERATOR), 0, "not yet");
+        (uint256 announced, uint256 from) = staking.announcedCommissionOf(OPERATOR);
+        Check.eq(announced, 2000, "announced");
+        Check.eq(from, timestamp + staking.unbondingDelay(), "from when on");
         _goTo(START + UNBONDING - 1);
         Check.eq(staking.poolShareOf(OPERATOR, 10 ether), 10 ether, "delegators can leave before");
         _goTo(START + UNBONDING);
