@@ -331,6 +331,36 @@ def test_a_vote_that_lost_is_appealed_by_the_voting_itself_and_its_batch_is_look
     voting.close()
 
 
+def test_a_batch_that_was_reopened_meanwhile_is_finalized_by_verifiers_when_its_second_time_is_over(chain, store):
+    """Its first time to appeal was over, so it was sent to be finalized, and refused, again and again."""
+    world = World(chain, store)
+    chain.parameters = lambda _version=None: TERMS
+    chain.events_of = lambda *_: []
+    store.save_vote(BATCH, 0, Vote(0b111, 0), bytes(32), [Verdict_(Outcome.ACCEPT, Reason.HONEST, 1)] * 3)
+    with store.writing() as session:
+        store.note_seats(session, [(BATCH, 0)], [])
+    voting = Voting(chain, store, chain.outbox, None, RECORD.model_id, threading.Event())
+    chain.batches[BATCH] = world.batch
+    for _ in range(2):
+        voting.step()
+        chain.block += ENDING_BLOCKS
+    assert voting._asleep[BATCH, 0] == world.batch.clock + WINDOW
+    world.mark(appealed=1)
+    chain.batches[BATCH] = world.batch
+    chain.seconds += WINDOW + 100
+    voting.step()  # an appeal is open
+    world.mark(appealed=1, concluded=1, rejected=1)
+    chain.batches[BATCH] = dataclasses.replace(world.batch, reopened=True, clock=chain.seconds)
+    for seconds in (1, WINDOW - 1):
+        chain.seconds += seconds
+        voting.step()
+    assert "finalize" not in chain.names_sent()
+    chain.seconds += 100
+    voting.step()
+    assert "finalize" in chain.names_sent()
+    voting.close()
+
+
 def test_too_late_nothing_is_put_up(world):
     world.chain.seconds += WINDOW
     world.consider()
