@@ -11,6 +11,7 @@ from trine.chain.writes import CALLS
 from trine.errors import InvalidInput, NotReady, TransactionReverted
 from trine.protocol.certificate import Certificate
 from trine.protocol.committee import Member
+from trine.protocol.header import Header
 
 POLL_SECONDS = 0.5
 SEATS = {1: 7, 2: 15}
@@ -41,17 +42,7 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     if level > LEVELS:
         raise InvalidInput("this answer was appealed twice: there is no larger committee")
     judged = [seat.verifier for seats in committees(chain, case) for seat in seats]
-    epoch = chain.contracts_block_number() // chain.epoch_blocks()
-    for drawn_from in (epoch, epoch + 1):  # the seed block may be in either
-        left = could_judge(
-            chain.pool(certificate.header.model_id, True, drawn_from),
-            [certificate.header.node, *judged],
-            chain.timestamp(),
-        )
-        if left < SEATS[level]:
-            raise NotReady(
-                f"{left} verifiers could judge this appeal, {SEATS[level]} are needed: the bond would be lost"
-            )
+    require_judges(chain, certificate.header, judged, level)
     bond = chain.appeal_bond(level, batch.terms)
     chain.allow("Appeals", bond)
     if level == 1:
@@ -59,6 +50,18 @@ def open_appeal(chain: Chain, certificate: Certificate, claim: Verdict) -> int:
     else:
         chain.appeal_again(certificate.batch_id, certificate.index, claim)
     return bond
+
+
+def require_judges(chain: Chain, header: Header, judged: Iterable[str], level: int) -> None:
+    """Raises NotReady when too few are left for a committee of that level besides the node and who has judged."""
+    excluded = [header.node, *judged]
+    epoch = chain.contracts_block_number() // chain.epoch_blocks()
+    for drawn_from in (epoch, epoch + 1):  # the seed block may be in either
+        left = could_judge(chain.pool(header.model_id, True, drawn_from), excluded, chain.timestamp())
+        if left < SEATS[level]:
+            raise NotReady(
+                f"{left} verifiers could judge this appeal, {SEATS[level]} are needed: the bond would be lost"
+            )
 
 
 def could_judge(pool: Iterable[Member], excluded: Iterable[str], at: int) -> int:

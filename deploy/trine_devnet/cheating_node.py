@@ -1,6 +1,7 @@
 """A node that passes its calibration honestly and then cheats: `python -m trine_devnet.cheating_node`.
 
-Everything but the engine is the real node, so whatever catches it would catch any operator.
+Everything but the engine, and whom it shows its evidence, is the real node, so whatever catches it would catch any
+operator.
 """
 
 from __future__ import annotations
@@ -9,13 +10,42 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from trine.cli.output import fail_cleanly
+from trine.errors import InvalidInput
 from trine_node.engines.base import Engine, Step
 from trine_node.settings import NodeSettings
 from trine_operator.logs import configure_logs
+from trine_operator.service import EvidenceEndpoints
 from trine_research.adversaries import Adversary, make_adversary
+
+log = structlog.get_logger()
+
+
+class ShowsOneSeat(EvidenceEndpoints):
+    """Shows prompts and answers to the first seat of a committee, and to no jury."""
+
+    def judges(self, address: str, batch_id: bytes, leaf: int | None) -> bool:
+        seats = self.chain.seats(self.chain.batch(batch_id))
+        is_first = bool(seats) and seats[0].verifier.lower() == address.lower()
+        log.info("evidence_shown" if is_first else "evidence_hidden", batch=batch_id.hex(), to=address)
+        return is_first
+
+
+class ShowsNobody(EvidenceEndpoints):
+    """Anchors and keeps it all to itself."""
+
+    def judges(self, address: str, batch_id: bytes, leaf: int | None) -> bool:
+        return False
+
+
+SHOWS: dict[str, type[EvidenceEndpoints]] = {
+    "everybody": EvidenceEndpoints,
+    "one-seat": ShowsOneSeat,
+    "nobody": ShowsNobody,
+}
 
 
 class InTurn(Adversary):
@@ -35,13 +65,16 @@ class InTurn(Adversary):
 @fail_cleanly
 def serve(
     config: Annotated[Path, typer.Option(exists=True, dir_okay=False)],
-    cheat: Annotated[list[str], typer.Option(help="Adversary's name or module:attribute; may be repeated.")],
+    cheat: Annotated[list[str] | None, typer.Option(help="Adversary's name or module:attribute; repeatable.")] = None,
+    shows: Annotated[str, typer.Option(help="Who is shown evidence: everybody, one-seat or nobody.")] = "everybody",
 ) -> None:
     """Serves like `trine node serve`, but cheats after calibration."""
     from trine_node.run import run_node
 
+    if shows not in SHOWS:
+        raise InvalidInput(f"nobody shows evidence to {shows!r}: choose from {', '.join(SHOWS)}")
     configure_logs()
-    run_node(NodeSettings.load(config), lambda engine: InTurn(engine, cheat))
+    run_node(NodeSettings.load(config), lambda engine: InTurn(engine, cheat or []), SHOWS[shows])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Seated(Voting):
             honest.chain, honest.store, honest.outbox, honest.engine, honest.model_id, honest.stop, honest.wake
         )
         self._asleep, self._apart, self.checks = honest._asleep, honest._apart, honest.checks
-        self.seats = honest.seats
+        self.seats, self.dissenting = honest.seats, honest.dissenting
         self.orders = orders
         self.rpc_url = rpc_url
 

@@ -45,7 +45,8 @@ CALIBRATED = "ready, calibrated by a committee"
 class Member:
     """An operator to start. `cheats` names adversaries that answer a node's first requests in turn.
 
-    A verifier has one cheat, or `honest`, and may be told another: see `Devnet.tell`.
+    A verifier has one cheat, or `honest`, and may be told another: see `Devnet.tell`. `shows`: to whom a node shows its
+    evidence, see `cheating_node`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Member:
     cheats: tuple[str, ...] = ()
     stake: int = 2_000 * TOKEN
     options: dict[str, Any] = field(default_factory=dict)
+    shows: str = "everybody"
 
 
 @dataclass(slots=True)
@@ -338,8 +340,9 @@ class Devnet:
         if member.cheats and member.role is Role.VERIFIER:
             arguments += ["--orders", str(self._orders(member.name))]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_verifier", arguments, log)
-        if member.cheats:
+        if member.cheats or member.shows != "everybody":
             arguments += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
+            arguments += ["--shows", member.shows]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_node", arguments, log)
         group = ["node", "serve"] if member.role is Role.NODE else ["verifier", "run"]
         module, arguments = "trine", [*group, *arguments]

@@ -25,6 +25,7 @@ from trine_operator.opening import open_operator
 from trine_operator.payments import Collecting, collect_earned
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
+from trine_operator.service import EvidenceEndpoints
 from trine_operator.store import Store
 
 log = structlog.get_logger()
@@ -32,8 +33,13 @@ log = structlog.get_logger()
 WrapEngine = Callable[[Engine], Engine]
 
 
-def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> None:
-    """Serves until SIGTERM or SIGINT. `wrap_engine` replaces the engine once calibration has passed."""
+def run_node(
+    settings: NodeSettings,
+    wrap_engine: WrapEngine | None = None,
+    evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
+) -> None:
+    """Serves until SIGTERM or SIGINT. `wrap_engine` replaces the engine once calibration has passed; with `evidence`
+    it is how adversaries take the honest node's place."""
     stop = stop_on_signals()
     operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
@@ -68,7 +74,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None) -> N
     def why_not() -> str | None:
         return outbox.halted or reason[0] or store.why_not_ready()
 
-    app = create_app(answering, settings.limits, why_not, operator.lease.instance)
+    app = create_app(answering, settings.limits, why_not, operator.lease.instance, evidence)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks = chain.follow(settings.poll_seconds)

@@ -1,6 +1,7 @@
 """After a settlement: waits out the time to appeal, then has the chain free or slash stake and pay the verifiers.
 
 Anyone may do that; who anchored a batch does it for its own, several at once, because its stake is locked until then.
+A batch waits for its open appeals, and for a second time to appeal once one has turned a verdict (`Batch.clock` moves).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import structlog
 from trine.chain import Batch, BatchState, Chain, Header, Seat
 from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
+from trine_operator.lingering import moving_on
 from trine_operator.outbox import Act, Submits
 from trine_operator.outbox.acts import batch_names
 from trine_operator.payments import collect_earned
@@ -23,7 +25,7 @@ log = structlog.get_logger()
 
 MAX_AT_ONCE = 16
 PAUSE_SECONDS = 5.0
-"""After a refusal: somebody else was faster, or an appeal was opened."""
+"""After a refusal: somebody else was faster."""
 
 
 class Finalizing:
@@ -37,7 +39,7 @@ class Finalizing:
         self.chain = chain
         self.outbox = outbox
         self._clock = clock
-        self._due: dict[bytes, int] = {}  # of verdicts that stay: chain's time after which a batch can be finalized
+        self._due: dict[bytes, int] = {}  # of verdicts that stay: chain's time before which none can be finalized
         self._staying = Staying(chain)
         self._not_before = 0.0
 
@@ -59,6 +61,10 @@ class Finalizing:
                 elif batch.state != BatchState.SETTLED:
                     self._reopen(batch)
                 elif self._is_due(batch, now) and name not in in_flight:
+                    open_ = self.chain.marks(batch).open
+                    if open_:
+                        self._move_on(batch, open_, in_flight)
+                        continue
                     due.append((batch.known_header, self.chain.seats(batch)))
                     names.append(name)
         for start in range(0, len(due), MAX_AT_ONCE):
@@ -71,6 +77,14 @@ class Finalizing:
         if self._staying.stays(batch.batch_id, batch.clock):
             self._due[batch.batch_id] = batch.clock + window  # until then there is nothing to look for
         return now > batch.clock + window
+
+    def _move_on(self, batch: Batch, leaves: int, in_flight: frozenset[str]) -> None:
+        """Sees to appeals that others let lie."""
+        terms = self.chain.parameters(batch.terms)
+        for leaf in (leaf for leaf in range(batch.leaf_count) if leaves >> leaf & 1):
+            act = moving_on(self.chain, batch, leaf, terms)
+            if act is not None and act.names[0] not in in_flight:
+                self._finalize(act)
 
     def _reopen(self, batch: Batch) -> None:
         """A re-org has taken the verdict back: the batch is on its way again, from wherever it is."""

@@ -58,7 +58,9 @@ def net(tmp_path_factory):
     never takes the test, so it may judge calibrations and nothing else."""
     with Devnet(tmp_path_factory.mktemp("devnet") / "home", Report(print)) as network:
         network.start_chain(PARAMETERS)
-        network.add([Member(name, Role.VERIFIER, cheats=("honest",)) for name in THREE])
+        # They leave appeals to these tests; see `test_dissent` for their own.
+        quiet = {"appeal_dissents": False}
+        network.add([Member(name, Role.VERIFIER, cheats=("honest",), options=quiet) for name in THREE])
         network.add([Member(FOURTH, Role.VERIFIER, options={"calibrate": False})])
         fourth = network.chain(network.operators[FOURTH].account)
         fourth.request_calibration(network.record.model_id, Role.VERIFIER, engine_class_bytes("cpu-fp32"))

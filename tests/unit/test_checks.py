@@ -18,7 +18,7 @@ from trine_operator.apart import Apart
 from trine_operator.events import ROLLBACK_BLOCKS
 from trine_operator.staying import ENDING_BLOCKS
 from trine_verifier.checks import THREADS, THREADS_PER_NODE, Checks, Pace, Turns, check_in_time
-from trine_verifier.duties import MAX_FETCH_SECONDS, MIN_FETCH_SECONDS, fetch_seconds
+from trine_verifier.duties import MAX_FETCH_SECONDS, MIN_FETCH_SECONDS, Listening, listening
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
 
@@ -124,13 +124,30 @@ def test_all_batches_of_a_node_are_asked_for_before_they_count_as_withheld():
             return tokens // 10
 
     clock, tokens = 1_000, 1_000
-    assert fetch_seconds(clock, Terms(), tokens, 780, 1) == MAX_FETCH_SECONDS
-    assert fetch_seconds(clock, Terms(), tokens, 830, 1) == 10
-    assert fetch_seconds(clock, Terms(), tokens, 830, 9) == MIN_FETCH_SECONDS
+    assert listening(clock, Terms(), tokens, 770, 1) == Listening(MAX_FETCH_SECONDS, 0.0)
+    assert listening(clock, Terms(), tokens, 800, 1) == Listening(10.0, 0.0)
+    assert listening(clock, Terms(), tokens, 800, 9) == Listening(MIN_FETCH_SECONDS, 0.0)
     for crowd in range(1, 30):
-        seconds = fetch_seconds(clock, Terms(), tokens, 780, crowd)
-        assert seconds == MIN_FETCH_SECONDS or seconds * crowd / THREADS_PER_NODE <= 60 + seconds
-    assert MIN_FETCH_SECONDS <= fetch_seconds(clock, Terms(), tokens, 990, 1) <= 10  # late: one short try
+        seconds = listening(clock, Terms(), tokens, 780, crowd).node
+        assert seconds == MIN_FETCH_SECONDS or seconds * crowd / THREADS_PER_NODE <= 30 + seconds
+    late = listening(clock, Terms(), tokens, 990, 1)
+    assert MIN_FETCH_SECONDS <= late.node == late.others <= 10  # one short try of each
+
+
+def test_others_are_asked_from_the_middle_of_the_time_that_evidence_has_and_the_node_again():
+    @dataclass
+    class Terms:
+        commit_seconds: int = 120
+
+        def check_seconds(self, tokens):
+            return tokens // 10
+
+    clock, tokens = 1_000, 1_000
+    asked = {now: listening(clock, Terms(), tokens, now, 1) for now in range(780, 840)}
+    assert {now for now, patience in asked.items() if patience.others} == set(range(810, 840))
+    for now, patience in asked.items():
+        left = (810 if now < 810 else 840) - now
+        assert patience.node + patience.others <= max(left, 2 * MIN_FETCH_SECONDS)
 
 
 def test_the_pace_is_what_this_machine_has_managed():

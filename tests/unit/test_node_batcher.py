@@ -25,7 +25,7 @@ from test_node_support import (
     wait_for,
 )
 
-from trine.chain import BatchState
+from trine.chain import AppealPhase, BatchState, Marks
 from trine.chain.follower import Follower, Head
 from trine.errors import ChainUnreachable, NotReady, TransactionReverted
 from trine.protocol import merkle
@@ -417,6 +417,54 @@ def test_an_open_appeal_keeps_a_batch_and_its_outcome_is_noted(answering, chain)
     until_it_stays(node, chain)
     assert answering.store.batch(batch.batch_id).state == "final"
     assert answering.store.answers_of(batch.batch_id)[0].result == "reject"
+
+
+def test_a_batch_with_an_open_appeal_is_not_sent_to_be_finalized_and_holds_up_no_other(answering, chain):
+    node, batch, _ = settled_batch(answering, chain, marked=True)
+    chain.marked[batch.batch_id] = Marks(1, 0, 0, 0, 0, 0)
+    chain.seconds += APPEAL_SECONDS + 1
+    node.step()
+    assert chain.sent == []
+    chain.marked[batch.batch_id] = Marks(1, 1, 1, 0, 0, 0)
+    node.step()
+    assert chain.names_sent() == ["finalize"]
+
+
+def test_a_batch_that_was_reopened_is_finalized_when_its_second_time_to_appeal_is_over(answering, chain):
+    node, batch, settled = settled_batch(answering, chain)
+    node.step()
+    chain.block += ENDING_BLOCKS
+    node.step()  # until then it is not looked at
+    chain.seconds += APPEAL_SECONDS
+    reopened = replace(settled, clock=chain.seconds, reopened=True, marked=True)
+    chain.batches[batch.batch_id] = reopened
+    chain.marked[batch.batch_id] = Marks(1, 1, 0, 1, 0, 0)
+    for seconds, sent in ((1, []), (APPEAL_SECONDS - 1, []), (1, ["finalize"])):
+        chain.seconds += seconds
+        node.step()
+        assert chain.names_sent() == sent
+
+
+@pytest.mark.parametrize(
+    ("phase", "late", "sent"),
+    [
+        (AppealPhase.OPEN, {"block": 500}, ["expire"]),  # its appellant has not had the jury drawn
+        (AppealPhase.OPEN, {}, []),
+        (AppealPhase.RESOLVED, {"seconds": 4 * APPEAL_SECONDS}, ["conclude"]),  # no juror has
+        (AppealPhase.RESOLVED, {}, []),
+    ],
+)
+def test_an_appeal_that_nobody_sees_through_locks_nobodys_stake_for_ever(answering, chain, phase, late, sent):
+    node, batch, _ = settled_batch(answering, chain, marked=True)
+    chain.marked[batch.batch_id] = Marks(1, 0, 0, 0, 0, 0)
+    chain.seconds += APPEAL_SECONDS + 1
+    none = chain.appeal_case(batch.batch_id, 0)
+    clock = chain.block if phase is AppealPhase.OPEN else chain.seconds
+    chain.appeal_case = lambda batch_id, leaf: replace(none, phase=phase, level=1, clock=clock)
+    chain.block += late.get("block", 0)
+    chain.seconds += late.get("seconds", 0)
+    node.step()
+    assert chain.names_sent() == sent
 
 
 def test_a_refused_finalization_is_tried_again_after_a_pause(answering, chain):

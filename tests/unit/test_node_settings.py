@@ -8,6 +8,7 @@ from trine.protocol.messages import ZERO_ADDRESS
 from trine_node.settings import NodeSettings
 from trine_operator.calibrate import Resume, resume
 from trine_verifier.settings import VerifierSettings
+from trine_verifier.willing import Willing
 
 REQUIRED = {"deployment": "d.json", "keystore": "k.json", "password_file": "p", "model": "m"}
 
@@ -174,3 +175,16 @@ SEED, BATCH = bytes([1]) * 32, bytes([2]) * 32
 def test_what_a_restart_does_about_an_open_challenge(seed_block, deadline, seed, batch, stored, todo):
     challenge = Challenge(ZERO_ADDRESS, Role.NODE, bytes(32), seed_block, deadline, 1, bytes(32), seed, batch)
     assert resume(challenge, stored, BLOCK, NOW) is todo
+
+
+def test_what_a_verifier_may_pass_on_and_put_up_is_bounded(toml):
+    settings = VerifierSettings.load(toml(**quoted(REQUIRED), appeal_at_risk=0.5, appeal_dissents="false"))
+    assert settings.willing == Willing(False, 0.95, 10**18 // 2)
+    for name, value in {
+        "pass_on_mb": -1,
+        "pass_on_batch_mb": 65,
+        "appeal_least_chance": 0,
+        "appeal_at_risk": -1,
+    }.items():
+        with pytest.raises(InvalidInput, match=name):
+            VerifierSettings.load(toml(**quoted(REQUIRED), **{name: value}))

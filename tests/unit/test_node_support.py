@@ -27,6 +27,7 @@ from trine.chain import (
     Batch,
     BatchState,
     Header,
+    Marks,
     Model,
     Parameters,
     Result,
@@ -152,6 +153,7 @@ class RecordingChain:
     opened: tuple = ()  # hashes of orders
     committee: tuple = ()
     appeal_committee: tuple = ()
+    marked: dict = field(default_factory=dict)  # by batch: its marks
     batches: dict = field(default_factory=dict)
     sent: list = field(default_factory=list)
     verifiers: tuple = ("0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20)
@@ -206,6 +208,9 @@ class RecordingChain:
 
     def appeal_seats(self, _case, _level):
         return tuple(Seat(address, 0) for address in self.appeal_committee)
+
+    def marks(self, batch):
+        return self.marked.get(batch.batch_id, Marks(0, 0, 0, 0, 0, 0))
 
     def result(self, batch_id):
         return self.results.get(batch_id) or result_of(self.batch(batch_id))

@@ -74,6 +74,14 @@ def test_verifiers_finalize_one_after_another_what_its_node_has_not(calibration,
             assert found is expected
 
 
+def test_a_batch_under_appeal_is_not_finalized():
+    """The transaction was refused again and again."""
+    for open_, expected in ((True, Duty.WAIT), (False, Duty.FINALIZE)):
+        batch = chain_batch(state=BatchState.SETTLED, clock=CLOCK)
+        now = CLOCK + 10 * APPEAL
+        assert next_duty(batch, SEATS, ME, 0, PARAMETERS, voted=True, now=now, under_appeal=open_) is expected
+
+
 def appeal_duty(*, phase=AppealPhase.DRAWN, committed=0, revealed=0, after=0, voted=False, level=1, round_=0, held=1):
     """Of seat 1 of 7 at level `held`, when the case has got to `level`."""
     seats = tuple(Seat("0x" + f"{number:040x}", 1) for number in range(7))

@@ -16,7 +16,7 @@ from trine.appeal import LEVELS, committees
 from trine.chain import AppealCase, AppealPhase, Chain, Parameters, Seat
 from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
-from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.errors import TransactionReverted
 from trine.protocol.appeals import VOTES
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
@@ -27,10 +27,10 @@ from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE
 from trine_operator.outbox.protection import appeal_guard
 from trine_operator.staying import Staying
-from trine_verifier.checking import check_shown_leaf, withheld
+from trine_verifier.checking import MAX_DETAIL, check_shown_leaf, withheld
 from trine_verifier.checks import Checks, check_in_time
-from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, fetch_seconds
-from trine_verifier.evidence import fetch_leaf
+from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, listening
+from trine_verifier.gathering import Gathering
 from trine_verifier.lost import LostVotes, committed_on_appeal
 from trine_verifier.seats import Seats, shows_no_appeal_draw
 from trine_verifier.store import AppealSeat, VerifierStore
@@ -75,6 +75,7 @@ class Appealing:
         stop: threading.Event,
         checks: Checks,
         drawn: Seats,
+        gathering: Gathering,
         wake: Callable[[], None],
     ) -> None:
         self.chain = chain
@@ -85,6 +86,7 @@ class Appealing:
         self.stop = stop
         self.checks = checks
         self._drawn = drawn
+        self.gathering = gathering
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
         self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
@@ -172,21 +174,20 @@ class Appealing:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
         anchor = Anchor(chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
-        try:
-            seconds = fetch_seconds(case.clock, terms, header.tokens, chain.timestamp(), crowd)
-            shown = fetch_leaf(chain, batch, case.leaf, seconds)
-        except (NodeError, InvalidInput) as error:
+        patience = listening(case.clock, terms, header.tokens, chain.timestamp(), crowd)
+        gathered = self.gathering.leaf(batch, case.leaf, anchor, patience)
+        if gathered.shown is None:
             if chain.timestamp() < evidence_deadline(case.clock, terms, header.tokens):
-                log.info("evidence_missing", batch=batch.batch_id.hex(), leaf=case.leaf, error=str(error))
+                log.info("evidence_missing", batch=batch.batch_id.hex(), leaf=case.leaf, error=gathered.why)
                 return None
-            return withheld(1, str(error))[0]
+            return withheld(1, gathered.why[:MAX_DETAIL])[0]
         anchoring = chain.anchoring(batch.batch_id)
         policy = Policy.from_bytes(chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
         with self.checks.turns.turn(case.clock):
             if self.stop.is_set():
                 raise InterruptedError
             in_time = partial(check_in_time, chain, self.checks.pace, case.clock, terms)
-            verdict = check_shown_leaf(shown, case.leaf, anchor, self.engine, policy, in_time)
+            verdict = check_shown_leaf(gathered.shown, case.leaf, anchor, self.engine, policy, in_time)
         log.info(
             "appeal_verdict",
             batch=batch.batch_id.hex(),

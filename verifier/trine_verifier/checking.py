@@ -84,7 +84,8 @@ def check_batch(
             if isinstance(evidence, InvalidInput):
                 found[index] = withheld(1, str(evidence)[:MAX_DETAIL])[0]
                 continue
-            first = examine(evidence, index, leaf, anchor, engine, challenge.prompts[index] if challenge else None)
+            prompt = challenge.prompts[index] if challenge else None
+            first = examine(evidence, index, leaf, anchor, engine, prompt, is_good=shown.is_good)
             if isinstance(first, Verdict):
                 found[index] = first
             else:
@@ -109,12 +110,22 @@ def check_leaf(
 
 
 def examine(
-    evidence: Evidence, index: int, leaf: bytes, anchor: Anchor, engine: Engine, challenge: Input | None = None
+    evidence: Evidence,
+    index: int,
+    leaf: bytes,
+    anchor: Anchor,
+    engine: Engine,
+    challenge: Input | None = None,
+    *,
+    is_good: bool = False,
 ) -> Verdict | Claim:
-    """Everything but the model: binding, prompt, structure, text. A claim if nothing is wrong so far."""
+    """Everything but the model: binding, prompt, structure, text. A claim if nothing is wrong so far.
+
+    `is_good`: that it is the leaf was seen before; signatures take long.
+    """
     tokens = len(evidence.output_ids)
     try:
-        if fault := missing(evidence, index, leaf, anchor):
+        if not is_good and (fault := missing(evidence, index, leaf, anchor)):
             return withheld(1, fault)[0]
         if fault := binding_fault(evidence, anchor):
             return Verdict(Outcome.REJECT, Reason.BINDING, tokens, detail=fault)
@@ -208,8 +219,14 @@ def groups(answers: Iterable[Numbered]) -> Iterator[list[Numbered]]:
 
 
 def claim_fault(shown: Shown, claimed_tokens: int) -> str | None:
-    """What is wrong with the operator's count, from which its speed is reckoned; None if nothing. Less is its loss."""
-    tokens = sum(len(answer.output_ids) for answer in shown.answers if isinstance(answer, Evidence))
+    """What is wrong with the operator's count, from which its speed is reckoned; None if nothing. Less is its loss.
+
+    What is not shown may have all the tokens that its leaf counts: it may be shown to others.
+    """
+    tokens = sum(
+        len(answer.output_ids) if isinstance(answer, Evidence) else merkle.tokens_of(leaf)
+        for leaf, answer in zip(shown.leaves, shown.answers, strict=True)
+    )
     return f"the answers have {tokens} tokens, not {claimed_tokens}" if tokens < claimed_tokens else None
 
 

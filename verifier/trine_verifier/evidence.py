@@ -1,4 +1,5 @@
-"""Fetches a batch's evidence from the node that anchored it. Trusts nothing: bytes and seconds are bounded in all.
+"""Fetches a batch's evidence from one who has it, the node or another verifier. Trusts nothing: bytes and seconds are
+bounded in all. Whether it is good is for `gathering` to see.
 
 Evidence comes as lines of JSON, one an answer, so that no more than one is unpacked at a time: a line of brackets takes
 twenty times its length in memory.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,10 +31,11 @@ MAX_ERROR_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the node showed: leaf hashes, and per leaf its evidence or why it cannot be read."""
+    """What was shown: leaf hashes, and per leaf its evidence or why it cannot be read."""
 
     leaves: list[bytes]
     answers: Iterable[Evidence | InvalidInput]  # may be gone through again
+    is_good: bool = False  # whether all of it was seen to be what the root fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +46,41 @@ class ShownLeaf:
     answer: Evidence
 
 
-class _Lines:
-    """Evidence that is unpacked when it is looked at."""
+class NotServed(NodeError):
+    """Whoever was asked has nothing for us, and says so at once."""
 
-    def __init__(self, lines: list[bytes]) -> None:
+
+NOTHING = b"null"
+"""In place of an answer that whoever passes a batch on does not have."""
+
+
+class NotShown(InvalidInput):
+    """There is nothing of this leaf: no fault of who was asked."""
+
+
+class Lines:
+    """Evidence that is unpacked when it is looked at. What is not a line is why there is none."""
+
+    def __init__(self, lines: Sequence[bytes | InvalidInput]) -> None:
         self._lines = lines
 
     def __iter__(self) -> Iterator[Evidence | InvalidInput]:
         for line in self._lines:
+            if line == NOTHING:
+                yield NotShown("not shown")
+                continue
             try:
-                yield Evidence.from_json(parsed(line))
+                yield Evidence.from_json(parsed(line)) if isinstance(line, bytes) else line
             except InvalidInput as error:
                 yield error
 
 
-def fetch(chain: Chain, batch: Batch, seconds: float) -> Shown:
-    """All answers, whatever the node sends how slowly: within `seconds`.
+def fetch(chain: Chain, batch: Batch, seconds: float, endpoint: str | None = None) -> Shown:
+    """All answers, whatever is sent how slowly: within `seconds`. From the node unless `endpoint` is another's.
 
     Raises NodeUnreachable, NodeError or InvalidInput; each may pass on a later try.
     """
-    head, *lines = _ask(chain, batch, seconds).splitlines() or [b""]
+    head, *lines = _ask(chain, batch, seconds, endpoint).splitlines() or [b""]
     document = parsed(head)
     try:
         leaves = [bytes.fromhex(leaf.removeprefix("0x")) for leaf in document["leaves"]]
@@ -71,12 +88,12 @@ def fetch(chain: Chain, batch: Batch, seconds: float) -> Shown:
         raise InvalidInput(f"evidence is malformed: {error!r:.200}") from None
     if len(lines) != len(leaves) or len(leaves) > MAX_LEAVES:
         raise InvalidInput(f"evidence is malformed: {len(leaves)} leaves and {len(lines)} answers")
-    return Shown(leaves, _Lines(lines))
+    return Shown(leaves, Lines(lines))
 
 
-def fetch_leaf(chain: Chain, batch: Batch, leaf: int, seconds: float) -> ShownLeaf:
-    """One answer, for the committee of its appeal. Raises as `fetch`."""
-    document = parsed(_ask(chain, batch, seconds, f"/{leaf}"))
+def fetch_leaf(chain: Chain, batch: Batch, leaf: int, seconds: float, endpoint: str | None = None) -> ShownLeaf:
+    """One answer, for the committee of its appeal or in place of one that is not good. Raises as `fetch`."""
+    document = parsed(_ask(chain, batch, seconds, endpoint, f"/{leaf}"))
     try:
         proof = tuple(bytes.fromhex(sibling.removeprefix("0x")) for sibling in document["proof"])
         answer = document["answer"]
@@ -97,9 +114,9 @@ def parsed(line: bytes) -> Any:
         raise InvalidInput(f"evidence is malformed: no JSON ({error!r:.200})") from None
 
 
-def _ask(chain: Chain, batch: Batch, seconds: float, path: str = "") -> bytes:
-    node = batch.known_header.node
-    endpoint = chain.endpoint_of(node)
+def _ask(chain: Chain, batch: Batch, seconds: float, endpoint: str | None, path: str = "") -> bytes:
+    if endpoint is None:
+        endpoint = chain.endpoint_of(batch.known_header.node)
     at = chain.now()
     header = access_header(at, chain.sign(evidence_digest(chain.domain, batch.batch_id, at)))
     return download(f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence{path}", header, seconds)
@@ -109,7 +126,7 @@ def download(url: str, authorization: str, seconds: float) -> bytes:
     """The body of a good answer, all of it within `seconds`. Raises NodeUnreachable or NodeError."""
     try:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise NodeUnreachable(f"the node registered no endpoint that can be asked: {url!r:.200}")
+            raise NodeUnreachable(f"the operator registered no endpoint that can be asked: {url!r:.200}")
         # A time-out of each read would not end what comes byte by byte; this one ends anything, headers included.
         return asyncio.run(asyncio.wait_for(_download(url, authorization), seconds))
     except TimeoutError:
@@ -138,5 +155,5 @@ async def _download(url: str, authorization: str) -> bytes:
             if len(body) > MAX_BYTES:
                 raise NodeError(f"{url:.200} sends more than {MAX_BYTES} bytes")
     if not is_good:
-        raise NodeError(f"{url:.200} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
+        raise NotServed(f"{url:.200} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
     return bytes(body)

@@ -22,6 +22,7 @@ from trine_operator.outbox import Submits
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
 from trine_operator.service import create_evidence_app
+from trine_verifier.kept import Limits
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
@@ -45,7 +46,9 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     `make_voting` is how adversaries take the honest voting's place.
     """
     stop = stop_on_signals()
-    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), VerifierStore, stop)
+    kept = Limits(settings.pass_on_mb << 20, settings.pass_on_batch_mb << 20)
+    open_store = partial(VerifierStore, kept=kept)
+    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), open_store, stop)
     chain, model, engine, store = operator.chain, operator.model, operator.engine, operator.store
     outbox = operator.outbox
     reason: list[str | None] = ["starting"]
@@ -56,7 +59,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     def why_not() -> str | None:
         return outbox.halted or reason[0] or store.why_not_ready()
 
-    app = create_evidence_app("Trine verifier", store, chain, why_not, operator.lease.instance)
+    app = create_evidence_app("Trine verifier", store, chain, why_not, operator.lease.instance, store.kept)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
@@ -70,6 +73,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         blocks.nudge()
 
     voting = make_voting(chain, store, outbox, engine, model.model_id, stop, wake)
+    voting.dissenting.willing = settings.willing
     batcher = Batcher(
         store,
         chain,
@@ -84,7 +88,10 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         store,
         chain,
         keep_evidence_days=settings.keep_evidence_days,
-        more=[partial(store.prune_votes, keep_seconds=round(settings.keep_votes_days * DAY_SECONDS))],
+        more=[
+            partial(store.prune_votes, keep_seconds=round(settings.keep_votes_days * DAY_SECONDS)),
+            lambda _now: store.kept.prune(chain),
+        ],
     )
 
     def vote() -> None:

@@ -1,4 +1,4 @@
-"""Which seats are ours, and which batches wait for a committee: from the events that the chain has now.
+"""Which seats and appeals are ours, and which batches wait for a committee: from the events that the chain has now.
 
 What a re-org takes away is taken back: a seat drawn in a block that is gone is no duty until it is drawn again.
 """
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from trine.chain import AppealCase, AppealPhase, Batch, BatchState, Chain, Event
 from trine.errors import ChainError, NotReady, TransactionReverted
 from trine_operator.events import Changes, EventLog
-from trine_verifier.store import AppealSeat, VerifierStore
+from trine_verifier.store import AppealSeat, OwnAppeal, VerifierStore
 
 log = structlog.get_logger()
 
@@ -23,6 +23,7 @@ WATCHED = (
     ("Batches", "CommitteeDrawn"),
     ("Batches", "CommitteeRedrawn"),
     ("Appeals", "AppealDrawn"),
+    ("Appeals", "AppealOpened"),
 )
 DRAW_SHARE = 0.5
 """A batch that its node has not drawn within this share of the window is drawn by verifiers: a node must not let a
@@ -107,10 +108,16 @@ class Seats:
         gone, come = self._ours(changes.dropped), self._ours(changes.added)
         self._store.end_seats(session, *_seats_in(gone))
         self._store.note_seats(session, *_seats_in(come))
+        self._store.note_own_appeals(session, self._opened(changes.added), self._opened(changes.dropped))
 
     def _ours(self, events: Iterable[Event]) -> list[Event]:
         me = self._chain.address
         return [event for event in events if me in [seat["verifier"] for seat in event.args.get("seats", ())]]
+
+    def _opened(self, events: Iterable[Event]) -> list[OwnAppeal]:
+        """Appeals of ours: whoever appealed has the committee drawn, whatever else it does."""
+        me = self._chain.address
+        return [_own_appeal(e) for e in events if e.name == "AppealOpened" and e.args["appellant"] == me]
 
     def _drawn(self, name: str) -> list[Event]:
         return [event for event in self._ours(self._events.events) if event.name == name]
@@ -140,3 +147,8 @@ def _duty(event: Event) -> tuple[bytes, int]:
 def _appeal_seat(event: Event) -> AppealSeat:
     args = event.args
     return AppealSeat(bytes(args["batchId"]), int(args["leafIndex"]), int(args["level"]), int(args["round"]))
+
+
+def _own_appeal(event: Event) -> OwnAppeal:
+    args = event.args
+    return OwnAppeal(bytes(args["batchId"]), int(args["leafIndex"]), int(args["level"]), int(args["bond"]))

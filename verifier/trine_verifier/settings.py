@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from trine_operator.settings import OperatorSettings
+from trine_verifier.willing import Willing
 
 
 class VerifierSettings(OperatorSettings):
@@ -16,4 +19,19 @@ class VerifierSettings(OperatorSettings):
     keep_votes_days: float = Field(
         30, ge=1, le=36_500, description="how long votes and verdicts are kept once their seat is over"
     )
+    pass_on_mb: int = Field(
+        1024, ge=0, le=1 << 20, description="how much of others' evidence is kept for who judges it too; 0: none"
+    )
+    pass_on_batch_mb: int = Field(64, ge=1, le=64, description="how much of it a batch may take")
+    appeal_dissents: bool = Field(True, description="appeal verdicts against own votes where a gain is to be expected")
+    appeal_least_chance: float = Field(
+        0.95, gt=0, le=1, description="how sure to be of an own verdict to appeal for it"
+    )
+    appeal_at_risk: Decimal = Field(
+        Decimal(100), ge=0, le=10**9, description="whole tokens of bonds that may be put up at once"
+    )
     port: int = Field(8100, ge=0, le=65_535)
+
+    @property
+    def willing(self) -> Willing:
+        return Willing(self.appeal_dissents, self.appeal_least_chance, int(self.appeal_at_risk * 10**18))

@@ -14,6 +14,7 @@ from trine.protocol.verdict import Verdict
 from trine.protocol.votes import Vote, distance_ppm_of
 from trine_operator.store import Store
 from trine_operator.tables import Base
+from trine_verifier.kept import KeptEvidence, Limits
 
 
 class VoteRow(Base):
@@ -70,6 +71,30 @@ class AppealDutyRow(Base):
     round: Mapped[int] = mapped_column(primary_key=True)
 
 
+class OwnAppealRow(Base):
+    """Appeals that this account has opened and that are not over."""
+
+    __tablename__ = "own_appeals"
+    batch_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    leaf: Mapped[int] = mapped_column(primary_key=True)
+    level: Mapped[int] = mapped_column(primary_key=True)
+    bond_wei: Mapped[str] = mapped_column(String(78))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAppeal:
+    """An appeal that this account has put up a bond for."""
+
+    batch_id: bytes
+    leaf: int
+    level: int
+    bond_wei: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.batch_id.hex(), self.leaf, self.level
+
+
 @dataclass(frozen=True, slots=True)
 class AppealSeat:
     """What names a seat on an appealed leaf."""
@@ -97,7 +122,12 @@ ROWS_AT_ONCE = 256
 
 
 class VerifierStore(Store):
-    """The node's store (a verifier's own calibration batches) and the votes."""
+    """The node's store (a verifier's own calibration batches), the votes, and evidence that is passed on."""
+
+    def __init__(self, url: str, kept: Limits | None = None) -> None:
+        """`kept`: how much of others' evidence is kept."""
+        super().__init__(url)
+        self.kept = KeptEvidence(self, kept or Limits())
 
     def cursor(self, default: int) -> int:
         """How far the chain was read by versions that kept no events; `default` without one."""
@@ -123,6 +153,27 @@ class VerifierStore(Store):
             if row is not None:
                 session.delete(row)
         session.flush()
+
+    def note_own_appeals(self, session: Session, come: list[OwnAppeal], gone: list[OwnAppeal]) -> None:
+        """In the transaction that keeps how far the chain was read."""
+        for each in gone:
+            row = session.get(OwnAppealRow, each.key)
+            if row is not None:
+                session.delete(row)
+        session.flush()
+        for each in come:
+            if session.get(OwnAppealRow, each.key) is None:
+                batch_id, leaf, level = each.key
+                session.add(OwnAppealRow(batch_id=batch_id, leaf=leaf, level=level, bond_wei=str(each.bond_wei)))
+
+    def own_appeals(self) -> list[OwnAppeal]:
+        with self.reading() as session:
+            rows = session.scalars(select(OwnAppealRow))
+            return [OwnAppeal(bytes.fromhex(row.batch_id), row.leaf, row.level, int(row.bond_wei)) for row in rows]
+
+    def end_own_appeal(self, appeal: OwnAppeal) -> None:
+        with self.writing() as session:
+            self.note_own_appeals(session, [], [appeal])
 
     def duties(self) -> list[tuple[bytes, int]]:
         with self.reading() as session:

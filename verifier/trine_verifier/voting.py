@@ -12,28 +12,30 @@ import structlog
 from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
 from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
-from trine.errors import InvalidInput, NodeError, TransactionReverted
+from trine.errors import TransactionReverted
 from trine.protocol.calibration import parse_prompt_set, prompt_indices
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine_node.engines.base import Engine
 from trine_operator.apart import Apart
+from trine_operator.lingering import moving_on
 from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import vote_guard
 from trine_operator.staying import Staying
 from trine_verifier.appeals import Appealing
-from trine_verifier.checking import Challenged, check_batch, vote_of, withheld
+from trine_verifier.checking import MAX_DETAIL, Challenged, check_batch, vote_of, withheld
 from trine_verifier.checks import Checks, check_in_time
+from trine_verifier.dissent import Dissenting, leaves_in
 from trine_verifier.duties import (
     FINALIZE_GRACE_SECONDS,
     MAX_PAUSE_SECONDS,
     Duty,
     evidence_deadline,
-    fetch_seconds,
+    listening,
 )
-from trine_verifier.evidence import fetch
+from trine_verifier.gathering import Gathering
 from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.seats import Seats, shows_no_draw
 from trine_verifier.store import StoredVote, VerifierStore
@@ -42,9 +44,20 @@ log = structlog.get_logger()
 
 
 def next_duty(
-    batch: Batch, seats: tuple[Seat, ...], me: str, round_: int, terms: Parameters, *, voted: bool, now: int
+    batch: Batch,
+    seats: tuple[Seat, ...],
+    me: str,
+    round_: int,
+    terms: Parameters,
+    *,
+    voted: bool,
+    now: int,
+    under_appeal: bool = False,
 ) -> Duty:
-    """Pure: from the chain's view of the batch and whether our vote is stored. `now` is the chain's time."""
+    """Pure: from the chain's view of the batch and whether our vote is stored. `now` is the chain's time.
+
+    A settled batch waits for appeals that are open, and `batch.clock` moves when one turns a verdict.
+    """
     mine = next((index for index, seat in enumerate(seats) if seat.verifier == me), None)
     if batch.state in (BatchState.NONE, BatchState.FINAL, BatchState.VOID) or batch.round != round_ or mine is None:
         return Duty.OVER
@@ -53,7 +66,7 @@ def next_duty(
     if batch.state == BatchState.SETTLED:
         window = 0 if batch.is_calibration else terms.appeal_window_seconds
         patience = FINALIZE_GRACE_SECONDS * (1 + mine)
-        return Duty.FINALIZE if now > batch.clock + window + patience else Duty.WAIT
+        return Duty.FINALIZE if now > batch.clock + window + patience and not under_appeal else Duty.WAIT
     ballot = batch.ballot(mine)
     late = batch.can_settle(now, terms.reveal_seconds)
     if ballot == Ballot.NOTHING and now <= batch.clock:
@@ -90,7 +103,11 @@ class Voting:
         self.seats = Seats(chain, store, model_id)
         self.wake = wake
         self._apart = Apart(MAX_PAUSE_SECONDS)
-        self._appealing = Appealing(chain, store, outbox, engine, model_id, stop, self.checks, self.seats, wake)
+        self.gathering = Gathering(chain, store)
+        self.dissenting = Dissenting(chain, store, outbox)
+        self._appealing = Appealing(
+            chain, store, outbox, engine, model_id, stop, self.checks, self.seats, self.gathering, wake
+        )
         self._asleep: dict[tuple[bytes, int], int] = {}  # settled batches: the chain's time until nothing is due
         self._in_flight: frozenset[str] = frozenset()  # what was, before the chain was asked
         self._lost = LostVotes(store)
@@ -108,6 +125,7 @@ class Voting:
                 advance = partial(self.advance, batch_id, round_)
                 self._apart.run((batch_id, round_), advance, batch=batch_id.hex(), round=round_)
         self._appealing.step()
+        self.dissenting.step()
 
     def close(self) -> None:
         """Waits for checks that run; `stop` must be set."""
@@ -127,7 +145,11 @@ class Voting:
         terms = chain.parameters(batch.terms) if batch.state != BatchState.NONE else chain.parameters()
         stored = self.store.vote(batch_id, round_)
         now = chain.timestamp()
-        duty = next_duty(batch, seats, chain.address, round_, terms, voted=stored is not None, now=now)
+        open_appeals = chain.marks(batch).open if batch.state == BatchState.SETTLED else 0
+        duty = next_duty(
+            batch, seats, chain.address, round_, terms,
+            voted=stored is not None, now=now, under_appeal=open_appeals != 0,
+        )  # fmt: skip
         if duty is Duty.OVER and shows_no_draw(batch, round_) and self.seats.is_drawn(batch_id, round_):
             return  # the events say otherwise: they are newer, or are about to be taken back
         if self._lost.is_lost(batch, seats, chain, stored, duty, terms):
@@ -145,8 +167,31 @@ class Voting:
             self._submit("finalize", batch_id, CALLS.finalize([(batch.known_header, seats)]))
         elif duty is Duty.OVER:
             self._end(batch, round_)
-        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED and self._stays(batch, round_):
-            self._asleep[batch_id, round_] = batch.clock + (0 if batch.is_calibration else terms.appeal_window_seconds)
+        elif duty is Duty.WAIT and batch.state == BatchState.SETTLED:
+            self._wait_for_the_end(batch, round_, seats, stored, terms, open_appeals)
+
+    def _wait_for_the_end(
+        self,
+        batch: Batch,
+        round_: int,
+        seats: tuple[Seat, ...],
+        stored: StoredVote | None,
+        terms: Parameters,
+        open_appeals: int,
+    ) -> None:
+        """While a settled batch may be appealed, or is: appeals our dissents, moves on what others let lie."""
+        batch_id = batch.batch_id
+        if stored is not None:
+            consider = partial(self.dissenting.consider, batch, seats, stored, terms)
+            self._apart.run(("dissent", batch_id), consider, batch=batch_id.hex(), part="appeal")
+        mine = next(index for index, seat in enumerate(seats) if seat.verifier == self.chain.address)
+        for leaf in leaves_in(open_appeals):
+            act = moving_on(self.chain, batch, leaf, terms, FINALIZE_GRACE_SECONDS * (1 + mine))
+            if act is not None and act.names[0] not in self._in_flight:
+                self.outbox.submit(act)
+        if not open_appeals and not self.dissenting.watches(batch_id) and self._stays(batch, round_):
+            window = 0 if batch.is_calibration else terms.appeal_window_seconds
+            self._asleep[batch_id, round_] = batch.clock + window
 
     def _end(self, batch: Batch, round_: int) -> None:
         """Forgets the seat, once no re-org can ask for its vote again."""
@@ -207,14 +252,13 @@ class Voting:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
         anchor = Anchor(self.chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
-        try:
-            now = self.chain.timestamp()
-            shown = fetch(self.chain, batch, fetch_seconds(batch.clock, terms, header.tokens, now, crowd))
-        except (NodeError, InvalidInput) as error:
-            if self.chain.timestamp() < evidence_deadline(batch.clock, terms, header.tokens):
-                log.info("evidence_missing", batch=batch.batch_id.hex(), error=str(error))
-                return None
-            return withheld(batch.leaf_count, str(error))
+        patience = listening(batch.clock, terms, header.tokens, self.chain.timestamp(), crowd)
+        gathered = self.gathering.batch(batch, anchor, patience)
+        if gathered.missing and self.chain.timestamp() < evidence_deadline(batch.clock, terms, header.tokens):
+            log.info("evidence_missing", batch=batch.batch_id.hex(), leaves=gathered.missing, error=gathered.why)
+            return None
+        if gathered.shown is None:
+            return withheld(batch.leaf_count, gathered.why[:MAX_DETAIL])
         anchoring = self.chain.anchoring(batch.batch_id)
         policy = Policy.from_bytes(self.chain.policy_at(header.model_id, anchoring.block, anchoring.log_index))
         challenge = self._challenge(anchoring.challenge_id) if batch.is_calibration else None
@@ -226,7 +270,7 @@ class Voting:
                 let_others_go_first()
 
             in_time = partial(check_in_time, self.chain, self.checks.pace, batch.clock, terms)
-            verdicts = check_batch(shown, anchor, self.engine, policy, challenge, between, in_time)
+            verdicts = check_batch(gathered.shown, anchor, self.engine, policy, challenge, between, in_time)
         for leaf, verdict in enumerate(verdicts):
             log.info(
                 "verdict",

@@ -10,7 +10,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from trine.chain.deployment import Deployment
-from trine.chain.records import Anchoring, Batch, BatchState, Result, Seat, Verdict
+from trine.chain.records import Anchoring, Batch, BatchState, Marks, Result, Seat, Verdict
 from trine.chain.seeds import SeedCalls
 from trine.errors import NotReady, VerificationFailed
 from trine.protocol import committee
@@ -96,6 +96,12 @@ class BatchCalls(SeedCalls):
     def result(self, batch_id: bytes) -> Result:
         """The batch's words as decided so far."""
         return self._record(Result, "Finality", "resultOf", batch_id)
+
+    def marks(self, batch: Batch) -> Marks:
+        """Which leaves were appealed and what came of it. Asks only where there are any marks."""
+        if not batch.marked:
+            return Marks(0, 0, 0, 0, 0, 0)
+        return self._record(Marks, "Finality", "marksOf", batch.batch_id)
 
     def verdict(self, batch_id: bytes, leaf: int) -> tuple[Verdict, bool]:
         """A leaf's verdict, and whether nothing can change it any more."""

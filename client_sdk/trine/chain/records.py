@@ -240,6 +240,23 @@ class Result:
         return Vote(self.accepted, self.rejected, self.unavailable).on(leaf)
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What happens to few batches: words over their leaves."""
+
+    appealed: int
+    concluded: int
+    accepted: int  # concluded, with this verdict
+    rejected: int
+    unavailable: int
+    canaries: int  # opened as known to be bad
+
+    @property
+    def open(self) -> int:
+        """Under appeal: until they are concluded the batch does not become final."""
+        return self.appealed & ~self.concluded
+
+
 class AppealPhase(IntEnum):
     """See `IAppeals.Phase`."""
 

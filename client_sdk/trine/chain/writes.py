@@ -66,6 +66,10 @@ class Writes(Generic[R_co]):
         shown = [[s.values() for s in seats] for seats in judges]
         return self._write("Appeals", "draw", header.values(), leaf, shown)
 
+    def expire_appeal(self, batch_id: bytes, leaf: int) -> R_co:
+        """Of a committee that was not drawn in time."""
+        return self._write("Appeals", "expire", batch_id, leaf)
+
     def commit_appeal(self, batch_id: bytes, leaf: int, seats: Sequence[Seat], seat: int, commitment: bytes) -> R_co:
         return self._write("Appeals", "commit", batch_id, leaf, [s.values() for s in seats], seat, commitment)
 

@@ -33,6 +33,9 @@ NOISE_RANGE = (0.005, 0.5)
 what a text that confuses the model could excuse."""
 
 
+MAX_STRENGTH = 1e3
+
+
 class Outcome(StrEnum):
     ACCEPT = "accept"
     REJECT = "reject"
@@ -100,12 +103,17 @@ class Verdict:
     worst_margin: float = 0.0  # weighed, see `Recomputation.weighed_margins`
     total_margin: float = 0.0  # weighed, over all tokens
     detail: str = ""
+    strength: float = 0.0  # by which factor the policy's bound is passed, or kept to; see `decide`
 
 
 def decide(
     claim: Claim, recomputation: Recomputation, *, eos_ids: frozenset[int], verifier_class: str, policy: Policy
 ) -> Verdict:
-    """Raises InvalidInput if the recomputation is not of this claim: a fault of the caller."""
+    """Raises InvalidInput if the recomputation is not of this claim: a fault of the caller.
+
+    The strength of a rejection is the highest of measured / bound, that of an acceptance the lowest of bound /
+    measured, over all statistics that are compared; at most MAX_STRENGTH. Zero where nothing was compared.
+    """
     if fault := structural_fault(claim, eos_ids):
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, len(claim.output_ids), detail=fault)
     tokens = len(claim.output_ids)
@@ -120,26 +128,34 @@ def decide(
     weighed = own.weighed_margins()
     worst, total = max(weighed), math.fsum(weighed)
 
-    def verdict(outcome: Outcome, reason: Reason, detail: str) -> Verdict:
-        return Verdict(outcome, reason, tokens, deviation, worst, total, detail)
+    def verdict(outcome: Outcome, reason: Reason, detail: str, strength: float = 0.0) -> Verdict:
+        return Verdict(outcome, reason, tokens, deviation, worst, total, detail, strength)
 
     bounds = policy.bounds(claim.engine_class, verifier_class)
     if bounds is None:
         pair = f"{claim.engine_class} against {verifier_class}"
         return verdict(Outcome.INCONCLUSIVE, Reason.UNCALIBRATED, f"the policy has no bounds for {pair}")
     accept, reject = (s / 1e3 for s in (policy.accept_sigmas, policy.reject_sigmas))
+    measured = [worst, total, deviation, raw]
+
+    def limits(sigmas: float, margin: int, bits: float) -> list[float]:
+        """Of what was measured, in the same order."""
+        of_margins = bounds.total_margin_bound(tokens, sigmas, margin)
+        return [margin / 1e3, of_margins, bounds.deviation_bound(tokens, sigmas), bits]
+
+    beyond = max(map(_times, measured, limits(reject, bounds.margin_reject, MAX_REJECT)))
     if worst > bounds.margin_reject / 1e3:
         where = weighed.index(worst)
         plain = own.margins[where]
         limit = bounds.margin_reject / 1e3 * (plain / worst)  # in logits, at that position
         detail = f"token {where} lies {plain:.3f} logits below the model's choice, over {limit:.3f} there"
-        return verdict(Outcome.REJECT, Reason.MARGIN, detail)
+        return verdict(Outcome.REJECT, Reason.MARGIN, detail, beyond)
     if total > (limit := bounds.total_margin_bound(tokens, reject, bounds.margin_reject)):
         detail = f"the weighed margins of {tokens} tokens add up to {total:.3f}, over {limit:.3f}"
-        return verdict(Outcome.REJECT, Reason.MARGIN, detail)
+        return verdict(Outcome.REJECT, Reason.MARGIN, detail, beyond)
     if deviation > (limit := bounds.deviation_bound(tokens, reject)) or raw > MAX_REJECT:
         detail = f"relative deviation {deviation:.3f} is over {limit:.3f} for {tokens} tokens, or {raw:.3f} of the bits"
-        return verdict(Outcome.REJECT, Reason.DEVIATION, detail)
+        return verdict(Outcome.REJECT, Reason.DEVIATION, detail, beyond)
     honest = bounds.deviation_bound(tokens, accept)
     if (
         worst > bounds.margin_accept / 1e3
@@ -152,7 +168,13 @@ def decide(
             f"{raw:.3f} of bits"
         )
         return verdict(Outcome.INCONCLUSIVE, Reason.BETWEEN, detail)
-    return verdict(Outcome.ACCEPT, Reason.HONEST, "")
+    within = min(map(_times, limits(accept, bounds.margin_accept, MAX_ACCEPT), measured))
+    return verdict(Outcome.ACCEPT, Reason.HONEST, "", within)
+
+
+def _times(a: float, b: float) -> float:
+    """a / b, as far as it says anything."""
+    return min(a / b, MAX_STRENGTH) if b > 0 else MAX_STRENGTH if a > 0 else 0.0
 
 
 def structural_fault(claim: Claim, eos_ids: frozenset[int]) -> str | None:

@@ -7,12 +7,18 @@ from fastapi import FastAPI
 from trine_node.answering import Answering
 from trine_node.service.openai import OpenAiEndpoints
 from trine_node.settings import Limits
-from trine_operator.service import Readiness, create_evidence_app
+from trine_operator.service import EvidenceEndpoints, Readiness, create_evidence_app
 
 
-def create_app(answering: Answering, limits: Limits, readiness: Readiness, instance: str | None = None) -> FastAPI:
+def create_app(
+    answering: Answering,
+    limits: Limits,
+    readiness: Readiness,
+    instance: str | None = None,
+    evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
+) -> FastAPI:
     """OpenAI's endpoints, evidence, health. `app.state.openai.closing = True` refuses new work."""
-    app = create_evidence_app("Trine node", answering.store, answering.chain, readiness, instance)
+    app = create_evidence_app("Trine node", answering.store, answering.chain, readiness, instance, evidence=evidence)
     endpoints = OpenAiEndpoints(answering, limits)
     app.state.openai = endpoints
     app.include_router(endpoints.router)

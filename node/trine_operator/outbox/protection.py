@@ -27,10 +27,12 @@ VERSION = 1
 KINDS = {
     "vote": r"[0-9a-f]{64}/\d{1,3}",
     "appeal-vote": r"[0-9a-f]{64}/\d{1,3}/\d/\d{1,3}",
+    "appeal": r"[0-9a-f]{64}/\d{1,3}",
     "answers": r"[0-9a-f]{64}",
     "challenge": r"[0-9a-f]{64}",
 }
-"""Kinds of subjects, and how each is written. Values are 32 bytes: a commitment, or a batch's id."""
+"""Kinds of subjects, and how each is written. Values are 32 bytes: a commitment, a batch's id, or what an
+appeal claims."""
 VALUE = r"[0-9a-f]{64}"
 MAX_FILE_BYTES = 256 << 20
 
@@ -67,6 +69,11 @@ def vote_guard(batch_id: bytes, round_: int, commitment: bytes) -> Guard:
 
 def appeal_guard(batch_id: bytes, leaf: int, level: int, round_: int, commitment: bytes) -> Guard:
     return Guard("appeal-vote", f"{batch_id.hex()}/{leaf}/{level}/{round_}", commitment.hex())
+
+
+def claim_guard(batch_id: bytes, leaf: int, claim: int) -> Guard:
+    """A leaf is never appealed with another claim."""
+    return Guard("appeal", f"{batch_id.hex()}/{leaf}", claim.to_bytes(32, "big").hex())
 
 
 def anchor_guards(batch_id: bytes, root: bytes, challenge_id: bytes | None) -> tuple[Guard, ...]:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from trine.chain import Chain
 from trine_operator.service.errors import install
-from trine_operator.service.evidence import EvidenceEndpoints
+from trine_operator.service.evidence import EvidenceEndpoints, PassesOn
 from trine_operator.store import Store
 
 Readiness = Callable[[], str | None]
@@ -18,11 +18,20 @@ Readiness = Callable[[], str | None]
 
 
 def create_evidence_app(
-    title: str, store: Store, chain: Chain, readiness: Readiness, instance: str | None = None
+    title: str,
+    store: Store,
+    chain: Chain,
+    readiness: Readiness,
+    instance: str | None = None,
+    passes_on: PassesOn | None = None,
+    evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
 ) -> FastAPI:
-    """Evidence and health: all that a verifier serves. `instance` names this process."""
+    """Evidence and health: all that a verifier serves. `instance` names this process.
+
+    `passes_on`: others' evidence that is shown as well. `evidence` is how adversaries take the honest endpoints' place.
+    """
     app = create_frame(title, readiness, {"operator": chain.address, "instance": instance} if instance else {})
-    app.include_router(EvidenceEndpoints(store, chain).router)
+    app.include_router(evidence(store, chain, passes_on).router)
     return app
 
 
