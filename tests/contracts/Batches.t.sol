@@ -314,7 +314,7 @@ contract BatchesTest is BatchesWorld {
     function testAnExpiredCalibrationLosesItsFeeOnly() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         vm.prank(NODE);
         batches.anchorCalibration(challenge, "late", NO_CANARY, 1);
         Check.eq(_locked(NODE), 0, "nothing is locked");
@@ -838,7 +838,7 @@ contract BatchesTest is BatchesWorld {
     function testACalibrationIsAnchoredWithItsChallenge() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         BatchId id = batches.batchIdOf(Header(NODE, model, "root", NO_CANARY));
         vm.expectEmit(address(batches));
         emit IBatches.BatchAnchored(id, NODE, model, "root", NO_CANARY, 2, challenge, blockNumber + 2, 1);
@@ -850,7 +850,7 @@ contract BatchesTest is BatchesWorld {
     function testCalibrationsThatAreRefused() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         ChallengeId none = ChallengeId.wrap("none");
         vm.startPrank(NODE);
         vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationUnknownChallenge.selector, none));

@@ -180,7 +180,7 @@ contract EntryPointsTest is World {
         _request(_verifier(0), Role.Verifier);
         vm.snapshotGasLastCall("calibration", "request as a verifier");
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         vm.snapshotGasLastCall("calibration", "seal");
         vm.prank(NODE);
         batches.anchorCalibration(challenge, "calibration of the gas test", NO_CANARY, 100);

@@ -206,12 +206,26 @@ abstract contract World {
 
     function _request(address operator, Role role) internal returns (ChallengeId id) {
         vm.prank(operator);
-        id = calibration.request(model, role, _classOf(operator));
+        id = calibration.request(model, role, _classOf(operator), _commitmentOf(operator));
+    }
+
+    function _secretOf(address operator) internal pure returns (bytes32) {
+        return keccak256(abi.encode("secret", operator));
+    }
+
+    function _commitmentOf(address operator) internal pure returns (bytes32) {
+        return keccak256(abi.encode(_secretOf(operator)));
+    }
+
+    function _seal(ChallengeId challenge) internal returns (bytes32) {
+        address operator = calibration.challengeOf(challenge).operator;
+        vm.prank(operator);
+        return calibration.seal(challenge, _secretOf(operator));
     }
 
     function _answer(ChallengeId challenge, bytes32 root) internal returns (BatchId id) {
         _mine(3);
-        if (calibration.challengeOf(challenge).seed == 0) calibration.seal(challenge);
+        if (calibration.challengeOf(challenge).seed == 0) _seal(challenge);
         address operator = calibration.challengeOf(challenge).operator;
         vm.prank(operator);
         id = batches.anchorCalibration(challenge, root, NO_CANARY, 100);

@@ -303,6 +303,7 @@ class Challenge:
     deadline: int
     leaves: int  # prompts to answer
     hardware_class: bytes
+    commitment: bytes
     seed: bytes
     batch_id: bytes
 
