@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 const CONTRACTS = [
   "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
   "Calibration", "Batches", "Finality", "Appeals", "Canaries", "VerifierKeys", "Requests", "Erc8004Adapter",
-  "Directory",
+  "Directory", "Examiners",
   "deployment/Factory",
 ];
 const target = "client_sdk/trine/chain";

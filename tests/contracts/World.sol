@@ -6,6 +6,7 @@ import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
 import {ICanaries} from "../../contracts/interfaces/ICanaries.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
+import {IExaminers} from "../../contracts/interfaces/IExaminers.sol";
 import {IFactory} from "../../contracts/interfaces/IFactory.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
@@ -47,6 +48,7 @@ abstract contract World {
     IFinality internal finality;
     IAppeals internal appeals;
     ICanaries internal canaries;
+    IExaminers internal examiners;
     IVerifierKeys internal keys;
     IRequests internal requests;
     ModelId internal model;
@@ -74,6 +76,7 @@ abstract contract World {
         finality = IFinality(_at("finality"));
         appeals = IAppeals(_at("appeals"));
         canaries = ICanaries(_at("canaries"));
+        examiners = IExaminers(_at("examiners"));
         keys = IVerifierKeys(_at("keys"));
         requests = IRequests(_at("requests"));
 
@@ -109,6 +112,7 @@ abstract contract World {
             abi.encode(token, staking, batches, finality, committees, reputation, parameters)
         );
         _create("canaries", "Canaries", abi.encode(batches, finality));
+        _create("examiners", "Examiners", abi.encode(token, batches, finality, address(this), _examining()));
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
         model = registry.register("tiny", "file:/tiny", "manifest", "policy", _classes(), "prompts", 64, 1 gwei);
@@ -122,6 +126,10 @@ abstract contract World {
     /// Of a token whose constructor takes who holds all of it, and how much that is.
     function _tokenCode() internal view virtual returns (bytes memory) {
         return vm.getCode("TrineToken");
+    }
+
+    function _examining() internal pure returns (IExaminers.Values memory) {
+        return IExaminers.Values({bountyWei: 0.05 ether, budgetWei: 1 ether, ordinaryPerCanary: 3});
     }
 
     function _values() internal pure virtual returns (IParameters.Values memory) {

@@ -35,6 +35,7 @@ CONTRACTS = (
     "Requests",
     "Erc8004Adapter",
     "Directory",
+    "Examiners",
 )
 
 
