@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from trine.audit import operator_report
 from trine.chain import Role
 from trine.protocol.messages import engine_class_bytes
 from trine_devnet.network import TOKEN, Devnet, Member
@@ -71,6 +72,8 @@ def test_an_examiner_is_paid_and_who_always_accepts_is_fined_and_nobody_else(net
     assert 0 < paid.args["counted"] <= paid.args["confirmed"]
     pool = chain.token_balance(chain.deployment.address("Examiners"))
     assert POOL - pool == sum(e.args["amount"] for e in _events(chain, "Examiners", "ExaminerPaid")) > 0
+    assert operator_report(chain, addresses[LAZY]).canary_fines_wei == len(fines) * penalty
+    assert operator_report(chain, examiner).bounties_wei >= paid.args["amount"]
     # Less than its verifiers were paid, so it has not lived on it.
     batch = chain.batch(bytes(paid.args["batchId"]))
     tokens = batch.known_header.tokens
