@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,7 +42,7 @@ class Extension:
     """By name: done at every block, once it serves."""
 
 
-Extend = Callable[[Operator[Engine, Store], threading.Event], Extension]
+Extend = Callable[[Operator[Engine, Store]], Extension]
 
 
 def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None, extend: Extend | None = None) -> None:
@@ -53,7 +52,7 @@ def run_node(settings: NodeSettings, wrap_engine: WrapEngine | None = None, exte
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
     answering = Answering(engine, chain, store, model, allow_unsigned=settings.allow_unsigned)
     outbox = operator.outbox
-    more = extend(operator, stop) if extend else Extension(wrap_engine)
+    more = extend(operator) if extend else Extension(wrap_engine)
     batcher = Batcher(
         store,
         chain,

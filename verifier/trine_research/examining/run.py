@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Mapping
 from functools import partial
 
@@ -32,14 +31,14 @@ def run_examiner(settings: ExaminerSettings) -> None:
     """Serves, plants and opens until SIGTERM or SIGINT. Raises InvalidInput before anything is begun."""
     opened = [load_keystore(file, settings.password_file) for file in settings.clients]
     clients = {str(account.address): account for account in opened}
+    if str(load_keystore(settings.keystore, settings.password_file).address) in clients:
+        raise InvalidInput("clients: the node's own key is among them, and everybody knows whose that is: take another")
     lot = random.SystemRandom()
     prompts = corpus(settings.prompts, lot) if settings.prompts else everyday(lot)
     record = Record(settings.record)
 
-    def extend(operator: Operator[Engine, Store], stop: threading.Event) -> Extension:
+    def extend(operator: Operator[Engine, Store]) -> Extension:
         chain = operator.chain
-        if chain.address in clients:
-            raise InvalidInput("clients: the node's own key is no client's, everybody would know")
         engine = PlantingEngine(operator.engine)
         ordering = Ordering(settings, clients, record)
         habits = Habits(settings.order_seconds, settings.canary_rate, settings.answer_tokens, settings.kinds)
