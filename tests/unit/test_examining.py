@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from chain_support import devnet
 from eth_account import Account as EthAccount
 from test_node_support import (
     APPEAL_SECONDS,
@@ -22,7 +23,7 @@ from test_node_support import (
 )
 
 from trine.chain import AppealPhase, BatchState
-from trine.errors import InvalidInput, NodeRefused
+from trine.errors import InvalidInput, NodeRefused, TransactionReverted
 from trine.protocol import canaries, merkle
 from trine.protocol.header import Header
 from trine.protocol.inputs import chat_input, text_input
@@ -387,3 +388,21 @@ def test_commitments_of_leaves_that_no_batch_has_are_refused():
     for leaf in (-1, 256):
         with pytest.raises(InvalidInput, match="0 to 255"):
             canaries.commitment((leaf,), bytes(32))
+
+
+def test_the_chain_agrees_about_what_is_signed_opened_and_paid(tmp_path):
+    """As the contracts themselves say it, of batches that they do not know."""
+    unknown = bytes([7]) * 32
+    with devnet(tmp_path / "home") as net:
+        chain = net.admin
+        asked = bytes(chain._read("Canaries", "digestOf", unknown, 3))
+        assert asked == canaries.digest(chain.canaries_domain, unknown, 3)
+        assert chain.canaries_of(unknown) == 0
+        assert not chain.is_opened(unknown)
+        assert not chain.is_bounty_paid(unknown)
+        assert chain.bounty_paid(unknown) == 0
+        assert chain.bounty_available() == 0, "the pool is empty"
+        chain.transfer(chain.deployment.address("Examiners"), 5)
+        assert chain.bounty_available() == 5
+        with pytest.raises(TransactionReverted, match="NotFinal"):
+            chain.bounty_due(Header(chain.address, unknown, unknown, unknown))

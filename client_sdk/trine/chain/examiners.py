@@ -13,7 +13,7 @@ class ExaminerCalls(Calls):
 
     def canaries_of(self, batch_id: bytes) -> int:
         """The leaves of the batch that were opened as canaries: bit i is leaf i."""
-        names = [member["name"] for member in members_of("Finality", "marksOf")[0]["components"]]
+        names = [member["name"] for member in members_of("Finality", "marksOf")]
         return int(self._read("Finality", "marksOf", batch_id)[names.index("canaries")])
 
     def is_opened(self, batch_id: bytes) -> bool:
