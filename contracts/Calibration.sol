@@ -27,9 +27,9 @@ contract Calibration is ICalibration {
         ISeeds seeds;
     }
 
-    /// @dev What is needed of a challenge once it is sealed and answered.
+    /// @dev What is needed of a challenge once it is answered.
     struct Clock {
-        uint64 sealedAt;
+        uint64 askedAt;
         uint32 secondsToAnswer;
         uint32 outputTokens;
     }
@@ -66,11 +66,15 @@ contract Calibration is ICalibration {
     }
 
     /// @inheritdoc ICalibration
-    function request(ModelId modelId, Role role, bytes32 hardwareClass) external returns (ChallengeId challengeId) {
+    function request(ModelId modelId, Role role, bytes32 hardwareClass, bytes32 commitment)
+        external
+        returns (ChallengeId challengeId)
+    {
         uint256 required = minStakeOf(role);
         uint256 own = STAKING.stakeOf(msg.sender).own;
         require(own >= required, CalibrationInsufficientStake(own, required));
         require(hardwareClass != 0, CalibrationHardwareClassMissing());
+        require(commitment != 0, CalibrationCommitmentMissing());
         // Reverts for an unknown model.
         require(REGISTRY.hasClass(modelId, hardwareClass), CalibrationUnknownClass(modelId, hardwareClass));
 
@@ -85,6 +89,10 @@ contract Calibration is ICalibration {
         challenge.leaves = values.promptsPerChallenge;
         challenge.fixedAt = block.timestamp.toUint64();
         challenge.hardwareClass = hardwareClass;
+        challenge.commitment = commitment;
+        // Whoever holds the secret knows the prompts when the seed block comes, and seals when it likes: a clock that
+        // began with the seal would measure nothing.
+        _clocks[challengeId].askedAt = block.timestamp.toUint64();
         emit ChallengeRequested(
             challengeId, msg.sender, modelId, role, hardwareClass, challenge.seedBlock, challenge.deadline
         );
@@ -93,16 +101,18 @@ contract Calibration is ICalibration {
     }
 
     /// @inheritdoc ICalibration
-    function seal(ChallengeId challengeId) external returns (bytes32 seed) {
+    function seal(ChallengeId challengeId, bytes32 secret) external returns (bytes32 seed) {
         Challenge storage challenge = _known(challengeId);
         require(challenge.seed == 0, CalibrationAlreadySealed(challengeId));
+        require(keccak256(abi.encode(secret)) == challenge.commitment, CalibrationWrongSecret(challengeId));
         require(block.number > challenge.seedBlock, CalibrationTooEarly(block.number, challenge.seedBlock));
         // Where the seed goes unrecorded until it is gone, the challenge is dead: ask for another one. That costs a
         // transaction and gains nothing, because every challenge is answered in full or fails.
         seed = SEEDS.seedOf(challenge.seedBlock, challenge.fixedAt);
+        // Who makes the block, or the beacon, does not know the secret, and the operator does not choose the seed.
+        seed = keccak256(abi.encode(seed, secret, challengeId));
         challenge.seed = seed;
-        _clocks[challengeId].sealedAt = block.timestamp.toUint64();
-        emit ChallengeSealed(challengeId, seed);
+        emit ChallengeSealed(challengeId, seed, secret);
     }
 
     /// @inheritdoc ICalibration
@@ -118,7 +128,7 @@ contract Calibration is ICalibration {
         );
         challenge.batchId = batchId;
         Clock storage clock = _clocks[challengeId];
-        clock.secondsToAnswer = (block.timestamp - clock.sealedAt).toUint32();
+        clock.secondsToAnswer = (block.timestamp - clock.askedAt).toUint32();
         clock.outputTokens = outputTokens.toUint32();
         emit ChallengeAnswered(challengeId, batchId, outputTokens);
     }

@@ -62,6 +62,8 @@ class OperatorReport:
     credit_wei: int
     standings: tuple[Standing, ...]
     slashes: tuple[Slash, ...]
+    canary_fines_wei: int = 0  # what it lost as a verifier in batches where it accepted a canary
+    bounties_wei: int = 0  # what it was paid as an examiner
 
     @property
     def is_known(self) -> bool:
@@ -86,6 +88,8 @@ class OperatorReport:
                 {"batchId": "0x" + s.batch_id.hex(), "block": s.block, "takenWei": str(s.taken_wei)}
                 for s in self.slashes
             ],
+            "canaryFinesWei": str(self.canary_fines_wei),
+            "bountiesWei": str(self.bounties_wei),
         }
 
 
@@ -140,6 +144,8 @@ def operator_report(chain: Chain, operator: str) -> OperatorReport:
         Slash(bytes(event.args["cause"]), event.block, event.args["taken"])
         for event in chain.events("Staking", "Slashed", to_block=block, operator=operator)
     )
+    fined = chain.events("Finality", "WrongVotePenalized", to_block=block, verifier=operator)
+    bounties = chain.events("Examiners", "ExaminerPaid", to_block=block, examiner=operator)
     return OperatorReport(
         operator,
         block,
@@ -148,6 +154,8 @@ def operator_report(chain: Chain, operator: str) -> OperatorReport:
         chain.credit_of(operator),
         tuple(standings),
         slashes,
+        sum(event.args["amount"] for event in fined if event.args["acceptedCanary"]),
+        sum(event.args["amount"] for event in bounties),
     )
 
 

@@ -4,19 +4,22 @@ pragma solidity 0.8.37;
 import {BatchId, ChallengeId, ModelId, Role} from "../types/Types.sol";
 
 /// @title Proof of capability
-/// @notice An operator asks for a challenge; randomness of a later block picks prompts from the model's registered
-/// set; the operator answers them as a calibration batch, which a committee checks like any other. Passing it gives
-/// the right to anchor or to be drawn until it expires; whoever passes again before then has renewed it.
+/// @notice An operator asks for a challenge and commits to a secret; a later block's randomness and the secret, which
+/// the operator then reveals, make the challenge's seed. The seed picks prompts from the model's registered set and
+/// puts words of its own before each, so no two challenges ask the same. The operator answers them as a calibration
+/// batch, which a committee checks like any other. Passing it gives the right to anchor or to be drawn until it
+/// expires; whoever passes again before then has renewed it.
 interface ICalibration {
     struct Challenge {
         address operator;
         Role role;
         ModelId modelId;
-        uint64 seedBlock; // its seed picks the prompts
+        uint64 seedBlock; // its seed and the operator's secret make the challenge's
         uint64 deadline; // the batch must be anchored by then
         uint16 leaves; // prompts to answer
         uint64 fixedAt; // when the seed block was fixed, seconds
         bytes32 hardwareClass; // short string, e.g. "cpu-bf16"; declared
+        bytes32 commitment; // keccak256(abi.encode(secret))
         bytes32 seed; // zero until sealed
         BatchId batchId; // zero until anchored
     }
@@ -25,7 +28,7 @@ interface ICalibration {
         uint64 validUntil; // zero: never passed
         uint32 leavesPassed;
         uint32 leaves;
-        uint32 secondsToAnswer; // from seal to anchor
+        uint32 secondsToAnswer; // from request to anchor
         uint32 outputTokens; // of all answers
         uint32 distancePpm; // median of the verifiers' largest fingerprint deviations, in millionths
         BatchId batchId;
@@ -40,7 +43,7 @@ interface ICalibration {
         uint256 seedBlock,
         uint256 deadline
     );
-    event ChallengeSealed(ChallengeId indexed challengeId, bytes32 seed);
+    event ChallengeSealed(ChallengeId indexed challengeId, bytes32 seed, bytes32 secret);
     event ChallengeAnswered(ChallengeId indexed challengeId, BatchId indexed batchId, uint256 outputTokens);
     event Calibrated(
         address indexed operator, ModelId indexed modelId, BatchId indexed batchId, Role role, Result result
@@ -53,9 +56,11 @@ interface ICalibration {
     error CalibrationUnauthorized(address caller);
     error CalibrationInsufficientStake(uint256 own, uint256 required);
     error CalibrationHardwareClassMissing();
+    error CalibrationCommitmentMissing();
     error CalibrationUnknownClass(ModelId modelId, bytes32 hardwareClass);
     error CalibrationUnknownChallenge(ChallengeId challengeId);
     error CalibrationTooEarly(uint256 blockNumber, uint256 seedBlock);
+    error CalibrationWrongSecret(ChallengeId challengeId);
     error CalibrationAlreadySealed(ChallengeId challengeId);
     error CalibrationNotSealed(ChallengeId challengeId);
     error CalibrationAlreadyAnswered(ChallengeId challengeId);
@@ -66,14 +71,19 @@ interface ICalibration {
     /// @notice Opens a challenge for the caller. Verifiers become candidates of the model's committees by it.
     /// @param hardwareClass Short string that names dtype and kind of hardware, one of those that the model's policy
     /// has; the policy's bounds and the mixing of committees go by it. A wrong one makes honest answers look wrong.
-    function request(ModelId modelId, Role role, bytes32 hardwareClass) external returns (ChallengeId challengeId);
+    /// @param commitment keccak256(abi.encode(secret)) of a random secret that nobody else knows.
+    function request(ModelId modelId, Role role, bytes32 hardwareClass, bytes32 commitment)
+        external
+        returns (ChallengeId challengeId);
 
-    /// @notice Stores the seed that `ISeeds` has for the seed block. Anyone may call, once it is recorded: see
-    /// `ISeeds.recordAndCall`.
-    function seal(ChallengeId challengeId) external returns (bytes32 seed);
+    /// @notice Reveals the secret and stores keccak256(abi.encode(s, secret, challengeId)) as the challenge's seed, where
+    /// `s` is what `ISeeds` has for the seed block. Anyone may call who knows the secret, once `s` is recorded: see
+    /// `ISeeds.recordAndCall`. A challenge that is not sealed in time is dead.
+    function seal(ChallengeId challengeId, bytes32 secret) external returns (bytes32 seed);
 
     /// @notice Index into the prompt set of the challenge's i-th prompt, i < leaves:
-    /// uint256(keccak256(abi.encode(seed, challengeId, i))) % promptCount.
+    /// uint256(keccak256(abi.encode(seed, challengeId, i))) % promptCount. The words before each prompt come from the
+    /// same hash: `trine.protocol.calibration` has them.
     function promptIndices(ChallengeId challengeId) external view returns (uint256[] memory);
 
     /// @notice Binds a batch to its challenge. Only `Batches`.
@@ -89,8 +99,9 @@ interface ICalibration {
 
     function resultOf(address operator, Role role, ModelId modelId) external view returns (Result memory);
 
-    /// @notice outputTokens of the last passed challenge by the seconds from seal to anchor, in thousandths of a token
-    /// a second; block times are its clock, so short challenges are measured coarsely.
+    /// @notice outputTokens of the last passed challenge by the seconds from request to anchor, in thousandths of a
+    /// token a second. The wait for the seed is among them, and block times are the clock, so short challenges are
+    /// measured coarsely and too slow, never too fast.
     function milliTokensPerSecond(address operator, Role role, ModelId modelId) external view returns (uint256);
 
     /// @notice Whether the operator may work in the role now: it passed, that has not expired, and its own active

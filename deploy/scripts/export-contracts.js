@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 const CONTRACTS = [
   "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
   "Calibration", "Batches", "Finality", "Appeals", "Canaries", "Inclusion", "VerifierKeys", "Requests",
-  "Erc8004Adapter", "Directory", "RandaoSeeds", "DrandSeeds",
+  "Erc8004Adapter", "Directory", "Examiners", "RandaoSeeds", "DrandSeeds",
   "deployment/Factory",
 ];
 // What the two sources of seeds have in common: an ABI without code.

@@ -56,6 +56,7 @@ class Member:
     stake: int = 2_000 * TOKEN
     options: dict[str, Any] = field(default_factory=dict)
     shows: str = "everybody"
+    examines: bool = False  # a node that plants canaries; its options name clients
 
 
 @dataclass(slots=True)
@@ -344,6 +345,9 @@ class Devnet:
             arguments += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
             arguments += ["--shows", member.shows]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_node", arguments, log)
+        if member.examines:
+            module = "trine_research.examining.cli"
+            return self._started_launcher().start(member.name, module, ["serve", *arguments], log)
         group = ["node", "serve"] if member.role is Role.NODE else ["verifier", "run"]
         module, arguments = "trine", [*group, *arguments]
         if clock_seconds:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -21,25 +22,39 @@ from trine_operator.batcher import Batcher
 from trine_operator.calibrate import Candidate, calibrate
 from trine_operator.inclusion import LOOK_SECONDS, Claims
 from trine_operator.loops import keep_doing
-from trine_operator.opening import open_operator
+from trine_operator.opening import Operator, open_operator
 from trine_operator.payments import Collecting, collect_earned
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.service import EvidenceEndpoints
-from trine_operator.store import Store
+from trine_operator.store import Commit, Store
 
 log = structlog.get_logger()
 
 WrapEngine = Callable[[Engine], Engine]
 
 
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What a node does besides serving."""
+
+    wrap_engine: WrapEngine | None = None  # once calibration has passed
+    commit: Commit | None = None  # makes the canary words of its batches
+    steps: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    """By name: done at every block, once it serves."""
+
+
+Extend = Callable[[Operator[Engine, Store]], Extension]
+
+
 def run_node(
     settings: NodeSettings,
     wrap_engine: WrapEngine | None = None,
     evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
+    extend: Extend | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT. `wrap_engine` replaces the engine once calibration has passed; with `evidence`
-    it is how adversaries take the honest node's place."""
+    it is how adversaries take the honest node's place. `extend` says what it does besides serving."""
     stop = stop_on_signals()
     operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
@@ -53,6 +68,7 @@ def run_node(
         max_unacknowledged_wei=settings.max_unacknowledged_wei,
     )
     outbox = operator.outbox
+    more = extend(operator) if extend else Extension(wrap_engine)
     batcher = Batcher(
         store,
         chain,
@@ -61,6 +77,7 @@ def run_node(
         max_leaves=settings.batch_max_leaves,
         max_wait_seconds=settings.batch_max_wait_seconds,
         credit_target_wei=settings.credit_target_wei,
+        commit=more.commit,
     )
     reason: list[str | None] = ["starting"]
 
@@ -100,13 +117,18 @@ def run_node(
         if settings.calibrate:
             candidate = Candidate(chain, store, model, engine.engine_class, answer)
             calibrate(candidate, Role.NODE, blocks, stopped=stop.is_set, tell=tell)
-        if wrap_engine:
-            answering.engine = wrap_engine(engine)
+        if more.wrap_engine:
+            answering.engine = more.wrap_engine(engine)
         if not chain.is_calibrated(chain.address, Role.NODE, model.model_id):
             reason[0] = "not calibrated: answers would not be accepted on-chain; start with calibrate = true"
         else:
             reason[0] = None
         log.info("node_serving", endpoint=settings.endpoint, ready=reason[0] is None)
+        for name, step in more.steps.items():
+            # One that is slow, or waits for an answer, keeps no other from its turn.
+            worker = Worker(name, partial(keep_doing, name, step, blocks, stop, at_least_every=1.0))
+            workers.append(worker)
+            worker.start()
         stop.wait()
     finally:
         log.info("node_stopping")

@@ -26,7 +26,7 @@ from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import anchor_guards
 from trine_operator.payments import collect_earned
-from trine_operator.store import Store, StoredAnswer, StoredBatch, sealed_batch
+from trine_operator.store import Commit, Store, StoredAnswer, StoredBatch, sealed_batch
 
 log = structlog.get_logger()
 
@@ -95,15 +95,17 @@ class Batcher:
         max_leaves: int,
         max_wait_seconds: float,
         credit_target_wei: int = 0,
+        commit: Commit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` measures waits and pauses, in seconds."""
+        """`clock` measures waits and pauses, in seconds; `commit` makes the canary words of nodes that plant some."""
         self.store = store
         self.chain = chain
         self.outbox = outbox
         self.model_id = model_id
         self.max_leaves = max_leaves
         self.max_wait_seconds = max_wait_seconds
+        self._commit = commit
         self._credit = Credit(chain, outbox, credit_target_wei)
         self._finalizing = Finalizing(store, chain, outbox, clock)
         self._clock = clock
@@ -140,7 +142,7 @@ class Batcher:
         if len(answers) == len(waiting_answers):
             self._first_seen = None  # what did not fit has waited long enough
         evidence = [answer.evidence for answer in answers]
-        batch = sealed_batch(self.chain.domain, self.chain.address, model_id, evidence)
+        batch = sealed_batch(self.chain.domain, self.chain.address, model_id, evidence, commit=self._commit)
         self.store.seal(batch, [answer.sequence for answer in answers])
         log.info("batch_sealed", batch=batch.batch_id.hex(), answers=len(answers))
         self._try_to_advance(batch)

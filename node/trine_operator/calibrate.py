@@ -1,8 +1,9 @@
 """Takes a calibration challenge: for nodes and verifiers alike.
 
-Asks for prompts, answers them with the operator's own engine, seals them as a batch and waits for the committee. The
-batcher must be running: it anchors the batch and sees it through. After a restart it goes on with the challenge that
-was open: the chain knows it, the store its answers.
+Commits to a secret, reveals it when the seed block is there, answers the prompts that follow from both with the
+operator's own engine, seals them as a batch and waits for the committee. The batcher must be running: it anchors the
+batch and sees it through. After a restart it goes on with the challenge that was open: the chain knows it, the
+operator's key its secret, the store its answers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 
 from trine.chain import Batch, BatchState, Chain, Challenge, Model, Role
 from trine.errors import InvalidInput, NotReady, TrineError
-from trine.protocol.calibration import parse_prompt_set, prompt_indices
+from trine.protocol.calibration import challenge_prompts, commitment
 from trine.protocol.evidence import Evidence
 from trine.protocol.inputs import Input
 from trine.protocol.messages import engine_class_bytes
@@ -33,6 +34,8 @@ TIME_TO_ANSWER_SECONDS = 120
 """A challenge with less time left is let go."""
 SEED_LIFETIME_BLOCKS = 250
 """The chain forgets a seed that was not stored within 256 blocks."""
+MISCOUNT = 4
+"""By so many challenges our count of them may have been wrong when one was asked for."""
 
 
 class CalibrationRejected(TrineError):
@@ -73,6 +76,14 @@ class Candidate:
     answer: AnswerPrompt
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A challenge of ours and the secret that it is sealed with."""
+
+    challenge_id: bytes
+    secret: bytes
+
+
 def calibrate(
     candidate: Candidate,
     role: Role,
@@ -89,12 +100,9 @@ def calibrate(
     if chain.is_calibrated(chain.address, role, model.model_id):
         return
     tell("asks for a challenge")
-    challenge_id = _open_challenge(candidate, role)
-    if challenge_id is None:
-        challenge_id = chain.request_calibration(model.model_id, role, _class_of(candidate))
-        log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
-    batch = store.batch_of_challenge(challenge_id)
-    batch_id = batch.batch_id if batch else _answer_challenge(candidate, challenge_id, blocks, stopped, tell)
+    opened = _open_challenge(candidate, role) or _asked(candidate, role)
+    batch = store.batch_of_challenge(opened.challenge_id)
+    batch_id = batch.batch_id if batch else _answer_challenge(candidate, opened, blocks, stopped, tell)
 
     def over() -> bool:
         kept = store.batch(batch_id)
@@ -121,57 +129,81 @@ def _class_of(candidate: Candidate) -> bytes:
     return word
 
 
-def _open_challenge(candidate: Candidate, role: Role) -> bytes | None:
+def _asked(candidate: Candidate, role: Role) -> Opened:
+    """A new challenge."""
+    chain, model_id = candidate.chain, candidate.model.model_id
+    secret = chain.calibration_secret(model_id, role, len(_challenges(candidate, role)))
+    challenge_id = chain.request_calibration(model_id, role, _class_of(candidate), secret)
+    log.info("calibration_requested", role=role.name.lower(), challenge=challenge_id.hex())
+    return Opened(challenge_id, secret)
+
+
+def _open_challenge(candidate: Candidate, role: Role) -> Opened | None:
     """Our newest challenge, if it can still be passed."""
     chain, store = candidate.chain, candidate.store
-    asked = chain.events("Calibration", "ChallengeRequested", operator=chain.address, modelId=candidate.model.model_id)
-    ids = [bytes(event.args["challengeId"]) for event in asked if event.args["role"] == role]
+    ids = _challenges(candidate, role)
     if not ids:
         return None
     kept = store.batch_of_challenge(ids[-1])
-    todo = resume(
-        chain.challenge(ids[-1]), kept.state if kept else None, chain.contracts_block_number(), chain.timestamp()
-    )
-    if todo is Resume.ASK_ANEW:
+    challenge = chain.challenge(ids[-1])
+    todo = resume(challenge, kept.state if kept else None, chain.contracts_block_number(), chain.timestamp())
+    secret = secret_of(candidate, role, challenge, len(ids) - 1)
+    if todo is Resume.ASK_ANEW or secret is None:
         return None
     log.info("calibration_resumed", role=role.name.lower(), challenge=ids[-1].hex(), todo=todo.value)
-    return ids[-1]
+    return Opened(ids[-1], secret)
+
+
+def _challenges(candidate: Candidate, role: Role) -> list[bytes]:
+    """The ids of ours in the role, oldest first."""
+    chain = candidate.chain
+    asked = chain.events("Calibration", "ChallengeRequested", operator=chain.address, modelId=candidate.model.model_id)
+    return [bytes(event.args["challengeId"]) for event in asked if event.args["role"] == role]
+
+
+def secret_of(candidate: Candidate, role: Role, challenge: Challenge, number: int) -> bytes | None:
+    """What the challenge was committed to; None if it was asked for by other means than ours.
+
+    It was the `number`-th, by the events that were known when it was asked for: there may have been fewer, or more
+    that a rollback has taken back.
+    """
+    for each in sorted(range(max(0, number - MISCOUNT), number + MISCOUNT + 1), key=lambda n: abs(n - number)):
+        secret = candidate.chain.calibration_secret(candidate.model.model_id, role, each)
+        if commitment(secret) == challenge.commitment:
+            return secret
+    return None
 
 
 def _answer_challenge(
     candidate: Candidate,
-    challenge_id: bytes,
+    opened: Opened,
     blocks: Blocks,
     stopped: Callable[[], bool],
     tell: Callable[[str], None],
 ) -> bytes:
     """Answers and seals; returns the batch's id."""
     chain = candidate.chain
-    challenge = chain.challenge(challenge_id)
+    challenge = chain.challenge(opened.challenge_id)
     tell("waits for its prompts to be drawn")
     _wait(lambda: chain.contracts_block_number() > challenge.seed_block, blocks, stopped, "the seed block")
-    _wait(partial(_is_sealed, chain, challenge_id), blocks, stopped, "the seed")
-    seed = chain.seal_calibration(challenge_id)
-    prompts = _prompts(candidate.model, seed, challenge_id, challenge.leaves)
+    _wait(partial(_is_sealed, chain, opened), blocks, stopped, "the seed")
+    seed = chain.seal_calibration(opened.challenge_id, opened.secret)
+    model = candidate.model
+    prompts = challenge_prompts(model.prompts, model.prompt_count, seed, opened.challenge_id, challenge.leaves)
     answers = []
     for number, prompt in enumerate(prompts, 1):
         tell(f"answers prompt {number} of {len(prompts)}")
         answers.append(candidate.answer(prompt))
-    return _seal(candidate, answers, challenge_id)
+    return _seal(candidate, answers, opened.challenge_id)
 
 
-def _is_sealed(chain: Chain, challenge_id: bytes) -> bool:
+def _is_sealed(chain: Chain, opened: Opened) -> bool:
     """Once the challenge has its seed. A beacon that does not answer is asked again at the next block."""
     try:
-        return any(chain.seal_calibration(challenge_id))
+        return any(chain.seal_calibration(opened.challenge_id, opened.secret))
     except NotReady as error:
-        log.info("seed_missing", challenge=challenge_id.hex(), reason=str(error))
+        log.info("seed_missing", challenge=opened.challenge_id.hex(), reason=str(error))
         return False
-
-
-def _prompts(model: Model, seed: bytes, challenge_id: bytes, count: int) -> list[Input]:
-    prompts = parse_prompt_set(model.prompts)
-    return [prompts[i] for i in prompt_indices(seed, challenge_id, count, model.prompt_count)]
 
 
 def _seal(candidate: Candidate, answers: list[tuple[bytes, Evidence]], challenge_id: bytes) -> bytes:

@@ -78,6 +78,10 @@ ANSWERS_AT_ONCE = 32
 """Pruned in one transaction; each may be some hundred kilobytes."""
 
 
+Commit = Callable[[bytes, Sequence[Receipt]], bytes]
+"""The canary word of a batch, by its root and its receipts."""
+
+
 class EvidencePruned(TrineError):
     """The answer's evidence is gone: its batch has been final for as long as the operator keeps it."""
 
@@ -634,14 +638,22 @@ def _opened(url: str) -> Engine:
 
 
 def sealed_batch(
-    domain: Domain, node: str, model_id: bytes, evidence: Sequence[Evidence], challenge_id: bytes | None = None
+    domain: Domain,
+    node: str,
+    model_id: bytes,
+    evidence: Sequence[Evidence],
+    challenge_id: bytes | None = None,
+    commit: Commit | None = None,
 ) -> StoredBatch:
     """The batch of these answers in this order. `domain` is that of `Batches`.
 
-    None of its leaves is a canary, and its canary word is random, as for all who look at it the others' are.
+    Without `commit` none of its leaves is a canary, and its canary word is random, as for all who look at it the
+    others' are.
     """
     leaves = leaves_of(evidence)
-    header = Header(node, model_id, merkle.root(leaves), secrets.token_bytes(32))
+    root = merkle.root(leaves)
+    canary = commit(root, [item.receipt for item in evidence]) if commit else secrets.token_bytes(32)
+    header = Header(node, model_id, root, canary)
     name = batch_id(domain.chain_id, domain.verifying_contract, header)
     return StoredBatch(name, model_id, header.root, header.canary, tuple(leaves), challenge_id, "sealed", 0, 0)
 

@@ -55,6 +55,7 @@ contract CalibrationTest is World {
         Check.eq(challenge.deadline, timestamp + 3600, "deadline");
         Check.eq(challenge.leaves, 2, "prompts");
         Check.eq(challenge.hardwareClass, "gpu-bf16", "hardware class");
+        Check.eq(challenge.commitment, _commitmentOf(NODE), "commitment");
         Check.eq(challenge.seed, 0, "not sealed");
         Check.eq(BatchId.unwrap(challenge.batchId), 0, "not answered");
         (ModelId modelId, uint256 leaves) = calibration.modelOf(id);
@@ -140,46 +141,108 @@ contract CalibrationTest is World {
         Check.eq(committees.positionsOf(model, true), verifiers, "not calibrated yet");
     }
 
-    function testPromptsComeFromTheSeed() external {
+    function testPromptsComeFromALaterBlockAndTheOperatorsSecret() external {
         ChallengeId id = _request(NODE, Role.Node);
         vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationNotSealed.selector, id));
         calibration.promptIndices(id);
         uint256 seedBlock = blockNumber + 2;
         _reach(seedBlock);
-        vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationTooEarly.selector, seedBlock, seedBlock));
-        calibration.seal(id);
+        bytes32 secret = _secretOf(NODE);
+        _refusedSeal(
+            abi.encodeWithSelector(ICalibration.CalibrationTooEarly.selector, seedBlock, seedBlock), NODE, id, secret
+        );
         _reach(seedBlock + 1);
-        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsNotRecorded.selector, seedBlock));
-        calibration.seal(id);
+        _refusedSeal(abi.encodeWithSelector(ISeeds.SeedsNotRecorded.selector, seedBlock), NODE, id, secret);
         _showSeed(seedBlock, 0);
-        bytes32 seed = seeds.seedOf(seedBlock, 0);
+        bytes32 seed = keccak256(abi.encode(seeds.seedOf(seedBlock, 0), secret, id));
         vm.expectEmit(address(calibration));
-        emit ICalibration.ChallengeSealed(id, seed);
-        vm.prank(STRANGER);
-        calibration.seal(id); // anyone may
+        emit ICalibration.ChallengeSealed(id, seed, secret);
+        Check.eq(_seal(id), seed, "told");
         Check.eq(calibration.challengeOf(id).seed, seed, "kept");
         uint256[] memory indices = calibration.promptIndices(id);
         Check.eq(indices.length, 2, "as many as the parameter says");
         for (uint256 i = 0; i < 2; ++i) {
             Check.eq(indices[i], uint256(keccak256(abi.encode(seed, id, i))) % 64, "index");
         }
-        vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationAlreadySealed.selector, id));
-        calibration.seal(id);
+        _refusedSeal(
+            abi.encodeWithSelector(ICalibration.CalibrationAlreadySealed.selector, id), NODE, id, secret
+        );
     }
 
     function testASeedThatNobodyStoredIsLost() external {
         ChallengeId id = _request(NODE, Role.Node);
         uint256 seedBlock = blockNumber + 2;
         _reach(seedBlock + 257);
-        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsGone.selector, seedBlock));
-        calibration.seal(id);
+        _refusedSeal(abi.encodeWithSelector(ISeeds.SeedsGone.selector, seedBlock), NODE, id, _secretOf(NODE));
+    }
+
+    function testAttackSealingWithAnotherSecretOnceTheBlockIsKnown() external {
+        ChallengeId id = _request(NODE, Role.Node);
+        _mine(3);
+        bytes memory error_ = abi.encodeWithSelector(ICalibration.CalibrationWrongSecret.selector, id);
+        // Whoever could choose it now would choose its prompts.
+        _refusedSeal(error_, NODE, id, 0);
+        _refusedSeal(error_, NODE, id, keccak256("a secret that gives better prompts"));
+        _refusedSeal(error_, NODE, id, _commitmentOf(NODE));
+        _seal(id);
+    }
+
+    function testAttackAskingWithoutASecret() external {
+        vm.prank(NODE);
+        vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationCommitmentMissing.selector));
+        calibration.request(model, Role.Node, "cpu-bf16", 0);
+    }
+
+    function testAttackSealingAnothersChallenge() external {
+        ChallengeId id = _request(NODE, Role.Node);
+        _mine(3);
+        _refusedSeal(
+            abi.encodeWithSelector(ICalibration.CalibrationWrongSecret.selector, id), STRANGER, id, _secretOf(STRANGER)
+        );
+    }
+
+    /// Whoever asks in the same block with the same commitment, and hears the secret when it is revealed.
+    function testAttackCopyingACommitmentForTheSamePrompts() external {
+        ChallengeId id = _request(NODE, Role.Node);
+        address copier = _verifier(0);
+        vm.prank(copier);
+        ChallengeId copied = calibration.request(model, Role.Node, "cpu-bf16", _commitmentOf(NODE));
+        _mine(3);
+        bytes32 seed = _seal(id);
+        // Copied from the transaction that reveals it; who calls does not matter.
+        bytes32 other = calibration.seal(copied, _secretOf(NODE));
+        Check.yes(seed != other, "the seed is the challenge's own");
+    }
+
+    /// An operator that passed once shows the same batch for its next challenge: other prompts, so the committee
+    /// rejects it. Here, that the next challenge has another seed even by the same secret and block.
+    function testAttackAnsweringWithWhatPassedBefore() external {
+        ChallengeId first = _request(NODE, Role.Node);
+        ChallengeId second = _request(NODE, Role.Node);
+        _mine(3);
+        Check.yes(_seal(first) != _seal(second), "what was asked once is never asked again");
+        Check.eq(
+            calibration.challengeOf(first).seedBlock, calibration.challengeOf(second).seedBlock, "of the same block"
+        );
+    }
+
+    /// It knows its prompts when the seed block comes, answers at leisure, and only then reveals the secret.
+    function testAttackSealingLateToLookFast() external {
+        ChallengeId id = _request(NODE, Role.Node);
+        _mine(3);
+        _wait(500);
+        BatchId batchId = _answer(id, "slow");
+        _vote(batchId, 3, 0, 3, 0, 3, 0);
+        Check.eq(
+            calibration.resultOf(NODE, Role.Node, model).secondsToAnswer, 500, "the clock began with the request"
+        );
     }
 
     function testUnknownChallengesAreRefused() external {
         ChallengeId none = ChallengeId.wrap("none");
         bytes memory unknown = abi.encodeWithSelector(ICalibration.CalibrationUnknownChallenge.selector, none);
         vm.expectRevert(unknown);
-        calibration.seal(none);
+        calibration.seal(none, 0);
         vm.expectRevert(unknown);
         calibration.promptIndices(none);
         vm.expectRevert(unknown);
@@ -312,7 +375,7 @@ contract CalibrationTest is World {
         batches.anchor(model, "late", NO_CANARY, 1);
     }
 
-    function testFuzz_speedIsTokensByTheSecondsFromSealToAnchor(uint256 tokens, uint256 time) external {
+    function testFuzz_speedIsTokensByTheSecondsFromRequestToAnchor(uint256 tokens, uint256 time) external {
         tokens = tokens % (1e9 + 1);
         time = time % 3601;
         ChallengeId id = _request(NODE, Role.Node);
@@ -356,7 +419,7 @@ contract CalibrationTest is World {
 
     function _ask(address operator, Role role, bytes32 hardwareClass) private returns (ChallengeId) {
         vm.prank(operator);
-        return calibration.request(model, role, hardwareClass);
+        return calibration.request(model, role, hardwareClass, _commitmentOf(operator));
     }
 
     function _refusedRequest(bytes memory error_, address who, ModelId modelId, Role role, bytes32 hardwareClass)
@@ -364,7 +427,13 @@ contract CalibrationTest is World {
     {
         vm.expectRevert(error_);
         vm.prank(who);
-        calibration.request(modelId, role, hardwareClass);
+        calibration.request(modelId, role, hardwareClass, _commitmentOf(who));
+    }
+
+    function _refusedSeal(bytes memory error_, address who, ChallengeId id, bytes32 secret) private {
+        vm.expectRevert(error_);
+        vm.prank(who);
+        calibration.seal(id, secret);
     }
 
     function _refusedAnswer(bytes memory error_, address who, ChallengeId id, uint256 tokens) private {

@@ -183,7 +183,7 @@ contract EntryPointsTest is World {
         vm.snapshotGasLastCall("calibration", "request as a verifier");
         _mine(3);
         _showSeed(calibration.challengeOf(challenge).seedBlock, 0);
-        calibration.seal(challenge);
+        _seal(challenge);
         vm.snapshotGasLastCall("calibration", "seal");
         vm.prank(NODE);
         batches.anchorCalibration(challenge, "calibration of the gas test", NO_CANARY, 100);

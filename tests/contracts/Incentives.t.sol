@@ -88,7 +88,7 @@ contract IncentivesWeightsTest is World {
         vm.expectRevert(
             abi.encodeWithSelector(ICalibration.CalibrationUnknownClass.selector, model, bytes32("mine-alone"))
         );
-        calibration.request(model, Role.Verifier, "mine-alone");
+        calibration.request(model, Role.Verifier, "mine-alone", _commitmentOf(_verifier(0)));
     }
 
     function _leave(address verifier) private {

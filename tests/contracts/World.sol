@@ -6,6 +6,7 @@ import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
 import {ICanaries} from "../../contracts/interfaces/ICanaries.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
+import {IExaminers} from "../../contracts/interfaces/IExaminers.sol";
 import {IFactory} from "../../contracts/interfaces/IFactory.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
 import {IInclusion} from "../../contracts/interfaces/IInclusion.sol";
@@ -52,6 +53,7 @@ abstract contract World {
     IAppeals internal appeals;
     ICanaries internal canaries;
     IInclusion internal inclusion;
+    IExaminers internal examiners;
     IVerifierKeys internal keys;
     IRequests internal requests;
     ISeeds internal seeds;
@@ -81,6 +83,7 @@ abstract contract World {
         appeals = IAppeals(_at("appeals"));
         canaries = ICanaries(_at("canaries"));
         inclusion = IInclusion(_at("inclusion"));
+        examiners = IExaminers(_at("examiners"));
         keys = IVerifierKeys(_at("keys"));
         requests = IRequests(_at("requests"));
         seeds = ISeeds(_at("seeds"));
@@ -128,6 +131,7 @@ abstract contract World {
         );
         _create("canaries", "Canaries", abi.encode(batches, finality));
         _create("inclusion", "Inclusion", abi.encode(token, staking, batches, parameters, INCLUSION_BOND, 6 hours));
+        _create("examiners", "Examiners", abi.encode(token, batches, finality, address(this), _examining()));
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
         model = registry.register("tiny", "file:/tiny", "manifest", "policy", _classes(), "prompts", 64, 1 gwei);
@@ -147,6 +151,10 @@ abstract contract World {
     /// Of a token whose constructor takes who holds all of it, and how much that is.
     function _tokenCode() internal view virtual returns (bytes memory) {
         return vm.getCode("TrineToken");
+    }
+
+    function _examining() internal pure returns (IExaminers.Values memory) {
+        return IExaminers.Values({bountyWei: 0.05 ether, budgetWei: 1 ether, ordinaryPerCanary: 3});
     }
 
     function _values() internal pure virtual returns (IParameters.Values memory) {
@@ -231,7 +239,21 @@ abstract contract World {
 
     function _request(address operator, Role role) internal returns (ChallengeId id) {
         vm.prank(operator);
-        id = calibration.request(model, role, _classOf(operator));
+        id = calibration.request(model, role, _classOf(operator), _commitmentOf(operator));
+    }
+
+    function _secretOf(address operator) internal pure returns (bytes32) {
+        return keccak256(abi.encode("secret", operator));
+    }
+
+    function _commitmentOf(address operator) internal pure returns (bytes32) {
+        return keccak256(abi.encode(_secretOf(operator)));
+    }
+
+    function _seal(ChallengeId challenge) internal returns (bytes32) {
+        ICalibration.Challenge memory asked = calibration.challengeOf(challenge);
+        _showSeed(asked.seedBlock, asked.fixedAt);
+        return calibration.seal(challenge, _secretOf(asked.operator));
     }
 
     function _answer(ChallengeId challenge, bytes32 root) internal returns (BatchId id) {
@@ -242,12 +264,6 @@ abstract contract World {
         id = batches.anchorCalibration(challenge, root, NO_CANARY, 100);
         _headers[id] = Header(operator, model, root, NO_CANARY);
         _draw(id);
-    }
-
-    function _seal(ChallengeId challenge) internal {
-        ICalibration.Challenge memory asked = calibration.challengeOf(challenge);
-        _showSeed(asked.seedBlock, asked.fixedAt);
-        calibration.seal(challenge);
     }
 
     /// Records the seed, if it is not.

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trine.errors import InvalidInput
-from trine.protocol import merkle
-from trine.protocol.calibration import parse_prompt_set, prompt_indices
+from trine.protocol import calibration, merkle
+from trine.protocol.calibration import (
+    WORDS,
+    WORDS_PER_PROMPT,
+    challenge_prompts,
+    parse_prompt_set,
+    prompt_indices,
+    prompt_words,
+)
 from trine.protocol.header import Header, batch_id
 from trine.protocol.inputs import chat_input, parse_input, text_input
 from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, agreed, commitment, distance_ppm_of, majority, settle, wrong
@@ -181,11 +188,53 @@ def test_a_header_has_words_of_32_bytes():
 
 
 @given(words, words, st.integers(1, 50), st.integers(1, 200))
-def test_calibration_prompts_are_in_range_and_reproducible(seed, challenge, count, size):
-    indices = prompt_indices(seed, challenge, count, size)
+def test_calibration_prompts_are_in_range_and_reproducible(drawn, challenge, count, size):
+    indices = prompt_indices(drawn, challenge, count, size)
     assert len(indices) == count
     assert all(0 <= index < size for index in indices)
-    assert prompt_indices(seed, challenge, count, size) == indices
+    assert prompt_indices(drawn, challenge, count, size) == indices
+
+
+PROMPT_SET = b'["17 times 23 is", [{"role":"system","content":"Be terse."},{"role":"user","content":"Why?"}]]'
+
+
+def test_a_calibration_prompt_has_its_words_and_what_was_registered():
+    drawn, challenge = bytes([1]) * 32, bytes([2]) * 32
+    prompts = challenge_prompts(PROMPT_SET, 2, drawn, challenge, 20)
+    assert prompts == challenge_prompts(PROMPT_SET, 2, drawn, challenge, 20)
+    for leaf, (prompt, index) in enumerate(zip(prompts, prompt_indices(drawn, challenge, 20, 2), strict=True)):
+        words_ = prompt_words(drawn, challenge, leaf)
+        assert len(words_) == WORDS_PER_PROMPT
+        asked = prompt.text if index == 0 else prompt.messages[-1][1]
+        assert all(word in asked for word in words_)
+        assert ("17 times 23 is" if index == 0 else "Why?") in asked
+        assert prompt.messages is None or prompt.messages[0] == ("system", "Be terse.")
+        assert parse_input(prompt.canonical()) == prompt, "what a node shows is read back as the same"
+
+
+def test_calibration_words_are_told_apart_by_seven_bits_each():
+    assert len(WORDS) == len(set(WORDS)) == 128
+    assert all(word.isascii() and word.isalpha() and word.islower() for word in WORDS)
+
+
+@given(st.sets(st.tuples(words, words), min_size=2, max_size=8))
+def test_attack_one_answer_for_two_challenges(drawn):
+    """Another seed or another challenge, be it another operator's or one's own old one: other prompts throughout."""
+    asked = [challenge_prompts(PROMPT_SET, 2, *each, 2) for each in drawn]
+    assert len({prompt.hash() for prompts in asked for prompt in prompts}) == 2 * len(asked)
+
+
+@given(words, words, words, words)
+def test_attack_a_seed_without_the_secret(randomness, secret, other, challenge):
+    seed = calibration.seed(randomness, secret, challenge)
+    assert seed != calibration.seed(randomness, other, challenge) or secret == other
+    assert seed != calibration.seed(other, secret, challenge) or randomness == other
+    assert calibration.commitment(secret) not in (secret, seed)
+
+
+def test_a_prompt_set_shorter_than_registered_is_refused():
+    with pytest.raises(InvalidInput, match="3 that are registered"):
+        challenge_prompts(PROMPT_SET, 3, bytes(32), bytes(32), 1)
 
 
 @pytest.mark.parametrize("document", [b"", b"{}", b"[]", b'[{"role": "user"}]', b"[1]", b'[[{"role":"x"}]]'])

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from trine.errors import InvalidInput
+from trine.models import ModelRecord
 from trine.protocol import fingerprint
+from trine.protocol.calibration import MAX_OUTPUT_TOKENS, parse_prompt_set, prompt_words, with_words
 from trine.protocol.verdict import Outcome, Verdict
-from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange
+from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange, render
 from trine_node.engines.detokenizer import Detokenizer
 from trine_node.engines.passes import widened
 from trine_node.engines.transformers_engine import TransformersEngine, packed
@@ -213,3 +215,22 @@ def test_widened_layers_compute_what_the_processor_does_in_16_bits() -> None:
     rounding = torch.finfo(torch.bfloat16).eps
     assert torch.all((widened(linear, x).double() - exactly).abs() <= exactly.abs() * rounding + 1e-3)
     assert torch.all((linear(x).double() - exactly).abs() <= exactly.abs() * rounding + 1e-3)
+
+
+@pytest.mark.parametrize("registered", [0, 8, 61])  # a capital, a function in Python, a plain text
+def test_attack_copying_the_answer_to_another_challenges_prompt(
+    engine: TransformersEngine, record: ModelRecord, registered: int
+) -> None:
+    """Words of another challenge change most tokens of the answer, so each identity has to compute its own."""
+    prompt = parse_prompt_set(record.prompts)[registered]
+    first, second = (
+        [
+            step.token_id
+            for step in engine.generate(
+                tuple(render(engine, with_words(prompt, prompt_words(seed, bytes(32), 0)))), MAX_OUTPUT_TOKENS
+            )
+        ]
+        for seed in (bytes([1]) * 32, bytes([2]) * 32)
+    )
+    same = sum(1 for mine, copied in zip(first, second, strict=False) if mine == copied)
+    assert same < max(len(first), len(second)) / 2

@@ -1,12 +1,16 @@
 """Settings and calibration's decisions after a restart."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from trine.chain import Challenge, Role
+from trine.chain.calibration import CalibrationCalls
 from trine.errors import InvalidInput
-from trine.protocol.messages import ZERO_ADDRESS
+from trine.protocol.calibration import commitment
+from trine.protocol.messages import ZERO_ADDRESS, Domain
 from trine_node.settings import NodeSettings
-from trine_operator.calibrate import Resume, resume
+from trine_operator.calibrate import Resume, resume, secret_of
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.willing import Willing
 
@@ -173,7 +177,9 @@ SEED, BATCH = bytes([1]) * 32, bytes([2]) * 32
     ],
 )
 def test_what_a_restart_does_about_an_open_challenge(seed_block, deadline, seed, batch, stored, todo):
-    challenge = Challenge(ZERO_ADDRESS, Role.NODE, bytes(32), seed_block, deadline, 1, bytes(32), seed, batch)
+    challenge = Challenge(
+        ZERO_ADDRESS, Role.NODE, bytes(32), seed_block, deadline, 1, bytes(32), bytes(32), seed, batch
+    )
     assert resume(challenge, stored, BLOCK, NOW) is todo
 
 
@@ -188,3 +194,37 @@ def test_what_a_verifier_may_pass_on_and_put_up_is_bounded(toml):
     }.items():
         with pytest.raises(InvalidInput, match=name):
             VerifierSettings.load(toml(**quoted(REQUIRED), **{name: value}))
+
+
+class _Signs:
+    """A chain as far as an operator's calibration secrets go."""
+
+    def __init__(self, key):
+        self.domain, self.deployment = Domain(31337, ZERO_ADDRESS), SimpleNamespace(address=lambda name: ZERO_ADDRESS)
+        self.key = key
+
+    def sign(self, digest):
+        return self.key + digest
+
+    def calibration_secret(self, model_id, role, number):
+        return CalibrationCalls.calibration_secret(self, model_id, role, number)
+
+
+def _committed(key, number, role=Role.NODE):
+    secret = _Signs(key).calibration_secret(bytes(32), role, number)
+    return secret, Challenge(
+        ZERO_ADDRESS, role, bytes(32), BLOCK, NOW, 1, bytes(32), commitment(secret), bytes(32), bytes(32)
+    )
+
+
+@pytest.mark.parametrize("known", [0, 3, 4, 5, 8])
+def test_a_restart_finds_the_secret_of_its_challenge_though_it_counted_wrong_then(known):
+    candidate = SimpleNamespace(chain=_Signs(b"ours"), model=SimpleNamespace(model_id=bytes(32)))
+    secret, challenge = _committed(b"ours", known)
+    assert secret_of(candidate, Role.NODE, challenge, 4) == secret
+
+
+def test_no_secret_is_found_for_a_challenge_of_another_key_or_role_or_time():
+    candidate = SimpleNamespace(chain=_Signs(b"ours"), model=SimpleNamespace(model_id=bytes(32)))
+    for foreign in (_committed(b"theirs", 4), _committed(b"ours", 4, Role.VERIFIER), _committed(b"ours", 400)):
+        assert secret_of(candidate, Role.NODE, foreign[1], 4) is None

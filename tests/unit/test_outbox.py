@@ -453,4 +453,4 @@ def test_what_has_no_deadline_leaves_room_for_what_has(net, opened, account):
 
 def _challenge(net):
     """What only an operator's process sends."""
-    return Call("Calibration", "request", (net.record.model_id, 0, engine_class_bytes("cpu-fp32")))
+    return Call("Calibration", "request", (net.record.model_id, 0, engine_class_bytes("cpu-fp32"), bytes([1]) * 32))

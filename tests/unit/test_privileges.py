@@ -10,6 +10,8 @@ BY_THE_OWNER = {
     "Parameters": {"set"},
     "ModelRegistry": {"setPolicy", "setPromptSet", "setPrice", "setRegistrar"},
     "Payments": {"setProtocolFee"},
+    # What examiners are paid, and the protocol's own money that they do not need.
+    "Examiners": {"set", "release"},
     # What a guardian has stopped, which is new work only, the owner lets go on. Its ownership cannot be given up.
     "Guarded": {"unpause", "setGuardian", "renounceOwnership"},
 }
@@ -18,7 +20,7 @@ BY_CONTRACTS = {
     "Staking": {"lockSeats", "unlock", "paySeats", "slash", "credit", "burnFees"},
     "Reputation": {"record", "recordMany"},
 }
-OWNABLE = {"Parameters", "ModelRegistry", "Payments", "Guarded"}
+OWNABLE = {"Parameters", "ModelRegistry", "Payments", "Guarded", "Examiners"}
 
 
 def _sources() -> dict[str, str]:

@@ -13,7 +13,7 @@ from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
 from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
-from trine.protocol.calibration import parse_prompt_set, prompt_indices
+from trine.protocol.calibration import challenge_prompts
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
@@ -287,6 +287,6 @@ class Voting:
     def _challenge(self, challenge_id: bytes) -> Challenged:
         challenge = self.chain.challenge(challenge_id)
         model = self.chain.model(challenge.model_id)
-        prompts = parse_prompt_set(model.prompts)
-        indices = prompt_indices(challenge.seed, challenge_id, challenge.leaves, model.prompt_count)
-        return Challenged(tuple(prompts[i] for i in indices), self.chain.claimed_tokens(challenge_id))
+        asked = (model.prompts, model.prompt_count, challenge.seed, challenge_id, challenge.leaves)
+        prompts = challenge_prompts(*asked)
+        return Challenged(prompts, self.chain.claimed_tokens(challenge_id))

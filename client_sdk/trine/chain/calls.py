@@ -124,6 +124,11 @@ class Calls:
         return Domain(self.deployment.chain_id, self.deployment.address("Batches"))
 
     @property
+    def canaries_domain(self) -> Domain:
+        """EIP-712 domain of what a canary's client signs."""
+        return Domain(self.deployment.chain_id, self.deployment.address("Canaries"))
+
+    @property
     def payments_domain(self) -> Domain:
         """EIP-712 domain of vouchers."""
         return Domain(self.deployment.chain_id, self.deployment.address("Payments"))

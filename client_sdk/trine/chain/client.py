@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trine.chain.appeals import AppealCalls
 from trine.chain.calibration import CalibrationCalls
+from trine.chain.examiners import ExaminerCalls
 from trine.chain.parameters import ParameterCalls
 from trine.chain.payments import PaymentCalls
 from trine.chain.registry import RegistryCalls
@@ -30,6 +31,7 @@ class Chain(
     ParameterCalls,
     AppealCalls,
     CalibrationCalls,
+    ExaminerCalls,
     ReputationCalls,
     PaymentCalls,
     Written,

@@ -37,6 +37,7 @@ CONTRACTS = (
     "Requests",
     "Erc8004Adapter",
     "Directory",
+    "Examiners",
 )
 
 SOURCES = {"randao": "RandaoSeeds", "drand": "DrandSeeds"}

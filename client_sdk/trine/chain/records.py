@@ -325,6 +325,7 @@ class Challenge:
     deadline: int
     leaves: int  # prompts to answer
     hardware_class: bytes
+    commitment: bytes
     seed: bytes
     batch_id: bytes
     fixed_at: int = 0  # when the seed block was fixed, seconds

@@ -53,6 +53,22 @@ class Writes(Generic[R_co]):
         headers = [header.values() for header, _ in batches]
         return self._write("Finality", "finalize", headers, [[s.values() for s in seats] for _, seats in batches])
 
+    def open_canaries(
+        self,
+        header: Header,
+        leaves: int,
+        salt: bytes,
+        openings: Sequence[tuple[Any, ...]],
+        signatures: Sequence[bytes],
+    ) -> R_co:
+        """`leaves`: bit i is leaf i. Openings as `Certificate.opening` has them, and their clients' signatures over
+        `trine.protocol.canaries.digest`, one for each leaf, in order."""
+        return self._write("Canaries", "open", header.values(), leaves, salt, list(openings), list(signatures))
+
+    def claim_bounty(self, header: Header) -> R_co:
+        """Has a batch's node paid for its confirmed canaries, once all is final."""
+        return self._write("Examiners", "claim", header.values())
+
     # Appeals
 
     def appeal(self, header: Header, seats: Sequence[Seat], leaf: int, claim: Verdict) -> R_co:

@@ -85,6 +85,11 @@ def _print(report: OperatorReport) -> None:
         f"stake      {tokens(stake.active)} active ({tokens(stake.own)} its own, {tokens(stake.locked)} locked), "
         f"{tokens(stake.unbonding)} unbonding, {tokens(report.credit_wei)} credit"
     )
+    if report.canary_fines_wei or report.bounties_wei:
+        say(
+            f"canaries   {tokens(report.canary_fines_wei)} lost for accepting some, "
+            f"{tokens(report.bounties_wei)} earned by planting some"
+        )
     say(f"as of      block {report.block}")
     for standing in report.standings:
         _print_standing(standing)

@@ -18,6 +18,7 @@ from trine.cli.output import complain
 DISTRIBUTIONS = {
     "devnet": "trine-devnet",
     "engine": "trine-node",
+    "examiner": "trine-verifier",
     "model": "trine-node",
     "node": "trine-node",
     "verifier": "trine-verifier",

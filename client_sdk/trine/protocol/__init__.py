@@ -16,6 +16,7 @@ No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` p
 - `appeals`      the vote on one appealed leaf
 - `committee`    the draw of a committee from a block's hash
 - `calibration`  which prompts a challenge asks
+- `canaries`     leaves that are known to be bad: their commitment, what opens them
 - `rendering`    which libraries turn a model's text into token ids, and what they must give
 - `manifest`     what a model is, byte for byte
 - `requests`     requests posted on the chain, and what answers one
