@@ -1,4 +1,4 @@
-"""What an appeal leads to: the amounts that `Appeals.t.sol` and `Merit.t.sol` hold the contracts to, in the same cases."""
+"""What an appeal leads to: the amounts that `Appeals.t.sol` and `Merit.t.sol` hold the contracts to, in their cases."""
 
 from __future__ import annotations
 
