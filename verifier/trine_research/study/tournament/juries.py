@@ -9,14 +9,15 @@ from functools import lru_cache
 from math import factorial
 
 from trine.errors import InvalidInput
-from trine.protocol.appeal_settlement import JURIES, Case, JurorBallot, Level, bounty, conclude_case
+from trine.protocol.appeal_settlement import JURIES, AppealTerms, Case, JurorBallot, Level, bounty, conclude_case
 from trine.protocol.appeals import LeafVote
-from trine.protocol.settlement import Silence
+from trine.protocol.settlement import SEATS, Silence, Terms
 from trine.protocol.votes import Vote
-from trine_research.study.incentives import ACCEPT, NEITHER, REJECT, Leaf, Setting
+from trine_research.study.incentives import ACCEPT, HIDDEN, NEITHER, REJECT, Leaf, Setting
 from trine_research.study.tournament.world import Play, World
 
 ACCEPTED, REJECTED, INCONCLUSIVE, UNAVAILABLE = LeafVote
+_WORDS = {ACCEPTED: ACCEPT, REJECTED: REJECT, UNAVAILABLE: HIDDEN}
 _SAYS = {ACCEPT: ACCEPTED, REJECT: REJECTED, NEITHER: INCONCLUSIVE}
 JUROR_STRATEGIES: dict[str, JurorBallot | None] = {
     "honest": None,
@@ -48,16 +49,18 @@ def _honest_votes(setting: Setting, leaf: Leaf, seats: int) -> Iterator[tuple[Fr
 
 def case(world: World, settled: LeafVote, claim: LeafVote, ballots: tuple[JurorBallot, ...]) -> Case:
     """A first appeal of the only wrong leaf of a batch whose three seats all voted `settled`."""
-    vote = {ACCEPTED: Vote(1, 0), REJECTED: Vote(0, 1), UNAVAILABLE: Vote(0, 0, 1)}.get(settled, Vote(0, 0))
-    return appealed(world, (vote,) * 3, settled, (Level(claim, ballots),))
+    seats = (_WORDS.get(settled, NEITHER),) * SEATS
+    return appealed(world.terms, world.appeals, seats, settled, (Level(claim, ballots),))
 
 
 @lru_cache(maxsize=1 << 14)
-def appealed(world: World, seats: tuple[Vote, ...], settled: LeafVote, levels: tuple[Level, ...]) -> Case:
+def appealed(
+    terms: Terms, appeals: AppealTerms, seats: tuple[Vote, ...], settled: LeafVote, levels: tuple[Level, ...]
+) -> Case:
     """A leaf by itself, with what its seats and its node lose for it."""
-    verdict = conclude_case(settled, levels, 0, world.appeals).verdict
-    final = {ACCEPTED: Vote(1, 0), REJECTED: Vote(0, 1), UNAVAILABLE: Vote(0, 0, 1)}.get(verdict, Vote(0, 0))
-    return conclude_case(settled, levels, bounty(seats, 1, world.terms, final, 0, 0), world.appeals)
+    verdict = conclude_case(settled, levels, 0, appeals).verdict
+    final = _WORDS.get(verdict, NEITHER)
+    return conclude_case(settled, levels, bounty(seats, 1, terms, final, 0, 0), appeals)
 
 
 def appellant_gain(world: World, leaf: Leaf, settled: LeafVote, claim: LeafVote) -> Fraction:
