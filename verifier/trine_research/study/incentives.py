@@ -111,7 +111,15 @@ class Setting:
 
     def __post_init__(self) -> None:
         bad, good = self.false_accept + self.doubt_of_bad, self.false_reject + self.doubt_of_good
-        rates = (self.cheats, self.canaries, self.false_accept, self.false_reject, self.appealed, self.common, self.put_right(Leaf.CANARY))
+        rates = (
+            self.cheats,
+            self.canaries,
+            self.false_accept,
+            self.false_reject,
+            self.appealed,
+            self.common,
+            self.put_right(Leaf.CANARY),
+        )
         if not all(0 <= rate <= 1 for rate in (*rates, self.doubt_of_bad, self.doubt_of_good, bad, good)):
             raise InvalidInput("shares and rates are 0 to 1, and those of one kind of leaf at most 1 together")
         if self.cheats + self.canaries > 1:

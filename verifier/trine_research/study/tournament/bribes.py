@@ -63,7 +63,7 @@ def unappealed(world: World, leaves: int = 1) -> Fraction:
     appeal. Wei for both, without what is paid for the wrong vote as for any."""
     seats = SEATS // 2 + 1
     each = sum(
-        (chance * fines(world, SEATS, count) for count, chance in enumerate(binomial(leaves, world.appealed))), Fraction(0)
+        (chance * fines(world, SEATS, count) for count, chance in enumerate(binomial(leaves, world.appealed))),
+        Fraction(0),
     )
     return seats * each
-

@@ -99,18 +99,18 @@ def appellant_plays(world: World) -> list[Play]:
     }
     shares = {leaf: chance / sum(finds.values()) for leaf, chance in finds.items()}
     checked = sum((shares[leaf] * appellant_gain(world, leaf, ACCEPTED, REJECTED) for leaf in finds), Fraction(0))
+    wronged, right, cleared = "appellant of a wrong verdict", "appellant of a right verdict", "node that was wronged"
     return [
-        Play("appellant", "appeals what it knows to be wrong",
-             appellant_gain(world, Leaf.CHEAT, ACCEPTED, REJECTED), unit, honest=True),
-        Play("appellant", "node: of its own good answer that was rejected",
-             appellant_gain(world, Leaf.GOOD, REJECTED, ACCEPTED), unit, honest=True),
-        Play("appellant", "does not appeal", Fraction(0), unit),
-        Play("appellant", "frivolous", appellant_gain(world, Leaf.GOOD, ACCEPTED, REJECTED), unit),
-        Play("appellant", "node: of its own cheat that was rejected",
-             appellant_gain(world, Leaf.CHEAT, REJECTED, ACCEPTED), unit),
-        Play("appellant", "whatever one check finds bad", checked, unit),
-        Play("appellant", "calls good what stays hidden", Fraction(_hidden(world)), unit),
-    ]  # fmt: skip
+        Play(wronged, "appeals", appellant_gain(world, Leaf.CHEAT, ACCEPTED, REJECTED), unit, honest=True),
+        Play(wronged, "does not", Fraction(0), unit),
+        Play(cleared, "appeals", appellant_gain(world, Leaf.GOOD, REJECTED, ACCEPTED), unit, honest=True),
+        Play(cleared, "does not", Fraction(-world.terms.stake_per_leaf - world.price), unit),
+        Play(right, "does not", Fraction(0), unit, honest=True),
+        Play(right, "frivolous", appellant_gain(world, Leaf.GOOD, ACCEPTED, REJECTED), unit),
+        Play(right, "node of its own cheat", appellant_gain(world, Leaf.CHEAT, REJECTED, ACCEPTED), unit),
+        Play(right, "whatever one check of its own finds bad", checked, unit),
+        Play(right, "calls good what stays hidden", Fraction(_hidden(world)), unit),
+    ]
 
 
 def _hidden(world: World) -> int:

@@ -36,6 +36,7 @@ class Node:
 
 
 HONEST_NODE = Node("honest")
+LATE = Node("stalls, anchors what is claimed", anchors=False, answers_claims=True)
 NODES = (
     HONEST_NODE,
     Node("cheats on every leaf", cheats=Fraction(1)),
@@ -49,8 +50,8 @@ NODES = (
     Node("stalls: anchors nothing", anchors=False),
     Node("anchors its honest leaves only, cheats on a tenth", cheats=Fraction(1, 10), anchors_cheats=False),
     Node("lets a draw expire", expired=1),
+    LATE,
 )
-LATE = Node("stalls until claimed", anchors=False, answers_claims=True)
 
 
 @lru_cache(maxsize=4096)
@@ -121,5 +122,3 @@ def safe_value(world: World, node: Node) -> Fraction | None:
         return None
     short = node_gain(world, HONEST_NODE) - node_gain(world, node)
     return short / (world.leaves * node.cheats * accepted)
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from trine.errors import InvalidInput
-from trine_research.study.incentives import ETHER, HONEST, Leaf
+from trine_research.study.incentives import ETHER, Leaf
 from trine_research.study.tournament.nodes import fate
 from trine_research.study.tournament.seats import told_of_canaries
 from trine_research.study.tournament.world import (
@@ -49,9 +49,8 @@ def client_plays(world: World) -> list[Play]:
     return [
         Play("client", "pays", honest, "answer", honest=True),
         Play("client", "claims an answer that is anchored", honest - INCLUSION_BOND, "answer"),
-        # The node opens the leaf in the batch instead and collects from the deposit (`Payments`).
-        Play("client", "does not acknowledge", honest, "answer", note="the deposit pays, and the node the gas"),
-        Play("client", "has no deposit and does not pay", Fraction(0), "answer", note="only for the first, on credit"),
+        # The node opens the leaf instead and collects from the deposit (`Payments`): it pays the gas.
+        Play("client", "acknowledges nothing", honest, "answer"),
     ]
 
 
@@ -70,7 +69,14 @@ def examiner_plays(world: World) -> list[Play]:
             Fraction(0),
         )
         gain = paid * world.examiner_reward - rate * leaves * cost
-        found.append(Play("examiner", name, gain, honest=rate == world.canaries))
-    gain = found[1].gain + told_of_canaries(world)
-    found.append(Play("examiner", "at the rate, and tells a seat which", gain, note=f"the seat is not {HONEST.name}"))
+        found.append(Play("examiner", name, gain, honest=name == "plants at the rate"))
     return found
+
+
+def examiner_and_seat(world: World) -> list[Play]:
+    """The examiner's seat knows the canaries, and so need not check."""
+    told = told_of_canaries(world)
+    return [
+        Play("examiner with a seat", "keeps them from its seat", Fraction(0), honest=True),
+        Play("examiner with a seat", "tells its seat which are canaries", told),
+    ]

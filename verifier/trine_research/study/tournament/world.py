@@ -30,6 +30,8 @@ RELEASE_SECONDS = 7 * 86_400
 """`Staking.RELEASE_SECONDS`."""
 INCLUSION_BOND = ETHER
 """What a client puts down to claim that its answer was not anchored."""
+CHECK_PER_TOKEN = ETHER // 200 // 256
+"""Half of the fee that an answer of 256 tokens brings a seat."""
 MIN_POOL = SEATS + sum(JURIES)
 
 
@@ -43,7 +45,7 @@ class World:
     """What a client pays."""
     compute_per_token: int = 10**14
     """What an honest answer costs its node."""
-    check_per_token: int = ETHER // 200 // 256
+    check_per_token: int = CHECK_PER_TOKEN
     """What checking costs a verifier."""
     cheat_saves: Fraction = Fraction(9, 10)
     """Of the node's compute."""
@@ -84,7 +86,9 @@ class World:
         if min(costs) < 0:
             raise InvalidInput("costs are not negative")
         if self.pool is not None and not MIN_POOL <= self.pool <= 1_000_000:
-            raise InvalidInput(f"a committee and two juries need {MIN_POOL} verifiers, at most a million are reckoned with")
+            raise InvalidInput(
+                f"a committee and two juries need {MIN_POOL} verifiers, at most a million are reckoned with"
+            )
 
     @property
     def leaves(self) -> int:
@@ -146,9 +150,7 @@ def _binomial(trials: int, chance: Fraction) -> tuple[Fraction, ...]:
 @lru_cache(maxsize=4096)
 def _hypergeometric(population: int, members: int, trials: int) -> tuple[Fraction, ...]:
     total = comb(population, trials)
-    return tuple(
-        Fraction(comb(members, k) * comb(population - members, trials - k), total) for k in range(trials + 1)
-    )
+    return tuple(Fraction(comb(members, k) * comb(population - members, trials - k), total) for k in range(trials + 1))
 
 
 def binomial(trials: int, chance: Fraction) -> tuple[Fraction, ...]:
@@ -165,4 +167,3 @@ class Play:
     gain: Fraction
     unit: str = "batch"
     honest: bool = False
-    note: str = ""
