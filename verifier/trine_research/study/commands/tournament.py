@@ -26,6 +26,10 @@ def tournament(
     claimed: Annotated[float, typer.Option(help="Chance that an answer that is in no batch is claimed.")] = 0.5,
     common: Annotated[float, typer.Option(help="Chance that all honest checks of a leaf err as one.")] = 0.0,
     pool: Annotated[int | None, typer.Option(help="So many equal verifiers. Default: very many.")] = None,
+    share: Annotated[
+        list[float] | None,
+        typer.Option(help="Of the stake, a coalition's; may be repeated. [default: 0.05 0.1 0.2 1/3]"),
+    ] = None,
     sweeps: Annotated[bool, typer.Option(help="Vary each of these by itself, too: a minute.")] = True,
     json_file: JsonFile = None,
     plot_file: PlotFile = None,
@@ -59,7 +63,11 @@ def tournament(
         common=exact(common),
         pool=pool,
     )
-    study = matrix.Study(world) if sweeps else matrix.Study(world, sweeps={})
+    study = matrix.Study(
+        world,
+        shares=[exact(part) for part in share] if share else matrix.SHARES,
+        sweeps=matrix.SWEEPS if sweeps else {},
+    )
     found = matrix.evaluate(study)
     report.show(found)
     if json_file:

@@ -7,16 +7,17 @@ by themselves are not in it: `nodes` has them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from math import comb
 
 from trine.errors import InvalidInput
-from trine.protocol.appeal_settlement import JURIES, Case, Level
+from trine.protocol.appeal_settlement import JURIES, AppealTerms, Level
 from trine.protocol.appeals import LeafVote
 from trine.protocol.merkle import MAX_LEAVES
-from trine.protocol.settlement import SEATS, Silence, conclude
+from trine.protocol.settlement import SEATS, Silence, Terms, conclude
 from trine.protocol.votes import Vote
 from trine_research.study.incentives import ACCEPT, ETHER, HIDDEN, REJECT
 from trine_research.study.tournament.juries import ACCEPTED, REJECTED, UNAVAILABLE, appealed
@@ -62,22 +63,22 @@ def gain(world: World, plot: Plot) -> Fraction:
     return max(value, _redrawn(world, drawn, yielded, ends[SEATS])) if plot.redraws else value
 
 
-def safe_value(world: World, plot: Plot) -> int | None:
-    """What a cheated leaf may be worth, wei, without cheating paying, to a thousandth and rounded down: 0 where cheating
-    pays for the compute alone. None if nothing makes it pay."""
+def safe_value(world: World, plot: Plot, of: Callable[[World, Plot], Fraction] = gain) -> int | None:
+    """What a cheated leaf may be worth, wei, without cheating paying, to a five-hundredth and rounded down. 0 where it pays
+    for the compute alone; None if nothing makes it pay."""
 
     def pays(value: int) -> bool:
-        return gain(world, replace(plot, value=value)) > 0
+        return of(world, replace(plot, value=value)) > 0
 
     if pays(0):
         return 0
-    high = ETHER // 1024
+    high = ETHER // 16
     while not pays(high):
-        high *= 2
+        high *= 8
         if high > MOST_VALUE:
             return None
-    low = high // 2
-    while high - low > low >> 10:
+    low = high // 8
+    while high - low > low >> 9:
         middle = (low + high) // 2
         low, high = (low, middle) if pays(middle) else (middle, high)
     return low
@@ -94,6 +95,11 @@ def waiting_gain(world: World, plot: Plot, drawn_by_seats: Fraction) -> Fraction
     return (good + bad * drawn_by_seats * yielded - again * expiry(world)) / (1 - again)
 
 
+def undrawn_gain(world: World, plot: Plot) -> Fraction:
+    """The same where no seat has draws made."""
+    return waiting_gain(world, plot, Fraction(0))
+
+
 def friend_gain(world: World, seats: int) -> Fraction:
     """Of seats that accept a friend's honest leaves unseen: all that it saves is checking."""
     return Fraction(seats * world.leaves * world.setting.cost)
@@ -102,8 +108,9 @@ def friend_gain(world: World, seats: int) -> Fraction:
 def bait_gain(world: World, share: Fraction) -> Fraction:
     """Of an honest batch that a coalition hides from the honest seat where it has the two others, and shows to the jury
     that this seat asks for: wei a leaf. Nothing is lost where nobody asks."""
-    end = _appealed(world, (ACCEPT, ACCEPT, HIDDEN), ACCEPTED, (Level(REJECTED, (ACCEPTED,) * JURIES[0]),))
-    return world.seated(share, SEATS)[QUORUM] * world.blind * end.cleared
+    leaf = _Leaf((ACCEPT, ACCEPT, HIDDEN), ACCEPTED, ACCEPTED)
+    _, cleared = _ending(world.terms, world.appeals, leaf, (_Heard(False, 0, False),))
+    return world.seated(share, SEATS)[QUORUM] * world.blind * cleared
 
 
 def fines(world: World, k: int, leaves: int) -> int:
@@ -140,8 +147,8 @@ def _lost(world: World) -> Fraction:
 def _yielded(world: World, plot: Plot) -> Fraction:
     """Its seats vote as the honest do and all cheats are rejected; it may then appeal each."""
     worth = _won(world, plot) - _lost(world)
-    game = _Game(world, plot, (REJECT,) * SEATS, REJECTED, 0, REJECTED, worth, Fraction(1))
-    kept, money = game.play(())
+    leaf = _Leaf((REJECT,) * SEATS, REJECTED, REJECTED)
+    kept, money = _Game(world, plot, leaf, 0, worth, Fraction(0)).play()
     return plot.cheated * (_lost(world) + kept * worth + money)
 
 
@@ -161,8 +168,8 @@ def _shown(world: World, plot: Plot, k: int, *, hidden: bool, capped: bool) -> F
     stays = _won(world, plot)
     gone = _lost(world) - k * conclude([ACCEPT] * SEATS, 1, world.terms, tokens=world.tokens).seats[0].paid
     fine = 0 if hidden or capped else k * fines(world, k, 1)
-    seats = (*[ACCEPT] * k, *[vote] * (SEATS - k))
-    kept, money = _Game(world, plot, seats, ACCEPTED, k, honest, stays - gone + fine, asked).play(())
+    leaf = _Leaf((*[ACCEPT] * k, *[vote] * (SEATS - k)), ACCEPTED, honest)
+    kept, money = _Game(world, plot, leaf, k, stays - gone + fine, asked).play()
     # Nobody is fined for what was not shown.
     fined = 0 if hidden else k * _expected_fine(world, k, plot.cheated, 1 - kept)
     return plot.cheated * (kept * stays + (1 - kept) * gone + money) - fined
@@ -173,72 +180,93 @@ Worth = tuple[Fraction, Fraction]
 
 
 @dataclass(frozen=True, slots=True)
+class _Heard:
+    """A jury: whether the coalition asked for it, how many of it are its own, and whether these accept what honest
+    jurors do not."""
+
+    asked_for: bool
+    jurors: int
+    accept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A cheated leaf as its batch's seats left it, and what honest jurors will say of it."""
+
+    seats: tuple[Vote, ...]
+    settled: LeafVote
+    honest: LeafVote
+
+
+@dataclass(frozen=True, slots=True)
 class _Game:
-    """One cheated leaf after the settlement: who appeals, and how the coalition's jurors vote."""
+    """Who appeals a leaf, and how the coalition's jurors vote."""
 
     world: World
     plot: Plot
-    seats: tuple[Vote, ...]
-    settled: LeafVote
+    leaf: _Leaf
     own: int
-    """Of the seats, the coalition's."""
-    honest: LeafVote
-    """What honest jurors say."""
+    """Of the leaf's seats, the coalition's."""
     worth: Fraction
     """To the coalition, of acceptance instead of the other end."""
     asked: Fraction
     """Chance that somebody honest appeals what was accepted first."""
 
-    def play(self, played: tuple[tuple[Level, int, bool], ...]) -> Worth:
-        """From here on; `played` are levels with the coalition's jurors, who come first, and whether it appealed."""
-        verdict, stop = self._stop(played)
-        if len(played) == len(JURIES):
+    def play(self, heard: tuple[_Heard, ...] = ()) -> Worth:
+        """From here on."""
+        accepted, money = _ending(self.world.terms, self.world.appeals, self.leaf, heard)
+        stop = (Fraction(accepted), Fraction(money))
+        if len(heard) == len(JURIES):
             return stop
-        if verdict is ACCEPTED:
-            rate = self.world.dissents if played else self.asked
+        if accepted:
+            rate = self.world.dissents if heard else self.asked
             if rate == 0:
                 return stop
-            go_on = self._heard(played, REJECTED, own=False)
-            return tuple((1 - rate) * a + rate * b for a, b in zip(stop, go_on, strict=True))  # type: ignore[return-value]
+            kept, more = self._appealed(heard, asked_for=False)
+            return (1 - rate) * stop[0] + rate * kept, (1 - rate) * stop[1] + rate * more
         if not self.plot.appeals:
             return stop
-        return max(stop, self._heard(played, ACCEPTED, own=True), key=self._value)
+        return max(stop, self._appealed(heard, asked_for=True), key=self._value)
 
-    def _heard(self, played: tuple[tuple[Level, int, bool], ...], claim: LeafVote, *, own: bool) -> Worth:
-        number = len(played)
-        size = JURIES[number]
-        drawn, ours = SEATS + sum(JURIES[:number]), self.own + sum(count for _, count, _ in played)
-        total = (Fraction(0), Fraction(0))
+    def _appealed(self, heard: tuple[_Heard, ...], *, asked_for: bool) -> Worth:
+        size = JURIES[len(heard)]
+        drawn, ours = SEATS + sum(JURIES[: len(heard)]), self.own + sum(jury.jurors for jury in heard)
+        kept, money = Fraction(0), Fraction(0)
         for count, chance in enumerate(self.world.seated(self.plot.share, size, drawn, ours)):
             if chance == 0:
                 continue
-            says = {self.honest, ACCEPTED} if count > size // 2 else {self.honest}
-            ends = [
-                self.play((*played, (Level(claim, (*[said] * count, *[self.honest] * (size - count))), count, own)))
-                for said in sorted(says)
-            ]
-            kept, money = max(ends, key=self._value)
-            total = (total[0] + chance * kept, total[1] + chance * money)
-        return total
-
-    def _stop(self, played: tuple[tuple[Level, int, bool], ...]) -> tuple[LeafVote, Worth]:
-        if not played:
-            return self.settled, (Fraction(self.settled is ACCEPTED), Fraction(0))
-        case = _appealed(self.world, self.seats, self.settled, tuple(level for level, _, _ in played))
-        money = case.cleared
-        for number, (_, count, own) in enumerate(played):
-            money += sum(seat.paid - seat.penalty for seat in case.jurors[number][:count])
-            if own:
-                money += case.returned[number] - self.world.appeals.bond(number)
-                money += case.prize if case.winner == number else 0
-        return case.verdict, (Fraction(case.verdict is ACCEPTED), Fraction(money))
+            ways = (False, True) if count > size // 2 else (False,)
+            ends = [self.play((*heard, _Heard(asked_for, count, accept))) for accept in ways]
+            end = max(ends, key=self._value)
+            kept, money = kept + chance * end[0], money + chance * end[1]
+        return kept, money
 
     def _value(self, end: Worth) -> Fraction:
         return end[0] * self.worth + end[1]
 
 
-def _appealed(world: World, seats: tuple[Vote, ...], settled: LeafVote, levels: tuple[Level, ...]) -> Case:
-    return appealed(world.terms, world.appeals, seats, settled, levels)
+@lru_cache(maxsize=1 << 14)
+def _ending(terms: Terms, appeals: AppealTerms, leaf: _Leaf, heard: tuple[_Heard, ...]) -> tuple[bool, int]:
+    """Whether the leaf is accepted if nobody appeals again, and what its appeals have brought the coalition."""
+    if not heard:
+        return leaf.settled is ACCEPTED, 0
+    levels = tuple(
+        Level(
+            ACCEPTED if jury.asked_for else REJECTED,
+            (
+                *[ACCEPTED if jury.accept else leaf.honest] * jury.jurors,
+                *[leaf.honest] * (JURIES[number] - jury.jurors),
+            ),
+        )
+        for number, jury in enumerate(heard)
+    )
+    case = appealed(terms, appeals, leaf.seats, leaf.settled, levels)
+    money = case.cleared
+    for number, jury in enumerate(heard):
+        money += sum(seat.paid - seat.penalty for seat in case.jurors[number][: jury.jurors])
+        if jury.asked_for:
+            money += case.returned[number] - appeals.bond(number) + (case.prize if case.winner == number else 0)
+    return case.verdict is ACCEPTED, money
 
 
 def _redrawn(world: World, drawn: Sequence[Fraction], yielded: Fraction, all_three: Fraction) -> Fraction:

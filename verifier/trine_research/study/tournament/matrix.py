@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from trine.errors import InvalidInput
-from trine_research.study.incentives import ALWAYS_ACCEPT, ETHER, HONEST, gain
+from trine.protocol.settlement import SEATS
+from trine_research.study.incentives import ABSTAIN, ALWAYS_ACCEPT, ETHER, HONEST, gain, lazy, rarest_canaries
 from trine_research.study.tournament import bribes, coalitions, juries, nodes, others, seats
 from trine_research.study.tournament.coalitions import Plot
 from trine_research.study.tournament.world import CHECK_PER_TOKEN, MIN_POOL, Play, World
@@ -19,6 +20,7 @@ SHARES = (Fraction(1, 20), Fraction(1, 10), Fraction(1, 5), THIRD)
 CURVE_CANARIES = tuple(Fraction(1, 1 << exponent) for exponent in range(2, 18))
 CURVE_COSTS = tuple(CHECK_PER_TOKEN * part // 4 for part in (2, 4, 6))
 CROWDS = (10, 50, 100, 150, 200)
+LENGTHS = (64, 256, 1024, 4096, 16_384, 65_536)
 WRONG_VERDICTS = (Fraction(1, 10_000), Fraction(1, 1000), Fraction(1, 100), Fraction(1, 10))
 
 Value = int | Fraction | None
@@ -61,6 +63,8 @@ class Study:
     """Leaves of a coalition's batch, at most all there are."""
     sweeps: Mapping[str, Sequence[Value]] = field(default_factory=lambda: SWEEPS)
     crowds: Sequence[int] = CROWDS
+    lengths: Sequence[int] = LENGTHS
+    """Of leaves, tokens, at which canaries are looked for."""
     curve_canaries: Sequence[Fraction] = CURVE_CANARIES
     """Rates of canaries at which a verifier's margin is drawn."""
 
@@ -69,7 +73,12 @@ class Study:
         if unknown:
             raise InvalidInput(f"nothing is called {sorted(unknown)[0]} here")
         if (
-            max(map(len, (self.shares, self.cheated, self.crowds, self.curve_canaries, *self.sweeps.values())))
+            max(
+                map(
+                    len,
+                    (self.shares, self.cheated, self.crowds, self.lengths, self.curve_canaries, *self.sweeps.values()),
+                )
+            )
             > MAX_VALUES
         ):
             raise InvalidInput(f"at most {MAX_VALUES} values of a kind are possible")
@@ -149,6 +158,7 @@ def evaluate(study: Study) -> dict[str, Any]:
             for count in study.crowds
         ],
         "herd": [_herd(world, chance) for chance in (Fraction(0), Fraction(1, 100), Fraction(1))],
+        "needed_canaries": [_needed(replace(world, tokens=tokens)) for tokens in study.lengths],
         "curves": [_curve(world, cost, study.curve_canaries) for cost in CURVE_COSTS],
         "sweeps": swept,
         "regions": [
@@ -184,20 +194,19 @@ def _coalition(world: World, share: Fraction, cheated: int) -> dict[str, Any]:
     """What a cheated leaf may be worth before cheating pays, by what the coalition may do."""
     plot = Plot(share, cheated)
     shown = replace(plot, hides=False)
-    waits = coalitions.waiting_gain(world, plot, Fraction(0))
     values = {
         "shown": coalitions.safe_value(world, shown),
         "hidden": coalitions.safe_value(world, plot),
         "hidden_all_appeal_blindly": coalitions.safe_value(replace(world, blind=Fraction(1)), plot),
         "nobody_appeals": coalitions.safe_value(replace(world, dissents=Fraction(0), appealed=Fraction(0)), shown),
     }
-    drawn = world.seated(share, 3)
+    values["no_seat_has_draws_made"] = coalitions.safe_value(world, plot, coalitions.undrawn_gain)
+    drawn = world.seated(share, SEATS)
     return {
         "share": _plain(share),
         "cheated": cheated,
         "captures": _plain(sum(drawn[2:], Fraction(0))),
         "gain": _tokens(coalitions.gain(world, plot)),
-        "gain_if_no_seat_has_draws_made": _tokens(waits),
         "bait_a_leaf_if_all_appeal_blindly": _tokens(coalitions.bait_gain(replace(world, blind=Fraction(1)), share)),
         "safe_below": {name: None if value is None else value / ETHER for name, value in values.items()},
     }
@@ -225,6 +234,16 @@ def _appeals(world: World) -> dict[str, Any]:
         "needed_belief": _plain(juries.needed_belief(world)),
         "most_false_alarms": {str(_plain(share)): _plain(juries.alarm_limit(world, share)) for share in WRONG_VERDICTS},
         "honest_false_alarms": _plain(world.setting.false_reject),
+    }
+
+
+def _needed(world: World) -> dict[str, Any]:
+    """The rarest canaries that make checking the only best, by a leaf's tokens."""
+    strategies = (HONEST, lazy(Fraction(9, 10)), ALWAYS_ACCEPT, ABSTAIN)
+    return {
+        "tokens": world.tokens,
+        "leaves": world.leaves,
+        "one_in": rarest_canaries(strategies, world.setting),
     }
 
 

@@ -36,21 +36,18 @@ class Node:
 
 
 HONEST_NODE = Node("honest")
-LATE = Node("stalls, anchors what is claimed", anchors=False, answers_claims=True)
+LATE = Node("anchors once it is claimed", anchors=False, answers_claims=True)
 NODES = (
     HONEST_NODE,
     Node("cheats on every leaf", cheats=Fraction(1)),
     Node("cheats on a tenth", cheats=Fraction(1, 10)),
     Node("cheats on a hundredth", cheats=Fraction(1, 100)),
-    Node("withholds from 1 of 3", withheld=1),
-    Node("withholds from 2 of 3", withheld=2),
     Node("withholds from all", withheld=3),
     Node("withholds from all, shows the jury", withheld=3, shows_jury=True),
     Node("cheats, withholds from all", cheats=Fraction(1), withheld=3),
     Node("stalls: anchors nothing", anchors=False),
     Node("anchors its honest leaves only, cheats on a tenth", cheats=Fraction(1, 10), anchors_cheats=False),
     Node("lets a draw expire", expired=1),
-    LATE,
 )
 
 
@@ -111,7 +108,16 @@ def expiry(world: World) -> int:
 
 
 def node_plays(world: World) -> list[Play]:
-    return [Play("node", node.name, node_gain(world, node), honest=node == HONEST_NODE) for node in NODES]
+    claimed, some = "node that is claimed against", "node that withholds from some"
+    return [
+        *(Play("node", node.name, node_gain(world, node), honest=node == HONEST_NODE) for node in NODES),
+        Play("node", "serves nobody", Fraction(0)),
+        Play(some, "shows all", node_gain(world, HONEST_NODE), honest=True),
+        Play(some, "withholds from 1 of 3", node_gain(world, Node("", withheld=1))),
+        Play(some, "withholds from 2 of 3", node_gain(world, Node("", withheld=2))),
+        Play(claimed, "anchors in time", node_gain(world, HONEST_NODE), honest=True),
+        Play(claimed, "anchors once it is claimed", node_gain(world, LATE)),
+    ]
 
 
 def safe_value(world: World, node: Node) -> Fraction | None:

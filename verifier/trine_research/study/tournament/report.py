@@ -18,6 +18,7 @@ def show(report: dict[str, Any]) -> None:
     _bribes(report)
     _appeals(report)
     _crowds(report)
+    _needed(report)
     _regions(report)
 
 
@@ -50,7 +51,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         if known:
             axes[0, 1].plot(*zip(*known, strict=True), style, marker="o", label=label)
     axes[0, 1].set(yscale="log", xlabel="coalition's share of the stake", ylabel="tokens a leaf",
-                   title="Node and verifiers: cheating loses while a cheat is worth less")  # fmt: skip
+                   title="Node and verifiers: what a cheat may be worth")  # fmt: skip
     axes[0, 1].legend()
 
     margins = report["margins"][::-1]
@@ -110,12 +111,14 @@ def _coalitions(report: dict[str, Any]) -> None:
     table = _table(
         "a node with a share of the verifiers' stake: cheating loses while a cheated leaf is worth less than",
         "share", "cheated", "captures", "all is shown", "hidden", "hidden, all appeal blindly", "nobody appeals",
+        "no seat has draws made",
     )  # fmt: skip
     for line in report["coalitions"]:
         safe = line["safe_below"]
         table.add_row(
             f"{line['share']:.0%}", str(line["cheated"]), f"{line['captures']:.3g}", _number(safe["shown"]),
             _number(safe["hidden"]), _number(safe["hidden_all_appeal_blindly"]), _number(safe["nobody_appeals"]),
+            _number(safe["no_seat_has_draws_made"]),
         )  # fmt: skip
     out.print(table)
 
@@ -158,18 +161,27 @@ def _crowds(report: dict[str, Any]) -> None:
     out.print(table)
 
 
+def _needed(report: dict[str, Any]) -> None:
+    table = _table("the rarest canaries that make checking the only best", "tokens of a leaf", "one in", "batches")
+    for line in report["needed_canaries"]:
+        one_in = line["one_in"]
+        shown = ("none do", "") if one_in is None else (f"{one_in:,}", f"{one_in / line['leaves']:,.1f}")
+        table.add_row(f"{line['tokens']:,}", *shown)
+    out.print(table)
+
+
 def _regions(report: dict[str, Any]) -> None:
-    base = {margin["role"] for margin in report["margins"] if margin["margin"] <= 0}
+    base = {margin["role"]: margin["margin"] for margin in report["margins"]}
     for margin in report["margins"]:
         if margin["margin"] <= 0:
             what = "gains as much as" if margin["margin"] == 0 else f"gains {-margin['margin']:.4g} more than"
             say(f"{margin['role']}: '{margin['deviation']}' {what} honesty")
     table = _table("where else honesty is not the only best", "role", "varied", "at", "deviation", "ahead by")
     for region in report["regions"]:
-        if region["role"] in base:
+        if base[region["role"]] < 0 or region["margin"] == base[region["role"]] == 0:
             continue
         value = "many" if region["value"] is None else f"{region['value']:.6g}"
-        table.add_row(region["role"], region["parameter"], value, region["deviation"], f"{-region['margin']:.4g}")
+        table.add_row(region["role"], region["parameter"], value, region["deviation"], f"{abs(region['margin']):.4g}")
     out.print(table)
 
 
