@@ -52,7 +52,7 @@ def judged(leaf: int, *claims: tuple[LeafVote, int, int], ballots: list[Vote] = 
     return conclude_case(settled, levels, bounty(ballots, 3, TERMS, final, 0, leaf), APPEALS)
 
 
-def test_a_rejection_on_appeal_pays_who_asked_for_it():
+def test_a_rejection_on_appeal_pays_who_asked_for_it() -> None:
     case = judged(0, (REJECTED, 2, 5))
     assert case.verdict is REJECTED
     assert (case.returned, case.winner) == ((BOND_1,), 0)
@@ -60,25 +60,25 @@ def test_a_rejection_on_appeal_pays_who_asked_for_it():
     assert [(seat.paid, seat.penalty) for seat in case.jurors[0]] == [(0, 20 * E)] * 2 + [(E, 0)] * 5
 
 
-def test_an_acceptance_on_appeal_pays_the_node_that_asked_for_it():
+def test_an_acceptance_on_appeal_pays_the_node_that_asked_for_it() -> None:
     case = judged(1, (ACCEPTED, 7, 0))
     assert (case.winner, case.prize, case.burned) == (0, 12 * E - 7 * E, 0)
 
 
-def test_an_appeal_that_is_lost_pays_the_jury_and_the_node():
+def test_an_appeal_that_is_lost_pays_the_jury_and_the_node() -> None:
     case = judged(0, (REJECTED, 6, 1))
     assert (case.returned, case.winner, case.cleared) == ((0,), None, BOND_1 - 6 * E)
     assert case.burned == 10 * E, "half of the wrong juror's fine; the other half is burned besides"
 
 
-def test_a_bond_that_is_lost_on_a_rejected_leaf_is_burned():
+def test_a_bond_that_is_lost_on_a_rejected_leaf_is_burned() -> None:
     case = judged(1, (ACCEPTED, 0, 7))
     # The bounty of the leaf's stake is part of it: 0.6 burned of 1 in all, of which half of 0.2 came this way.
     assert case.burned == BOND_1 - 7 * E + E // 10
     assert case.cleared == 0
 
 
-def test_without_a_majority_nobody_was_wrong():
+def test_without_a_majority_nobody_was_wrong() -> None:
     case = judged(2, (ACCEPTED, 3, 3), (REJECTED, 7, 7))
     assert (case.verdict, case.returned) == (INCONCLUSIVE, (BOND_1, BOND_2))
     assert all(seat.paid == seat.penalty == 0 for jury in case.jurors for seat in jury)
@@ -96,14 +96,14 @@ def test_without_a_majority_nobody_was_wrong():
 )
 def test_two_appeals(
     claims: list[tuple[LeafVote, int, int]], returned: tuple[int, int], winner: int | None, prize: int
-):
+) -> None:
     case = judged(0, *claims)
     assert (case.returned, case.winner, case.prize) == (returned, winner, prize)
     if winner is None:
         assert case.cleared == BOND_1 + BOND_2 - 22 * E
 
 
-def test_a_seat_is_fined_for_every_leaf_up_to_the_cap():
+def test_a_seat_is_fined_for_every_leaf_up_to_the_cap() -> None:
     ballots = [Vote(7, 0)] * 3
     final = [Vote(6, 1), Vote(4, 3), Vote(0, 7)]
     bounties = [bounty(ballots, 3, TERMS, final[leaf], (1 << leaf) - 1, leaf) for leaf in range(3)]
@@ -113,13 +113,13 @@ def test_a_seat_is_fined_for_every_leaf_up_to_the_cap():
     assert last.prize == (61 * E // 10) % 7
 
 
-def test_whoever_shows_what_was_not_shown_pays_for_that_and_no_seat_does():
+def test_whoever_shows_what_was_not_shown_pays_for_that_and_no_seat_does() -> None:
     case = conclude_case(UNAVAILABLE, [Level(ACCEPTED, votes(0, 7, 0))], 0, APPEALS)
     assert (case.verdict, case.winner, case.returned) == (ACCEPTED, 0, (BOND_1 - 7 * E,))
     assert {seat.paid for seat in case.jurors[0]} == {E}
 
 
-def test_whoever_calls_bad_what_is_then_not_shown_has_the_bond_and_whoever_calls_it_good_does_not():
+def test_whoever_calls_bad_what_is_then_not_shown_has_the_bond_and_whoever_calls_it_good_does_not() -> None:
     hidden = (UNAVAILABLE,) * 7
     exposed = conclude_case(ACCEPTED, [Level(REJECTED, hidden)], E // 10, APPEALS)
     assert (exposed.verdict, exposed.winner, exposed.returned) == (UNAVAILABLE, 0, (BOND_1,))
@@ -131,7 +131,7 @@ def test_whoever_calls_bad_what_is_then_not_shown_has_the_bond_and_whoever_calls
     assert (again.verdict, again.returned) == (UNAVAILABLE, (0,)), "nothing new was shown"
 
 
-def test_without_a_jury_the_bond_is_lost_and_unheard_it_is_not():
+def test_without_a_jury_the_bond_is_lost_and_unheard_it_is_not() -> None:
     assert conclude_case(ACCEPTED, [Level(REJECTED, ())], 0, APPEALS).returned == (0,)
     silent = (Silence.NO_COMMIT,) * 4 + (REJECTED,) * 3
     unheard = conclude_case(ACCEPTED, [Level(REJECTED, silent)], 0, APPEALS)
@@ -148,7 +148,7 @@ def test_without_a_jury_the_bond_is_lost_and_unheard_it_is_not():
         [Level(REJECTED, votes(1, 7, 0))],
     ],
 )
-def test_what_the_contracts_refuse_is_refused(levels: list[Level]):
+def test_what_the_contracts_refuse_is_refused(levels: list[Level]) -> None:
     with pytest.raises(InvalidInput):
         conclude_case(ACCEPTED, levels, 0, APPEALS)
 
@@ -162,7 +162,7 @@ words = st.sampled_from([*LeafVote, *Silence])
     st.lists(words, min_size=15, max_size=15),
     st.integers(0, 2**80),
 )
-def test_no_money_comes_or_goes(settled: LeafVote, first: list[JurorBallot], second: list[JurorBallot], seats: int):
+def test_no_money_comes_or_goes(settled: LeafVote, first: list[JurorBallot], second: list[JurorBallot], seats: int) -> None:
     for claims in product((ACCEPTED, REJECTED), repeat=2):
         levels = [Level(claims[0], tuple(first)), Level(claims[1], tuple(second))]
         try:

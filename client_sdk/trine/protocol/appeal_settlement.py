@@ -174,7 +174,7 @@ def _opposite(verdict: LeafVote) -> LeafVote | None:
 
 
 def _votes_for(level: Level, verdict: LeafVote | None) -> int:
-    return level.ballots.count(verdict) if verdict in CLAIMS else 0  # type: ignore[arg-type]
+    return level.ballots.count(verdict) if verdict in CLAIMS else 0
 
 
 def _keeps_bond(level: Level, verdict: LeafVote, decided: bool, unseen: bool, heard: bool) -> bool:

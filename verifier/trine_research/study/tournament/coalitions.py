@@ -64,8 +64,8 @@ def gain(world: World, plot: Plot) -> Fraction:
 
 
 def safe_value(world: World, plot: Plot, of: Callable[[World, Plot], Fraction] = gain) -> int | None:
-    """What a cheated leaf may be worth, wei, without cheating paying, to a five-hundredth and rounded down. 0 where it pays
-    for the compute alone; None if nothing makes it pay."""
+    """What a cheated leaf may be worth, wei, without cheating paying: to a five-hundredth, rounded down. 0 where it
+    pays for the compute alone; None if nothing makes it pay."""
 
     def pays(value: int) -> bool:
         return of(world, replace(plot, value=value)) > 0

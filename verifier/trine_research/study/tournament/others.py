@@ -25,7 +25,7 @@ def income_of_stay(amount: Fraction, stake: int, pool: int, seconds: int) -> Fra
     it leaves: evenly over seven days (`Staking._released`), by shares. Wei."""
     if min(stake, pool, seconds) < 0 or stake + pool == 0:
         raise InvalidInput("stake and stays are not negative, and a pool is not empty")
-    return amount * min(Fraction(seconds, RELEASE_SECONDS), 1) * Fraction(stake, stake + pool)
+    return amount * Fraction(min(seconds, RELEASE_SECONDS), RELEASE_SECONDS) * Fraction(stake, stake + pool)
 
 
 def delegator_plays(income: int = 100 * ETHER, stake: int = 200 * ETHER, pool: int = 1000 * ETHER) -> list[Play]:
