@@ -174,6 +174,7 @@ invariants: build/.ready
 # What the documents' figures come from, short enough for an hour.
 studies: setup-dev
 	trine-study majority --json build/majority.json
+	trine-study tournament --json build/tournament.json --plot build/tournament.png
 	trine-study billion --random 31623,31623
 	trine-study calibrate smollm2-135m-instruct --prompts 20 --cheat-prompts 4 --tokens 32 --threads 2 --out build/study
 

@@ -242,10 +242,11 @@ def test_an_answer_of_sixteen_tokens_must_cost_more_a_token_than_others() -> Non
     assert ahead("node", replace(short, price_per_token=9 * 10**14)) > 0
 
 
-def test_answers_of_more_than_fifty_thousand_tokens_cost_their_node_more_than_can_be_collected() -> None:
-    world = replace(WORLD, tokens=65_536)
-    assert world.price == SHIPPED.stake_per_leaf
-    assert nodes.leaf_gain(world, HONEST_NODE, Leaf.GOOD) < 0
+def test_answers_of_more_than_28_000_tokens_cost_their_node_more_than_can_be_collected() -> None:
+    for tokens, pays in ((27_500, True), (28_000, False)):
+        world = replace(WORLD, tokens=tokens)
+        assert world.price == SHIPPED.stake_per_leaf
+        assert (nodes.leaf_gain(world, HONEST_NODE, Leaf.GOOD) > 0) is pays
 
 
 def test_attack_withholding_from_one_or_two_seats_gains_nothing_since_evidence_is_passed_on() -> None:
@@ -363,6 +364,24 @@ def test_a_coalition_gains_where_a_cheat_is_worth_more_than_fifteen_tokens_and_i
     assert coalitions.gain(WORLD, replace(ALONE, value=safe * 101 // 100)) > 0
 
 
+def test_redraws_by_silence_lower_what_a_whole_batch_of_cheats_that_is_seen_must_be_worth() -> None:
+    plot = replace(FULL, hides=False)
+    redrawn, once = (coalitions.safe_value(WORLD, replace(plot, redraws=redraws)) for redraws in (True, False))
+    assert redrawn
+    assert once
+    assert 103 * ETHER < redrawn < 104 * ETHER < 127 * ETHER < once < 128 * ETHER
+    for cheated in (1, 256):
+        hidden = Plot(THIRD, cheated, value=14 * ETHER)
+        assert coalitions.gain(WORLD, hidden) == coalitions.gain(WORLD, replace(hidden, redraws=False)) < 0
+
+
+def test_attack_a_coalitions_own_appeals_gain_nothing() -> None:
+    for share in (Fraction(1, 10), THIRD):
+        for value in (0, 10 * ETHER):
+            plot = Plot(share, 4, value)
+            assert coalitions.gain(WORLD, plot) == coalitions.gain(WORLD, replace(plot, appeals=False)) < 0
+
+
 def test_a_cheat_that_an_honest_seat_sees_must_be_worth_nine_times_as_much() -> None:
     seen = coalitions.safe_value(WORLD, replace(ALONE, hides=False))
     hidden = coalitions.safe_value(WORLD, ALONE)
@@ -388,13 +407,6 @@ def test_coalitions_are_drawn_as_often_as_simulated_draws_say() -> None:
     for k, chance in enumerate(world.seated(THIRD, 3)):
         assert found[k] / tries == pytest.approx(float(chance), abs=0.012)
     assert sum(world.seated(THIRD, 7, 3, 2)) == 1
-
-
-def test_attack_redraws_by_silence_pay_less_than_what_two_seats_lose() -> None:
-    for cheated in (1, 256):
-        plot = Plot(THIRD, cheated, value=10 * ETHER, hides=False, appeals=False)
-        with_redraws = coalitions.gain(WORLD, plot)
-        assert with_redraws == coalitions.gain(WORLD, replace(plot, redraws=False)) or with_redraws < 0
 
 
 def test_attack_letting_draws_expire_until_one_is_won_gains_nothing_while_seats_have_draws_made() -> None:

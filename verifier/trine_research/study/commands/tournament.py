@@ -30,7 +30,9 @@ def tournament(
         list[float] | None,
         typer.Option(help="Of the stake, a coalition's; may be repeated. [default: 0.05 0.1 0.2 1/3]"),
     ] = None,
-    sweeps: Annotated[bool, typer.Option(help="Vary each of these by itself, too: a minute.")] = True,
+    sweeps: Annotated[
+        bool, typer.Option(help="Vary each of these by itself, too, and a leaf's length: a minute.")
+    ] = True,
     json_file: JsonFile = None,
     plot_file: PlotFile = None,
 ) -> None:
@@ -67,6 +69,7 @@ def tournament(
         world,
         shares=[exact(part) for part in share] if share else matrix.SHARES,
         sweeps=matrix.SWEEPS if sweeps else {},
+        lengths=matrix.LENGTHS if sweeps else (),
     )
     found = matrix.evaluate(study)
     report.show(found)

@@ -162,6 +162,8 @@ def _crowds(report: dict[str, Any]) -> None:
 
 
 def _needed(report: dict[str, Any]) -> None:
+    if not report["needed_canaries"]:
+        return
     table = _table("the rarest canaries that make checking the only best", "tokens of a leaf", "one in", "batches")
     for line in report["needed_canaries"]:
         one_in = line["one_in"]
@@ -176,6 +178,8 @@ def _regions(report: dict[str, Any]) -> None:
         if margin["margin"] <= 0:
             what = "gains as much as" if margin["margin"] == 0 else f"gains {-margin['margin']:.4g} more than"
             say(f"{margin['role']}: '{margin['deviation']}' {what} honesty")
+    if not report["sweeps"]:
+        return
     table = _table("where else honesty is not the only best", "role", "varied", "at", "deviation", "ahead by")
     for region in report["regions"]:
         if base[region["role"]] < 0 or region["margin"] == base[region["role"]] == 0:
