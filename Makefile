@@ -171,6 +171,11 @@ test-contracts: build/.ready
 invariants: build/.ready
 	npm run --silent test -- --test-profile long tests/contracts/invariants/Protocol.t.sol
 
+# Whether the Solidity tests notice when a contract is changed: some minutes a mutant, so it may be stopped and goes on.
+mutants: build/.ready
+	python deploy/scripts/mutants.py contracts/Finality.sol contracts/Appeals.sol contracts/Batches.sol \
+		contracts/Staking.sol contracts/Payments.sol --sample 20 --minutes 120
+
 # What the documents' figures come from, short enough for an hour.
 studies: setup-dev
 	trine-study majority --json build/majority.json
