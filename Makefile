@@ -21,7 +21,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
-	test-rest test-fast test-units test-e2e test-contracts invariants studies soak \
+	test-rest test-fast test-units test-e2e test-contracts invariants mutants studies soak \
 	faults abi vectors gas migration lock hooks audit prove consensus clean
 
 help:
