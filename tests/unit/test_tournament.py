@@ -309,6 +309,15 @@ def test_appealing_whatever_one_check_finds_bad_loses_where_bad_verdicts_are_rar
     assert Fraction(1, 1000) * right + Fraction(999, 1000) * limit * wrong == 0
 
 
+def test_an_outvoted_seat_must_be_surer_than_a_client_and_one_that_was_shown_nothing_surer_still() -> None:
+    """Two seats' fines pay the jury and leave 2 tokens; a hidden leaf leaves half a token, for a bond of 28."""
+    client, seat = juries.needed_belief(WORLD), juries.needed_belief(WORLD, juries.OUTVOTED)
+    blind = juries.needed_belief_of_hidden(WORLD)
+    assert client < seat < blind
+    assert Fraction(92, 100) < seat < Fraction(93, 100)
+    assert blind > Fraction(98, 100)
+
+
 def test_a_juror_gains_most_by_checking_while_appeals_are_of_both_kinds() -> None:
     for share in (Fraction(1, 10), Fraction(1, 2), Fraction(99, 100)):
         assert ahead("juror", replace(WORLD, right_appeals=share)) > 0

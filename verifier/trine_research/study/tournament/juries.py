@@ -63,28 +63,49 @@ def appealed(
     return conclude_case(settled, levels, bounty(seats, 1, terms, final, 0, 0), appeals)
 
 
-def appellant_gain(world: World, leaf: Leaf, settled: LeafVote, claim: LeafVote) -> Fraction:
-    """Expected wei of a first appeal; nobody appeals again."""
+def appellant_gain(
+    world: World, leaf: Leaf, settled: LeafVote, claim: LeafVote, seats: tuple[Vote, ...] | None = None
+) -> Fraction:
+    """Expected wei of a first appeal; nobody appeals again. `seats` are the batch's votes, all of them `settled` unless
+    given."""
+    seats = seats or (_WORDS.get(settled, NEITHER),) * SEATS
     total, bond = Fraction(0), world.appeals.bond(0)
     for chance, ballots in honest_votes(world.setting, leaf, JURIES[0]):
-        end = case(world, settled, claim, ballots)
+        end = appealed(world.terms, world.appeals, seats, settled, (Level(claim, ballots),))
         total += chance * (end.returned[0] + (end.prize if end.winner == 0 else 0) - bond)
     return total
 
 
-def needed_belief(world: World) -> Fraction:
-    """How sure one must be that an accepted answer is bad to gain by saying so, from 0 to 1."""
-    right = appellant_gain(world, Leaf.CHEAT, ACCEPTED, REJECTED)
-    wrong = -appellant_gain(world, Leaf.GOOD, ACCEPTED, REJECTED)
+ALL_WRONG = (ACCEPT,) * SEATS
+OUTVOTED = (ACCEPT, ACCEPT, REJECT)
+BLINDED = (ACCEPT, ACCEPT, HIDDEN)
+
+
+def needed_belief(world: World, seats: tuple[Vote, ...] = ALL_WRONG) -> Fraction:
+    """How sure one must be that an answer is bad which these seats accepted to gain by saying so, from 0 to 1."""
+    right = appellant_gain(world, Leaf.CHEAT, ACCEPTED, REJECTED, seats)
+    return _belief(right, -appellant_gain(world, Leaf.GOOD, ACCEPTED, REJECTED, seats))
+
+
+def needed_belief_of_hidden(world: World) -> Fraction:
+    """The same of an answer that two accepted, the third was not shown, and the jury will be shown only if it is
+    good."""
+    hidden = (UNAVAILABLE,) * JURIES[0]
+    end = appealed(world.terms, world.appeals, BLINDED, ACCEPTED, (Level(REJECTED, hidden),))
+    right = Fraction(end.returned[0] + end.prize - world.appeals.bond(0))
+    return _belief(right, -appellant_gain(world, Leaf.GOOD, ACCEPTED, REJECTED, BLINDED))
+
+
+def _belief(right: Fraction, wrong: Fraction) -> Fraction:
     if right <= 0:
         raise InvalidInput("under these terms nobody gains by a right appeal")
     return wrong / (wrong + right)
 
 
-def alarm_limit(world: World, wrong_verdicts: Fraction) -> Fraction:
+def alarm_limit(world: World, wrong_verdicts: Fraction, seats: tuple[Vote, ...] = ALL_WRONG) -> Fraction:
     """The most of good answers that may be taken for bad ones by who appeals whatever it finds bad, if that share of
     accepted answers is bad, and it loses nothing."""
-    belief = needed_belief(world)
+    belief = needed_belief(world, seats)
     return wrong_verdicts * (1 - belief) / (belief * (1 - wrong_verdicts))
 
 

@@ -232,6 +232,8 @@ def _bribe(world: World, cheated: int) -> dict[str, Any]:
 def _appeals(world: World) -> dict[str, Any]:
     return {
         "needed_belief": _plain(juries.needed_belief(world)),
+        "needed_belief_of_the_outvoted": _plain(juries.needed_belief(world, juries.OUTVOTED)),
+        "needed_belief_of_hidden": _plain(juries.needed_belief_of_hidden(world)),
         "most_false_alarms": {str(_plain(share)): _plain(juries.alarm_limit(world, share)) for share in WRONG_VERDICTS},
         "honest_false_alarms": _plain(world.setting.false_reject),
     }

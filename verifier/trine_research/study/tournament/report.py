@@ -140,9 +140,10 @@ def _bribes(report: dict[str, Any]) -> None:
 def _appeals(report: dict[str, Any]) -> None:
     appeals = report["appeals"]
     say(
-        f"Who appeals an accepted answer gains if it is more than {appeals['needed_belief']:.1%} sure. If it appeals "
-        f"whatever it finds bad, it may be wrong of so many good answers (an honest check is of "
-        f"{appeals['honest_false_alarms']:g}):"
+        f"Who appeals what three seats accepted gains if it is more than {appeals['needed_belief']:.1%} sure, an "
+        f"outvoted seat if it is {appeals['needed_belief_of_the_outvoted']:.1%} sure, and one that was shown nothing if "
+        f"it is {appeals['needed_belief_of_hidden']:.1%} sure. Who appeals whatever it finds bad of the former may be "
+        f"wrong of so many good answers (an honest check is of {appeals['honest_false_alarms']:g}):"
     )
     table = _table("", "bad among accepted", "false alarms at most")
     for share, limit in appeals["most_false_alarms"].items():
