@@ -142,8 +142,8 @@ def _appeals(report: dict[str, Any]) -> None:
     say(
         f"Who appeals what three seats accepted gains if it is more than {appeals['needed_belief']:.1%} sure, an "
         f"outvoted seat if it is {appeals['needed_belief_of_the_outvoted']:.1%} sure, and one that was shown nothing "
-        f"if it is {appeals['needed_belief_of_hidden']:.1%} sure. Who appeals whatever it finds bad of the former may be "
-        f"wrong of so many good answers (an honest check is of {appeals['honest_false_alarms']:g}):"
+        f"if it is {appeals['needed_belief_of_hidden']:.1%} sure. Who appeals whatever it finds bad may, of the "
+        f"former, be wrong of so many good answers (an honest check is of {appeals['honest_false_alarms']:g}):"
     )
     table = _table("", "bad among accepted", "false alarms at most")
     for share, limit in appeals["most_false_alarms"].items():
