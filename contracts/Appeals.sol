@@ -13,6 +13,7 @@ import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IFinality} from "./interfaces/IFinality.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
+import {ISeeds} from "./interfaces/ISeeds.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
@@ -35,6 +36,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         ICommittees committees;
         IReputation reputation;
         IParameters parameters;
+        ISeeds seeds;
     }
 
     /// @dev A case's end, and what there is for who was right.
@@ -58,6 +60,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     ICommittees private immutable COMMITTEES;
     IReputation private immutable REPUTATION;
     IParameters private immutable PARAMETERS;
+    ISeeds private immutable SEEDS;
 
     mapping(BatchId batchId => mapping(uint256 leafIndex => Case)) private _cases;
     /// @dev By level, round and seat.
@@ -69,7 +72,8 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             address(contracts_.token) != address(0) && address(contracts_.staking) != address(0)
                 && address(contracts_.batches) != address(0) && address(contracts_.finality) != address(0)
                 && address(contracts_.committees) != address(0)
-                && address(contracts_.reputation) != address(0) && address(contracts_.parameters) != address(0),
+                && address(contracts_.reputation) != address(0) && address(contracts_.parameters) != address(0)
+                && address(contracts_.seeds) != address(0),
             AppealsZeroAddress()
         );
         TOKEN = contracts_.token;
@@ -79,6 +83,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         COMMITTEES = contracts_.committees;
         REPUTATION = contracts_.reputation;
         PARAMETERS = contracts_.parameters;
+        SEEDS = contracts_.seeds;
     }
 
     // Only Trine's own contracts are called; whatever could be reentered is guarded.
@@ -118,7 +123,9 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         require(block.number <= lastBlock, AppealsSeedExpired(lastBlock));
         Level storage level = _levelOf(case_);
         address[] memory excluded = _excluded(header.node, batchId, case_, judges);
-        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), batchId, leafIndex, case_.level, level.round));
+        bytes32 seed = keccak256(
+            abi.encode(SEEDS.seedOf(seedBlock, case_.fixedAt), batchId, leafIndex, case_.level, level.round)
+        );
         IParameters.Values memory values = _valuesOf(case_);
         // No leaf has more tokens than its batch.
         (IStaking.Seat[] memory seats, uint256 doneBy) = STAKING.lockSeats(
@@ -146,7 +153,9 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         Case storage case_ = _inPhase(batchId, leafIndex, Phase.Open);
         uint256 lastBlock = case_.clock + COMMITTEES.drawWindowBlocks();
         require(block.number > lastBlock, AppealsSeedNotExpired(lastBlock));
-        // Whoever appealed could have drawn: the bond is lost, so that waiting is no free redraw.
+        // Whoever appealed could have drawn: the bond is lost, so that waiting is no free redraw. Without a seed nobody
+        // could: nobody was heard, and the bond goes back.
+        if (!SEEDS.wasShown(case_.clock, case_.fixedAt, lastBlock)) _levelOf(case_).unheard = true;
         _resolve(batchId, leafIndex, case_, case_.verdict);
     }
 
@@ -259,12 +268,12 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
                 require(SeatsLib.hash(committees[i]) == level.committee, AppealsWrongCommittee(batchId, i));
                 _judgeJury(batchId, leafIndex, header, case_, level, committees[i], end);
             }
-            _settleBond(level, bondOf(i, case_.terms), end);
+            _settleBond(level, bondOf(i, case_.terms), _wasUnseen(case_, i - 1, end), end);
         }
         address winner = _winnerOf(case_, end);
         uint256 fee = _valuesOf(case_).appealFeePerSeatWei;
         if (winner != address(0) && end.unseen) {
-            // Nobody was wrong who was shown nothing: whoever shows it now pays for that. The bond is among its credits.
+            // Nobody was wrong who was shown nothing: whoever shows it now pays. Its bond is among its credits.
             uint256 missing = Math.saturatingSub(fee * end.right, end.bonds + end.fines);
             missing = Math.min(missing, bondOf(1, case_.terms));
             _credits[winner] -= missing;
@@ -386,11 +395,13 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
 
     /// @dev A bond is lost by who claimed what a jury found wrong, by who did not have the jury drawn, by who called
     /// good what was not shown, and by who asked again about what had not been shown either.
-    function _settleBond(Level storage level, uint256 bond, End memory end) private {
+    function _settleBond(Level storage level, uint256 bond, bool wasUnseen, End memory end) private {
         bool right = level.committee != 0 && (!end.decided || level.claim == end.verdict);
         if (end.verdict == IVerdicts.Verdict.Unavailable) {
-            right = right && level.claim == IVerdicts.Verdict.Rejected && !end.unseen;
+            right = right && level.claim == IVerdicts.Verdict.Rejected && !wasUnseen;
         }
+        bool hidden = 2 * Majority.popcount(level.misses) > Majority.popcount(level.revealed);
+        if (hidden && level.claim == IVerdicts.Verdict.Accepted) right = false;
         if (level.unheard || right) _credits[level.appellant] += bond;
         else end.bonds += bond;
     }
@@ -401,11 +412,16 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         for (uint256 i = 0; i < case_.level; ++i) {
             Level storage level = case_.levels[i];
             if (level.outcome != case_.verdict) continue;
-            bool hidden = case_.verdict == IVerdicts.Verdict.Unavailable && !end.unseen;
+            bool hidden = case_.verdict == IVerdicts.Verdict.Unavailable && !_wasUnseen(case_, i, end);
             bool exposed = hidden && level.claim == IVerdicts.Verdict.Rejected;
             if (exposed || level.claim == case_.verdict) return level.appellant;
         }
         return address(0);
+    }
+
+    /// @dev Whether the leaf was unavailable already when its appeal came to the level of that index.
+    function _wasUnseen(Case storage case_, uint256 index, End memory end) private view returns (bool) {
+        return index == 0 ? end.unseen : case_.levels[index - 1].outcome == IVerdicts.Verdict.Unavailable;
     }
 
     /// @dev Counts a jury's right votes and fines the wrong ones. Without a decision none is either.

@@ -8,18 +8,18 @@ import {IVerdicts} from "./IVerdicts.sol";
 /// @title Appeals of single leaves to larger committees
 /// @notice Whoever disagrees with a settled verdict on a leaf puts up a bond; a committee of 7 that excludes the node
 /// and all who judged before votes on that leaf alone; its outcome can be appealed once more, to 15. When the last
-/// window has passed, `conclude` moves money, stake and reputation by the final verdict. The batch becomes final when all
-/// its appeals are over. A leaf is appealed at most once at each level.
+/// window has passed, `conclude` moves money, stake and reputation by the final verdict. The batch becomes final when
+/// all its appeals are over. A leaf is appealed at most once at each level.
 ///
-/// A jury to which the answer is not shown says so: where the leaf was accepted or in doubt, it is unavailable then, and
-/// the node pays for it as for a rejection. A rejection stands: whoever rejected was shown enough. No juror is right or
-/// wrong by that, and whoever claimed that the answer is good should have shown it and loses the bond.
+/// A jury to which the answer is not shown says so: where the leaf was accepted or in doubt, it is unavailable then,
+/// and the node pays for it as for a rejection. A rejection stands: whoever rejected was shown enough. No juror is
+/// right or wrong by that, and whoever claimed that the answer is good should have shown it and loses the bond.
 ///
-/// Whoever was right pays nothing, but for one: where a leaf was unavailable, and an appeal shows it, nobody was wrong,
-/// and the jurors' fees come from the bond of who appealed. Lost bonds, and half of what the wrong lose of their stake, pay the jurors who voted
+/// Whoever was right pays nothing. Lost bonds, and half of what the wrong lose of their stake, pay the jurors who voted
 /// what is final, and the rest is the prize of the appellant whose appeal led to it. Where that is less than the fees
-/// the jurors share it. If no jury had a majority, nobody was shown to be right: bonds go back, and no juror is paid or
-/// fined.
+/// the jurors share it, but for one case: where a leaf was unavailable, and an appeal shows it, nobody was wrong, and
+/// the jurors' fees come from the bond of who appealed. If no jury had a majority, nobody was shown to be right: bonds
+/// go back, and no juror is paid or fined.
 interface IAppeals {
     enum Phase {
         None,
@@ -35,7 +35,7 @@ interface IAppeals {
         IVerdicts.Verdict claim;
         IVerdicts.Verdict outcome;
         uint8 round;
-        bool unheard; // no committee of maxRounds reached a quorum: the bond goes back
+        bool unheard; // no committee of maxRounds reached a quorum, or none had a seed: the bond goes back
         uint160 committee; // hash of the drawn seats
         uint16 committed; // bitmaps by seat
         uint16 revealed;

@@ -109,7 +109,8 @@ interface IBatches is IVerdicts {
 
     enum VoidReason {
         DrawExpired, // the node forfeits its fee and a leaf's stake: expiry must not be a free redraw
-        NoQuorum // maxRounds committees failed; the fee is burned: a redraw must cost who could hope for one
+        NoQuorum, // maxRounds committees failed; the fee is burned: a redraw must cost who could hope for one
+        SeedMissing // nobody could have drawn: costs nothing
     }
 
     error BatchesZeroAddress();
@@ -157,11 +158,12 @@ interface IBatches is IVerdicts {
         external
         returns (BatchId batchId);
 
-    /// @notice Draws the committee with the seed block's hash, from the weights of that block's epoch. Anyone may
-    /// call.
+    /// @notice Draws the committee with the seed that `ISeeds` has for the seed block, from the weights of that block's
+    /// epoch. Anyone may call, once the seed is recorded: see `ISeeds.recordAndCall`.
     function draw(Header calldata header) external;
 
-    /// @notice Voids a batch that was not drawn in time. Anyone may call.
+    /// @notice Voids a batch that was not drawn in time. Costs the node, unless nothing shows that its seed was there
+    /// to be recorded. Anyone may call.
     function expire(Header calldata header) external;
 
     /// @param seats The drawn seats, as `CommitteeDrawn` told.
@@ -173,7 +175,8 @@ interface IBatches is IVerdicts {
     /// @notice Opens a committed vote. Allowed once all three have committed, or after the commit deadline. The last
     /// reveal settles the batch.
     /// @param accepts Bit i: leaf i is what the model produces.
-    /// @param rejects Bit i: it is not. Neither bit: inconclusive. Both: what the leaf stands for was not shown in time.
+    /// @param rejects Bit i: it is not. Neither bit: inconclusive. Both: unavailable, what the leaf stands for was not
+    /// shown in time.
     /// @param distancePpm Largest fingerprint deviation of any leaf, in millionths; recorded for calibrations.
     function reveal(
         Header calldata header,

@@ -9,8 +9,8 @@ import {IVerdicts} from "./IVerdicts.sol";
 /// @notice A settled verdict can be appealed for a while. Then the node's stake is freed, or slashed for rejected
 /// leaves, and the seats are judged by the final words, leaf by leaf: a seat earns where it voted what is final and
 /// conclusive, and is fined where it voted against that, up to a cap a batch. Doubt earns nothing and costs nothing.
-/// A batch does not become final while an appeal of one of its leaves is open, and the first appeal that turns a verdict
-/// begins the time to appeal anew: where one leaf was judged wrongly, others may have been.
+/// A batch does not become final while an appeal of one of its leaves is open, and the first appeal that turns a
+/// verdict begins the time to appeal anew: where one leaf was judged wrongly, others may have been.
 ///
 /// A leaf whose evidence was not shown to a majority costs its node what a rejection does, and nobody else anything: a
 /// seat that was shown nothing is neither right nor wrong, whatever is shown later.

@@ -136,7 +136,7 @@ interface IStaking is IRewards {
 
     /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
     /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`,
-    /// `Appeals`.
+    /// `Appeals`, `Inclusion`.
     /// @return taken What was really taken.
     /// @return compensated What `beneficiary` received.
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
@@ -166,6 +166,12 @@ interface IStaking is IRewards {
     function creditOf(address account) external view returns (uint256);
 
     function commissionOf(address operator) external view returns (uint256 commissionBps);
+
+    /// @notice What the operator has set last, and from when on that counts, in seconds: past, or to come.
+    function announcedCommissionOf(address operator)
+        external
+        view
+        returns (uint256 commissionBps, uint256 effectiveAt);
 
     function endpointOf(address operator) external view returns (string memory);
 

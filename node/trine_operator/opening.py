@@ -5,15 +5,17 @@ Refuses to start, saying what to do, rather than to run into a slash.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from trine.chain import Chain, Deployment, Model, Role, load_keystore
-from trine.errors import InvalidInput, NotReady, TrineError
+from trine.errors import ChainUnreachable, InvalidInput, NotReady, TrineError
 from trine_operator.credit import Credit
 from trine_operator.outbox import Outbox
 from trine_operator.outbox.instances import Lease, refuse_copy_at
@@ -33,6 +35,10 @@ NEW_STORE = (
 )
 CREDIT_SECONDS = 900.0
 CREDIT_POLL_SECONDS = 0.25
+ENDPOINT_PATIENCE_SECONDS = 120.0
+"""A machine's services start in any order, and an endpoint that restarts is back in a minute."""
+ENDPOINT_PAUSE_SECONDS = (1.0, 15.0)
+"""Between two tries to open: the first pause, and the longest."""
 
 
 class HasClass(Protocol):
@@ -73,7 +79,9 @@ def _close(outbox: Outbox, lease: Lease, store: Store, drain_seconds: float = 0.
 
 def open_chain(settings: OperatorSettings) -> Chain:
     account = load_keystore(settings.keystore, settings.password_file)
-    return Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
+    chain = Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
+    chain.beacon_urls = tuple(settings.beacon_urls)
+    return chain
 
 
 def clock_drift(chain: Chain) -> int:
@@ -92,10 +100,37 @@ def find_model(chain: Chain, name: str) -> Model:
 
 
 def open_operator(
+    settings: OperatorSettings,
+    role: Role,
+    load_engine: Callable[[Model], E],
+    open_store: Callable[[str], S],
+    stop: threading.Event,
+) -> Operator[E, S]:
+    """Waits for an endpoint that is away for ENDPOINT_PATIENCE_SECONDS, or until `stop` is set.
+
+    Raises InvalidInput, NotReady (naming the next command), ChainError (also on a chain whose seeds this version cannot
+    show), and what loading the engine raises.
+    """
+    loaded = cache(load_engine)  # once, however often the endpoint goes away meanwhile
+    until = time.monotonic() + ENDPOINT_PATIENCE_SECONDS
+    pause, longest = ENDPOINT_PAUSE_SECONDS
+    while True:
+        try:
+            return _open_operator(settings, role, loaded, open_store)
+        except ChainUnreachable as error:
+            left = until - time.monotonic()
+            if left <= 0 or stop.is_set():
+                raise
+            log.warning("endpoint_away", error=str(error), tries_for_seconds=round(left))
+            stop.wait(min(pause, left))
+            pause = min(2 * pause, longest)
+
+
+def _open_operator(
     settings: OperatorSettings, role: Role, load_engine: Callable[[Model], E], open_store: Callable[[str], S]
 ) -> Operator[E, S]:
-    """Raises InvalidInput, NotReady (naming the next command), and what loading the engine raises."""
     chain = open_chain(settings)
+    chain.require_seeds()
     if chain.gas_balance(chain.address) == 0:
         raise NotReady(f"{chain.address} has no gas money: send it some of the chain's currency")
     drift = clock_drift(chain)

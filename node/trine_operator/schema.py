@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ def upgrade(engine: Engine) -> None:
     """
     scripts = ScriptDirectory.from_config(config())
     newest = scripts.get_current_head()
-    with engine.connect() as connection:
+    # What is found while another process upgrades may be half of before, half of after: it is looked at again.
+    with suppress(StoreError), engine.connect() as connection:
         if accepted(found(connection), scripts) == newest:
             return
     before: str | None = None

@@ -13,6 +13,7 @@ abstract contract AppealWorld is World {
     IVerdicts.Verdict internal constant ACCEPTED = IVerdicts.Verdict.Accepted;
     IVerdicts.Verdict internal constant REJECTED = IVerdicts.Verdict.Rejected;
     IVerdicts.Verdict internal constant INCONCLUSIVE = IVerdicts.Verdict.Inconclusive;
+    IVerdicts.Verdict internal constant UNAVAILABLE = IVerdicts.Verdict.Unavailable;
     address internal constant ALICE = address(0xA11CE);
     address internal constant BOB = address(0xB0B);
     uint256 internal constant BOND_1 = 28 ether;
@@ -38,7 +39,9 @@ abstract contract AppealWorld is World {
     }
 
     function _drawAppeal(BatchId id, uint256 leaf) internal {
-        _reach(appeals.caseOf(id, leaf).clock + 1);
+        IAppeals.Case memory appealed = appeals.caseOf(id, leaf);
+        _reach(appealed.clock + 1);
+        _showSeed(appealed.clock, appealed.fixedAt);
         uint256 level = appeals.caseOf(id, leaf).level;
         _levels[id][leaf] = level;
         vm.recordLogs();
@@ -94,6 +97,17 @@ abstract contract AppealWorld is World {
         }
         for (uint256 i = 0; i < seats; ++i) {
             _revealAppeal(id, leaf, i, _voteOf(i, accepts, rejects));
+        }
+    }
+
+    /// All of the jury say that they were shown nothing.
+    function _hideFrom(BatchId id, uint256 leaf) internal {
+        uint256 seats = _jury(id, leaf).length;
+        for (uint256 i = 0; i < seats; ++i) {
+            _commitAppeal(id, leaf, i, UNAVAILABLE);
+        }
+        for (uint256 i = 0; i < seats; ++i) {
+            _revealAppeal(id, leaf, i, UNAVAILABLE);
         }
     }
 

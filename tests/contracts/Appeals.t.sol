@@ -44,13 +44,17 @@ contract AppealsTest is AppealWorld {
         Check.eq(uint256(case_.levels[0].claim), uint256(REJECTED), "what");
         Check.eq(finality.marksOf(_mixed).appealed, 1, "one leaf");
         _wait(WINDOW + 1);
-        _finalizeNow(_mixed);
+        vm.expectRevert(abi.encodeWithSelector(IFinality.FinalityAppealsOpen.selector, _mixed, 1));
+        this.finalizeNow(_mixed);
         _verdictOf(_mixed, 0, ACCEPTED, false);
-        _verdictOf(_mixed, 1, REJECTED, true);
-        _verdictOf(_mixed, 2, INCONCLUSIVE, true);
-        Check.eq(staking.stakeOf(NODE).locked, 1 ether, "the leaf's stake is locked");
-        (,,,, bool isFinal) = finality.resultOf(_mixed);
+        _verdictOf(_mixed, 1, REJECTED, false);
+        Check.eq(staking.stakeOf(NODE).locked, 3 ether, "all of the batch's stake is locked");
+        (,,,,, bool isFinal) = finality.resultOf(_mixed);
         Check.yes(!isFinal, "the batch can still change");
+    }
+
+    function finalizeNow(BatchId id) external {
+        _finalizeNow(id);
     }
 
     function testOnlyAnotherClearVerdictCanBeClaimed() external {
@@ -151,9 +155,9 @@ contract AppealsTest is AppealWorld {
 
     function testAConstructorRefusesToMissAContract() external {
         bytes memory code = vm.getCode("Appeals");
-        for (uint256 missing = 0; missing < 7; ++missing) {
-            address[7] memory contracts;
-            for (uint256 i = 0; i < 7; ++i) {
+        for (uint256 missing = 0; missing < 8; ++missing) {
+            address[8] memory contracts;
+            for (uint256 i = 0; i < 8; ++i) {
                 contracts[i] = i == missing ? address(0) : address(this);
             }
             bytes memory initCode = bytes.concat(code, abi.encode(contracts));
@@ -569,8 +573,6 @@ contract AppealsTest is AppealWorld {
         uint256 owed = payments.totalOwed();
         _wait(WINDOW);
         _appeal(ALICE, _mixed, 0, REJECTED);
-        _wait(1);
-        _finalizeNow(_mixed);
         uint256 node = staking.stakeOf(NODE).active;
         uint256 rejections = reputation.recordOf(NODE, Role.Node, model).rejectedMicro;
         uint256[3] memory stakes;
@@ -581,9 +583,11 @@ contract AppealsTest is AppealWorld {
         address loser = _juror(_mixed, 0, 0);
         uint256 lost = staking.stakeOf(loser).active;
         _conclude(_mixed, 0);
+        Check.eq(node - staking.stakeOf(NODE).active, 1 ether, "the leaf's stake, at once");
+        _finalize(_mixed);
 
         _verdictOf(_mixed, 0, REJECTED, true);
-        Check.eq(node - staking.stakeOf(NODE).active, 1 ether, "the leaf's stake");
+        Check.eq(node - staking.stakeOf(NODE).active, 2 ether, "and that of the leaf which was rejected before");
         Check.eq(staking.stakeOf(NODE).locked, 0, "nothing stays locked");
         Check.yes(reputation.recordOf(NODE, Role.Node, model).rejectedMicro > rejections + 9e5, "on record");
         Check.eq(payments.refundOf(_mixed, 0), 0.4 ether, "refund");
@@ -598,7 +602,7 @@ contract AppealsTest is AppealWorld {
         Check.eq(appeals.creditOf(ALICE), BOND_1 + 12 ether + 20 ether + 0.1 ether - 5 ether, "bond and prize");
         // Of two leaves' stake, of three seats, of two jurors, and the fees of two leaves.
         Check.eq(supply - token.totalSupply(), 0.6 ether + 0.5 ether + 12 ether + 20 ether + 0.06 ether, "burned");
-        (,, uint256 rejected,, bool isFinal) = finality.resultOf(_mixed);
+        (,, uint256 rejected,,, bool isFinal) = finality.resultOf(_mixed);
         Check.eq(rejected, 3, "in the words");
         Check.yes(isFinal, "all is final");
         _withdrawn(ALICE, 55.1 ether);
@@ -619,8 +623,8 @@ contract AppealsTest is AppealWorld {
         Check.eq(judge - staking.stakeOf(_seatOf(_mixed, 0)).active, 8 ether, "who rejected it pays");
         Check.eq(payments.refundOf(_mixed, 1), 0, "no refund");
         Check.eq(appeals.creditOf(NODE), BOND_1 + 12 ether - 7 ether, "won");
-        // Long before, the batch had not been finalized: that comes now, without the leaf.
-        _finalizeNow(_mixed);
+        // The rest follows, without the leaf.
+        _finalize(_mixed);
         Check.eq(staking.stakeOf(NODE).active, node, "not slashed");
         Check.eq(staking.stakeOf(NODE).locked, 0, "free");
         _money(appeals.creditOf(NODE));
@@ -733,7 +737,7 @@ contract AppealsTest is AppealWorld {
         _conclude(id, 0);
         Check.eq(staking.stakeOf(dissenter).active, stake, "the other leaf is still open");
         Check.eq(wrong - staking.stakeOf(_seatOf(id, 0)).active, 8 ether, "the majority was wrong");
-        _finalizeNow(id);
+        _finalize(id);
         Check.eq(staking.stakeOf(dissenter).active - stake, 0.02 ether, "its share");
         Check.eq(staking.stakeOf(dissenter).locked, 0, "free");
     }
@@ -745,12 +749,13 @@ contract AppealsTest is AppealWorld {
         uint256 stake = staking.stakeOf(dissenter).active;
         _appeal(dissenter, id, 0, REJECTED);
         _wait(WINDOW + 1);
-        _finalizeNow(id);
-        Check.eq(staking.stakeOf(dissenter).active, stake, "its leaf is not decided yet");
-        Check.eq(staking.stakeOf(dissenter).locked, 60 ether, "locked");
         _hear(id, 0, 7, 0);
         uint256 supply = token.totalSupply();
+        Check.eq(staking.stakeOf(dissenter).active, stake, "its leaf is not decided yet");
+        Check.eq(staking.stakeOf(dissenter).locked, 60 ether, "locked");
         _conclude(id, 0);
+        // No verdict was turned, so the time to appeal is over.
+        _finalizeNow(id);
         Check.eq(stake + 0.01 ether - staking.stakeOf(dissenter).active, 0.1 ether, "wrong once, right once");
         Check.eq(staking.stakeOf(dissenter).locked, 0, "free");
         // Nobody appealed rightly, so all of the fine is burned, and the fee of the leaf.
@@ -864,7 +869,6 @@ contract AppealsTest is AppealWorld {
         _drawAppeal(_mixed, 0);
         _conclude(_mixed, 1);
         _money(2 * BOND_1 + appeals.creditOf(BOB));
-        _finalizeNow(_mixed);
         Check.eq(staking.stakeOf(NODE).locked, 2 ether, "two leaves are open");
         _reach(appeals.caseOf(_mixed, 2).clock + EPOCH_BLOCKS + 1);
         appeals.expire(_mixed, 2);

@@ -265,9 +265,8 @@ contract BatchesTest is BatchesWorld {
         );
         // However late.
         _reach(seedBlock + EPOCH_BLOCKS);
-        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), id, uint8(0)));
-        Check.yes(blockhash(seedBlock) != 0, "a hash");
         address[] memory expected = _named(id);
+        bytes32 seed = keccak256(abi.encode(seeds.seedOf(seedBlock, 0), id, uint8(0)));
         IStaking.Seat[] memory seats = new IStaking.Seat[](3);
         for (uint256 i = 0; i < 3; ++i) {
             seats[i] = IStaking.Seat(expected[i], 60 ether);
@@ -314,7 +313,7 @@ contract BatchesTest is BatchesWorld {
     function testAnExpiredCalibrationLosesItsFeeOnly() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         vm.prank(NODE);
         batches.anchorCalibration(challenge, "late", NO_CANARY, 1);
         Check.eq(_locked(NODE), 0, "nothing is locked");
@@ -441,7 +440,6 @@ contract BatchesTest is BatchesWorld {
             abi.encodeWithSelector(IBatches.BatchesVoteOutOfRange.selector, 1 << 255, 3), id, first, 0, 0, 1 << 255
         );
         address second = _seatOf(id, 1);
-        _refusedReveal(abi.encodeWithSelector(IBatches.BatchesVoteContradicts.selector, 1), id, second, 1, 3, 1);
         _refusedReveal(
             abi.encodeWithSelector(
                 IBatches.BatchesCommitmentMismatch.selector,
@@ -505,7 +503,7 @@ contract BatchesTest is BatchesWorld {
         vm.expectEmit(address(batches));
         emit IBatches.VoteRevealed(id, third, 0, 15, 0, 7);
         vm.expectEmit(address(batches));
-        emit IBatches.BatchSettled(id, NODE, model, 15, 0, false);
+        emit IBatches.BatchSettled(id, NODE, model, 15, 0, 0, false);
         vm.prank(third);
         batches.reveal(_headerOf(id), seats, 2, 15, 0, 7, SALT);
         Check.eq(_clock(id), timestamp, "since when");
@@ -587,7 +585,7 @@ contract BatchesTest is BatchesWorld {
         (uint256 before, uint256 missed) = (_active(silent), _missed(silent));
         uint256 supply = token.totalSupply();
         vm.expectEmit(address(batches));
-        emit IBatches.BatchSettled(id, NODE, model, 1, 0, false);
+        emit IBatches.BatchSettled(id, NODE, model, 1, 0, 0, false);
         vm.expectEmit(address(batches));
         emit IBatches.VerifierPenalized(id, silent, 0, IBatches.PenaltyReason.NoReveal, 25 ether);
         _settle(id);
@@ -728,13 +726,13 @@ contract BatchesTest is BatchesWorld {
         );
     }
 
-    function testAfterTheLastRoundTheBatchIsVoidAndTheFeeReturns() external {
+    function testAfterTheLastRoundTheBatchIsVoidAndTheFeeBurned() external {
         BatchId id = _void("void", 2);
         Check.eq(_state(id), uint256(IBatches.State.Void), "void");
         Check.eq(_active(NODE), STAKE, "the node loses nothing");
         Check.eq(_locked(NODE), 0, "and is free");
         _holds(0);
-        (uint256 leaves, uint256 accepted, uint256 rejected, bool settled, bool isFinal) = batches.resultOf(id);
+        (uint256 leaves, uint256 accepted, uint256 rejected,, bool settled, bool isFinal) = batches.resultOf(id);
         Check.yes(leaves == 2 && accepted == 0 && rejected == 0 && !settled && !isFinal, "no result");
         Check.eq(BatchId.unwrap(_anchor("void", 2)), BatchId.unwrap(id), "the same answers again");
         Check.eq(batches.batchOf(id).round, 0, "afresh");
@@ -767,7 +765,7 @@ contract BatchesTest is BatchesWorld {
         Check.eq(batches.batchOf(id).rejected, 0, "one rejection is no majority");
     }
 
-    function testAVoidedCalibrationReturnsItsFee() external {
+    function testAVoidedCalibrationCostsItsFee() external {
         uint256 before = staking.creditOf(NODE);
         BatchId id = _answer(_request(NODE, Role.Node), "calibration");
         Check.eq(before - staking.creditOf(NODE), 2 * FEE, "paid");
@@ -778,7 +776,7 @@ contract BatchesTest is BatchesWorld {
         vm.expectEmit(address(batches));
         emit IBatches.BatchVoided(id, IBatches.VoidReason.NoQuorum);
         _settle(id);
-        Check.eq(staking.creditOf(NODE), before, "returned");
+        Check.eq(before - staking.creditOf(NODE), 2 * FEE, "burned");
         Check.eq(_locked(NODE), 0, "nothing was locked");
     }
 
@@ -838,7 +836,7 @@ contract BatchesTest is BatchesWorld {
     function testACalibrationIsAnchoredWithItsChallenge() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         BatchId id = batches.batchIdOf(Header(NODE, model, "root", NO_CANARY));
         vm.expectEmit(address(batches));
         emit IBatches.BatchAnchored(id, NODE, model, "root", NO_CANARY, 2, challenge, blockNumber + 2, 1);
@@ -850,7 +848,7 @@ contract BatchesTest is BatchesWorld {
     function testCalibrationsThatAreRefused() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(challenge);
+        _seal(challenge);
         ChallengeId none = ChallengeId.wrap("none");
         vm.startPrank(NODE);
         vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationUnknownChallenge.selector, none));
@@ -962,11 +960,11 @@ contract BatchesTest is BatchesWorld {
             vm.expectRevert(error_);
             batches.finish(id, 7);
             vm.expectRevert(error_);
-            batches.note(id, 7);
+            batches.note(id, 7, false);
             vm.stopPrank();
         }
         vm.prank(address(finality));
-        batches.note(id, 5);
+        batches.note(id, 5, false);
         IBatches.Batch memory batch = batches.batchOf(id);
         Check.yes(batch.marked && batch.penalised == 5, "noted");
         Check.eq(uint256(batch.state), uint256(IBatches.State.Settled), "not finished");
@@ -985,14 +983,14 @@ contract BatchesTest is BatchesWorld {
         _vote(id, 1, 2, 1, 2, 1, 2);
         (IVerdicts.Verdict verdict, bool isFinal) = batches.verdictOf(id, 1);
         Check.yes(verdict == IVerdicts.Verdict.Rejected && !isFinal, "verdict");
-        (uint256 leaves, uint256 accepted, uint256 rejected, bool settled, bool final_) = batches.resultOf(id);
+        (uint256 leaves, uint256 accepted, uint256 rejected,, bool settled, bool final_) = batches.resultOf(id);
         Check.yes(leaves == 2 && accepted == 1 && rejected == 2 && settled && !final_, "result");
     }
 
     function testNoCounterpartMayBeMissing() external {
-        for (uint256 i = 0; i < 7; ++i) {
-            address[7] memory parts;
-            for (uint256 k = 0; k < 7; ++k) {
+        for (uint256 i = 0; i < 8; ++i) {
+            address[8] memory parts;
+            for (uint256 k = 0; k < 8; ++k) {
                 parts[k] = k == i ? address(0) : address(committees);
             }
             bytes memory code =
@@ -1015,7 +1013,7 @@ contract BatchesTest is BatchesWorld {
             }
             _settle(id);
         }
-        Check.eq(staking.creditOf(NODE), credit, "the fee is back");
+        Check.eq(credit - staking.creditOf(NODE), leaves * FEE, "the fee is burned");
     }
 
     function _refusedAnchor(bytes memory error_, address who, ModelId modelId, bytes32 root, uint256 leaves) private {

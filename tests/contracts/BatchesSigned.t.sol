@@ -42,7 +42,7 @@ contract BatchesSignedTest is World {
         IStaking.Seat[] memory committee = _committee(id);
         Call memory c = _signed(id, committee, 13, 2);
         vm.expectEmit(address(batches));
-        emit IBatches.BatchSettled(id, NODE, model, 13, 2, true);
+        emit IBatches.BatchSettled(id, NODE, model, 13, 2, 0, true);
         _send(c);
         IBatches.Batch memory batch = batches.batchOf(id);
         Check.yes(batch.signed && batch.state == IBatches.State.Settled, "settled by signatures");
@@ -52,10 +52,13 @@ contract BatchesSignedTest is World {
         for (uint256 i = 0; i < 3; ++i) {
             (bool revealed, uint256 accepts, uint256 rejects) = batches.voteOf(id, 0, i);
             Check.yes(revealed && accepts == 13 && rejects == 2, "all voted so");
-            Check.eq(staking.stakeOf(committee[i].verifier).locked, 0, "nothing is locked");
+            Check.eq(staking.stakeOf(committee[i].verifier).locked, 60 ether, "who signs answers with its stake");
         }
         uint256 before = _owedByStaking();
-        _finalizeSigned(id, committee);
+        _finalizeSigned(id, _locked(committee));
+        for (uint256 i = 0; i < 3; ++i) {
+            Check.eq(staking.stakeOf(committee[i].verifier).locked, 0, "until it is final");
+        }
         Check.eq(staking.stakeOf(NODE).active, STAKE - 1 ether, "the rejected leaf");
         Check.eq(_owedByStaking() + 1 ether - before, 4 * FEE, "the signers share the fee");
         Check.eq(token.balanceOf(address(staking)), _owedByStaking(), "to the wei");
@@ -92,6 +95,7 @@ contract BatchesSignedTest is World {
         BatchId id = _anchor("root", 1);
         IStaking.Seat[] memory committee = _committee(id);
         _send(_signed(id, committee, 1, 0));
+        committee = _locked(committee);
         uint256 before = staking.stakeOf(committee[1].verifier).active;
         vm.startPrank(address(appeals));
         finality.openAppeal(_headerOf(id), committee, 0);
@@ -177,7 +181,7 @@ contract BatchesSignedTest is World {
         BatchId id = _anchor("root", 2);
         IStaking.Seat[] memory committee = _committee(id);
         _refused(
-            abi.encodeWithSelector(IBatches.BatchesVoteContradicts.selector, 1), _signed(id, committee, 3, 1)
+            abi.encodeWithSelector(IBatches.BatchesResultContradicts.selector, 1), _signed(id, committee, 3, 1)
         );
         bytes4 range = IBatches.BatchesVoteOutOfRange.selector;
         _refused(abi.encodeWithSelector(range, 4, 2), _signed(id, committee, 7, 0));
@@ -279,7 +283,14 @@ contract BatchesSignedTest is World {
         _send(c);
     }
 
-    /// Nobody drew it: the committee to show is the signers with nothing locked.
+    /// The seats as `CommitteeDrawn` tells.
+    function _locked(IStaking.Seat[] memory committee) private pure returns (IStaking.Seat[] memory) {
+        for (uint256 i = 0; i < 3; ++i) {
+            committee[i].locked = 60 ether;
+        }
+        return committee;
+    }
+
     function _finalizeSigned(BatchId id, IStaking.Seat[] memory committee) private {
         Header[] memory headers = new Header[](1);
         IStaking.Seat[][] memory seats = new IStaking.Seat[][](1);

@@ -72,7 +72,7 @@ contract CanariesTest is AppealWorld {
         }
         Check.eq(staking.stakeOf(NODE).active, STAKE, "the node has shown it beforehand");
         Check.eq(appeals.creditOf(NODE), BOND_1 - 7 ether + 45 ether, "half of 90");
-        _finalizeNow(id);
+        _finalize(id);
         Check.eq(staking.stakeOf(NODE).active, STAKE, "not slashed");
         Check.eq(staking.stakeOf(NODE).locked, 0, "free");
         Check.eq(payments.refundOf(id, 1), 0, "nor refunded");

@@ -43,13 +43,13 @@ contract DifferentialTest is AppealWorld {
     function setUp() external {
         _appealWorld();
         _json = vm.readFile("tests/vectors/settlement.json");
-        string[33] memory names = [
+        string[35] memory names = [
             "leaves", "stake_per_leaf", "refund_per_leaf", "fee_per_leaf", "wrong_vote_penalty", "no_reveal_penalty",
             "no_commit_penalty", "kind", "accepts", "rejects", "appealedLeaf", "appealVerdict", "settled_accepted",
             "settled_rejected", "final_accepted", "final_rejected", "paid", "penalty", "counts", "fee", "fee_burned",
             "node_lost", "refunds", "node_counts", "tokens", "fee_per_token",
             "concluded_at", "finalized_at", "node_score", "dissent_fine", "overturned_fine",
-            "canary_penalty", "canaries"
+            "canary_penalty", "canaries", "settled_unavailable", "final_unavailable"
         ];
         for (uint256 i = 0; i < names.length; ++i) {
             bytes32[] memory words = vm.parseJsonBytes32Array(_json, string.concat(".", names[i]));
@@ -100,6 +100,7 @@ contract DifferentialTest is AppealWorld {
         Check.eq(uint256(batches.batchOf(id).state), uint256(IBatches.State.Settled), "settled");
         Check.eq(batches.batchOf(id).accepted, _of("settled_accepted", run), "settled: accepted");
         Check.eq(batches.batchOf(id).rejected, _of("settled_rejected", run), "settled: rejected");
+        Check.eq(batches.batchOf(id).unavailable, _of("settled_unavailable", run), "settled: unavailable");
 
         if (_of("canaries", run) > 0) {
             vm.prank(address(canaries));
@@ -149,9 +150,10 @@ contract DifferentialTest is AppealWorld {
     /// Somebody appeals, and seven agree.
     function _appealTo(BatchId id, uint256 run, uint256 leaf) private {
         IVerdicts.Verdict verdict = IVerdicts.Verdict(_of("appealVerdict", run));
-        _appeal(ALICE, id, leaf, verdict);
+        _appeal(ALICE, id, leaf, verdict == UNAVAILABLE ? REJECTED : verdict);
         _drawAppeal(id, leaf);
-        _voteAppeal(id, leaf, verdict == ACCEPTED ? 7 : 0, verdict == REJECTED ? 7 : 0);
+        if (verdict == UNAVAILABLE) _hideFrom(id, leaf);
+        else _voteAppeal(id, leaf, verdict == ACCEPTED ? 7 : 0, verdict == REJECTED ? 7 : 0);
         _resolve(id, leaf);
         _waitUntil(_of("concluded_at", run));
         vm.recordLogs();
@@ -165,10 +167,11 @@ contract DifferentialTest is AppealWorld {
     }
 
     function _compareWords(BatchId id, uint256 run) private view {
-        (uint256 leaves, uint256 accepted, uint256 rejected,, bool isFinal) = batches.resultOf(id);
+        (uint256 leaves, uint256 accepted, uint256 rejected, uint256 unavailable,, bool isFinal) = batches.resultOf(id);
         Check.eq(leaves, _of("leaves", run), "leaves");
         Check.eq(accepted, _of("final_accepted", run), "final: accepted");
         Check.eq(rejected, _of("final_rejected", run), "final: rejected");
+        Check.eq(unavailable, _of("final_unavailable", run), "final: unavailable");
         Check.yes(isFinal, "final");
     }
 
@@ -190,9 +193,9 @@ contract DifferentialTest is AppealWorld {
         Check.eq(_counted[id][NODE][uint256(Role.Node)], _of("node_counts", run), "the node's reputation");
         Check.eq(reputation.scoreBps(NODE, Role.Node, model), _of("node_score", run), "the node's score");
         uint256 refunds = 0;
-        uint256 rejected = _of("final_rejected", run);
+        uint256 failed = _of("final_rejected", run) | _of("final_unavailable", run);
         for (uint256 leaf = 0; leaf < _of("leaves", run); ++leaf) {
-            if ((rejected >> leaf) & 1 == 1) refunds += payments.refundOf(id, leaf);
+            if ((failed >> leaf) & 1 == 1) refunds += payments.refundOf(id, leaf);
         }
         Check.eq(refunds, _of("refunds", run), "refunds");
     }

@@ -40,10 +40,17 @@ contract Verdicts is IVerdicts {
     function resultOf(BatchId batchId)
         external
         view
-        returns (uint256 leafCount, uint256 accepted, uint256 rejected, bool settled, bool isFinal)
+        returns (
+            uint256 leafCount,
+            uint256 accepted,
+            uint256 rejected,
+            uint256 unavailable,
+            bool settled,
+            bool isFinal
+        )
     {
         Result storage r = _results[batchId];
-        return (r.leafCount, r.accepted, r.rejected, r.settled, r.isFinal);
+        return (r.leafCount, r.accepted, r.rejected, 0, r.settled, r.isFinal);
     }
 }
 

@@ -75,7 +75,7 @@ abstract contract FinalityWorld is World {
         internal
         view
     {
-        (uint256 leaves_, uint256 accepted_, uint256 rejected_, bool settled_, bool isFinal_) = finality.resultOf(id);
+        (uint256 leaves_, uint256 accepted_, uint256 rejected_,, bool settled_, bool isFinal_) = finality.resultOf(id);
         Check.eq(leaves_, leaves, "leaves");
         Check.eq(accepted_, accepted, "accepted");
         Check.eq(rejected_, rejected, "rejected");
@@ -110,7 +110,7 @@ contract FinalityTest is FinalityWorld {
         (headers[0], seats[0]) = (_headerOf(id), _seatsOf(id));
         uint256 before = _accepts(NODE, Role.Node);
         vm.expectEmit(address(finality));
-        emit IFinality.LeavesFinalized(id, NODE, 3, 3, 0, 0);
+        emit IFinality.LeavesFinalized(id, NODE, 3, 3, 0, 0, 0);
         finality.finalize(headers, seats);
         Check.eq(_locked(NODE), 0, "the node is free");
         Check.eq(_accepts(NODE, Role.Node) - before, 2e6, "two merits");
@@ -193,7 +193,7 @@ contract FinalityTest is FinalityWorld {
         (uint256 accepted, uint256 rejected) = (_accepts(NODE, Role.Node), _rejections(NODE, Role.Node));
         _wait(WINDOW + 1);
         vm.expectEmit(address(finality));
-        emit IFinality.LeavesFinalized(id, NODE, 15, 1, 6, 2 ether);
+        emit IFinality.LeavesFinalized(id, NODE, 15, 1, 6, 0, 2 ether);
         finality.finalize(headers, seats);
         Check.eq(STAKE - _active(NODE), 2 ether, "two leaves' stake");
         Check.eq(_locked(NODE), 0, "the rest is free");
@@ -341,13 +341,17 @@ contract FinalityTest is FinalityWorld {
         _isResult(id, 3, 1, 2, true, false);
         _openAppeal(id, 1);
         _isVerdict(id, 1, IVerdicts.Verdict.Rejected, false);
-        _finalize(id);
-        _isVerdict(id, 0, IVerdicts.Verdict.Accepted, true);
-        _isVerdict(id, 1, IVerdicts.Verdict.Rejected, false);
-        _isResult(id, 3, 1, 2, true, false);
         _concludeAppeal(id, 1, IVerdicts.Verdict.Accepted);
         _isVerdict(id, 1, IVerdicts.Verdict.Accepted, true);
+        _isVerdict(id, 0, IVerdicts.Verdict.Accepted, false);
+        _isResult(id, 3, 3, 0, true, false);
+        _finalize(id);
+        _isVerdict(id, 0, IVerdicts.Verdict.Accepted, true);
         _isResult(id, 3, 3, 0, true, true);
+        BatchId hidden = _drawn("hidden", 2);
+        _vote(hidden, 3, 1, 3, 1, 3, 0);
+        _isVerdict(hidden, 0, IVerdicts.Verdict.Unavailable, false);
+        _isResult(hidden, 2, 2, 0, true, false);
         BatchId void = _anchor("void", 1);
         _mine(3 + EPOCH_BLOCKS);
         _expire(void);
@@ -394,7 +398,8 @@ contract FinalityTest is FinalityWorld {
         address right = _seatOf(id, 2);
         (uint256 before, uint256 wrongBefore) = (_active(right), _active(_seatOf(id, 0)));
         _openAppeal(id, 0);
-        _finalize(id);
+        _wait(WINDOW + 1);
+        _refusedFinalize(abi.encodeWithSelector(IFinality.FinalityAppealsOpen.selector, id, 1), id);
         Check.eq(_locked(NODE), 1 ether, "stays locked while the appeal is open");
         Check.eq(_active(right), before, "nobody is judged yet");
         Check.eq(_locked(right), 60 ether, "or freed");
@@ -405,13 +410,16 @@ contract FinalityTest is FinalityWorld {
         Check.eq(bounty, 8 ether, "half of two fines");
         Check.eq(_active(NODE), STAKE, "not slashed");
         Check.eq(_locked(NODE), 0, "freed");
+        uint256 until = timestamp + WINDOW;
+        _refusedFinalize(abi.encodeWithSelector(IFinality.FinalityDeadlineNotReached.selector, until), id);
+        _finalize(id);
         Check.eq(_active(right) - before, _share(1), "who was right is paid");
         Check.eq(wrongBefore - _active(_seatOf(id, 0)), 8 ether, "who was wrong pays");
         for (uint256 i = 0; i < 3; ++i) {
             Check.eq(_locked(_seatOf(id, i)), 0, "seats are free");
         }
         Check.eq(_rejections(right, Role.Verifier), 0, "no fault");
-        Check.eq(_rejections(_seatOf(id, 0), Role.Verifier), 1e6, "a fault");
+        Check.yes(_rejections(_seatOf(id, 0), Role.Verifier) > 999_000, "a fault, which has faded a little");
         _isResult(id, 1, 1, 0, true, true);
         _holds(0);
     }
@@ -433,33 +441,63 @@ contract FinalityTest is FinalityWorld {
         _vote(id, 0, 1, 0, 1, 1, 0);
         uint256 before = _owedByStaking();
         _openAppeal(id, 0);
-        _finalize(id);
         Check.eq(_concludeAppeal(id, 0, IVerdicts.Verdict.Inconclusive), 0, "no bounty");
+        _finalize(id);
         Check.eq(_owedByStaking(), before, "and nobody is paid");
         _isVerdict(id, 0, IVerdicts.Verdict.Inconclusive, true);
         Check.eq(_locked(NODE), 0, "free");
         _holds(0);
     }
 
-    function testALeafUnderAppealHoldsUpNoOtherLeaf() external {
+    function testABatchWaitsForItsAppealsAndEachLeafIsClosedOnce() external {
         BatchId id = _drawn("root", 4);
         _vote(id, 7, 8, 7, 8, 7, 8);
         _openAppeal(id, 0);
         _openAppeal(id, 3);
-        _finalize(id);
-        Check.eq(_locked(NODE), 2 ether, "only the leaves under appeal");
-        Check.eq(_active(NODE), STAKE, "the rejected leaf is one of them");
-        _isVerdict(id, 1, IVerdicts.Verdict.Accepted, true);
-        _isVerdict(id, 3, IVerdicts.Verdict.Rejected, false);
+        _wait(WINDOW + 1);
+        _refusedFinalize(abi.encodeWithSelector(IFinality.FinalityAppealsOpen.selector, id, 9), id);
         _concludeAppeal(id, 3, IVerdicts.Verdict.Rejected);
-        Check.eq(_locked(NODE), 1 ether, "one is left");
+        Check.eq(_locked(NODE), 3 ether, "three are left");
         Check.eq(STAKE - _active(NODE), 1 ether, "rejected");
+        _refusedFinalize(abi.encodeWithSelector(IFinality.FinalityAppealsOpen.selector, id, 1), id);
         Check.eq(_locked(_seatOf(id, 0)), 60 ether, "seats wait for the last");
         _isResult(id, 4, 7, 8, true, false);
         _concludeAppeal(id, 0, IVerdicts.Verdict.Accepted);
+        Check.eq(_locked(NODE), 2 ether, "not appealed");
+        // Both stood: nothing begins anew.
+        Check.yes(!batches.batchOf(id).reopened, "as it was");
+        _finalizeNow(id);
         Check.eq(_locked(NODE), 0, "free");
+        Check.eq(STAKE - _active(NODE), 1 ether, "once");
         Check.eq(_locked(_seatOf(id, 0)), 0, "free");
         _isResult(id, 4, 7, 8, true, true);
+        _holds(0);
+    }
+
+    function testTheFirstAppealThatTurnsAVerdictReopensTheBatchOnce() external {
+        BatchId id = _settled("root", 4);
+        _openAppeal(id, 0);
+        _openAppeal(id, 1);
+        _wait(WINDOW + 1);
+        vm.expectRevert(abi.encodeWithSelector(IFinality.FinalityDeadlinePassed.selector, timestamp - 1));
+        _openAppeal(id, 2);
+        vm.expectEmit(address(finality));
+        emit IFinality.BatchReopened(id, timestamp + WINDOW);
+        _concludeAppeal(id, 0, IVerdicts.Verdict.Rejected);
+        Check.eq(batches.batchOf(id).clock, timestamp, "the window begins anew");
+        _wait(WINDOW);
+        _openAppeal(id, 2);
+        _concludeAppeal(id, 1, IVerdicts.Verdict.Unavailable);
+        _concludeAppeal(id, 2, IVerdicts.Verdict.Rejected);
+        Check.eq(batches.batchOf(id).clock, timestamp - WINDOW, "once");
+        _wait(1);
+        vm.expectRevert(abi.encodeWithSelector(IFinality.FinalityDeadlinePassed.selector, timestamp - 1));
+        _openAppeal(id, 3);
+        _finalizeNow(id);
+        Check.eq(STAKE - _active(NODE), 3 ether, "two cheats, and one that was not shown");
+        _isVerdict(id, 1, IVerdicts.Verdict.Unavailable, true);
+        _isVerdict(id, 3, IVerdicts.Verdict.Accepted, true);
+        Check.eq(payments.refundOf(id, 1), 0.4 ether, "its client is refunded, too");
         _holds(0);
     }
 
@@ -591,7 +629,7 @@ contract FinalityTest is FinalityWorld {
         _vote(id, votes[0][0], votes[0][1], votes[1][0], votes[1][1], votes[2][0], votes[2][1]);
         if (random >> 255 != 0) _noteCanaries(id, uint8(random >> 240));
         uint256[3] memory before = [_active(_seatOf(id, 0)), _active(_seatOf(id, 1)), _active(_seatOf(id, 2))];
-        (, uint256 accepted, uint256 rejected,,) = finality.resultOf(id);
+        (, uint256 accepted, uint256 rejected,,,) = finality.resultOf(id);
         uint256 open = 0;
         uint256 closed = 0;
         bool done = false;
@@ -604,17 +642,17 @@ contract FinalityTest is FinalityWorld {
             } else if (draw >= 96 && draw < 224 && open & bit != 0) {
                 (accepted, rejected) = _decide(id, draw % 8, (draw >> 3) % 3, accepted, rejected);
                 (open, closed) = (open ^ bit, closed | bit);
-            } else if (draw >= 240 && !done) {
+            } else if (draw >= 240 && !done && open == 0) {
                 _finalize(id);
                 (done, closed) = (true, 255 ^ open);
             }
             Check.eq(_locked(NODE), (13 - Majority.popcount(closed)) * 1 ether, "locked for what is not closed");
         }
-        if (!done) _finalize(id);
         for (uint256 leaf = 0; leaf < 8; ++leaf) {
             if (open & (1 << leaf) == 0) continue;
             (accepted, rejected) = _decide(id, leaf, (random >> leaf) % 3, accepted, rejected);
         }
+        if (!done) _finalize(id);
         Check.eq(_locked(NODE), 5 ether, "the other batch's");
         _isResult(id, 8, accepted, rejected, true, true);
         uint256 canaryBits = finality.marksOf(id).canaries;

@@ -103,13 +103,16 @@ contract GasTest is World {
         Check.eq(uint256(batches.batchOf(id).state), uint256(IBatches.State.Final), "final");
     }
 
-    /// All three accept all, by one signature; the seats are those that a draw would have named.
+    /// All three accept all, by one signature; the seats are those that a draw would have named, and locked.
     function _settleSigned(BatchId id, uint256 leaves) private returns (IStaking.Seat[] memory seats) {
         uint256 epoch = committees.epochAt(batches.batchOf(id).clock);
         seats = _seatsOf(_named(id));
         (bytes memory publicKeys, bytes memory signature) = _signed(id, seats, epoch, _all(leaves));
         IStaking.Seat[] memory none = new IStaking.Seat[](0);
         batches.settleSigned(_headerOf(id), none, epoch, _all(leaves), 0, publicKeys, signature);
+        for (uint256 i = 0; i < 3; ++i) {
+            seats[i].locked = uint96(_values().seatStakeWei);
+        }
     }
 
     function _signed(BatchId id, IStaking.Seat[] memory seats, uint256 epoch, uint256 accepts)

@@ -207,7 +207,7 @@ contract MeritTest is AppealWorld {
         _appeal(NODE, id, 0, ACCEPTED);
         _hear(id, 0, 7, 0);
         _conclude(id, 0);
-        _finalizeNow(id);
+        _finalize(id);
         // The two who were wrong pay the jury, and one more.
         Check.eq(_wealthOf(NODE) - before, 1 ether, "a prize");
     }
@@ -220,7 +220,7 @@ contract MeritTest is AppealWorld {
         _appeal(honest, id, 0, REJECTED);
         _hear(id, 0, 0, 7);
         _conclude(id, 0);
-        _finalizeNow(id);
+        _finalize(id);
         // Its share of the fee, and what two fines and the node's stake leave after the jury.
         Check.eq(_wealthOf(honest) - before, FEE / 3 + 1.1 ether, "and pays nothing");
     }
@@ -265,7 +265,7 @@ contract MeritTest is AppealWorld {
         vm.recordLogs();
         _concludeNow(id, 0);
         _concludeNow(id, 1);
-        _finalizeNow(id);
+        _finalize(id);
         uint256 slashed = _slashedByHalves();
         // Fees that nobody earned are gone as well, and what the client has is counted.
         Check.atMost(_wealthOfAll() + slashed / 2, before, "half of what was slashed is nobody's");
@@ -281,7 +281,7 @@ contract MeritTest is AppealWorld {
         _appeal(ALICE, id, 0, REJECTED);
         _hear(id, 0, 0, 7);
         _conclude(id, 0);
-        _finalizeNow(id);
+        _finalize(id);
         uint256 after_ = _wealthOf(NODE) + _wealthOf(ALICE) + payments.refundOf(id, 0);
         for (uint256 i = 0; i < 3; ++i) {
             after_ += _wealthOf(_seatOf(id, i));

@@ -40,7 +40,9 @@ contract MeteringTest is World {
         Check.eq(staking.stakeOf(seats[0].verifier).active - active, fee / 3, "shared by the seats");
     }
 
-    function testABatchThatNobodyJudgedCostsNoFee() external {
+    function testAttackCommitteesThatAreKeptFromVotingAreNoFreeRedraw() external {
+        IParameters.Values memory v = _values();
+        uint256 fee = 4 * uint256(v.verifierFeePerLeafWei) + TOKENS * v.verifierFeePerTokenWei;
         uint256 before = staking.creditOf(NODE);
         BatchId id = _drawn(_root("a", TOKENS), 4);
         for (uint256 round = 0; round < _values().maxRounds; ++round) {
@@ -49,7 +51,9 @@ contract MeteringTest is World {
             _settle(id);
         }
         Check.yes(batches.batchOf(id).state == IBatches.State.Void, "void");
-        Check.eq(staking.creditOf(NODE), before, "all of the fee returns");
+        Check.eq(before - staking.creditOf(NODE), fee, "the fee is gone");
+        Check.eq(staking.stakeOf(NODE).active, STAKE, "and no stake: silence was not the node's");
+        Check.eq(staking.stakeOf(NODE).locked, 0, "free");
     }
 
     function testABatchMayHoldSoManyTokensAndNotOneMore() external {

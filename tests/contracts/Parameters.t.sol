@@ -28,7 +28,7 @@ contract Terms is IBatchTerms {
 }
 
 abstract contract WithValues {
-    uint256 internal constant UNBONDING = 1 days;
+    uint256 internal constant UNBONDING = 2 days;
 
     function _values() internal pure returns (IParameters.Values memory) {
         return IParameters.Values({
@@ -154,7 +154,7 @@ contract ParametersTest is WithValues {
     /// Three rounds of at most (2 + 256) * 15 s for the draw, 120 + 3600 s and 60 s; two appeals of the same after 600 s each.
     function testTheLifeOfABatchIsTheSumOfItsParts() external view {
         uint256 rounds = 3 * (258 * 15 + 120 + 3600 + 60);
-        Check.eq(_parameters.maxLifeSeconds(_values()), 3 * rounds + 2 * 600 + 3600, "life");
+        Check.eq(_parameters.maxLifeSeconds(_values()), 5 * rounds + 4 * 600 + 3600, "life");
     }
 
     function testFuzz_stakeOutlivesWhateverIsSet(
@@ -337,7 +337,9 @@ contract ParametersTest is WithValues {
         _parameters = _deploy(address(this), _terms, 90 days, _values());
         IParameters.Values memory v = _values();
         v.maxRounds = 1;
-        (v.appealWindowSeconds, v.commitSeconds, v.revealSeconds) = (7 days, 7 days, 7 days);
+        (v.appealWindowSeconds, v.commitSeconds, v.revealSeconds) = (7 days, 7 days, 1 days);
+        _accepted(v);
+        (v.commitSeconds, v.revealSeconds) = (1 days, 7 days);
         _accepted(v);
         v.appealWindowSeconds = uint32(7 days) + 1;
         _refused(v, "appealWindowSeconds");

@@ -103,7 +103,7 @@ def seven(net):
 def test_the_number_of_colluding_seats_decides_the_verdict_on_a_cheat(net, clients, colluding):
     client, verdict = clients["cheater"], VERDICTS_ON_A_CHEAT[colluding]
     votes = [ACCEPT] * colluding + [REJECT] * (3 - colluding)
-    assert settle(votes) == ((1, 0) if verdict == "accept" else (0, 1))
+    assert settle(votes) == (ACCEPT if verdict == "accept" else REJECT)
 
     judged = _judge(net, client, dict(zip(THREE, CONSPIRACIES[colluding], strict=False)))
 
@@ -178,7 +178,7 @@ def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_s
     assert {seat.verifier for seat in chain.appeal_seats(case, 1)} == {net.operators[n].account.address for n in seven}
     assert case.current.rejects.bit_count() == 7
     ballots = {"verifier-1": ACCEPT, "verifier-2": ACCEPT, "verifier-3": REJECT}
-    seats = _concluded(net, client, judged, ballots, final=(0, 1))
+    seats = _concluded(net, client, judged, ballots, final=REJECT)
     terms = chain.parameters(case.terms)
     assert seats["verifier-1"].penalty == seats["verifier-2"].penalty == terms.overturned_fine
     assert seats["verifier-3"].paid > 0
@@ -284,14 +284,13 @@ def _concluded(net, client, judged, ballots, final=None):
     )
     tokens = chain.batch(batch_id).known_header.tokens
     modelled = conclude([ballots[names[seat.verifier]] for seat in drawn], 1, terms, final, tokens=tokens)
-    if final is None:
-        net.pass_time(p.appeal_window_seconds + 1)
+    net.pass_time(p.appeal_window_seconds + 1)  # after an appeal that turned the verdict, anew
     client.certify(judged.answer, final=True, timeout=300)
     _eventually(lambda: not any(chain.stake_of(seat.verifier).locked for seat in drawn), "the seats to be free")
 
     batch, result = chain.batch(batch_id), chain.result(batch_id)
-    assert (batch.accepted, batch.rejected) == modelled.settled
-    assert (result.accepted, result.rejected) == modelled.final
+    assert Vote(batch.accepted, batch.rejected, batch.unavailable) == modelled.settled
+    assert Vote(result.accepted, result.rejected, result.unavailable) == modelled.final
     outcomes = {names[seat.verifier]: outcome for seat, outcome in zip(drawn, modelled.seats, strict=True)}
     for index, (name, outcome) in enumerate(outcomes.items()):
         verifier, said = drawn[index].verifier, ballots[name]

@@ -57,6 +57,6 @@ def test_money_under_notice_is_not_firm():
 
 
 def test_a_batch_that_is_not_anchored_has_no_header():
-    batch = Batch(bytes(32), None, BatchState.NONE, False, False, False, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    batch = Batch(bytes(32), None, BatchState.NONE, False, False, False, False, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     with pytest.raises(NotReady, match="not anchored"):
         _ = batch.known_header

@@ -151,7 +151,7 @@ def test_the_same_on_an_appeal(chain, store):
     seated(store, [], [seat])
     header = Header(NODE, MODEL, bytes(32), bytes(32))
     chain.batches = {BATCH: chain_batch(BATCH, BatchState.SETTLED, header=header, ballots=ballots(2, 2, 2))}
-    level = AppealLevel(NODE, ChainVerdict.REJECTED, ChainVerdict.NONE, 0, False, 1, 0b1, 0, 0, 0)
+    level = AppealLevel(NODE, ChainVerdict.REJECTED, ChainVerdict.NONE, 0, False, 1, 0b1, 0, 0, 0, 0)
     case = AppealCase(BATCH, 3, AppealPhase.DRAWN, 1, 1, chain.seconds + 60, ChainVerdict.ACCEPTED, (level, level))
     chain.appeal_case = lambda *_: case
     chain.appeal_seats = lambda *_: (Seat(chain.address, 1), *(Seat(f"0x{n:040x}", 1) for n in range(6)))

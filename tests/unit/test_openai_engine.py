@@ -14,18 +14,19 @@ from test_inference_support import CONTEXT_TOKENS, EOS, MODEL, chunk, said, scri
 from test_node_support import RECORD, RecordingChain, answer, body, in_thread, model, serving, wait_for
 from transformers import AutoTokenizer
 
+from trine.chain import Role
 from trine.errors import InvalidInput
 from trine.protocol import fingerprint, merkle
 from trine.protocol.evidence import Anchor, Evidence
 from trine.protocol.policy import Bounds, Policy
 from trine.protocol.verdict import Outcome, Reason
 from trine_node.answering import Answering
-from trine_node.cli import Finding, examine
 from trine_node.engines import loading
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, EngineError, TokenOutOfRange
 from trine_node.engines.inference_server import MAX_EVENT_BYTES, ServerNotUp
 from trine_node.engines.loading import load_engine
 from trine_node.engines.openai_engine import OpenAiEngine
+from trine_node.examination import Finding, examine
 from trine_node.settings import NodeSettings
 from trine_operator import opening
 from trine_operator.store import Store
@@ -495,7 +496,7 @@ def test_the_check_of_a_node_shows_its_server_and_what_is_wrong_with_it(settings
         with ExitStack() as stack:
             opened = lambda *arguments: stack.enter_context(closing(load_engine(*arguments)))  # noqa: E731
             monkeypatch.setattr(loading, "load_engine", opened)
-            return {finding.what: finding for finding in examine(settings)}
+            return {finding.what: finding for finding in examine(settings, Role.NODE, "trine node serve", 64)}
 
     assert findings()["engine"] == Finding("engine", f"logprobs-vllm-bf16 at {server[0]}")
     script.acts["/v1/models"] = lambda e: e.json({"error": "Loading model"}, 503)

@@ -76,12 +76,12 @@ def enumerated(model: Model) -> Ending:
                 for words in itertools.product(*options):
                     said = [*words, *([theirs] * colluders)]
                     weight = chance * prod(option[word] for option, word in zip(options, words, strict=True))
-                    accepted, rejected = settle([BALLOTS[word] for word in said])
+                    decided = settle([BALLOTS[word] for word in said])
                     if said.count("silent") > 1:
                         once["unheard"] += weight
-                    elif accepted:
+                    elif decided.accepts:
                         once["wrong"] += weight
-                    elif rejected:
+                    elif decided.rejects:
                         once["right"] += weight
                         once["penalised"] += weight * (colluders if theirs == "wrong" else 0)
                     else:

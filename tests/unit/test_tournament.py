@@ -74,7 +74,7 @@ def test_the_parameters_are_the_deployments() -> None:
     assert given["maxRounds"] == MAX_ROUNDS
     assert int(given["minVerifierStakeWei"]) == MIN_VERIFIER_STAKE
     assert given["unbondingSeconds"] == UNBONDING_SECONDS
-    assert int(given.get("inclusionBondWei", INCLUSION_BOND)) == INCLUSION_BOND
+    assert int(given["inclusionBondWei"]) == INCLUSION_BOND
 
 
 def test_the_studys_numbers_are_the_settlements_of_the_shared_vectors() -> None:

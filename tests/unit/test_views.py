@@ -112,7 +112,7 @@ def test_question_and_answer_are_those_of_web3(node, chain, view, data):
 
 
 def test_looking_something_up_does_not_import_web3(node):
-    node.says = {"result": "0x" + encode(["uint256"] * 3 + ["bool"] * 2, [1, 5, 2, True, False]).hex()}
+    node.says = {"result": "0x" + encode(["uint256"] * 4 + ["bool"] * 2, [1, 5, 2, 8, True, False]).hex()}
     code = (
         "import sys\n"
         "from trine.chain import Chain, Deployment\n"
@@ -121,7 +121,7 @@ def test_looking_something_up_does_not_import_web3(node):
     )
     command = [sys.executable, "-c", code, str(CHAIN_ID), node.url]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert shown.stdout == f"{Result(1, 5, 2, True, False)} set()\n"
+    assert shown.stdout == f"{Result(1, 5, 2, 8, True, False)} set()\n"
 
 
 def test_a_revert_names_its_error(node, chain):

@@ -66,8 +66,10 @@ def vectors() -> dict[str, Any]:
             _put(out, name, getattr(settlement, name))
         _put(out, "node_counts", _packed(settlement.node_counts))
 
-        # A leaf under appeal is recorded when that is over, the others when the batch is final.
-        concluded, now = now + ROUND // 2, now + ROUND // 2 + rng.randrange(ROUND // 4)
+        # A leaf under appeal is recorded when that is over, the others when the batch is final: later by the time to
+        # appeal, which the turned verdict began anew.
+        concluded = now + ROUND // 2
+        now = concluded + (ROUND // 4 if leaf else 0) + rng.randrange(ROUND // 4)
         rest = settlement.node_counts
         if leaf:
             of_leaf = Counts(accepted=OUTCOME) if verdict == ACCEPTED else Counts(rejected=OUTCOME)

@@ -43,3 +43,21 @@ def run(
 
     configure_logs()
     run_verifier(VerifierSettings.load(config, port=port, dtype=dtype))
+
+
+@app.command()
+@fail_cleanly
+def check(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with the settings; see docs/operators.md.", exists=True, dir_okay=False),
+    ] = None,
+) -> None:
+    """Says what is ready and what is missing, with the next command. Sends and votes on nothing."""
+    from trine.chain import Role
+    from trine_node.examination import examine, report
+    from trine_operator.logs import configure_logs
+    from trine_verifier.settings import VerifierSettings
+
+    configure_logs("warning")
+    report(examine(VerifierSettings.load(config), Role.VERIFIER, "trine verifier run", 1), "the verifier can vote")

@@ -45,7 +45,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     `make_voting` is how adversaries take the honest voting's place.
     """
     stop = stop_on_signals()
-    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), VerifierStore)
+    operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), VerifierStore, stop)
     chain, model, engine, store = operator.chain, operator.model, operator.engine, operator.store
     outbox = operator.outbox
     reason: list[str | None] = ["starting"]

@@ -149,6 +149,7 @@ class Batch:
     is_calibration: bool = field(metadata={"abi": "calibration"})
     marked: bool  # `Finality` has marks of it: leaves under appeal, canaries
     signed: bool
+    reopened: bool  # an appeal has turned a verdict, and the time to appeal began anew
     round: int
     terms: int  # version of the parameters
     leaf_count: int
@@ -158,6 +159,7 @@ class Batch:
     committee: int
     accepted: int  # as settled; see `Result` for what appeals have changed
     rejected: int
+    unavailable: int
 
     @property
     def known_header(self) -> Header:
@@ -262,6 +264,7 @@ class AppealLevel:
     revealed: int
     accepts: int
     rejects: int
+    misses: int  # to whom the answer was not shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +310,7 @@ class Challenge:
     hardware_class: bytes
     seed: bytes
     batch_id: bytes
+    fixed_at: int = 0  # when the seed block was fixed, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,11 +343,30 @@ class Account:
     collected: int  # in all since the beginning
     leaving: int
     withdrawable_at: int
+    as_of: int = 0  # the latest of the vouchers that the node has presented, seconds
 
     @property
     def firm(self) -> int:
         """What the node can count on."""
         return max(self.balance - self.leaving, 0)
+
+
+class ClaimState(IntEnum):
+    """See `IInclusion.State`."""
+
+    NONE = 0
+    OPEN = 1
+    ANSWERED = 2
+    BROKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionClaim:
+    """That a receipt is in no batch. `answer_by`: until then the node can show it in one, seconds."""
+
+    state: ClaimState
+    answer_by: int
+    answered_in: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class StakingCalls(Calls):
         """In basis points."""
         return int(self._read("Staking", "commissionOf", checksum(operator)))
 
+    def announced_commission_of(self, operator: str) -> tuple[int, int]:
+        """What the operator has set last, in basis points, and from when on that counts: past, or to come."""
+        commission, effective_at = self._read("Staking", "announcedCommissionOf", checksum(operator))
+        return int(commission), int(effective_at)
+
     def credit_of(self, account: str) -> int:
         """What an account has prepaid for verification."""
         return int(self._read("Staking", "creditOf", checksum(account)))

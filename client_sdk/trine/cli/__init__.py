@@ -6,13 +6,15 @@ text costs no more than itself.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from trine.cli import appeal, ask, audit, keys, stake
+from trine.cli import appeal, ask, audit, claim, keys, stake
 from trine.cli.groups import from_elsewhere, group
+from trine.cli.output import say
 
 
 def main() -> None:
@@ -20,11 +22,29 @@ def main() -> None:
     build()()
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"trine {version('trine')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 def build() -> TyperGroup:
     """The command with all its groups."""
     app = group("Verifiable inference: ask, serve, verify, audit.")
+    app.callback(help="Verifiable inference: ask, serve, verify, audit.")(_options)
     app.command("ask")(ask.ask)
     app.command("appeal")(appeal.appeal)
+    app.command("claim")(claim.claim)
     app.add_typer(keys.app, name="keys")
     app.add_typer(stake.app, name="stake")
     app.add_typer(audit.app, name="audit")

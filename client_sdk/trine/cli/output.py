@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from trine.errors import ChainError, InvalidInput, NotReady, ProtocolError, TrineError
+from trine.errors import ChainError, InvalidInput, NotReady, ProtocolError, TransactionReverted, TrineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,13 +53,21 @@ def fail_cleanly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except TrineError as error:
-            complain(str(error))
+            complain(_sentence(error))
             code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
             raise typer.Exit(code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _sentence(error: TrineError) -> str:
+    if isinstance(error, TransactionReverted):
+        from trine.cli.reasons import explained
+
+        return explained(error.reason) or str(error)
+    return str(error)
 
 
 def say(message: str) -> None:

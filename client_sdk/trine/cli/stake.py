@@ -20,6 +20,7 @@ from trine.cli.options import (
     token_wei,
 )
 from trine.cli.output import fail_cleanly, print_json, say, tokens
+from trine.cli.reasons import when
 from trine.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def unbond(
     chain = account_chain(rpc_url, deployment, keystore, password_file)
     chain.unbond(operator or chain.address, _positive(amount))
     ticket = chain.ticket_of(operator or chain.address, chain.address)
-    say(f"{tokens(ticket.amount)} tokens are unbonding, withdrawable at unix time {ticket.releasable_at}")
+    say(f"{tokens(ticket.amount)} tokens are unbonding, and can be withdrawn from {when(ticket.releasable_at)} on")
 
 
 @app.command()
@@ -186,16 +187,20 @@ def show(
         f"active {shown['activeWei']} ({shown['ownWei']} its own), locked {shown['lockedWei']}, unbonding "
         f"{shown['unbondingWei']}, credit {shown['creditWei']}, commission {report['commissionBps'] / 100:g} %"
     )
+    if report["announcedFrom"]:
+        coming = f"{report['announcedCommissionBps'] / 100:g} %"
+        say(f"commission {coming} from {when(report['announcedFrom'])} on")
     say(f"open to {shown['delegationLimitWei']} of delegators; {shown['releasingWei']} of income are being released")
     say(
         f"{holder or operator} holds {shown['heldWei']} of it; {shown['leavingWei']} are leaving",
     )
     if report["releasableAt"]:
-        say(f"withdrawable at unix time {report['releasableAt']}")
+        say(f"what leaves can be withdrawn from {when(report['releasableAt'])} on")
 
 
 def _report(chain: Chain, operator: str, holder: str) -> dict[str, Any]:
     stake, ticket = chain.stake_of(operator), chain.ticket_of(operator, holder)
+    announced = _announced(chain, operator)
     return {
         "activeWei": str(stake.active),
         "ownWei": str(stake.own),
@@ -205,6 +210,8 @@ def _report(chain: Chain, operator: str, holder: str) -> dict[str, Any]:
         "delegationLimitWei": str(chain.delegation_limit_of(operator)),
         "creditWei": str(chain.credit_of(operator)),
         "commissionBps": chain.commission_of(operator),
+        "announcedCommissionBps": announced[0] if announced else None,
+        "announcedFrom": announced[1] if announced else None,
         "heldWei": str(chain.delegation_of(operator, holder)),
         "leavingWei": str(ticket.amount),
         "releasableAt": ticket.releasable_at,
@@ -226,8 +233,19 @@ def _bps(percent: float) -> int:
 def _kept(chain: Chain, wanted: float) -> str:
     """What the account keeps now and, if that is not what it wanted, from when on it does."""
     now = chain.commission_of(chain.address)
-    later = "" if now == _bps(wanted) else f", {wanted:g} % after {chain.unbonding_delay()} s"
+    later = "" if now == _bps(wanted) else f", {wanted:g} % {_announced_for(chain, chain.address)}"
     return f"{now / 100:g} %{later}"
+
+
+def _announced(chain: Chain, operator: str) -> tuple[int, int] | None:
+    """The commission that is to come, in basis points, and from when on; None without one."""
+    announced = chain.announced_commission_of(operator)
+    return announced if announced[1] > chain.timestamp() else None
+
+
+def _announced_for(chain: Chain, operator: str) -> str:
+    announced = _announced(chain, operator)
+    return f"from {when(announced[1])} on" if announced else "soon"
 
 
 def _positive(amount: str) -> int:

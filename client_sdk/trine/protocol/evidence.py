@@ -1,9 +1,9 @@
 """What a node must show for a batch, and every check on it that needs no model.
 
-`missing` answers: are these the very bytes that the anchored root fixed? What is not, was not shown: whoever sends it may
-send the right bytes to others, so nothing follows from it but that. `binding_fault` answers: do those bytes honour the
-client's signed request? A fault there is a reason to reject, because everybody who is shown the leaf sees it. Whether
-the model really produces them is `verdict`'s question.
+`missing` answers: are these the very bytes that the anchored root fixed? What is not, was not shown: whoever sends it
+may send the right bytes to others, so nothing follows from it but that. `binding_fault` answers: do those bytes honour
+the client's signed request? A fault there is a reason to reject, because everybody who is shown the leaf sees it.
+Whether the model really produces them is `verdict`'s question.
 """
 
 from __future__ import annotations

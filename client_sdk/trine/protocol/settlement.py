@@ -135,9 +135,7 @@ def conclude(
     )
 
 
-def _seat(
-    ballot: Ballot, leaf_count: int, final: Vote, turned: int, canaries: int, fee: int, terms: Terms
-) -> Seat:
+def _seat(ballot: Ballot, leaf_count: int, final: Vote, turned: int, canaries: int, fee: int, terms: Terms) -> Seat:
     """`turned`: leaves whose verdict an appeal has changed; `fee`: of all seats together."""
     if ballot is Silence.NO_COMMIT:
         return Seat(0, terms.no_commit_penalty, Counts(missed=OUTCOME))

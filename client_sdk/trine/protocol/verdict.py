@@ -1,8 +1,9 @@
 """The verdict on one answer: a pure function of the claim, the verifier's recomputation and the model's policy.
 
-Four outcomes. UNAVAILABLE: what the answer's receipt stands for was not shown, so there was nothing to judge. REJECT means that the statistics, or the answer's own structure, are beyond what any honest engine of
-the claimed class produces; INCONCLUSIVE that they fell between the honest and the cheating bound, or that the pair of
-classes was never calibrated; ACCEPT everything else.
+Four outcomes. UNAVAILABLE: what the answer's receipt stands for was not shown, so there was nothing to judge. REJECT
+means that the statistics, or the answer's own structure, are beyond what any honest engine of the claimed class
+produces; INCONCLUSIVE that they fell between the honest and the cheating bound, or that the pair of classes was never
+calibrated; ACCEPT everything else.
 
 A margin says how far a claimed token lies below the verifier's best one. It is weighed by how much rounding moves the
 state at that very position: at one position in ten thousand that is ten times as much as elsewhere, and an honest

@@ -26,7 +26,7 @@ MAX_DISTANCE_PPM = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What a seat, or a committee, says of each leaf: three disjoint words of 256 bits, inconclusive where none is set."""
+    """What a seat, or a committee, says of each leaf: three disjoint words of 256 bits, inconclusive without a bit."""
 
     accepts: int
     rejects: int

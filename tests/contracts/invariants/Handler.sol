@@ -188,7 +188,7 @@ abstract contract Handler is Model {
 
     function finalize(uint256 seed) external counted {
         (bool found, Batch storage b) = _pick(seed, IBatches.State.Settled);
-        if (!found) return;
+        if (!found || b.appealed != b.concluded) return;
         uint256 deadline = b.settledAt + b.values.appealWindowSeconds;
         if (timestamp <= deadline) {
             if (seed % 2 == 0) return;
@@ -312,19 +312,20 @@ abstract contract Handler is Model {
         _deposits[payer] += amount;
     }
 
-    function collect(uint256 who, uint256 amount, uint256 upTo) external counted {
+    function collect(uint256 who, uint256 amount, uint256 earned) external counted {
         address payer = _payer(who);
         uint256 collected = payments.collectedOf(payer, NODE);
-        IPayments.Voucher memory voucher = IPayments.Voucher(payer, NODE, collected + 1 + amount % 50 ether);
-        upTo = collected + 1 + upTo % 50 ether;
-        uint256 due = upTo < voucher.cumulativeWei ? upTo : voucher.cumulativeWei;
+        amount = collected + 1 + amount % 50 ether;
+        earned = collected + 1 + earned % 50 ether;
+        IPayments.Voucher memory voucher = IPayments.Voucher(payer, NODE, amount, earned, 0);
+        uint256 due = earned < amount ? earned : amount;
         uint256 paid = due - collected;
         if (paid > _deposits[payer]) paid = _deposits[payer];
         if (paid == 0) return;
         bytes memory signature = _signVoucher(who, voucher);
         (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), _poolOf(NODE));
         vm.prank(NODE);
-        payments.collect(voucher, upTo, signature);
+        payments.collect(voucher, signature);
         _deposits[payer] -= paid;
         _paidToNode(wallet, pool, paid);
     }
@@ -501,6 +502,9 @@ abstract contract Handler is Model {
             b.rejects[i] = kind < 3 || kind == 7 ? 0 : kind < 5 ? b.canaries : mask & ~b.accepts[i];
             // Whoever says nothing on some leaves cannot tell.
             if (votes % 5 == 0) b.rejects[i] &= random;
+            // Some are shown to nobody, some not to all.
+            uint256 hidden = uint256(keccak256(abi.encode(votes, votes % 7 == 0 ? 9 : i, "hidden"))) & mask;
+            if (votes % 3 == 0) (b.accepts[i], b.rejects[i]) = (b.accepts[i] | hidden, b.rejects[i] | hidden);
             b.ballot[i] = 1;
             _commit(b.id, i, b.accepts[i], b.rejects[i]);
         }
@@ -627,8 +631,9 @@ abstract contract Handler is Model {
                 address(payments)
             )
         );
-        bytes32 typeHash = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
-        bytes32 structHash = keccak256(abi.encode(typeHash, voucher.payer, voucher.payee, voucher.cumulativeWei));
+        bytes32 typeHash =
+            keccak256("Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)");
+        bytes32 structHash = keccak256(abi.encode(typeHash, voucher));
         return _sign(who, keccak256(abi.encodePacked(hex"1901", domain, structHash)));
     }
 

@@ -50,6 +50,7 @@ abstract contract Model is AppealWorld {
         uint256[3] fined; // wei asked for so far
         bool feeHeld;
         uint256 closedLeaves;
+        bool reopened;
         bytes32 closedAs; // hash of the record when it was closed
     }
 
@@ -67,7 +68,7 @@ abstract contract Model is AppealWorld {
         IVerdicts.Verdict[2] outcomes;
         bool[2] heard;
         bool[2] unheard;
-        // By level and seat: 0 silent, 1 committed only, 2 and 3 accept, 4 and 5 reject, 6 and 7 cannot tell.
+        // By level and seat: 0 silent, 1 committed only, 2 and 3 accept, 4 and 5 reject, 6 cannot tell, 7 was shown nothing.
         uint256[15][2] votes;
     }
 
@@ -80,7 +81,9 @@ abstract contract Model is AppealWorld {
         Penalised,
         CanaryAccepted,
         Final,
-        FinalUnderAppeal,
+        Unavailable,
+        Reopened,
+        AppealedAfresh,
         AppealUnheard,
         Turned,
         HeardTwice,
@@ -284,16 +287,17 @@ abstract contract Model is AppealWorld {
         Batch storage b = _any();
         IBatches.Batch memory batch = batches.batchOf(b.id);
         Check.eq(uint256(batch.state), uint256(b.state), "state");
-        (, uint256 accepted, uint256 rejected, bool settled, bool isFinal) = finality.resultOf(b.id);
+        (, uint256 accepted, uint256 rejected, uint256 unseen, bool settled, bool isFinal) = finality.resultOf(b.id);
         Check.yes(settled == (b.state == IBatches.State.Settled || b.state == IBatches.State.Final), "settled");
-        Check.eq(accepted, b.accepted, "accepted");
-        Check.eq(rejected, b.rejected, "rejected");
-        Check.eq(accepted & rejected, 0, "never both");
-        Check.eq((accepted | rejected) & ~_mask(b.leaves), 0, "leaves of the batch");
-        Check.yes(isFinal == (b.state == IBatches.State.Final && b.appealed == b.concluded), "final");
+        // The model's words, like votes, have both bits of what is unavailable.
+        Check.eq(accepted | unseen, b.accepted, "accepted");
+        Check.eq(rejected | unseen, b.rejected, "rejected");
+        Check.eq((accepted & rejected) | (accepted & unseen) | (rejected & unseen), 0, "one thing of a leaf");
+        Check.eq((accepted | rejected | unseen) & ~_mask(b.leaves), 0, "leaves of the batch");
+        Check.yes(isFinal == (b.state == IBatches.State.Final), "final");
         if (!settled) return;
-        Check.eq(batch.accepted, b.settledAccepted, "as settled");
-        Check.eq(batch.rejected, b.settledRejected, "as settled");
+        Check.eq(batch.accepted | batch.unavailable, b.settledAccepted, "as settled");
+        Check.eq(batch.rejected | batch.unavailable, b.settledRejected, "as settled");
     }
 
     function closedBatchesDoNotChange() external view {
@@ -397,6 +401,7 @@ abstract contract Model is AppealWorld {
         _modelSilence(b, true);
         b.state = IBatches.State.Settled;
         b.settledAt = timestamp;
+        b.reopened = false;
         (b.appealed, b.concluded, b.closedLeaves) = (0, 0, 0);
         delete b.penalised;
         delete b.dissents;
@@ -404,15 +409,13 @@ abstract contract Model is AppealWorld {
         delete b.lured;
         delete b.fined;
         for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
-            uint256 accepts = 0;
-            uint256 rejects = 0;
+            uint256[6] memory said;
             for (uint256 i = 0; i < 3; ++i) {
-                if (b.ballot[i] < 2) continue;
-                accepts += (b.accepts[i] >> leaf) & 1;
-                rejects += (b.rejects[i] >> leaf) & 1;
+                if (b.ballot[i] == 2) ++said[uint256(_wordOf(b.accepts[i], b.rejects[i], leaf))];
             }
-            if (accepts >= 2) b.accepted |= 1 << leaf;
-            if (rejects >= 2) b.rejected |= 1 << leaf;
+            if (said[uint256(UNAVAILABLE)] >= 2) ++reached[Corner.Unavailable];
+            if (said[uint256(ACCEPTED)] >= 2 || said[uint256(UNAVAILABLE)] >= 2) b.accepted |= 1 << leaf;
+            if (said[uint256(REJECTED)] >= 2 || said[uint256(UNAVAILABLE)] >= 2) b.rejected |= 1 << leaf;
         }
         (b.settledAccepted, b.settledRejected) = (b.accepted, b.rejected);
     }
@@ -430,21 +433,20 @@ abstract contract Model is AppealWorld {
         b.state = IBatches.State.Void;
         b.feeHeld = false;
         _unlock(NODE, b.values.stakePerLeafWei * b.leaves);
-        _credit[NODE] += _fee(b);
     }
 
-    /// The time to appeal is over: leaves that are not under appeal are closed, seats judged by them, and paid if none
-    /// is left.
+    /// The time to appeal is over: leaves that were not appealed are closed, seats judged by them, and paid.
     function _modelFinal(Batch storage b) internal {
-        ++reached[b.appealed == b.concluded ? Corner.Final : Corner.FinalUnderAppeal];
+        ++reached[Corner.Final];
         b.state = IBatches.State.Final;
         uint256 leaves = _mask(b.leaves) & ~b.appealed;
         _modelClosed(b, leaves, false);
         _modelJudged(b, leaves, false);
-        if (b.appealed == b.concluded) _modelPaid(b);
+        _modelPaid(b);
     }
 
     function _modelAppealed(Batch storage b, uint256 leaf, address who, IVerdicts.Verdict claim) internal {
+        if (b.reopened) ++reached[Corner.AppealedAfresh];
         b.appealed |= 1 << leaf;
         Case storage c = _cases.push();
         (c.id, c.leaf, c.verdict) = (b.id, leaf, _wordOf(b.accepted, b.rejected, leaf));
@@ -494,6 +496,7 @@ abstract contract Model is AppealWorld {
         if (c.level == 2) ++reached[Corner.HeardTwice];
         if (2 * (count[2] + count[3]) > seats.length) _modelResolved(c, ACCEPTED);
         else if (2 * (count[4] + count[5]) > seats.length) _modelResolved(c, REJECTED);
+        else if (2 * count[7] > seats.length && c.verdict != REJECTED) _modelResolved(c, UNAVAILABLE);
         else _modelResolved(c, c.verdict);
     }
 
@@ -501,12 +504,16 @@ abstract contract Model is AppealWorld {
         uint256 bit = 1 << c.leaf;
         b.concluded |= bit;
         ++reached[Corner.Concluded];
+        if (!b.reopened && c.verdict != _wordOf(b.accepted, b.rejected, c.leaf)) {
+            ++reached[Corner.Reopened];
+            b.reopened = true;
+            b.settledAt = timestamp;
+        }
         (b.accepted, b.rejected) = (b.accepted & ~bit, b.rejected & ~bit);
-        if (c.verdict == ACCEPTED) b.accepted |= bit;
-        if (c.verdict == REJECTED) b.rejected |= bit;
+        if (c.verdict == ACCEPTED || c.verdict == UNAVAILABLE) b.accepted |= bit;
+        if (c.verdict == REJECTED || c.verdict == UNAVAILABLE) b.rejected |= bit;
         uint256 fines = _modelClosed(b, bit, true);
         fines += _modelJudged(b, bit, true);
-        if (b.state == IBatches.State.Final && b.appealed == b.concluded) _modelPaid(b);
         bool decided = _isDecided(c);
         if (!decided) ++reached[Corner.Undecided];
         uint256 bonds = 0;
@@ -515,9 +522,15 @@ abstract contract Model is AppealWorld {
         for (uint256 i = 0; i < c.level; ++i) {
             uint256 bond = (i == 0 ? 7 : 15) * uint256(b.values.appealBondPerSeatWei);
             bool claimed = c.claims[i] == c.verdict;
-            if (c.unheard[i] || (c.heard[i] && (claimed || !decided))) _bounties[c.appellants[i]] += bond;
+            bool right_ = claimed || !decided;
+            if (c.verdict == UNAVAILABLE) {
+                claimed = c.claims[i] == REJECTED && _before(b, c, i) != UNAVAILABLE;
+                right_ = claimed;
+            }
+            if (c.claims[i] == ACCEPTED && _mostSawNothing(c, i)) right_ = false;
+            if (c.unheard[i] || (c.heard[i] && right_)) _bounties[c.appellants[i]] += bond;
             else bonds += bond;
-            if (c.heard[i] && claimed && c.outcomes[i] == c.verdict) winner = c.appellants[i];
+            if (winner == address(0) && c.heard[i] && claimed && c.outcomes[i] == c.verdict) winner = c.appellants[i];
             if (!c.heard[i] || !decided) continue;
             uint256 votedRight = _modelJuryJudged(b, c, i);
             right += votedRight >> 128;
@@ -536,6 +549,14 @@ abstract contract Model is AppealWorld {
         bool decided
     ) private {
         uint256 fee = b.values.appealFeePerSeatWei;
+        if (winner != address(0) && _before(b, c, 0) == UNAVAILABLE && right * fee > bonds + fines) {
+            // Nobody was wrong: who shows what had not been shown pays the jury.
+            uint256 missing = right * fee - bonds - fines;
+            uint256 most = 7 * uint256(b.values.appealBondPerSeatWei);
+            if (missing > most) missing = most;
+            _bounties[winner] -= missing;
+            bonds += missing;
+        }
         if (right * fee > bonds + fines) {
             fee = (bonds + fines) / right;
         }
@@ -635,13 +656,31 @@ abstract contract Model is AppealWorld {
         return verdict == REJECTED || accept ? ACCEPTED : REJECTED;
     }
 
+    /// Both bits, of a vote or of a result of the model's, say that it was not shown.
     function _wordOf(uint256 accepted, uint256 rejected, uint256 leaf) internal pure returns (IVerdicts.Verdict) {
+        if (((accepted & rejected) >> leaf) & 1 == 1) return UNAVAILABLE;
         if ((accepted >> leaf) & 1 == 1) return ACCEPTED;
         return (rejected >> leaf) & 1 == 1 ? REJECTED : INCONCLUSIVE;
     }
 
+    /// Of those who voted.
+    function _mostSawNothing(Case storage c, uint256 level) internal view returns (bool) {
+        uint256 voted = 0;
+        uint256 misses = 0;
+        for (uint256 i = 0; i < 15; ++i) {
+            if (c.votes[level][i] > 1) ++voted;
+            if (c.votes[level][i] == 7) ++misses;
+        }
+        return 2 * misses > voted;
+    }
+
+    /// What was decided of a leaf when its appeal came to the level of that index.
+    function _before(Batch storage b, Case storage c, uint256 index) internal view returns (IVerdicts.Verdict) {
+        return index > 0 ? c.outcomes[index - 1] : _wordOf(b.settledAccepted, b.settledRejected, c.leaf);
+    }
+
     function _meaning(uint256 vote) internal pure returns (IVerdicts.Verdict) {
-        return vote < 4 ? ACCEPTED : vote < 6 ? REJECTED : INCONCLUSIVE;
+        return vote < 4 ? ACCEPTED : vote < 6 ? REJECTED : vote == 6 ? INCONCLUSIVE : UNAVAILABLE;
     }
 
     function _mask(uint256 leaves) internal pure returns (uint256) {
@@ -720,7 +759,7 @@ abstract contract Model is AppealWorld {
             uint256 right = 0;
             for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
                 IVerdicts.Verdict verdict = _wordOf(b.accepted, b.rejected, leaf);
-                if (verdict != INCONCLUSIVE && verdict == _wordOf(b.accepts[i], b.rejects[i], leaf)) ++right;
+                if ((verdict == ACCEPTED || verdict == REJECTED) && verdict == _wordOf(b.accepts[i], b.rejects[i], leaf)) ++right;
             }
             if (right > 0) _reward(seats[i].verifier, (_fee(b) * right) / (3 * b.leaves));
         }
@@ -728,6 +767,7 @@ abstract contract Model is AppealWorld {
 
     /// A majority of any jury.
     function _isDecided(Case storage c) private view returns (bool) {
+        if (c.verdict == UNAVAILABLE) return false;
         for (uint256 level = 0; level < c.level; ++level) {
             if (!c.heard[level]) continue;
             uint256 accepts = 0;
@@ -767,7 +807,7 @@ abstract contract Model is AppealWorld {
     }
 
     function _isWrong(IVerdicts.Verdict vote, IVerdicts.Verdict verdict) private pure returns (bool) {
-        return vote != verdict && vote != INCONCLUSIVE && verdict != INCONCLUSIVE;
+        return (vote == ACCEPTED && verdict == REJECTED) || (vote == REJECTED && verdict == ACCEPTED);
     }
 
     /// Where commission is kept, or nobody has shares, part or all of a reward is credit.

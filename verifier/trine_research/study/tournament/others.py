@@ -29,7 +29,7 @@ def income_of_stay(amount: Fraction, stake: int, pool: int, seconds: int) -> Fra
 
 
 def delegator_plays(income: int = 100 * ETHER, stake: int = 200 * ETHER, pool: int = 1000 * ETHER) -> list[Play]:
-    """Of an income, for every day that the stake is not its holder's, the last of which it waits to be free."""
+    """Of an income, for every day that the stake is not its holder's: it waits to be free, too."""
     stays = {"stays seven days": RELEASE_SECONDS, "stays a day": DAY, "passes through in an hour": 3600}
     return [
         Play(
