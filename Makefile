@@ -21,7 +21,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
-	test-rest test-fast test-units test-e2e test-contracts invariants studies soak \
+	test-rest test-fast test-units test-e2e test-contracts invariants mutants studies soak \
 	faults abi vectors gas migration lock hooks audit prove consensus clean
 
 help:
@@ -171,9 +171,15 @@ test-contracts: build/.ready
 invariants: build/.ready
 	npm run --silent test -- --test-profile long tests/contracts/invariants/Protocol.t.sol
 
+# Whether the Solidity tests notice when a contract is changed: some minutes a mutant, so it may be stopped and goes on.
+mutants: build/.ready
+	python deploy/scripts/mutants.py contracts/Finality.sol contracts/Appeals.sol contracts/Batches.sol \
+		contracts/Staking.sol contracts/Payments.sol --sample 20 --minutes 120
+
 # What the documents' figures come from, short enough for an hour.
 studies: setup-dev
 	trine-study majority --json build/majority.json
+	trine-study tournament --json build/tournament.json --plot build/tournament.png
 	trine-study billion --random 31623,31623
 	trine-study calibrate smollm2-135m-instruct --prompts 20 --cheat-prompts 4 --tokens 32 --threads 2 --out build/study
 

@@ -126,7 +126,7 @@ contract Examiners is IExaminers, Ownable2Step {
         view
         returns (uint256 confirmed, uint256 counted, uint256 amount)
     {
-        (uint256 leafCount, uint256 accepted, uint256 rejected,, bool isFinal) = FINALITY.resultOf(batchId);
+        (uint256 leafCount, uint256 accepted, uint256 rejected,,, bool isFinal) = FINALITY.resultOf(batchId);
         require(isFinal, ExaminersNotFinal(batchId));
         uint256 canaries = FINALITY.marksOf(batchId).canaries;
         confirmed = Majority.popcount(canaries & rejected);
