@@ -171,7 +171,8 @@ class Core:
                 )
         earned += sum(order.fee_wei for order in shown if order.deadline < as_of)
         ledger.learn(max(owed, earned))
-        ledger.acknowledge(earned, as_of)
+        if as_of >= since:  # else what is counted already could be opened again
+            ledger.acknowledge(earned, as_of)
 
     def acknowledgement(self, account: Any, node: str) -> tuple[Voucher, bytes] | None:
         """A voucher over what the node's account proves to be earned, no more, with its signature; None if the node

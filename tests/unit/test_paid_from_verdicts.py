@@ -210,6 +210,20 @@ def test_attack_a_node_shows_an_old_acknowledgement_to_be_paid_once_more(node, p
         assert (taken.earned_wei, taken.as_of > 0) == (first, True)
 
 
+def test_attack_what_is_counted_already_is_opened_because_a_voucher_reaches_less_far(node, payer):
+    """Of a process with an order on its way from before another one acknowledged: not with the other's sum."""
+    with client_of(node, account=payer) as behind:
+        ledger = behind._core.ledger(node.chain.address)
+        ledger.learn(0)
+        ledger.take(1, node.chain.now() + 10)
+        ask(node, payer)
+        judge(node)
+        ask(node, payer)
+        assert node.store.acknowledgement(payer.address).earned_wei > 0
+        behind._core.learn(account(node, payer), node.chain.address)
+        assert ledger.acknowledged == (0, 0)
+
+
 def test_a_ledger_acknowledges_nothing_that_an_order_on_its_way_would_be_part_of():
     ledger = Ledger()
     ledger.learn(0)
