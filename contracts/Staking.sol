@@ -92,6 +92,11 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         _;
     }
 
+    modifier onlyJudgesOrInclusion() {
+        if (msg.sender != INCLUSION) _requireJudge();
+        _;
+    }
+
     constructor(Contracts memory contracts_, uint256 delay) {
         require(
             delay >= MIN_UNBONDING_DELAY && delay <= MAX_UNBONDING_DELAY,
@@ -295,9 +300,9 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
         nonReentrant
+        onlyJudgesOrInclusion
         returns (uint256 taken, uint256 compensated)
     {
-        if (msg.sender != INCLUSION) _requireJudge();
         Operator storage theirs = _operators[operator];
         _release(theirs, operator);
         (uint256 active, uint256 unbonding) = (theirs.active, theirs.unbonding.assets);

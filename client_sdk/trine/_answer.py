@@ -90,6 +90,7 @@ class Draft:
 class Earned:
     """An answer to an order of the client's that is where the node says: what it has earned if it was accepted."""
 
+    request_hash: bytes
     batch_id: bytes
     index: int
     deadline: int  # of the order, seconds
@@ -214,7 +215,7 @@ def earned_by_proof(account: Any, client: str, node: str, domain: Domain, since:
                 if present:
                     raise VerificationFailed(f"an order that the node wants to be paid for {fault}")
             known.add(digest)
-            earned.append(Earned(place.batch_id, place.index, request.deadline, receipt.fee_wei))
+            earned.append(Earned(digest, place.batch_id, place.index, request.deadline, receipt.fee_wei))
     except (KeyError, TypeError, ValueError, AttributeError, InvalidInput) as error:
         raise VerificationFailed(f"the node's account of what was earned is malformed: {error!r}") from None
     return sorted(earned, key=lambda one: one.deadline), as_of

@@ -160,6 +160,11 @@ class Core:
             with chain.reading_ahead([("Finality", "resultOf", (batch_id,)) for batch_id in names]):
                 results = {batch_id: chain.result(batch_id) for batch_id in names}
         for order in shown:
+            agreed = ledger.fee_of(order.request_hash)
+            if agreed is not None and order.fee_wei > agreed:
+                raise VerificationFailed(
+                    f"the node wants {order.fee_wei} wei for an answer whose receipt to us says {agreed}"
+                )
             result = results[order.batch_id]
             if not result.is_final:
                 as_of = min(as_of, order.deadline)  # to our endpoint, which may be behind
@@ -271,7 +276,13 @@ class Core:
             extras = document["trine"]
         except (KeyError, IndexError, TypeError) as error:
             raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
-        return checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
+        return self.checked(extras, text, reason, draft, node, node_url)
+
+    def checked(self, extras: Any, text: str, reason: str, draft: Draft, node: str, node_url: str) -> Answer:
+        """See `checked_answer`. What the receipt says of the fee is remembered."""
+        answer = checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
+        self.ledger(node).note_fee(draft.digest, answer.receipt.fee_wei)
+        return answer
 
     def claim_inclusion(self, answer: Answer, place: Certificate | None) -> InclusionClaim:
         """The next step of a claim that the answer is in no batch. `place` is where the node says that it is."""
@@ -318,8 +329,8 @@ class Stream:
     """Puts a stream's events together and checks the end."""
 
     def __init__(self, core: Core, draft: Draft, node: str, node_url: str) -> None:
-        self._finish: Callable[[Any, str, str], Answer] = lambda extras, text, reason: checked_answer(
-            extras, text, reason, draft, node, node_url, core.chain.domain
+        self._finish: Callable[[Any, str, str], Answer] = lambda extras, text, reason: core.checked(
+            extras, text, reason, draft, node, node_url
         )
         self._events = EventDecoder()
         self._parts: list[str] = []

@@ -16,6 +16,10 @@ ASK_AGAIN_AFTER = 256
 account says which, sooner or later."""
 
 
+REMEMBERED = 1 << 16
+"""Orders whose fees are known, of each node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """An order's place in the ledger, and what its voucher says. `deadline` is the order's, seconds."""
@@ -45,6 +49,7 @@ class Ledger:
         self._since = 0
         self._learned = 0  # how often
         self._taken: dict[int, _OnItsWay] = {}
+        self._fees: dict[bytes, int] = {}  # by hash of the order
 
     @property
     def is_known(self) -> bool:
@@ -68,6 +73,18 @@ class Ledger:
         """The earliest deadline of an order that is on its way: later ones cannot be acknowledged yet."""
         with self._lock:
             return min((order.deadline for order in self._taken.values()), default=None)
+
+    def note_fee(self, request_hash: bytes, fee_wei: int) -> None:
+        """What the receipt says that an order costs. Of the last ones it is remembered."""
+        with self._lock:
+            self._fees[request_hash] = min(fee_wei, self._fees.get(request_hash, fee_wei))
+            while len(self._fees) > REMEMBERED:
+                self._fees.pop(next(iter(self._fees)))
+
+    def fee_of(self, request_hash: bytes) -> int | None:
+        """What `note_fee` was told; None where that is not known (any more)."""
+        with self._lock:
+            return self._fees.get(request_hash)
 
     @property
     def acknowledged(self) -> tuple[int, int]:

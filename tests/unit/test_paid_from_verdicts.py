@@ -6,6 +6,7 @@ The contracts' side is in tests/contracts/PaymentsOpened.t.sol and Inclusion.t.s
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,7 @@ from trine_node.answering import MAX_UNACKNOWLEDGED_WEI, Answering
 from trine_node.orders import MAX_LIFETIME_SECONDS, parse_order
 from trine_operator.inclusion import Claims
 from trine_operator.payments import OPENINGS_AT_ONCE, Collecting, collect_earned
+from trine_operator.tables import AnswerRow
 
 CHAT = "/v1/chat/completions"
 
@@ -195,6 +197,22 @@ def test_attack_a_node_wants_to_be_paid_for_what_was_rejected(node, payer):
     node.chain.results[batch.batch_id] = replace(node.chain.results[batch.batch_id], accepted=0, rejected=1)
     with pytest.raises(VerificationFailed, match="not accepted"):
         ask(node, payer)
+
+
+def test_attack_a_node_anchors_another_receipt_than_the_client_got(node, payer):
+    """For the same order and answer, with all that the order allowed: verifiers know no price."""
+    with client_of(node, account=payer) as client:
+        given = client.chat("Question?", max_tokens=3)
+        stored = node.store.answer(given.digest)
+        dear = replace(stored.receipt, fee_wei=stored.evidence.request.max_fee_wei)
+        with node.store.writing() as session:
+            row = session.get(AnswerRow, stored.sequence)
+            row.evidence = json.dumps(json.loads(row.evidence) | {"receipt": dear.to_json()})
+            row.signed_order = json.dumps(json.loads(row.signed_order) | {"receipt": dear.to_json()})
+        judge(node)
+        with pytest.raises(VerificationFailed, match=f"whose receipt to us says {given.receipt.fee_wei}"):
+            client.acknowledge()
+    assert node.store.acknowledgement(payer.address) is None
 
 
 def test_attack_a_node_shows_an_old_acknowledgement_to_be_paid_once_more(node, payer):
