@@ -121,6 +121,7 @@ def evidence(number: int) -> Evidence:
         engine_class=engine_class_bytes("cpu-fp32"),
         fee_wei=10**15,
         issued_at=1_700_000_000,
+        anchor_by=1_700_003_600,
     )
     return Evidence(receipt, bytes(65), asked.canonical(), (1, 2, 3), output, words)
 

@@ -60,9 +60,12 @@ CONTRACTS = (
     "Finality",
     "Appeals",
     "Canaries",
+    "Inclusion",
     "Staking",
     "Calibration",
     "Committees",
+    "RandaoSeeds",
+    "DrandSeeds",
     "Payments",
     "Requests",
     "VerifierKeys",
@@ -165,8 +168,9 @@ def page(data: Mapping[str, Any]) -> str:
             f"""Not in: `finalize`, which pays the verifiers and frees the stake after the time to appeal, and which no
             verdict waits for. One call takes many batches: "with the payout" adds a batch's share of a call for
             {GROUP}, "paid out alone" a call for this batch only. Also not in: what happens once (stake, calibration,
-            keys), what happens off the regular way (silence, appeals, opened canaries, refunds), clients' deposits and
-            vouchers, and what a rollup charges for data. All three seats accept all answers; a rejection costs more,
+            keys), what happens off the regular way (silence, appeals, opened canaries, refunds), the record of a seed, which
+            all batches of its block or of its beacon's period share (`RandaoSeeds`, `DrandSeeds`), clients' deposits
+            and vouchers, and what a rollup charges for data. All three seats accept all answers; a rejection costs more,
             see `Batches` and `Finality` below."""
         ),
         "",

@@ -13,6 +13,7 @@ import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IFinality} from "./interfaces/IFinality.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
+import {ISeeds} from "./interfaces/ISeeds.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
@@ -35,6 +36,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         ICommittees committees;
         IReputation reputation;
         IParameters parameters;
+        ISeeds seeds;
     }
 
     /// @dev A case's end, and what there is for who was right.
@@ -58,6 +60,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     ICommittees private immutable COMMITTEES;
     IReputation private immutable REPUTATION;
     IParameters private immutable PARAMETERS;
+    ISeeds private immutable SEEDS;
 
     mapping(BatchId batchId => mapping(uint256 leafIndex => Case)) private _cases;
     /// @dev By level, round and seat.
@@ -69,7 +72,8 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             address(contracts_.token) != address(0) && address(contracts_.staking) != address(0)
                 && address(contracts_.batches) != address(0) && address(contracts_.finality) != address(0)
                 && address(contracts_.committees) != address(0)
-                && address(contracts_.reputation) != address(0) && address(contracts_.parameters) != address(0),
+                && address(contracts_.reputation) != address(0) && address(contracts_.parameters) != address(0)
+                && address(contracts_.seeds) != address(0),
             AppealsZeroAddress()
         );
         TOKEN = contracts_.token;
@@ -79,6 +83,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         COMMITTEES = contracts_.committees;
         REPUTATION = contracts_.reputation;
         PARAMETERS = contracts_.parameters;
+        SEEDS = contracts_.seeds;
     }
 
     // Only Trine's own contracts are called; whatever could be reentered is guarded.
@@ -118,7 +123,9 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         require(block.number <= lastBlock, AppealsSeedExpired(lastBlock));
         Level storage level = _levelOf(case_);
         address[] memory excluded = _excluded(header.node, batchId, case_, judges);
-        bytes32 seed = keccak256(abi.encode(blockhash(seedBlock), batchId, leafIndex, case_.level, level.round));
+        bytes32 seed = keccak256(
+            abi.encode(SEEDS.seedOf(seedBlock, case_.fixedAt), batchId, leafIndex, case_.level, level.round)
+        );
         IParameters.Values memory values = _valuesOf(case_);
         // No leaf has more tokens than its batch.
         (IStaking.Seat[] memory seats, uint256 doneBy) = STAKING.lockSeats(
@@ -146,7 +153,9 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         Case storage case_ = _inPhase(batchId, leafIndex, Phase.Open);
         uint256 lastBlock = case_.clock + COMMITTEES.drawWindowBlocks();
         require(block.number > lastBlock, AppealsSeedNotExpired(lastBlock));
-        // Whoever appealed could have drawn: the bond is lost, so that waiting is no free redraw.
+        // Whoever appealed could have drawn: the bond is lost, so that waiting is no free redraw. Without a seed nobody
+        // could: nobody was heard, and the bond goes back.
+        if (!SEEDS.wasShown(case_.clock, case_.fixedAt, lastBlock)) _levelOf(case_).unheard = true;
         _resolve(batchId, leafIndex, case_, case_.verdict);
     }
 

@@ -10,6 +10,7 @@ import {ICalibration} from "./interfaces/ICalibration.sol";
 import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
 import {IReputation} from "./interfaces/IReputation.sol";
+import {ISeeds} from "./interfaces/ISeeds.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {IVerifierKeys} from "./interfaces/IVerifierKeys.sol";
@@ -34,6 +35,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         IVerifierKeys keys;
         address parameters;
         IVerdicts finality;
+        ISeeds seeds;
     }
 
     /// @dev The one word that every act on a batch reads and writes.
@@ -82,6 +84,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
     IVerifierKeys internal immutable KEYS;
     address internal immutable PARAMETERS;
     IVerdicts internal immutable FINALITY;
+    ISeeds internal immutable SEEDS;
 
     uint8 internal _version;
     mapping(uint8 version => Terms) private _terms;
@@ -96,7 +99,8 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
             address(contracts_.staking) != address(0) && address(contracts_.calibration) != address(0)
                 && address(contracts_.committees) != address(0) && address(contracts_.reputation) != address(0)
                 && address(contracts_.keys) != address(0)
-                && contracts_.parameters != address(0) && address(contracts_.finality) != address(0),
+                && contracts_.parameters != address(0) && address(contracts_.finality) != address(0)
+                && address(contracts_.seeds) != address(0),
             BatchesZeroAddress()
         );
         STAKING = contracts_.staking;
@@ -106,6 +110,7 @@ abstract contract BatchRecords is IBatches, IBatchTerms, Guarded {
         KEYS = contracts_.keys;
         PARAMETERS = contracts_.parameters;
         FINALITY = contracts_.finality;
+        SEEDS = contracts_.seeds;
     }
 
     /// @inheritdoc IBatchTerms

@@ -23,8 +23,8 @@ import {BatchId, ChallengeId, Header, Ids, ModelId, OUTCOME, Role} from "./types
 contract Batches is BatchRecords, ReentrancyGuardTransient {
     using SafeCast for uint256;
 
-    /// @notice Blocks after its seed block within which a batch must be drawn: as long as the chain knows the hash and
-    /// the committees know the weights of the epoch.
+    /// @notice Blocks after its seed block within which a batch must be drawn: as long as its seed can be shown and the
+    /// committees know the weights of the epoch.
     uint256 public immutable DRAW_WINDOW_BLOCKS;
     uint256 private immutable EPOCH_BLOCKS;
 
@@ -103,7 +103,8 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         Record memory r = _inState(batchId, State.Anchored);
         uint256 lastBlock = r.clock + DRAW_WINDOW_BLOCKS;
         require(block.number > lastBlock, BatchesSeedNotExpired(lastBlock));
-        _void(batchId, header, r, VoidReason.DrawExpired);
+        bool drawable = SEEDS.wasShown(r.clock, r.committee, lastBlock);
+        _void(batchId, header, r, drawable ? VoidReason.DrawExpired : VoidReason.SeedMissing);
     }
 
     /// @inheritdoc IBatches
@@ -205,8 +206,8 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         _records[batchId] = r;
     }
 
-    /// @dev The committee that the seed block's hash draws. Pure as soon as that block is there: frozen weights, a
-    /// fixed block, and calibrations as they were when it was fixed. So it does not matter who calls it when.
+    /// @dev The committee that the seed draws. Pure as soon as the seed is recorded: frozen weights, a seed that nobody
+    /// chooses, and calibrations as they were when its block was fixed. So it does not matter who calls it when.
     function _drawn(BatchId batchId, Header calldata header, Record memory r)
         private
         view
@@ -215,8 +216,7 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         uint256 seedBlock = r.clock;
         require(block.number > seedBlock, BatchesSeedBlockNotReached(block.number, seedBlock));
         require(block.number <= seedBlock + DRAW_WINDOW_BLOCKS, BatchesSeedExpired(seedBlock + DRAW_WINDOW_BLOCKS));
-        // Never zero: the window is at most the 256 blocks whose hashes the chain knows.
-        seed = keccak256(abi.encode(blockhash(seedBlock), batchId, r.round));
+        seed = keccak256(abi.encode(SEEDS.seedOf(seedBlock, r.committee), batchId, r.round));
         epoch = seedBlock / EPOCH_BLOCKS;
         verifiers =
             COMMITTEES.draw(header.modelId, seed, epoch, r.committee, header.node, SEATS, _isCalibration(r));
@@ -448,7 +448,12 @@ contract Batches is BatchRecords, ReentrancyGuardTransient {
         uint256 fee = _feeOf(terms, header.root, _leafCount(r));
         uint256 stakePerLeaf = _isCalibration(r) ? 0 : terms.stakePerLeafWei;
         if (stakePerLeaf > 0) STAKING.unlock(header.node, stakePerLeaf * _leafCount(r));
-        // It must cost: otherwise whoever can keep committees from voting has free redraws of unwelcome ones.
+        // What nobody could have drawn costs nobody anything.
+        if (reason == VoidReason.SeedMissing) {
+            if (fee > 0) STAKING.credit(header.node, fee);
+            return;
+        }
+        // Else it must cost: whoever can keep committees from voting would have free redraws of unwelcome ones.
         if (fee > 0) STAKING.burnFees(fee);
         // Waiting until the draw is too late is the node's own doing.
         if (reason == VoidReason.DrawExpired && stakePerLeaf > 0) {

@@ -8,6 +8,7 @@ import {ICalibration} from "./interfaces/ICalibration.sol";
 import {ICommittees} from "./interfaces/ICommittees.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
+import {ISeeds} from "./interfaces/ISeeds.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {BatchId, ChallengeId, Ids, ModelId, Role} from "./types/Types.sol";
@@ -23,6 +24,7 @@ contract Calibration is ICalibration {
         ICommittees committees;
         IParameters parameters;
         address batches;
+        ISeeds seeds;
     }
 
     /// @dev What is needed of a challenge once it is sealed and answered.
@@ -40,6 +42,7 @@ contract Calibration is ICalibration {
     ICommittees private immutable COMMITTEES;
     IParameters private immutable PARAMETERS;
     address private immutable BATCHES;
+    ISeeds private immutable SEEDS;
 
     uint256 private _nonce;
     mapping(ChallengeId challengeId => Challenge) private _challenges;
@@ -51,7 +54,7 @@ contract Calibration is ICalibration {
         require(
             address(contracts_.staking) != address(0) && address(contracts_.registry) != address(0)
                 && address(contracts_.committees) != address(0) && address(contracts_.parameters) != address(0)
-                && contracts_.batches != address(0),
+                && contracts_.batches != address(0) && address(contracts_.seeds) != address(0),
             CalibrationZeroAddress()
         );
         STAKING = contracts_.staking;
@@ -59,6 +62,7 @@ contract Calibration is ICalibration {
         COMMITTEES = contracts_.committees;
         PARAMETERS = contracts_.parameters;
         BATCHES = contracts_.batches;
+        SEEDS = contracts_.seeds;
     }
 
     /// @inheritdoc ICalibration
@@ -79,6 +83,7 @@ contract Calibration is ICalibration {
         challenge.seedBlock = (block.number + values.seedDelayBlocks).toUint64();
         challenge.deadline = (block.timestamp + values.calibrationAnswerSeconds).toUint64();
         challenge.leaves = values.promptsPerChallenge;
+        challenge.fixedAt = block.timestamp.toUint64();
         challenge.hardwareClass = hardwareClass;
         emit ChallengeRequested(
             challengeId, msg.sender, modelId, role, hardwareClass, challenge.seedBlock, challenge.deadline
@@ -92,10 +97,9 @@ contract Calibration is ICalibration {
         Challenge storage challenge = _known(challengeId);
         require(challenge.seed == 0, CalibrationAlreadySealed(challengeId));
         require(block.number > challenge.seedBlock, CalibrationTooEarly(block.number, challenge.seedBlock));
-        // Not stored within 256 blocks, the challenge is dead: ask for another one. That costs a transaction and
-        // gains nothing, because every challenge is answered in full or fails.
-        seed = blockhash(challenge.seedBlock);
-        require(seed != 0, CalibrationSeedExpired(challenge.seedBlock));
+        // Where the seed goes unrecorded until it is gone, the challenge is dead: ask for another one. That costs a
+        // transaction and gains nothing, because every challenge is answered in full or fails.
+        seed = SEEDS.seedOf(challenge.seedBlock, challenge.fixedAt);
         challenge.seed = seed;
         _clocks[challengeId].sealedAt = block.timestamp.toUint64();
         emit ChallengeSealed(challengeId, seed);

@@ -11,12 +11,14 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
+import {IBatches} from "./interfaces/IBatches.sol";
 import {IPayments} from "./interfaces/IPayments.sol";
 import {IRewards} from "./interfaces/IRewards.sol";
 import {IStakeToken} from "./interfaces/IStakeToken.sol";
 import {IVerdicts} from "./interfaces/IVerdicts.sol";
-import {LeafLib, Opening} from "./libraries/LeafLib.sol";
+import {LeafLib, Opening, Receipt} from "./libraries/LeafLib.sol";
 import {Majority} from "./libraries/Majority.sol";
+import {Request, RequestLib} from "./libraries/RequestLib.sol";
 import {Signatures} from "./libraries/Signatures.sol";
 import {BatchId} from "./types/Types.sol";
 
@@ -26,11 +28,12 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
     using LeafLib for Opening;
+    using RequestLib for Request;
 
     struct Contracts {
         IStakeToken token;
         IRewards staking;
-        IVerdicts batches;
+        IBatches batches;
         address finality;
         address requests;
     }
@@ -41,7 +44,10 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
         uint256 perLeaf;
     }
 
-    bytes32 public constant VOUCHER_TYPEHASH = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
+    bytes32 public constant VOUCHER_TYPEHASH = keccak256(
+        "Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)"
+    );
+    uint256 public constant MAX_OPENINGS = 64;
     uint256 public constant MIN_NOTICE_SECONDS = 1 hours;
     uint256 public constant MAX_NOTICE_SECONDS = 30 days;
     uint256 public constant MAX_PROTOCOL_FEE_BPS = 1000;
@@ -49,7 +55,7 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
 
     IStakeToken private immutable TOKEN;
     IRewards private immutable STAKING;
-    IVerdicts private immutable BATCHES;
+    IBatches private immutable BATCHES;
     address private immutable FINALITY;
     address private immutable REQUESTS;
     uint256 private immutable NOTICE_SECONDS;
@@ -65,6 +71,8 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     /// @dev Disjoint words. One entry for every change of verdicts with another amount, so 256 and a few at most.
     // slither-disable-next-line uninitialized-state
     mapping(BatchId batchId => Funding[]) private _fundings;
+    /// @dev By order and not by leaf: one answer may be in many batches.
+    mapping(address payee => mapping(bytes32 requestHash => bool)) private _opened;
 
     constructor(Contracts memory contracts_, uint256 notice, address owner) EIP712("Trine", "1") Ownable(owner) {
         require(
@@ -125,24 +133,42 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
-    function collect(Voucher calldata voucher, uint256 upToWei, bytes calldata signature) external nonReentrant {
-        require(msg.sender == voucher.payee, PaymentsNotPayee(msg.sender, voucher.payee));
-        Account storage account = _accounts[voucher.payer][voucher.payee];
+    function collect(Voucher calldata voucher, bytes calldata signature) external nonReentrant {
+        Account memory account = _present(voucher, signature);
         uint256 collected = account.collected;
-        uint256 due = Math.min(voucher.cumulativeWei, upToWei);
+        uint256 due = Math.min(voucher.earnedWei, voucher.cumulativeWei);
         require(due > collected, PaymentsNothingToCollect(due, collected));
-        bytes32 digest = _hashTypedDataV4(
-            keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.payer, voucher.payee, voucher.cumulativeWei))
-        );
-        require(Signatures.isBy(voucher.payer, digest, signature), PaymentsBadSignature(voucher.payer));
         uint256 amount = Math.min(due - collected, account.balance);
         require(amount > 0, PaymentsInsufficientBalance(0, due - collected));
-        account.collected = (collected + amount).toUint128();
-        account.balance -= amount.toUint128();
-        _owed -= amount.toUint128();
-        emit Collected(voucher.payer, voucher.payee, amount, voucher.cumulativeWei, collected + amount);
-        _payOut(voucher.payee, amount);
+        _settleUp(voucher, account, amount);
     }
+
+    // A loop over what the caller brings; only Trine's own contracts are called.
+    // slither-disable-start calls-loop
+    /// @inheritdoc IPayments
+    function collectOpened(
+        Voucher calldata voucher,
+        bytes calldata signature,
+        Request[] calldata requests,
+        Opening[] calldata openings
+    ) external nonReentrant {
+        uint256 count = openings.length;
+        require(requests.length == count, PaymentsWrongNumber(count, requests.length));
+        require(count <= MAX_OPENINGS, PaymentsTooManyOpenings(count, MAX_OPENINGS));
+        Account memory account = _present(voucher, signature);
+        // What is acknowledged first: else the openings would seem to be part of it.
+        uint256 due = Math.min(voucher.earnedWei, voucher.cumulativeWei);
+        uint256 amount = Math.saturatingSub(due, account.collected);
+        for (uint256 i = 0; i < count; ++i) {
+            amount += _open(voucher, account.asOf, requests[i], openings[i]);
+        }
+        uint256 total = account.collected + amount;
+        require(total <= voucher.cumulativeWei, PaymentsOverLimit(total, voucher.cumulativeWei));
+        require(amount > 0, PaymentsNothingToCollect(due, account.collected));
+        require(amount <= account.balance, PaymentsInsufficientBalance(account.balance, amount));
+        _settleUp(voucher, account, amount);
+    }
+    // slither-disable-end calls-loop
 
     /// @inheritdoc IPayments
     function payOut(address payee, uint256 amount) external nonReentrant {
@@ -223,6 +249,11 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPayments
+    function isOpened(address payee, bytes32 requestHash) external view returns (bool) {
+        return _opened[payee][requestHash];
+    }
+
+    /// @inheritdoc IPayments
     function refundOf(BatchId batchId, uint256 leafIndex) external view returns (uint256) {
         Funding[] storage fundings = _fundings[batchId];
         for (uint256 i = 0; i < fundings.length; ++i) {
@@ -254,6 +285,58 @@ contract Payments is IPayments, EIP712, Ownable2Step, ReentrancyGuardTransient {
         _owed = (_owed + amount).toUint128();
         emit Deposited(msg.sender, payee, amount, account.balance);
         IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    /// @dev The account as it is with the voucher presented, which its payer has signed.
+    function _present(Voucher calldata voucher, bytes calldata signature)
+        private
+        view
+        returns (Account memory account)
+    {
+        require(msg.sender == voucher.payee, PaymentsNotPayee(msg.sender, voucher.payee));
+        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(VOUCHER_TYPEHASH, voucher)));
+        require(Signatures.isBy(voucher.payer, digest, signature), PaymentsBadSignature(voucher.payer));
+        account = _accounts[voucher.payer][voucher.payee];
+        if (voucher.asOf > account.asOf) account.asOf = voucher.asOf;
+    }
+
+    /// @dev Notes that an accepted answer is paid for, and returns how much that is.
+    function _open(Voucher calldata voucher, uint256 asOf, Request calldata request, Opening calldata opening)
+        private
+        returns (uint256 amount)
+    {
+        Receipt calldata receipt = opening.receipt;
+        bytes32 requestHash = receipt.requestHash;
+        require(
+            receipt.client == voucher.payer && receipt.node == voucher.payee
+                && request.digest(address(BATCHES)) == requestHash,
+            PaymentsOtherOrder(requestHash)
+        );
+        require(request.deadline >= asOf, PaymentsAcknowledged(requestHash, request.deadline, asOf));
+        require(!_opened[voucher.payee][requestHash], PaymentsAlreadyOpened(requestHash));
+        _opened[voucher.payee][requestHash] = true;
+
+        uint256 index = opening.index;
+        BatchId batchId = opening.batchOf(address(BATCHES));
+        require(opening.opens(address(BATCHES), batchId), PaymentsBadOpening(batchId, index));
+        (IVerdicts.Verdict verdict, bool isFinal) = BATCHES.verdictOf(batchId, index);
+        require(verdict == IVerdicts.Verdict.Accepted, PaymentsNotAccepted(batchId, index));
+        require(isFinal, PaymentsNotFinal(batchId, index));
+        IBatches.Batch memory batch = BATCHES.batchOf(batchId);
+        require(!batch.calibration, PaymentsNothingAtStake(batchId));
+        uint256 stake = BATCHES.termsOf(batch.terms).stakePerLeafWei;
+        amount = Math.min(Math.min(receipt.feeWei, request.maxFeeWei), stake);
+        emit AnswerCollected(voucher.payer, voucher.payee, requestHash, batchId, index, amount);
+    }
+
+    /// @dev Writes the account and pays. `amount` is there.
+    function _settleUp(Voucher calldata voucher, Account memory account, uint256 amount) private {
+        account.collected = (account.collected + amount).toUint128();
+        account.balance -= amount.toUint128();
+        _accounts[voucher.payer][voucher.payee] = account;
+        _owed -= amount.toUint128();
+        emit Collected(voucher.payer, voucher.payee, amount, voucher.earnedWei, account.collected);
+        _payOut(voucher.payee, amount);
     }
 
     /// @dev Divides tokens that are here and owed to nobody. The fee is rounded down, in favour of the payee.

@@ -20,7 +20,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     using SafeCast for uint256;
     using Shares for Shares.Pool;
 
-    /// @dev Who may do what with stake. `payments` and `requests` may only add.
+    /// @dev Who may do what with stake. `payments` and `requests` may only add, `inclusion` may only slash.
     struct Contracts {
         IStakeToken token;
         address batches;
@@ -29,6 +29,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         address payments;
         address requests;
         ICommittees committees;
+        address inclusion;
     }
 
     /// @dev The first word is all that anchoring, drawing and settling touch.
@@ -75,6 +76,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     address private immutable PAYMENTS;
     address private immutable REQUESTS;
     ICommittees private immutable COMMITTEES;
+    address private immutable INCLUSION;
     uint256 private immutable UNBONDING_DELAY;
 
     mapping(address operator => Operator) private _operators;
@@ -86,10 +88,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     mapping(address operator => string) private _endpoints;
 
     modifier onlyJudges() {
-        require(
-            msg.sender == BATCHES || msg.sender == FINALITY || msg.sender == APPEALS,
-            StakingUnauthorized(msg.sender)
-        );
+        _requireJudge();
         _;
     }
 
@@ -102,7 +101,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
             address(contracts_.token) != address(0) && contracts_.batches != address(0)
                 && contracts_.finality != address(0) && contracts_.appeals != address(0)
                 && contracts_.payments != address(0) && contracts_.requests != address(0)
-                && address(contracts_.committees) != address(0),
+                && address(contracts_.committees) != address(0) && contracts_.inclusion != address(0),
             StakingZeroAddress()
         );
         TOKEN = contracts_.token;
@@ -112,6 +111,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         PAYMENTS = contracts_.payments;
         REQUESTS = contracts_.requests;
         COMMITTEES = contracts_.committees;
+        INCLUSION = contracts_.inclusion;
         UNBONDING_DELAY = delay;
     }
 
@@ -295,9 +295,9 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)
         external
         nonReentrant
-        onlyJudges
         returns (uint256 taken, uint256 compensated)
     {
+        if (msg.sender != INCLUSION) _requireJudge();
         Operator storage theirs = _operators[operator];
         _release(theirs, operator);
         (uint256 active, uint256 unbonding) = (theirs.active, theirs.unbonding.assets);
@@ -416,6 +416,13 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     function commissionOf(address operator) public view returns (uint256 commissionBps) {
         Operator storage theirs = _operators[operator];
         return block.timestamp < theirs.commissionFrom ? theirs.previousCommissionBps : theirs.commissionBps;
+    }
+
+    function _requireJudge() private view {
+        require(
+            msg.sender == BATCHES || msg.sender == FINALITY || msg.sender == APPEALS,
+            StakingUnauthorized(msg.sender)
+        );
     }
 
     function _deposit(address operator, uint256 amount) private returns (uint256 shares) {

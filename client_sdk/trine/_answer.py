@@ -5,13 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from eth_abi.exceptions import EncodingError
 
 from trine.chain.records import ModelEntry
 from trine.errors import InvalidInput, NodeRefused, PaymentRequired, VerificationFailed
 from trine.protocol.certificate import Certificate
 from trine.protocol.inputs import Input, chat_input
 from trine.protocol.messages import (
+    MAX_ANCHOR_SECONDS,
     Domain,
     Receipt,
     Request,
@@ -23,6 +26,9 @@ from trine.protocol.messages import (
 TEMPLATE_ALLOWANCE_TOKENS = 256
 """Tokens that a chat template may add; the rest of a prompt has at most one token a byte."""
 REQUEST_LIFETIME_SECONDS = 900
+MAX_DRIFT_SECONDS = 86_400
+"""Between an order's deadline and the time that its receipt says: what is claimed later is claimed by that time."""
+MAX_ORDERS = 4_096
 MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_REASON = 2_000
 
@@ -47,6 +53,26 @@ class Answer:
         """As the client saw it: output tokens over the whole time of the call."""
         return self.receipt.output_tokens / self.seconds if self.seconds else 0.0
 
+    def held(self) -> dict[str, Any]:
+        """What to keep of it, as JSON: with that the node can be held to its promise. See `from_held`."""
+        return {
+            "receipt": self.receipt.to_json(),
+            "receiptSignature": "0x" + self.receipt_signature.hex(),
+            "nodeUrl": self.node_url,
+        }
+
+    @classmethod
+    def from_held(cls, document: Any) -> Self:
+        """The answer that `held` kept, without its text. Raises InvalidInput."""
+        try:
+            receipt, url = Receipt.from_json(document["receipt"]), document["nodeUrl"]
+            signature = bytes.fromhex(document["receiptSignature"].removeprefix("0x"))
+            if not isinstance(url, str):
+                raise InvalidInput("nodeUrl is no text")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInput(f"this is no receipt as it was saved: {error!r}") from None
+        return cls("", "", receipt, signature, receipt.struct_hash(), url.rstrip("/"))
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -57,6 +83,17 @@ class Draft:
     digest: bytes
     body: dict[str, Any]
     number: int  # in the node's ledger
+    price_per_token_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class Earned:
+    """An answer to an order of the client's that is where the node says: what it has earned if it was accepted."""
+
+    batch_id: bytes
+    index: int
+    deadline: int  # of the order, seconds
+    fee_wei: int
 
 
 def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
@@ -71,7 +108,7 @@ def draft_request(asked: Input, model: ModelEntry, client: str, max_tokens: int,
     """
     if not 1 <= max_tokens < 1 << 20:
         raise InvalidInput(f"max_tokens is {max_tokens}, expected 1 to {(1 << 20) - 1}")
-    prompt_tokens = len(asked.canonical()) + TEMPLATE_ALLOWANCE_TOKENS
+    prompt_tokens = prompt_tokens_at_most(asked)
     return Request(
         client=client,
         model_id=model.model_id,
@@ -81,6 +118,11 @@ def draft_request(asked: Input, model: ModelEntry, client: str, max_tokens: int,
         nonce=secrets.randbits(256),
         deadline=now + REQUEST_LIFETIME_SECONDS,
     )
+
+
+def prompt_tokens_at_most(asked: Input) -> int:
+    """The client has no tokenizer, but no token is shorter than a byte."""
+    return len(asked.canonical()) + TEMPLATE_ALLOWANCE_TOKENS
 
 
 def order_body(
@@ -110,14 +152,72 @@ def owed_by_proof(account: Any, client: str, node: str, domain: Domain) -> int:
         proof = account["voucher"]
         if owed == 0:
             return 0
-        voucher = Voucher(client, node, int(proof["cumulativeWei"]))
+        voucher = Voucher(client, node, int(proof["cumulativeWei"]), int(proof["earnedWei"]), int(proof["asOf"]))
         signature = bytes.fromhex(proof["signature"].removeprefix("0x"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VerificationFailed(f"the node's account of what is owed is malformed: {error!r}") from None
-    require_signer(voucher.digest(domain), signature, client, "the voucher that the node shows")
+    try:
+        digest = voucher.digest(domain)
+    except EncodingError as error:
+        raise VerificationFailed(f"the node's account of what is owed is malformed: {error!r}") from None
+    require_signer(digest, signature, client, "the voucher that the node shows")
     if not 0 <= owed <= voucher.cumulative_wei:
         raise VerificationFailed(f"the node claims {owed} wei, our highest voucher is over {voucher.cumulative_wei}")
     return owed
+
+
+def acknowledged_by_proof(account: Any, client: str, node: str, domain: Domain) -> tuple[int, int]:
+    """(earned wei, asOf) of the client's own voucher that the node shows; zeros where it shows none.
+
+    Raises VerificationFailed.
+    """
+    try:
+        shown = account["acknowledged"]
+        if shown is None:
+            return 0, 0
+        voucher = Voucher(client, node, int(shown["cumulativeWei"]), int(shown["earnedWei"]), int(shown["asOf"]))
+        signature = bytes.fromhex(shown["signature"].removeprefix("0x"))
+        require_signer(voucher.digest(domain), signature, client, "the voucher that the node shows")
+    except (KeyError, TypeError, ValueError, AttributeError, EncodingError) as error:
+        raise VerificationFailed(f"the node's account of what was acknowledged is malformed: {error!r}") from None
+    return voucher.earned_wei, voucher.as_of
+
+
+def earned_by_proof(account: Any, client: str, node: str, domain: Domain, since: int) -> tuple[list[Earned], int]:
+    """The answers that the node shows as accepted, to orders with a deadline from `since` on, and the deadline before
+    which it says these are all; oldest first. Whether they were accepted, the chain says.
+
+    The client keeps no record: it has signed every order, and one that it did not sign, or that is shown twice, or
+    costs more than it allowed, or is in no such batch, is found here. Raises VerificationFailed.
+    """
+    try:
+        shown, as_of = account["orders"], int(account["asOf"])
+        if not isinstance(shown, list) or len(shown) > MAX_ORDERS:
+            raise ValueError(f"at most {MAX_ORDERS} orders are looked at")
+        known: set[bytes] = set()
+        earned = []
+        for each in shown:
+            request, receipt = Request.from_json(each["request"]), Receipt.from_json(each["receipt"])
+            signature = bytes.fromhex(each["requestSignature"].removeprefix("0x"))
+            place = _certificate(each["batch"], receipt, b"", domain)
+            digest = request.digest(domain)
+            require_signer(digest, signature, client, "an order that the node shows")
+            faults = {
+                "is not this answer's": receipt.request_hash != digest or receipt.client.lower() != client.lower(),
+                "was answered by another node": receipt.node.lower() != node.lower(),
+                "is shown twice": digest in known,
+                "is outside of what is to be acknowledged": not since <= request.deadline < as_of,
+                "costs more than it allowed": receipt.fee_wei > request.max_fee_wei,
+                "is not in the batch that is named": not place.is_bound,
+            }
+            for fault, present in faults.items():
+                if present:
+                    raise VerificationFailed(f"an order that the node wants to be paid for {fault}")
+            known.add(digest)
+            earned.append(Earned(place.batch_id, place.index, request.deadline, receipt.fee_wei))
+    except (KeyError, TypeError, ValueError, AttributeError, InvalidInput) as error:
+        raise VerificationFailed(f"the node's account of what was earned is malformed: {error!r}") from None
+    return sorted(earned, key=lambda one: one.deadline), as_of
 
 
 def checked_answer(
@@ -140,6 +240,14 @@ def checked_answer(
         "another limit of tokens": receipt.max_tokens != request.max_tokens,
         "another text": receipt.text_hash != text_hash(text),
         "a higher fee than allowed": receipt.fee_wei > request.max_fee_wei,
+        "more tokens than were ordered": receipt.output_tokens > request.max_tokens,
+        "more prompt tokens than the text can have": receipt.prompt_tokens > prompt_tokens_at_most(draft.input),
+        "a higher fee than its tokens cost": receipt.fee_wei
+        > draft.price_per_token_wei * (receipt.prompt_tokens + receipt.output_tokens),
+        "no time by which it will be judged": not receipt.issued_at
+        <= receipt.anchor_by
+        <= receipt.issued_at + MAX_ANCHOR_SECONDS,
+        "another time": abs(receipt.issued_at - request.deadline) > MAX_DRIFT_SECONDS,
     }
     for fault, present in faults.items():
         if present:
@@ -153,20 +261,24 @@ def placed_certificate(document: Any, answer: Answer, domain: Domain) -> Certifi
         place = document["batch"]
         if place is None:
             return None
-        return Certificate(
-            chain_id=domain.chain_id,
-            batches=domain.verifying_contract,
-            root=bytes.fromhex(place["root"].removeprefix("0x")),
-            canary=bytes.fromhex(place["canary"].removeprefix("0x")),
-            index=int(place["index"]),
-            receipt=answer.receipt,
-            receipt_signature=answer.receipt_signature,
-            proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in place["proof"]),
-            accepted=0,
-            rejected=0,
-        )
+        return _certificate(place, answer.receipt, answer.receipt_signature, domain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VerificationFailed(f"the node's account of the batch is malformed: {error!r}") from None
+
+
+def _certificate(place: Any, receipt: Receipt, signature: bytes, domain: Domain) -> Certificate:
+    return Certificate(
+        chain_id=domain.chain_id,
+        batches=domain.verifying_contract,
+        root=bytes.fromhex(place["root"].removeprefix("0x")),
+        canary=bytes.fromhex(place["canary"].removeprefix("0x")),
+        index=int(place["index"]),
+        receipt=receipt,
+        receipt_signature=signature,
+        proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in place["proof"]),
+        accepted=0,
+        rejected=0,
+    )
 
 
 def refusal(status: int, document: Any, retry_after: str | None = None) -> NodeRefused:

@@ -19,7 +19,7 @@ import httpx2
 from trine import _flow as flow
 from trine._answer import Answer, Draft, Messages
 from trine._core import Core, Stream, decoded
-from trine.chain import Chain, Deployment
+from trine.chain import Chain, Deployment, InclusionClaim
 from trine.errors import NodeRefused, NodeUnreachable, VerificationFailed
 from trine.protocol.certificate import Certificate
 
@@ -121,6 +121,23 @@ class Client:
         With `final`, until no appeal can change the answer's verdict any more.
         """
         return self._run(flow.certify(self._core, answer, final, timeout))
+
+    def acknowledge(self, *, model: str | None = None) -> int:
+        """Acknowledges what the node that would be asked has earned so far, in wei, so that it is paid. Every order
+        does, for those before, and `certify` with `final`; a client that is done may."""
+        node, url = self._core.choose(self._core.model(model))
+        return self._run(flow.acknowledge(self._core, node, url))
+
+    def claim_inclusion(self, answer: Answer) -> InclusionClaim:
+        """Claims on-chain that the node has anchored the answer nowhere, though its receipt promised to by
+        `answer.receipt.anchor_by`: puts up a bond, and starts the time in which the node must show the answer in a
+        batch. Call it again after `InclusionClaim.answer_by`: a node that has not is slashed, half of it for the
+        client, who has the bond back.
+
+        Raises NotReady when it is not time yet, InvalidInput when the answer is in a batch: the claim would lose its
+        bond.
+        """
+        return self._run(flow.claim_inclusion(self._core, answer))
 
     def batch_of(self, answer: Answer) -> bytes | None:
         """Id of the batch that the node has sealed the answer in; None while it has not. Raises NodeError."""
@@ -263,6 +280,15 @@ class AsyncClient:
     ) -> Certificate:
         """See `Client.certify`."""
         return await self._run(flow.certify(self._core, answer, final, timeout))
+
+    async def acknowledge(self, *, model: str | None = None) -> int:
+        """See `Client.acknowledge`."""
+        node, url = await asyncio.to_thread(lambda: self._core.choose(self._core.model(model)))
+        return await self._run(flow.acknowledge(self._core, node, url))
+
+    async def claim_inclusion(self, answer: Answer) -> InclusionClaim:
+        """See `Client.claim_inclusion`."""
+        return await self._run(flow.claim_inclusion(self._core, answer))
 
     async def batch_of(self, answer: Answer) -> bytes | None:
         """See `Client.batch_of`."""

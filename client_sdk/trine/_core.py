@@ -17,18 +17,22 @@ from typing import Any
 import httpx2
 
 from trine._answer import (
+    REQUEST_LIFETIME_SECONDS,
     Answer,
     Draft,
     Messages,
+    acknowledged_by_proof,
     as_input,
     checked_answer,
     draft_request,
+    earned_by_proof,
     order_body,
+    owed_by_proof,
     refusal,
 )
 from trine._ledger import Ledger
 from trine._sse import EventDecoder
-from trine.chain import Chain, ModelEntry, Role
+from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntry, Role
 from trine.errors import InvalidInput, NodeRefused, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
@@ -42,6 +46,8 @@ PAGES = 4
 """Of the directory, 256 operators each."""
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
 PAYMENT_RETRIES = 6
+LEDGER_CODES = frozenset({"voucher_too_low", "order_behind", "acknowledged_too_little", "acknowledgement_required"})
+"""What a node says whose count of our orders is ahead of ours."""
 
 
 class Core:
@@ -57,6 +63,7 @@ class Core:
         self._lock = threading.Lock()
         self._choices: dict[bytes, tuple[float, tuple[str, str]]] = {}
         self._ledgers: dict[str, Ledger] = {}
+        self._stake_per_leaf = (-math.inf, 0)  # when it was read, and the wei
         self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
         self._depositing: dict[str, threading.Lock] = {}
 
@@ -118,18 +125,84 @@ class Core:
         chain, ledger = self.chain, self.ledger(node)
         asked = as_input(messages, stop)
         request = draft_request(asked, model, chain.address, max_tokens, chain.now())
-        digest = request.digest(chain.domain)
-        number, promised = ledger.take(request.max_fee_wei)
+        self._require_secured(request.max_fee_wei)
+        taken = ledger.take(request.max_fee_wei, request.deadline)
         try:
-            voucher = Voucher(chain.address, node, promised)
-            self._cover(node, promised)
+            request = replace(request, deadline=taken.deadline)
+            digest = request.digest(chain.domain)
+            voucher = Voucher(chain.address, node, taken.cumulative_wei, taken.earned_wei, taken.as_of)
+            self._cover(node, taken.cumulative_wei)
             body = order_body(
                 asked, model, request, chain.sign(digest), voucher, chain.sign(voucher.digest(chain.payments_domain))
             )
         except BaseException:
-            ledger.give_back(number, 0)
+            ledger.give_back(taken.number, 0)
             raise
-        return Draft(asked, request, digest, body, number)
+        return Draft(asked, request, digest, body, taken.number, model.price_per_token_wei)
+
+    def learn(self, account: Any, node: str) -> None:
+        """What is owed, and what the next voucher acknowledges, as far as the node's account proves it.
+
+        Raises VerificationFailed for a node that claims more.
+        """
+        chain, ledger, domain = self.chain, self.ledger(node), self.chain.payments_domain
+        owed = owed_by_proof(account, chain.address, node, domain)
+        earned, since = acknowledged_by_proof(account, chain.address, node, domain)
+        shown, as_of = earned_by_proof(account, chain.address, node, chain.domain, since)
+        # Not what is on its way, nor what nobody could have ordered yet.
+        as_of = min(as_of, chain.now() + REQUEST_LIFETIME_SECONDS + 1)
+        open_since = ledger.open_since
+        as_of = as_of if open_since is None else min(as_of, open_since)
+        shown = [order for order in shown if order.deadline < as_of]
+        names = sorted({order.batch_id for order in shown})
+        results = {}
+        if names:
+            with chain.reading_ahead([("Finality", "resultOf", (batch_id,)) for batch_id in names]):
+                results = {batch_id: chain.result(batch_id) for batch_id in names}
+        for order in shown:
+            result = results[order.batch_id]
+            if not result.is_final:
+                as_of = min(as_of, order.deadline)  # to our endpoint, which may be behind
+                break
+            if order.index >= result.leaf_count or result.on(order.index) != "accept":
+                raise VerificationFailed(
+                    f"the node wants to be paid for an answer that was not accepted: leaf {order.index} of batch "
+                    f"0x{order.batch_id.hex()}"
+                )
+        earned += sum(order.fee_wei for order in shown if order.deadline < as_of)
+        ledger.learn(max(owed, earned))
+        if as_of >= since:  # else what is counted already could be opened again
+            ledger.acknowledge(earned, as_of)
+
+    def acknowledgement(self, account: Any, node: str) -> tuple[Voucher, bytes] | None:
+        """A voucher over what the node's account proves to be earned, no more, with its signature; None if the node
+        has one."""
+        chain, domain = self.chain, self.chain.payments_domain
+        known, _since = acknowledged_by_proof(account, chain.address, node, domain)
+        self.learn(account, node)
+        earned, as_of = self.ledger(node).acknowledged
+        if earned <= known:
+            return None
+        voucher = Voucher(chain.address, node, earned, earned, as_of)
+        return voucher, chain.sign(voucher.digest(domain))
+
+    def is_ours(self, answer: Answer) -> bool:
+        """Whether this account has ordered the answer."""
+        return self.chain.has_account and answer.receipt.client.lower() == self.chain.address.lower()
+
+    def _require_secured(self, fee_wei: int) -> None:
+        """Raises InvalidInput for an answer that may cost more than its rejection would cost the node."""
+        with self._lock:
+            at, stake = self._stake_per_leaf
+        if time.monotonic() - at > MODEL_SECONDS:
+            stake = self.chain.parameters().stake_per_leaf
+            with self._lock:
+                self._stake_per_leaf = time.monotonic(), stake
+        if fee_wei > stake:
+            raise InvalidInput(
+                f"the answer may cost {fee_wei} wei, more than the {stake} that secure it: a node could not collect "
+                "more; lower max_tokens or shorten the messages"
+            )
 
     def is_late(self, error: NodeRefused, attempt: int) -> bool:
         """Whether a node's clock, which is the chain's, is far from ours: then the chain is asked what time it is."""
@@ -161,7 +234,7 @@ class Core:
     def _payment_retries(self, code: str | None) -> int:
         if code == "deposit_too_low":
             return 1 if self._deposit_wei else 0
-        return PAYMENT_RETRIES if code == "voucher_too_low" else 0
+        return PAYMENT_RETRIES if code in LEDGER_CODES else 0
 
     def account_access(self, node: str) -> dict[str, str]:
         """Headers with which the node shows the client's account to nobody but the client."""
@@ -199,6 +272,32 @@ class Core:
         except (KeyError, IndexError, TypeError) as error:
             raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
         return checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
+
+    def claim_inclusion(self, answer: Answer, place: Certificate | None) -> InclusionClaim:
+        """The next step of a claim that the answer is in no batch. `place` is where the node says that it is."""
+        chain, receipt = self.chain, answer.receipt
+        if place and place.is_bound:
+            batch = chain.batch(place.batch_id)
+            if batch.state not in (BatchState.NONE, BatchState.VOID):
+                raise InvalidInput(
+                    f"the answer is leaf {place.index} of batch 0x{place.batch_id.hex()}, which is on the chain: a "
+                    "claim would lose its bond"
+                )
+        claim, now = chain.inclusion_claim(answer.digest), chain.timestamp()
+        if claim.state == ClaimState.OPEN:
+            if now <= claim.answer_by:
+                raise NotReady(
+                    f"the answer is claimed; the node has {claim.answer_by - now} s to show it: then come again"
+                )
+            chain.conclude_inclusion(receipt)
+        elif claim.state == ClaimState.BROKEN:
+            return claim
+        elif now <= receipt.anchor_by:
+            raise NotReady(f"the node has promised to anchor the answer within {receipt.anchor_by - now} s: wait")
+        else:
+            chain.allow("Inclusion", chain.inclusion_bond())
+            chain.claim_inclusion(receipt, answer.receipt_signature)
+        return chain.inclusion_claim(answer.digest)
 
     def settled(self, place: Certificate, final: bool) -> Certificate | None:
         """The certificate with its result, checked against the chain; None while the batch is open.

@@ -8,15 +8,25 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
 
-from trine._answer import Answer, Draft, Messages, owed_by_proof, placed_certificate
+from trine._answer import Answer, Draft, Messages, placed_certificate
 from trine._core import Core, decoded
-from trine.errors import NodeRefused, NodeUnreachable, NotReady
+from trine.chain import InclusionClaim
+from trine.errors import (
+    ChainError,
+    NodeError,
+    NodeRefused,
+    NodeUnreachable,
+    NotReady,
+    ProtocolError,
+    VerificationFailed,
+)
 from trine.protocol.certificate import Certificate
 
 T = TypeVar("T")
@@ -61,7 +71,7 @@ def draft(
     ledger = core.ledger(node)
     if not ledger.is_known:
         account = yield from account_at(core, node, url)
-        ledger.learn(owed_by_proof(account, core.chain.address, node, core.chain.payments_domain))
+        yield Work(partial(core.learn, account, node))
     made: Draft = yield Work(partial(core.prepare, messages, chosen, max_tokens, stop, node))
     return node, url, made
 
@@ -123,16 +133,46 @@ def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Cer
         certificate: Certificate | None = (yield Work(partial(core.settled, place, final))) if place else None
         if certificate:
             answer.certificate = certificate
+            if final and core.is_ours(answer):
+                # It is paid for now, and not when there is another order. What is wrong with the node's account says
+                # nothing of this answer, and whoever orders again is told.
+                with suppress(NodeError, ProtocolError, ChainError):
+                    yield from acknowledge(core, answer.receipt.node, answer.node_url)
             return certificate
         if time.monotonic() > deadline:
             raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
         yield Pause(POLL_SECONDS)
 
 
+def acknowledge(core: Core, node: str, url: str) -> Flow[int]:
+    """Sends the node a voucher for what its accepted answers have earned, all in all; returns that, in wei."""
+    account = yield from account_at(core, node, url)
+    made = yield Work(partial(core.acknowledgement, account, node))
+    if made is None:
+        return core.ledger(node).earned_wei
+    voucher, signature = made
+    body = {"voucher": voucher.to_json(), "signature": "0x" + signature.hex()}
+    yield from fetched(Fetch("POST", f"{url}/v1/vouchers", json=body))
+    return int(voucher.earned_wei)
+
+
 def place_of(core: Core, answer: Answer) -> Flow[Certificate | None]:
     """Where the node has sealed the answer; None while it has not. Raises NodeError."""
     document = yield from fetched(Fetch("GET", f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"))
     return placed_certificate(document, answer, core.chain.domain)
+
+
+def claim_inclusion(core: Core, answer: Answer) -> Flow[InclusionClaim]:
+    """Claims on-chain that the answer is in no batch, or, when that was not answered in time, has the node slashed.
+
+    Raises NotReady while the node has time, InvalidInput when the answer is in a batch: such a claim loses its bond.
+    """
+    try:
+        place = yield from place_of(core, answer)
+    except (NodeUnreachable, NodeRefused, VerificationFailed):
+        place = None  # what it does not show us it has to show the chain
+    claim: InclusionClaim = yield Work(partial(core.claim_inclusion, answer, place))
+    return claim
 
 
 def fetched(step: Fetch) -> Flow[Any]:

@@ -1,16 +1,37 @@
 """What an account has promised one node: vouchers for many orders at once, of which none waits for another.
 
-A voucher is over all that was promised so far. An order takes its worst price when it is made, and gives back what it
-did not cost when its receipt is there. Pure.
+A voucher limits, and acknowledges. Its limit is over all that was promised so far: an order takes its worst price when
+it is made, and gives back what it did not cost when its receipt is there. What it acknowledges was proved, answer by
+answer: see `_answer.Earned`. Pure.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import dataclass
 
 ASK_AGAIN_AFTER = 256
-"""Orders. Answers that verifiers rejected cost nothing: the node's account says so, sooner or later."""
+"""Orders. Answers that verifiers rejected cost nothing, and those that they accepted are to be acknowledged: the node's
+account says which, sooner or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An order's place in the ledger, and what its voucher says. `deadline` is the order's, seconds."""
+
+    number: int
+    cumulative_wei: int
+    earned_wei: int
+    as_of: int
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
+class _OnItsWay:
+    worst_wei: int
+    learned: int  # how often was learned before
+    deadline: int
 
 
 class Ledger:
@@ -20,9 +41,10 @@ class Ledger:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._owed: int | None = None
+        self._earned, self._as_of = 0, 0
         self._since = 0
         self._learned = 0  # how often
-        self._taken: dict[int, tuple[int, int]] = {}  # the worst price, and how often was learned before
+        self._taken: dict[int, _OnItsWay] = {}
 
     @property
     def is_known(self) -> bool:
@@ -41,12 +63,38 @@ class Ledger:
         with self._lock:
             self._owed = None
 
-    def take(self, worst_wei: int) -> tuple[int, int]:
-        """(number, voucher): a voucher of so many wei covers this order and all that are on their way."""
+    @property
+    def open_since(self) -> int | None:
+        """The earliest deadline of an order that is on its way: later ones cannot be acknowledged yet."""
         with self._lock:
-            number = next(self._numbers)
-            self._taken[number] = worst_wei, self._learned
-            return number, (self._owed or 0) + sum(worst for worst, _ in self._taken.values())
+            return min((order.deadline for order in self._taken.values()), default=None)
+
+    @property
+    def acknowledged(self) -> tuple[int, int]:
+        """(earned wei, asOf): see `acknowledge`."""
+        with self._lock:
+            return self._earned, self._as_of
+
+    @property
+    def earned_wei(self) -> int:
+        return self.acknowledged[0]
+
+    def acknowledge(self, earned_wei: int, as_of: int) -> None:
+        """What orders with a deadline before `as_of`, seconds, have earned in all. Less than before changes nothing,
+        nor does what an order on its way would be part of."""
+        with self._lock:
+            if as_of > self._as_of and all(as_of <= order.deadline for order in self._taken.values()):
+                self._earned, self._as_of = max(self._earned, earned_wei), as_of
+
+    def take(self, worst_wei: int, deadline: int = 0) -> Taken:
+        """A voucher of its limit covers this order and all that are on their way. The order's deadline is a later one
+        where orders with this one are acknowledged."""
+        with self._lock:
+            number, deadline = next(self._numbers), max(deadline, self._as_of)
+            self._taken[number] = _OnItsWay(worst_wei, self._learned, deadline)
+            limit = (self._owed or 0) + sum(order.worst_wei for order in self._taken.values())
+            # Never less than what is acknowledged: that much may be collected in any case.
+            return Taken(number, max(limit, self._earned), self._earned, self._as_of, deadline)
 
     def give_back(self, number: int, fee_wei: int | None) -> None:
         """The order is over: it cost `fee_wei`, or nobody knows. Twice is once."""
@@ -55,7 +103,7 @@ class Ledger:
             if taken is None:
                 return
             self._since += 1
-            if fee_wei is None or (fee_wei and taken[1] != self._learned):
+            if fee_wei is None or (fee_wei and taken.learned != self._learned):
                 # What was learned meanwhile may hold this fee already, or not.
                 self._owed = None
             elif self._owed is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trine.chain import AppealCase, AppealPhase, Chain, Seat, Verdict
+from trine.chain.writes import CALLS
 from trine.errors import InvalidInput, NotReady, TransactionReverted
 from trine.protocol.certificate import Certificate
 from trine.protocol.committee import Member
@@ -96,7 +97,11 @@ def committees(chain: Chain, case: AppealCase) -> list[tuple[Seat, ...]]:
 
 def _draw(chain: Chain, certificate: Certificate, case: AppealCase) -> None:
     try:
-        chain.draw_appeal(certificate.header, certificate.index, committees(chain, case)[: case.level])
+        judges = committees(chain, case)[: case.level]
+        call = CALLS.draw_appeal(certificate.header, certificate.index, judges)
+        chain.send_seeded(call, case.clock, case.fixed_at)
+    except NotReady:
+        return  # the seed is not there yet, or the beacon does not answer: asked for again until the time is up
     except TransactionReverted as error:
         if "WrongPhase" not in error.reason:  # else somebody was faster
             raise

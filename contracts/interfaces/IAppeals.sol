@@ -35,7 +35,7 @@ interface IAppeals {
         IVerdicts.Verdict claim;
         IVerdicts.Verdict outcome;
         uint8 round;
-        bool unheard; // no committee of maxRounds reached a quorum: the bond goes back
+        bool unheard; // no committee of maxRounds reached a quorum, or none had a seed: the bond goes back
         uint160 committee; // hash of the drawn seats
         uint16 committed; // bitmaps by seat
         uint16 revealed;

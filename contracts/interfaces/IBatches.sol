@@ -109,7 +109,8 @@ interface IBatches is IVerdicts {
 
     enum VoidReason {
         DrawExpired, // the node forfeits its fee and a leaf's stake: expiry must not be a free redraw
-        NoQuorum // maxRounds committees failed; the fee is burned: a redraw must cost who could hope for one
+        NoQuorum, // maxRounds committees failed; the fee is burned: a redraw must cost who could hope for one
+        SeedMissing // nobody could have drawn: costs nothing
     }
 
     error BatchesZeroAddress();
@@ -157,11 +158,12 @@ interface IBatches is IVerdicts {
         external
         returns (BatchId batchId);
 
-    /// @notice Draws the committee with the seed block's hash, from the weights of that block's epoch. Anyone may
-    /// call.
+    /// @notice Draws the committee with the seed that `ISeeds` has for the seed block, from the weights of that block's
+    /// epoch. Anyone may call, once the seed is recorded: see `ISeeds.recordAndCall`.
     function draw(Header calldata header) external;
 
-    /// @notice Voids a batch that was not drawn in time. Anyone may call.
+    /// @notice Voids a batch that was not drawn in time. Costs the node, unless nothing shows that its seed was there
+    /// to be recorded. Anyone may call.
     function expire(Header calldata header) external;
 
     /// @param seats The drawn seats, as `CommitteeDrawn` told.

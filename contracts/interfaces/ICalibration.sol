@@ -12,9 +12,10 @@ interface ICalibration {
         address operator;
         Role role;
         ModelId modelId;
-        uint64 seedBlock; // its hash picks the prompts
+        uint64 seedBlock; // its seed picks the prompts
         uint64 deadline; // the batch must be anchored by then
         uint16 leaves; // prompts to answer
+        uint64 fixedAt; // when the seed block was fixed, seconds
         bytes32 hardwareClass; // short string, e.g. "cpu-bf16"; declared
         bytes32 seed; // zero until sealed
         BatchId batchId; // zero until anchored
@@ -55,7 +56,6 @@ interface ICalibration {
     error CalibrationUnknownClass(ModelId modelId, bytes32 hardwareClass);
     error CalibrationUnknownChallenge(ChallengeId challengeId);
     error CalibrationTooEarly(uint256 blockNumber, uint256 seedBlock);
-    error CalibrationSeedExpired(uint256 seedBlock);
     error CalibrationAlreadySealed(ChallengeId challengeId);
     error CalibrationNotSealed(ChallengeId challengeId);
     error CalibrationAlreadyAnswered(ChallengeId challengeId);
@@ -68,7 +68,8 @@ interface ICalibration {
     /// has; the policy's bounds and the mixing of committees go by it. A wrong one makes honest answers look wrong.
     function request(ModelId modelId, Role role, bytes32 hardwareClass) external returns (ChallengeId challengeId);
 
-    /// @notice Stores the seed block's hash while the chain still knows it. Anyone may call.
+    /// @notice Stores the seed that `ISeeds` has for the seed block. Anyone may call, once it is recorded: see
+    /// `ISeeds.recordAndCall`.
     function seal(ChallengeId challengeId) external returns (bytes32 seed);
 
     /// @notice Index into the prompt set of the challenge's i-th prompt, i < leaves:

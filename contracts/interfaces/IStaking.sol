@@ -136,7 +136,7 @@ interface IStaking is IRewards {
 
     /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
     /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`,
-    /// `Appeals`.
+    /// `Appeals`, `Inclusion`.
     /// @return taken What was really taken.
     /// @return compensated What `beneficiary` received.
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)

@@ -23,6 +23,7 @@ struct Receipt {
     bytes32 engineClass; // short string, e.g. "cpu-bf16"
     uint256 feeWei;
     uint64 issuedAt; // seconds
+    uint64 anchorBy; // seconds; in no batch by then, it costs the node stake (`Inclusion`)
 }
 
 /// @notice Shows that a receipt is a leaf of a batch: what the batch id commits to, and the way to the root.
@@ -45,7 +46,7 @@ library LeafLib {
     bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
         // A type string is one literal.
         // solhint-disable-next-line max-line-length
-        "Receipt(bytes32 requestHash,address client,address node,bytes32 modelId,bytes32 inputHash,bytes32 promptHash,bytes32 outputHash,bytes32 textHash,bytes32 fingerprintHash,uint32 promptTokens,uint32 outputTokens,uint32 maxTokens,uint8 finishReason,bytes32 engineClass,uint256 feeWei,uint64 issuedAt)"
+        "Receipt(bytes32 requestHash,address client,address node,bytes32 modelId,bytes32 inputHash,bytes32 promptHash,bytes32 outputHash,bytes32 textHash,bytes32 fingerprintHash,uint32 promptTokens,uint32 outputTokens,uint32 maxTokens,uint8 finishReason,bytes32 engineClass,uint256 feeWei,uint64 issuedAt,uint64 anchorBy)"
     );
 
     uint256 private constant TOKENS_MASK = type(uint32).max;
@@ -90,10 +91,14 @@ library LeafLib {
 
     /// @notice Whether the opening's receipt is the leaf of that index in the batch.
     function opens(Opening calldata opening, address batches, BatchId batchId) internal view returns (bool) {
-        ModelId modelId = ModelId.wrap(opening.receipt.modelId);
-        BatchId opened = Ids.batch(batches, Header(opening.receipt.node, modelId, opening.root, opening.canary));
-        return BatchId.unwrap(opened) == BatchId.unwrap(batchId)
+        return BatchId.unwrap(batchOf(opening, batches)) == BatchId.unwrap(batchId)
             && verify(opening.proof, opening.root, leafHash(opening.index, opening.receipt));
+    }
+
+    /// @notice The batch that the opening is of, if it opens any.
+    function batchOf(Opening calldata opening, address batches) internal view returns (BatchId) {
+        ModelId modelId = ModelId.wrap(opening.receipt.modelId);
+        return Ids.batch(batches, Header(opening.receipt.node, modelId, opening.root, opening.canary));
     }
 
     function _counting(bytes32 hash, uint256 tokens) private pure returns (bytes32) {

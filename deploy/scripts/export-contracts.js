@@ -6,10 +6,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 // The contracts that the Ignition module deploys, and the factory that creates them.
 const CONTRACTS = [
   "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
-  "Calibration", "Batches", "Finality", "Appeals", "Canaries", "VerifierKeys", "Requests", "Erc8004Adapter",
-  "Directory",
+  "Calibration", "Batches", "Finality", "Appeals", "Canaries", "Inclusion", "VerifierKeys", "Requests",
+  "Erc8004Adapter", "Directory", "RandaoSeeds", "DrandSeeds",
   "deployment/Factory",
 ];
+// What the two sources of seeds have in common: an ABI without code.
+const INTERFACES = ["Seeds"];
 const target = "client_sdk/trine/chain";
 const check = process.argv.includes("--check");
 
@@ -36,6 +38,10 @@ for (const path of CONTRACTS) {
   const artifact = artifactOf(path);
   files[`${target}/abi/${artifact.contractName}.json`] = JSON.stringify(artifact.abi, null, 1) + "\n";
   files[`${target}/bytecode/${artifact.contractName}.json`] = JSON.stringify(codeOf(artifact), null, 1) + "\n";
+}
+
+for (const name of INTERFACES) {
+  files[`${target}/abi/${name}.json`] = JSON.stringify(artifactOf(name).abi, null, 1) + "\n";
 }
 
 const textOf = (path) => {

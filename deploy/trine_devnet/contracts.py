@@ -6,6 +6,7 @@ for what constructors take. Here the chain belongs to us: the factory is simply 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -24,6 +25,8 @@ from trine_devnet.specification import specification
 NOBODY = "0x" + "00" * 20
 GAS = 12_000_000
 """More than any contract takes; the chain charges what is used."""
+BYTES = re.compile("0x([0-9a-f]{2}){33,512}")
+"""Longer than a word: a key."""
 LOOK_SECONDS = 0.05
 MINING_LOOKS = 2400
 
@@ -73,11 +76,16 @@ def check_code(rpc: Rpc, deployment: Deployment) -> None:
     """Raises TrineError when the code of a contract, but for immutables, is not what ships with `trine`."""
     codes = rpc.batch("eth_getCode", [(deployment.address(name), "latest") for name in CONTRACTS])
     for name, code in zip(CONTRACTS, codes, strict=True):
-        expected, found = bytecode(name), bytearray.fromhex(code[2:])
+        expected, found = bytecode(_compiled(name)), bytearray.fromhex(code[2:])
         for part in expected.immutables:
             found[part] = bytes(len(found[part]))
         if found != expected.deployed:
             raise TrineError(f"{name}: the code at {deployment.address(name)} is not what ships with trine")
+
+
+def _compiled(name: str) -> str:
+    """What stands at a contract's address: for `Seeds`, one of its sources. A devnet's blocks have a RANDAO."""
+    return str(specification()["sources"][specification()["seeds"]]) if name == "Seeds" else name
 
 
 def words_of(parameters: Mapping[str, int | str], addresses: Mapping[str, str]) -> dict[str, int | str]:
@@ -96,18 +104,21 @@ def _value(name: str, given: int | str, fixed: Mapping[str, int | str]) -> int |
         return given
     if given.isdecimal():
         return int(given)
-    raise InvalidInput(f"parameter {name}: {given!r} is neither a number nor an address")
+    if BYTES.fullmatch(given):
+        return given
+    raise InvalidInput(f"parameter {name}: {given!r} is neither a number nor an address nor bytes")
 
 
 def _deployment_of(name: str, words: Mapping[str, int | str]) -> bytes:
     """Call data of the factory's `deploy`."""
     nothing: dict[str, Any] = {"type": "constructor", "inputs": []}
-    constructor = next((entry for entry in abi(name) if entry["type"] == "constructor"), nothing)
+    compiled = _compiled(name)
+    constructor = next((entry for entry in abi(compiled) if entry["type"] == "constructor"), nothing)
     given: dict[str, Any] = dict(specification()["constructors"][name])
     values = [_argument(name, entry, given, words) for entry in constructor["inputs"]]
     if given:
         raise TrineError(f"{name}'s constructor does not take {', '.join(given)}: correct deployment.json")
-    code = bytecode(name).creation + encode(get_abi_input_types(cast(Any, constructor)), values)
+    code = bytecode(compiled).creation + encode(get_abi_input_types(cast(Any, constructor)), values)
     (deploy_,) = (entry for entry in abi(FACTORY) if entry.get("name") == "deploy")
     return function_abi_to_4byte_selector(cast(Any, deploy_)) + encode(["bytes32", "bytes"], [salt_of(name), code])
 

@@ -10,7 +10,8 @@ from typing import Any
 
 @cache
 def specification() -> dict[str, Any]:
-    """The release, parameters with defaults, and what each constructor takes, by the names of its inputs.
+    """The release, parameters with defaults, and what each constructor takes, by the names of its inputs. `seeds` is
+    where the seeds of draws come from unless told otherwise, `sources` the contracts for it.
 
     `development` replaces defaults on a development chain: elsewhere, governance must be named and must wait.
 

@@ -9,14 +9,23 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from trine.chain import Chain, Model
+from trine.chain import Chain, Model, Parameters
 from trine.protocol.evidence import parsed_input
 from trine.protocol.inputs import shown
-from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH
+from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Voucher
 from trine_node.engines.base import Engine, render
-from trine_node.generating import Accepted, Finished, generate
-from trine_node.orders import Order, check_signed, check_voucher
+from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Finished, generate
+from trine_node.orders import (
+    Order,
+    check_acknowledged,
+    check_signed,
+    check_voucher,
+    check_voucher_alone,
+    parse_voucher,
+)
 from trine_operator.refusal import Refusal
 from trine_operator.store import Store, StoredAnswer
 
@@ -26,19 +35,44 @@ TERMS_SECONDS = 600.0
 """Between looks at the chain's parameters; a change is announced long before."""
 
 
+MAX_UNACKNOWLEDGED_WEI = 5 * 10**18
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """An answer that is being generated."""
+
+    client: str
+    worst_wei: int
+    deadline: int  # of the order, seconds
+
+
 class Answering:
     """One engine, one account, one store."""
 
-    def __init__(self, engine: Engine, chain: Chain, store: Store, model: Model, *, allow_unsigned: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        chain: Chain,
+        store: Store,
+        model: Model,
+        *,
+        allow_unsigned: bool,
+        anchor_within_seconds: int = ANCHOR_WITHIN_SECONDS,
+        max_unacknowledged_wei: int = MAX_UNACKNOWLEDGED_WEI,
+    ) -> None:
+        """`anchor_within_seconds` is what receipts promise."""
         self.engine = engine
         self.chain = chain
         self.store = store
         self.model = model
         self.allow_unsigned = allow_unsigned
         self._covered: dict[str, tuple[float, int]] = {}  # what clients' deposits cover, and when that was read
-        self._promised: dict[bytes, tuple[str, int]] = {}  # worst-case fees of answers being generated
+        self._anchor_within_seconds = anchor_within_seconds
+        self._max_unacknowledged_wei = max_unacknowledged_wei
+        self._promised: dict[bytes, Promised] = {}
         self._promised_lock = threading.Lock()
-        self._anchorable = (-math.inf, 0)  # when the chain's parameters were read, and the tokens that a batch may hold
+        self._terms: tuple[float, Parameters] | None = None  # the chain's parameters, and when they were read
 
     def accept(self, order: Order) -> Accepted | StoredAnswer:
         """Checks an order before anything is spent on it; a request that was answered before returns that answer.
@@ -47,7 +81,8 @@ class Answering:
         """
         self.store.require_writable()
         prompt_ids = tuple(render(self.engine, order.input))
-        limit, of = min((self.engine.context_tokens, "the context"), (self._batch_tokens(), "what a batch may hold"))
+        terms = self._current_terms()
+        limit, of = min((self.engine.context_tokens, "the context"), (terms.max_batch_tokens, "what a batch may hold"))
         if len(prompt_ids) + order.max_tokens > limit:
             raise Refusal(
                 f"{len(prompt_ids)} prompt tokens and {order.max_tokens} answer tokens exceed {of}, {limit}: "
@@ -65,36 +100,92 @@ class Answering:
             return earlier
         client = signed.request.client
         worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
+        if worst > terms.stake_per_leaf:
+            raise Refusal(
+                f"the answer may cost {worst} wei, more than the stake behind it, {terms.stake_per_leaf}: shorten the "
+                "prompt or lower max_tokens",
+                status=402,
+                code="fee_over_stake",
+                param="trine",
+            )
         # Asked before the lock: an endpoint that is slow must not keep everybody else's orders waiting.
         covered = self._covered_by(client, self._owed_and_promised(client) + worst)
         with self._promised_lock:
             if digest in self._promised:
                 raise Refusal("this request is being answered right now", status=429, code="in_progress")
             kept = self.store.voucher(client)
-            check_voucher(
+            has_voucher = check_voucher(
                 signed,
                 domain=self.chain.payments_domain,
                 node=self.chain.address,
                 owed_wei=self._owed_and_promised(client),
                 worst_fee_wei=worst,
                 covered_wei=covered,
-                kept_wei=kept[0] if kept else 0,
+                kept_wei=kept.cumulative_wei if kept else 0,
             )
-            if signed.voucher and signed.voucher_signature:
-                self.store.save_voucher(client, signed.voucher.cumulative_wei, signed.voucher_signature)
-            self._promised[digest] = (client, worst)
+            if has_voucher and signed.voucher and signed.voucher_signature:
+                self._check_acknowledged(client, signed.voucher, signed.request.deadline)
+                self.store.save_voucher(signed.voucher, signed.voucher_signature, self.chain.now())
+            self._promised[digest] = Promised(client, worst, signed.request.deadline)
         return Accepted(order, prompt_ids, digest, client)
 
-    def _batch_tokens(self) -> int:
-        """The most tokens that an answer may have with its prompt, to be anchored."""
-        at, tokens = self._anchorable
-        if time.monotonic() - at > TERMS_SECONDS:
-            tokens = self.chain.parameters().max_batch_tokens
-            self._anchorable = time.monotonic(), tokens
-        return tokens
+    def _check_acknowledged(self, client: str, voucher: Voucher, deadline: int) -> None:
+        """Raises Refusal for a voucher that acknowledges too little, or when the client has done so for too long."""
+        earned, as_of = self._acknowledged(client)
+        check_acknowledged(voucher, deadline, as_of, self._earned_before(client))
+        earned, as_of = max((earned, as_of), (voucher.earned_wei, voucher.as_of))
+        if self.store.earned(client) - earned <= self._max_unacknowledged_wei:
+            return
+        # Mostly that was all: what is not final, or was ordered after what is not, cannot be acknowledged yet.
+        unacknowledged = self.store.unacknowledged(client, as_of, self.store.resolved_until(client, as_of))
+        if unacknowledged > self._max_unacknowledged_wei:
+            raise Refusal(
+                f"{unacknowledged} wei of accepted answers, which are final, are not acknowledged; this node goes on "
+                f"up to {self._max_unacknowledged_wei}: GET /v1/accounts shows them, send a voucher that acknowledges "
+                "them (clients of this version do)",
+                status=402,
+                code="acknowledgement_required",
+            )
+
+    def acknowledge(self, body: Any) -> None:
+        """Takes a voucher without an order, of a client that has been served before: it acknowledges what the client
+        has had. Raises Refusal."""
+        voucher, signature = parse_voucher(body)
+        payer = voucher.payer
+        check_voucher_alone(
+            voucher, signature, domain=self.chain.payments_domain, node=self.chain.address, now=self.chain.now()
+        )
+        if self.store.voucher(payer) is None:
+            raise Refusal("this client has never been served here", status=404, code="no_account")
+        with self._promised_lock:
+            _earned, as_of = self._acknowledged(payer)
+            check_acknowledged(voucher, max(voucher.as_of, as_of), as_of, self._earned_before(payer))
+            self.store.save_voucher(voucher, signature, self.chain.now())
+
+    def _acknowledged(self, client: str) -> tuple[int, int]:
+        kept = self.store.acknowledgement(client)
+        return (kept.earned_wei, kept.as_of) if kept else (0, 0)
+
+    def _earned_before(self, client: str) -> Callable[[int], int]:
+        def earned_before(as_of: int) -> int:
+            promised = sum(each.worst_wei for each in self._promises_to(client) if each.deadline < as_of)
+            return self.store.owed_before(client, as_of) + promised
+
+        return earned_before
+
+    def _current_terms(self) -> Parameters:
+        """The chain's parameters, as they were lately."""
+        at, terms = self._terms or (-math.inf, None)
+        if terms is None or time.monotonic() - at > TERMS_SECONDS:
+            terms = self.chain.parameters()
+            self._terms = time.monotonic(), terms
+        return terms
+
+    def _promises_to(self, client: str) -> list[Promised]:
+        return [each for each in list(self._promised.values()) if each.client == client]
 
     def _owed_and_promised(self, client: str) -> int:
-        return self.store.owed(client) + sum(fee for who, fee in list(self._promised.values()) if who == client)
+        return self.store.owed(client) + sum(each.worst_wei for each in self._promises_to(client))
 
     def _covered_by(self, client: str, required_wei: int) -> int:
         """What the client's deposit covers in all. Asked again when it is not enough, or was asked a while ago: who
@@ -118,7 +209,8 @@ class Answering:
     def answer(self, accepted: Accepted, cancelled: Callable[[], bool]) -> Iterator[str | Finished]:
         """Text as it is generated, then the signed answer, durable before it is yielded; none when cancelled."""
         try:
-            for piece in generate(self.engine, self.chain, self.model, accepted, cancelled):
+            within = self._anchor_within_seconds
+            for piece in generate(self.engine, self.chain, self.model, accepted, cancelled, within):
                 # The same unsigned question within one second makes the same receipt: one promise, kept once.
                 if isinstance(piece, Finished) and self.store.answer(piece.digest) is None:
                     self.store.add_answer(piece.digest, piece.evidence)

@@ -14,6 +14,7 @@ from trine.protocol.calibration import MAX_OUTPUT_TOKENS
 from trine.protocol.evidence import Evidence
 from trine.protocol.inputs import Input, first_stop, shown
 from trine.protocol.messages import (
+    MAX_ANCHOR_SECONDS,
     ZERO_ADDRESS,
     ZERO_HASH,
     FinishReason,
@@ -25,6 +26,9 @@ from trine.protocol.tokens import tokens_hash
 from trine_node.engines.base import Engine, EngineError, Step, render
 from trine_node.engines.detokenizer import TextStream
 from trine_node.orders import Order
+
+ANCHOR_WITHIN_SECONDS = 3_600
+"""What receipts promise: time enough for verifiers, credit or a cheaper block to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,12 @@ class Accepted:
 
 
 def generate(
-    engine: Engine, chain: Chain, model: Model, accepted: Accepted, cancelled: Callable[[], bool]
+    engine: Engine,
+    chain: Chain,
+    model: Model,
+    accepted: Accepted,
+    cancelled: Callable[[], bool],
+    anchor_within_seconds: int = ANCHOR_WITHIN_SECONDS,
 ) -> Iterator[str | Finished]:
     """Text as it is generated, then the answer, signed by the chain's account. Ends without one when cancelled."""
     text = TextStream(engine, accepted.order.input.stop)
@@ -66,7 +75,7 @@ def generate(
         return
     if rest := text.flush():
         yield rest
-    yield _signed(engine, chain, model, accepted, steps)
+    yield _signed(engine, chain, model, accepted, steps, anchor_within_seconds)
 
 
 def answer_prompt(engine: Engine, chain: Chain, model: Model, prompt: Input) -> Finished:
@@ -79,7 +88,9 @@ def answer_prompt(engine: Engine, chain: Chain, model: Model, prompt: Input) -> 
     raise NotReady("the engine gave no answer to a calibration prompt")
 
 
-def _signed(engine: Engine, chain: Chain, model: Model, accepted: Accepted, steps: list[Step]) -> Finished:
+def _signed(
+    engine: Engine, chain: Chain, model: Model, accepted: Accepted, steps: list[Step], anchor_within_seconds: int
+) -> Finished:
     order = accepted.order
     signed = order.signed if accepted.request_hash != ZERO_HASH else None
     output_ids = tuple(step.token_id for step in steps)
@@ -92,6 +103,7 @@ def _signed(engine: Engine, chain: Chain, model: Model, accepted: Accepted, step
         raise EngineError("the text of these tokens is not what it was while they came")
     tokens = len(accepted.prompt_ids) + len(output_ids)
     stopped = output_ids[-1] in engine.eos_ids or first_stop(whole, stop) is not None
+    issued_at = chain.now()
     receipt = Receipt(
         request_hash=accepted.request_hash,
         client=accepted.client,
@@ -108,7 +120,8 @@ def _signed(engine: Engine, chain: Chain, model: Model, accepted: Accepted, step
         finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
         engine_class=engine_class_bytes(engine.engine_class),
         fee_wei=model.price_per_token_wei * tokens if signed else 0,
-        issued_at=chain.now(),
+        issued_at=issued_at,
+        anchor_by=issued_at + min(anchor_within_seconds, MAX_ANCHOR_SECONDS),
     )
     evidence = Evidence(
         receipt=receipt,

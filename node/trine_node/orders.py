@@ -6,6 +6,7 @@ decoding only and refuses, by name, whatever would ask for something else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from trine.errors import BadSignature, InvalidInput
 from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
 from trine_operator.refusal import Refusal
+
+MAX_LIFETIME_SECONDS = 86_400
+"""Of an order: nobody can acknowledge later ones while it might still be answered."""
 
 UNSUPPORTED = {
     "logprobs": (None, False, 0),
@@ -138,6 +142,13 @@ def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> 
             code="request_expired",
             param="trine",
         )
+    if request.deadline > now + MAX_LIFETIME_SECONDS:
+        raise Refusal(
+            f"signed request: the deadline {request.deadline} is more than {MAX_LIFETIME_SECONDS} s ahead of the "
+            f"chain's time, {now}",
+            code="deadline_too_far",
+            param="trine",
+        )
     return digest
 
 
@@ -150,8 +161,9 @@ def check_voucher(
     worst_fee_wei: int,
     covered_wei: int,
     kept_wei: int = 0,
-) -> None:
-    """Raises Refusal (402) unless the voucher pays for what is owed and the worst case of this answer.
+) -> bool:
+    """Raises Refusal (402) unless the voucher pays for what is owed and the worst case of this answer. Whether there
+    is a voucher that was looked at: nothing has to be promised for what costs nothing.
 
     `kept_wei` is the client's highest voucher so far: of orders sent together, the later ones' may come first.
     `covered_wei` is what the client's deposit with this node covers in all: collected so far plus what is not under
@@ -167,7 +179,7 @@ def check_voucher(
         )
     required = owed_wei + worst_fee_wei
     if required == 0:
-        return
+        return False
     voucher, signature = signed.voucher, signed.voucher_signature
     if voucher is None or signature is None:
         raise Refusal(f"a voucher over {required} wei is needed", status=402, code="voucher_required", param="trine")
@@ -190,6 +202,52 @@ def check_voucher(
             status=402,
             code="deposit_too_low",
         )
+    return True
+
+
+def check_acknowledged(voucher: Voucher, deadline: int, kept_as_of: int, earned_before: Callable[[int], int]) -> None:
+    """Raises Refusal (402) unless the voucher acknowledges all that was earned by the orders that it is for, and not
+    this order, whose deadline is given.
+
+    `kept_as_of` is that of the client's highest acknowledgement so far; `earned_before` tells what orders with a
+    deadline before some time have earned, or may yet.
+    """
+    if deadline < max(voucher.as_of, kept_as_of):
+        raise Refusal(
+            f"the client has acknowledged all orders with a deadline before {max(voucher.as_of, kept_as_of)}, this "
+            f"one has {deadline}: sign it with a later one",
+            status=402,
+            code="order_behind",
+        )
+    earned = earned_before(voucher.as_of) if voucher.as_of else 0
+    if voucher.earned_wei < earned:
+        raise Refusal(
+            f"the voucher acknowledges {voucher.earned_wei} wei for orders with a deadline before {voucher.as_of}, "
+            f"they are {earned}: GET /v1/accounts shows which",
+            status=402,
+            code="acknowledged_too_little",
+        )
+
+
+def parse_voucher(body: Any) -> tuple[Voucher, bytes]:
+    """A voucher that comes without an order, and its signature. Raises Refusal."""
+    try:
+        return Voucher.from_json(body["voucher"]), bytes.fromhex(str(body["signature"]).removeprefix("0x"))
+    except (InvalidInput, ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"expected a voucher and its signature: {error}", param="voucher") from None
+
+
+def check_voucher_alone(voucher: Voucher, signature: bytes, *, domain: Domain, node: str, now: int) -> None:
+    """Raises Refusal unless the voucher is its payer's, to this node, and acknowledges nothing that nobody could have
+    ordered yet."""
+    if voucher.payee.lower() != node.lower():
+        raise Refusal("the voucher must be to this node", status=402, code="voucher_mismatch")
+    if voucher.as_of > now + MAX_LIFETIME_SECONDS + 1:
+        raise Refusal(f"the voucher acknowledges orders beyond the chain's time, {now}", code="acknowledged_too_far")
+    try:
+        require_signer(voucher.digest(domain), signature, voucher.payer, "voucher")
+    except BadSignature as error:
+        raise Refusal(str(error), status=401, code="bad_signature", param="voucher") from None
 
 
 def _chat(body: dict[str, Any]) -> Input:

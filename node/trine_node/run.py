@@ -19,9 +19,10 @@ from trine_node.service import create_app
 from trine_node.settings import NodeSettings
 from trine_operator.batcher import Batcher
 from trine_operator.calibrate import Candidate, calibrate
+from trine_operator.inclusion import LOOK_SECONDS, Claims
 from trine_operator.loops import keep_doing
 from trine_operator.opening import open_operator
-from trine_operator.payments import collect_earned
+from trine_operator.payments import Collecting, collect_earned
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.service import EvidenceEndpoints
@@ -42,7 +43,15 @@ def run_node(
     stop = stop_on_signals()
     operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
-    answering = Answering(engine, chain, store, model, allow_unsigned=settings.allow_unsigned)
+    answering = Answering(
+        engine,
+        chain,
+        store,
+        model,
+        allow_unsigned=settings.allow_unsigned,
+        anchor_within_seconds=settings.anchor_within_seconds,
+        max_unacknowledged_wei=settings.max_unacknowledged_wei,
+    )
     outbox = operator.outbox
     batcher = Batcher(
         store,
@@ -71,8 +80,18 @@ def run_node(
     blocks = chain.follow(settings.poll_seconds)
     # At least every second, for answers that wait to be sealed.
     pruning = Pruning(store, chain, keep_evidence_days=settings.keep_evidence_days)
+    collecting = Collecting(
+        store,
+        chain,
+        outbox,
+        after_seconds=settings.open_after_seconds,
+        threshold_wei=settings.open_threshold_wei,
+    )
+    claims = Claims(store, chain, outbox)
     workers = [
         Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=1.0)),
+        Worker("claims", lambda: keep_doing("claims", claims.step, blocks, stop, at_least_every=LOOK_SECONDS)),
+        Worker("collecting", lambda: keep_doing("collecting", collecting.step, blocks, stop, at_least_every=1.0)),
         Worker("pruning", lambda: keep_doing("pruning", pruning.step, blocks, stop, at_least_every=IDLE_SECONDS)),
     ]
     for worker in workers:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from decimal import Decimal
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from trine.protocol.messages import MAX_ANCHOR_SECONDS
 from trine_operator.settings import OperatorSettings
 
 
@@ -28,5 +32,37 @@ class NodeSettings(OperatorSettings):
 
     allow_unsigned: bool = Field(False, description="serve requests without signature and payment, for free")
     batch_max_leaves: int = Field(256, ge=1, le=256)
-    batch_max_wait_seconds: float = Field(10.0, ge=0, le=86_400)
+    batch_max_wait_seconds: float = Field(10.0, ge=0, le=3_600)
+    anchor_within_seconds: int = Field(
+        3_600,
+        ge=600,
+        le=MAX_ANCHOR_SECONDS,
+        description="receipts promise to be in a batch by then; leave room for waiting, retries and dear gas",
+    )
+    max_unacknowledged: Decimal = Field(
+        Decimal(5), ge=0, le=10**9, description="whole tokens that a client may leave unacknowledged and be served"
+    )
+    open_after_seconds: int = Field(
+        86_400, ge=60, le=30 * 86_400, description="what a client silent for so long owes is collected by opening"
+    )
+    open_threshold: Decimal = Field(
+        Decimal("0.1"), ge=0, le=10**9, description="whole tokens that opening must bring: less is not worth the gas"
+    )
     limits: Limits = Field(default_factory=Limits)
+
+    @property
+    def max_unacknowledged_wei(self) -> int:
+        return int(self.max_unacknowledged * 10**18)
+
+    @property
+    def open_threshold_wei(self) -> int:
+        return int(self.open_threshold * 10**18)
+
+    @model_validator(mode="after")
+    def _receipts_can_be_kept(self) -> Self:
+        if self.anchor_within_seconds < self.batch_max_wait_seconds + 300:
+            raise ValueError(
+                "anchor_within_seconds must be 300 s more than batch_max_wait_seconds: what is anchored later than "
+                "its receipt promises costs stake"
+            )
+        return self

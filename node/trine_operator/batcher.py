@@ -199,7 +199,10 @@ class Batcher:
 
     def _draw(self, stored: StoredBatch, batch: Batch) -> None:
         due = Due(block=batch.clock + self.chain.draw_window_blocks())
-        self._submit(Action.DRAW, stored, CALLS.draw(self._header(stored)), due)
+        fixed_at = self.chain.fixed_at(stored.batch_id)
+        call = self.chain.with_seed(CALLS.draw(self._header(stored)), batch.clock, fixed_at)
+        if call is not None:
+            self._submit(Action.DRAW, stored, call, due)
 
     def _expire(self, stored: StoredBatch, _batch: Batch) -> None:
         self._submit(Action.EXPIRE, stored, CALLS.expire(self._header(stored)))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import structlog
 
@@ -148,7 +149,8 @@ def _answer_challenge(
     chain = candidate.chain
     challenge = chain.challenge(challenge_id)
     tell("waits for its prompts to be drawn")
-    _wait(lambda: chain.contracts_block_number() > challenge.seed_block, blocks, stopped, "the seed")
+    _wait(lambda: chain.contracts_block_number() > challenge.seed_block, blocks, stopped, "the seed block")
+    _wait(partial(_is_sealed, chain, challenge_id), blocks, stopped, "the seed")
     seed = chain.seal_calibration(challenge_id)
     prompts = _prompts(candidate.model, seed, challenge_id, challenge.leaves)
     answers = []
@@ -156,6 +158,15 @@ def _answer_challenge(
         tell(f"answers prompt {number} of {len(prompts)}")
         answers.append(candidate.answer(prompt))
     return _seal(candidate, answers, challenge_id)
+
+
+def _is_sealed(chain: Chain, challenge_id: bytes) -> bool:
+    """Once the challenge has its seed. A beacon that does not answer is asked again at the next block."""
+    try:
+        return any(chain.seal_calibration(challenge_id))
+    except NotReady as error:
+        log.info("seed_missing", challenge=challenge_id.hex(), reason=str(error))
+        return False
 
 
 def _prompts(model: Model, seed: bytes, challenge_id: bytes, count: int) -> list[Input]:

@@ -79,7 +79,9 @@ def _close(outbox: Outbox, lease: Lease, store: Store, drain_seconds: float = 0.
 
 def open_chain(settings: OperatorSettings) -> Chain:
     account = load_keystore(settings.keystore, settings.password_file)
-    return Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
+    chain = Chain.connect(Deployment.load(settings.deployment), settings.rpc_url, account, settings.confirmations)
+    chain.beacon_urls = tuple(settings.beacon_urls)
+    return chain
 
 
 def clock_drift(chain: Chain) -> int:
@@ -106,7 +108,8 @@ def open_operator(
 ) -> Operator[E, S]:
     """Waits for an endpoint that is away for ENDPOINT_PATIENCE_SECONDS, or until `stop` is set.
 
-    Raises InvalidInput, NotReady (naming the next command), ChainUnreachable, and what loading the engine raises.
+    Raises InvalidInput, NotReady (naming the next command), ChainError (also on a chain whose seeds this version cannot
+    show), and what loading the engine raises.
     """
     loaded = cache(load_engine)  # once, however often the endpoint goes away meanwhile
     until = time.monotonic() + ENDPOINT_PATIENCE_SECONDS
@@ -127,6 +130,7 @@ def _open_operator(
     settings: OperatorSettings, role: Role, load_engine: Callable[[Model], E], open_store: Callable[[str], S]
 ) -> Operator[E, S]:
     chain = open_chain(settings)
+    chain.require_seeds()
     if chain.gas_balance(chain.address) == 0:
         raise NotReady(f"{chain.address} has no gas money: send it some of the chain's currency")
     drift = clock_drift(chain)

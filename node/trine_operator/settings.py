@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from trine.chain.beacons import QUICKNET_URLS, require_urls
 from trine.chain.confirmations import Confirmations
 from trine.chain.endpoint import addresses_of
 from trine.chain.transactions import FeeLimits
@@ -70,6 +71,11 @@ class OperatorSettings(BaseSettings):
     credit_target: Decimal = Field(
         Decimal(20), ge=0, le=10**9, description="whole tokens of credit for verifiers' fees; topped up at half of it"
     )
+    beacon_urls: list[str] = Field(
+        default_factory=lambda: list(QUICKNET_URLS),
+        max_length=16,
+        description="where rounds of drand are asked for, with the network's hash; used on chains that draw by them",
+    )
     poll_seconds: float = Field(1.0, gt=0, le=60)
     max_fee_gwei: Decimal = Field(
         Decimal(200), gt=0, le=10**6, description="most that a transaction offers for a unit of gas; above it, it waits"
@@ -98,6 +104,15 @@ class OperatorSettings(BaseSettings):
             Confirmations.of(given)
         except InvalidInput as error:
             raise ValueError(str(error).removeprefix("confirmations: ")) from None
+        return given
+
+    @field_validator("beacon_urls")
+    @classmethod
+    def _beacons_have_addresses(cls, given: list[str]) -> list[str]:
+        try:
+            require_urls(given)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
         return given
 
     @field_validator("engine_url")

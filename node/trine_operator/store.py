@@ -26,7 +26,7 @@ from trine.errors import TrineError
 from trine.protocol import merkle
 from trine.protocol.evidence import Evidence
 from trine.protocol.header import Header, batch_id
-from trine.protocol.messages import Domain, Receipt
+from trine.protocol.messages import Domain, Receipt, Request, Voucher
 from trine_operator import schema
 from trine_operator.database import (
     BUSY_TIMEOUT_SECONDS,
@@ -39,18 +39,41 @@ from trine_operator.database import (
 )
 from trine_operator.tables import AnswerRow, BalanceRow, BatchRow, OwnerRow, SchemaRow, VoucherRow
 
-__all__ = ["EvidencePruned", "Store", "StoreError", "StoredAnswer", "StoredBatch", "leaves_of", "sealed_batch"]
+__all__ = [
+    "Due",
+    "EvidencePruned",
+    "Kept",
+    "Order",
+    "Store",
+    "StoreError",
+    "StoredAnswer",
+    "StoredBatch",
+    "leaves_of",
+    "sealed_batch",
+]
 
 log = structlog.get_logger()
 
 OVER = ("final", "void")
 """States of batches that nothing changes any more."""
+FAR = (1 << 63) - 1
 INCREMENTAL = 2
 """SQLite's auto_vacuum of files that give pages back when told to."""
 WAITING = (AnswerRow.batch_id, AnswerRow.sequence)
 """The order of answers in no batch, spelt as their index is: by `sequence` alone PostgreSQL goes through all others."""
+ORDER = (
+    AnswerRow.sequence,
+    AnswerRow.batch_id,
+    AnswerRow.leaf,
+    AnswerRow.deadline,
+    AnswerRow.signed_order,
+)
+"""What payment needs of an answer: evidence may be hundreds of kilobytes."""
 PROBE_SECONDS = 1.0
 """After a change that failed, a small one is tried so often, when somebody asks."""
+ORDERS_AT_ONCE = 256
+"""Shown to a client that is to acknowledge them; those with the last one's deadline besides, ORDERS_AT_MOST in all."""
+ORDERS_AT_MOST = 4_096
 ANSWERS_AT_ONCE = 32
 """Pruned in one transaction; each may be some hundred kilobytes."""
 
@@ -96,6 +119,42 @@ class StoredAnswer:
         return self.kept
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A payer's voucher as it is kept."""
+
+    cumulative_wei: int
+    signature: bytes
+    earned_wei: int = 0
+    as_of: int = 0
+
+    def voucher(self, payer: str, payee: str) -> Voucher:
+        return Voucher(payer, payee, self.cumulative_wei, self.earned_wei, self.as_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A payer that owes something, in wei."""
+
+    payer: str
+    earned_wei: int
+    collected_wei: int  # as far as it was noted
+    acknowledged_wei: int
+    seen_at: int  # the chain's seconds of the last voucher
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A client's signed order with the receipt of its answer, and where that is."""
+
+    sequence: int
+    batch_id: bytes
+    leaf: int
+    receipt: Receipt
+    request: Request
+    request_signature: bytes
+
+
 class Store:
     """One connection pool; methods are transactions."""
 
@@ -104,6 +163,8 @@ class Store:
         self._write_lock = threading.Lock()
         self._probe_lock = threading.Lock()
         self._fault: str | None = None
+        self.acknowledgements = 0
+        """Vouchers of this process that acknowledged more than those before: there is something to collect."""
         self._probed_at = 0.0
         self._engine = _opened(url)
         self._reads = sessionmaker(self._engine, expire_on_commit=False)
@@ -241,15 +302,92 @@ class Store:
         """Wei of the client's answers that a committee accepted."""
         return self._balance(client)[1]
 
-    def to_collect(self) -> list[tuple[str, int]]:
-        """(payer, earned wei) of those of whom more was earned than is noted as collected, and who left a voucher."""
+    def owed_before(self, client: str, as_of: int) -> int:
+        """Of what is owed, the part for orders whose deadline is before that: what a voucher must acknowledge."""
+        with self.reading() as session:
+            row = session.get(BalanceRow, client.lower())
+            later = select(AnswerRow.fee_wei).where(
+                AnswerRow.client == client,
+                AnswerRow.deadline >= as_of,
+                or_(AnswerRow.result.is_(None), AnswerRow.result == "accept"),
+            )
+            return (int(row.owed_wei) if row else 0) - sum(map(int, session.scalars(later)))
+
+    def unacknowledged(self, client: str, since: int, until: int) -> int:
+        """Wei of the client's accepted, final answers to orders with deadlines from `since` and before `until`, but of
+        those that were opened."""
+        query = _final(client, since, AnswerRow.fee_wei).where(AnswerRow.deadline < until)
+        with self.reading() as session:
+            return sum(map(int, session.scalars(query)))
+
+    def resolved_until(self, client: str, since: int, *, accepted_too: bool = False) -> int:
+        """The deadline before which all of the client's orders are final, in seconds; `since` where there are none.
+
+        `accepted_too`: or accepted as far as is known here, where an end is believed late. Whoever is to acknowledge
+        looks at the chain.
+        """
+        mine = (AnswerRow.client == client) & (AnswerRow.deadline >= since)
+        open_ = (
+            select(func.min(AnswerRow.deadline))
+            .outerjoin(BatchRow, BatchRow.batch_id == AnswerRow.batch_id)
+            .where(mine, or_(BatchRow.state.is_(None), BatchRow.state.not_in(OVER)))
+        )
+        if accepted_too:
+            open_ = open_.where(or_(AnswerRow.result.is_(None), AnswerRow.result != "accept"))
+        with self.reading() as session:
+            first = session.scalar(open_)
+            if first is not None:
+                return first
+            last = session.scalar(select(func.max(AnswerRow.deadline)).where(mine))
+            return since if last is None else last + 1
+
+    def to_acknowledge(self, client: str, since: int, until: int) -> tuple[list[Order], int]:
+        """The oldest accepted answers to orders with deadlines from `since` and before `until`, and the deadline
+        before which these are all."""
+        with self.reading() as session:
+            mine = select(*ORDER).where(
+                AnswerRow.client == client,
+                AnswerRow.deadline >= since,
+                AnswerRow.deadline < until,
+                AnswerRow.result == "accept",
+            )
+            mine = mine.order_by(AnswerRow.deadline)
+            found = session.execute(mine.limit(ORDERS_AT_ONCE)).all()
+            if len(found) == ORDERS_AT_ONCE:
+                until = (found[-1].deadline or 0) + 1
+                found = session.execute(mine.where(AnswerRow.deadline < until).limit(ORDERS_AT_MOST)).all()
+            return [_order(row) for row in found], until
+
+    def to_open(self, client: str, since: int, limit: int) -> list[Order]:
+        """The oldest accepted, final answers that nobody has acknowledged or opened, to orders with deadlines from
+        `since` on."""
+        query = _final(client, since, *ORDER).where(AnswerRow.fee_wei != "0").order_by(AnswerRow.deadline).limit(limit)
+        with self.reading() as session:
+            return [_order(row) for row in session.execute(query)]
+
+    def note_opened(self, sequences: Sequence[int]) -> None:
+        """The chain has paid for these."""
+        with self.writing() as session:
+            session.execute(update(AnswerRow).where(AnswerRow.sequence.in_(sequences)).values(is_opened=True))
+
+    def to_collect(self) -> list[Due]:
+        """Those of whom more was earned than is noted as collected, and who left a voucher."""
         query = (
-            select(VoucherRow.payer, BalanceRow.earned_wei)
+            select(
+                VoucherRow.payer,
+                BalanceRow.earned_wei,
+                BalanceRow.collected_wei,
+                VoucherRow.acknowledged_earned_wei,
+                VoucherRow.seen_at,
+            )
             .join(BalanceRow, BalanceRow.client == VoucherRow.client)
             .where(BalanceRow.is_due)
         )
         with self.reading() as session:
-            return [(payer, int(earned)) for payer, earned in session.execute(query)]
+            return [
+                Due(payer, int(earned), int(collected), int(acknowledged), seen_at)
+                for payer, earned, collected, acknowledged, seen_at in session.execute(query)
+            ]
 
     def note_collected(self, client: str, collected_wei: int) -> None:
         """What the chain says has been collected from the client."""
@@ -336,26 +474,52 @@ class Store:
 
     # Vouchers
 
-    def save_voucher(self, payer: str, cumulative_wei: int, signature: bytes) -> None:
-        """Keeps the voucher if it is the payer's highest."""
+    def save_voucher(self, voucher: Voucher, signature: bytes, seen_at: int = 0) -> None:
+        """Keeps the voucher if it is the payer's highest, or acknowledges most. `seen_at`: the chain's seconds."""
+        acknowledges_more = False
         with self.writing() as session:
-            row = session.get(VoucherRow, payer)
+            row = session.get(VoucherRow, voucher.payer)
             if row is None:
-                session.add(
-                    VoucherRow(
-                        payer=payer,
-                        client=payer.lower(),
-                        cumulative_wei=str(cumulative_wei),
-                        signature=signature.hex(),
-                    )
+                row = VoucherRow(
+                    payer=voucher.payer,
+                    client=voucher.payer.lower(),
+                    cumulative_wei="0",
+                    signature="",
+                    acknowledged_earned_wei="0",
+                    seen_at=0,
                 )
-            elif int(row.cumulative_wei) < cumulative_wei:
-                row.cumulative_wei, row.signature = str(cumulative_wei), signature.hex()
+                session.add(row)
+            if not row.signature or int(row.cumulative_wei) < voucher.cumulative_wei:
+                row.cumulative_wei, row.signature = str(voucher.cumulative_wei), signature.hex()
+                row.earned_wei, row.as_of = str(voucher.earned_wei), voucher.as_of
+            if int(row.acknowledged_earned_wei) < voucher.earned_wei:
+                row.acknowledged_cumulative_wei = str(voucher.cumulative_wei)
+                row.acknowledged_earned_wei = str(voucher.earned_wei)
+                row.acknowledged_as_of, row.acknowledged_signature = voucher.as_of, signature.hex()
+                acknowledges_more = True
+            row.seen_at = max(row.seen_at, seen_at)
+        self.acknowledgements += acknowledges_more
 
-    def voucher(self, payer: str) -> tuple[int, bytes] | None:
+    def voucher(self, payer: str) -> Kept | None:
+        """The payer's voucher with the highest limit."""
         with self.reading() as session:
             row = session.get(VoucherRow, payer)
-            return (int(row.cumulative_wei), bytes.fromhex(row.signature)) if row else None
+            if row is None:
+                return None
+            return Kept(int(row.cumulative_wei), bytes.fromhex(row.signature), int(row.earned_wei), row.as_of)
+
+    def acknowledgement(self, payer: str) -> Kept | None:
+        """The payer's voucher that acknowledges most; None while none does anything."""
+        with self.reading() as session:
+            row = session.get(VoucherRow, payer)
+            if row is None or not row.acknowledged_signature:
+                return None
+            return Kept(
+                int(row.acknowledged_cumulative_wei),
+                bytes.fromhex(row.acknowledged_signature),
+                int(row.acknowledged_earned_wei),
+                row.acknowledged_as_of,
+            )
 
     # Pruning
 
@@ -540,6 +704,9 @@ def _answer_row(digest: bytes, evidence: Evidence) -> AnswerRow:
         model_id=receipt.model_id.hex(),
         client=receipt.client,
         fee_wei=str(receipt.fee_wei),
+        # Beyond 63 bits no database has room, and no chain gets there.
+        deadline=min(evidence.request.deadline, FAR) if evidence.request else None,
+        signed_order=_signed_order(evidence) if evidence.request else None,
         evidence=json.dumps(evidence.to_json()),
     )
 
@@ -558,6 +725,39 @@ def _prunable_answers(batch_id: bytes) -> Any:
         .where(or_(func.coalesce(AnswerRow.result, "") != "accept", AnswerRow.fee_wei == "0", ~paying))
         .order_by(AnswerRow.leaf)
     )
+
+
+def _final(client: str, since: int, *what: Any) -> Any:
+    """Accepted answers that nothing changes any more, not paid by opening, to orders with deadlines from `since`."""
+    return (
+        select(*what)
+        .join(BatchRow, BatchRow.batch_id == AnswerRow.batch_id)
+        .where(
+            AnswerRow.client == client,
+            AnswerRow.deadline >= since,
+            AnswerRow.result == "accept",
+            AnswerRow.is_opened.is_(False),
+            BatchRow.state == "final",
+        )
+    )
+
+
+def _order(row: Any) -> Order:
+    """From the columns ORDER of an answer with a deadline, which is in a batch."""
+    document = json.loads(row.signed_order)
+    return Order(
+        row.sequence,
+        bytes.fromhex(row.batch_id),
+        row.leaf,
+        Receipt.from_json(document["receipt"]),
+        Request.from_json(document["request"]),
+        bytes.fromhex(document["requestSignature"].removeprefix("0x")),
+    )
+
+
+def _signed_order(evidence: Evidence) -> str:
+    shown = evidence.to_json()
+    return json.dumps({name: shown[name] for name in ("request", "requestSignature", "receipt")})
 
 
 def _without_evidence(document: str) -> str:
@@ -581,12 +781,13 @@ def _batch(row: BatchRow) -> StoredBatch:
 
 def _answer(row: AnswerRow) -> StoredAnswer:
     document = json.loads(row.evidence)
+    shown = {"anchorBy": 0} | document["receipt"]  # those of before there was such a promise have none
     return StoredAnswer(
         sequence=row.sequence,
         digest=bytes.fromhex(row.digest),
-        receipt=Receipt.from_json(document["receipt"]),
+        receipt=Receipt.from_json(shown),
         receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
-        kept=None if row.is_pruned else Evidence.from_json(document),
+        kept=None if row.is_pruned else Evidence.from_json(document | {"receipt": shown}),
         batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
         leaf=row.leaf,
         result=row.result,

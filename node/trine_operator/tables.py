@@ -62,8 +62,15 @@ class AnswerRow(Base):
     leaf: Mapped[int | None]
     result: Mapped[str | None] = mapped_column(String(16))
     is_pruned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    deadline: Mapped[int | None] = mapped_column(BigInteger)  # of the client's order; none without one
+    signed_order: Mapped[str | None] = mapped_column(Text)  # what payment needs: it does not read evidence
+    is_opened: Mapped[bool] = mapped_column(default=False, server_default=false())  # paid without acknowledgement
 
-    __table_args__ = (Index("answers_of_batch", "batch_id", "leaf"), Index("waiting", "batch_id", "sequence"))
+    __table_args__ = (
+        Index("answers_of_batch", "batch_id", "leaf"),
+        Index("waiting", "batch_id", "sequence"),
+        Index("orders_of_client", "client", "deadline"),
+    )
 
 
 class BalanceRow(Base):
@@ -80,11 +87,26 @@ class BalanceRow(Base):
     is_due: Mapped[bool] = mapped_column(default=False, index=True)  # whether the two above differ
 
 
+class ClaimRow(Base):
+    """Somebody claims that a receipt of ours is in no batch; until the time to answer is over."""
+
+    __tablename__ = "inclusion_claims"
+    receipt_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    answer_by: Mapped[int] = mapped_column(BigInteger)  # the chain's seconds
+
+
 class VoucherRow(Base):
-    """The highest voucher of each payer."""
+    """Two vouchers of each payer: the one with the highest limit, and the one that acknowledges most."""
 
     __tablename__ = "vouchers"
     payer: Mapped[str] = mapped_column(String(42), primary_key=True)
     cumulative_wei: Mapped[str] = mapped_column(String(78))
     signature: Mapped[str] = mapped_column(String(130))
     client: Mapped[str] = mapped_column(String(42), index=True, server_default="")  # the payer as balances name it
+    earned_wei: Mapped[str] = mapped_column(String(78), default="0", server_default="0")
+    as_of: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    acknowledged_cumulative_wei: Mapped[str] = mapped_column(String(78), default="0", server_default="0")
+    acknowledged_earned_wei: Mapped[str] = mapped_column(String(78), default="0", server_default="0")
+    acknowledged_as_of: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    acknowledged_signature: Mapped[str] = mapped_column(String(130), default="", server_default="")
+    seen_at: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # the chain's seconds

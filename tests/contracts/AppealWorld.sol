@@ -39,7 +39,9 @@ abstract contract AppealWorld is World {
     }
 
     function _drawAppeal(BatchId id, uint256 leaf) internal {
-        _reach(appeals.caseOf(id, leaf).clock + 1);
+        IAppeals.Case memory appealed = appeals.caseOf(id, leaf);
+        _reach(appealed.clock + 1);
+        _showSeed(appealed.clock, appealed.fixedAt);
         uint256 level = appeals.caseOf(id, leaf).level;
         _levels[id][leaf] = level;
         vm.recordLogs();

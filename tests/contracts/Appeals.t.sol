@@ -155,9 +155,9 @@ contract AppealsTest is AppealWorld {
 
     function testAConstructorRefusesToMissAContract() external {
         bytes memory code = vm.getCode("Appeals");
-        for (uint256 missing = 0; missing < 7; ++missing) {
-            address[7] memory contracts;
-            for (uint256 i = 0; i < 7; ++i) {
+        for (uint256 missing = 0; missing < 8; ++missing) {
+            address[8] memory contracts;
+            for (uint256 i = 0; i < 8; ++i) {
                 contracts[i] = i == missing ? address(0) : address(this);
             }
             bytes memory initCode = bytes.concat(code, abi.encode(contracts));

@@ -234,13 +234,13 @@ contract AttacksTest is AppealWorld {
     }
 
     function testAttackExitByOverflowingPeriods() external {
-        address[7] memory seven = [ALICE, ALICE, ALICE, ALICE, ALICE, ALICE, ALICE];
+        address[8] memory eight = [ALICE, ALICE, ALICE, ALICE, ALICE, ALICE, ALICE, ALICE];
         bytes memory code = vm.getCode("Staking");
         uint256[4] memory delays = [uint256(0), 59, 90 days + 1, type(uint256).max];
         for (uint256 i = 0; i < 4; ++i) {
-            Check.eq(_create(bytes.concat(code, abi.encode(seven, delays[i]))), address(0), "unbonding delay");
+            Check.eq(_create(bytes.concat(code, abi.encode(eight, delays[i]))), address(0), "unbonding delay");
         }
-        Check.yes(_create(bytes.concat(code, abi.encode(seven, 90 days))) != address(0), "within bounds");
+        Check.yes(_create(bytes.concat(code, abi.encode(eight, 90 days))) != address(0), "within bounds");
         address[5] memory five = [ALICE, ALICE, ALICE, ALICE, ALICE];
         code = vm.getCode("Payments");
         uint256[4] memory notices = [uint256(0), 1 hours - 1, 30 days + 1, type(uint64).max];
@@ -533,19 +533,19 @@ contract AttacksTest is AppealWorld {
     function testAttackReplayingAVoucher() external {
         _deposit(NODE, 10 ether);
         _collect(NODE, 4 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether, 4 ether, 0);
         bytes memory signature = _signVoucher(address(payments), voucher);
         vm.startPrank(NODE);
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNothingToCollect.selector, 4 ether, 4 ether));
-        payments.collect(voucher, 4 ether, signature);
+        payments.collect(voucher, signature);
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNothingToCollect.selector, 4 ether, 4 ether));
-        payments.collect(voucher, type(uint256).max, signature);
+        payments.collect(voucher, signature);
         vm.stopPrank();
         voucher.cumulativeWei = 3 ether;
         signature = _signVoucher(address(payments), voucher);
         vm.prank(NODE);
         vm.expectPartialRevert(IPayments.PaymentsNothingToCollect.selector);
-        payments.collect(voucher, 3 ether, signature);
+        payments.collect(voucher, signature);
     }
 
     function testAttackReplayingAVoucherOnAnotherChainOrContract() external {
@@ -558,24 +558,24 @@ contract AttacksTest is AppealWorld {
         other.deposit(NODE, 10 ether);
         vm.stopPrank();
         _deposit(NODE, 10 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether, 4 ether, 0);
         bytes memory signature = _signVoucher(address(payments), voucher);
         vm.startPrank(NODE);
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsBadSignature.selector, _client));
-        other.collect(voucher, 4 ether, signature);
+        other.collect(voucher, signature);
         vm.chainId(block.chainid + 1);
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsBadSignature.selector, _client));
-        payments.collect(voucher, 4 ether, signature);
+        payments.collect(voucher, signature);
         vm.stopPrank();
     }
 
     function testAttackEmptyingADepositThroughAPayeeOfOnesOwn() external {
         _deposit(NODE, 10 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, ALICE, 10 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, ALICE, 10 ether, 10 ether, 0);
         bytes memory signature = _signVoucher(address(payments), voucher);
         vm.startPrank(ALICE);
         vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
-        payments.collect(voucher, 10 ether, signature);
+        payments.collect(voucher, signature);
         vm.stopPrank();
         // Nor by leaving: what is under notice can be collected until it is gone.
         vm.prank(_client);
@@ -793,10 +793,10 @@ contract AttacksTest is AppealWorld {
 
     function _collect(address payee, uint256 more) private {
         uint256 cumulative = payments.collectedOf(_client, payee) + more;
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, payee, cumulative);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, payee, cumulative, cumulative, 0);
         bytes memory signature = _signVoucher(address(payments), voucher);
         vm.prank(payee);
-        payments.collect(voucher, cumulative, signature);
+        payments.collect(voucher, signature);
     }
 
     function _signVoucher(address contract_, IPayments.Voucher memory voucher) private returns (bytes memory) {
@@ -809,8 +809,9 @@ contract AttacksTest is AppealWorld {
                 contract_
             )
         );
-        bytes32 typeHash = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
-        bytes32 structHash = keccak256(abi.encode(typeHash, voucher.payer, voucher.payee, voucher.cumulativeWei));
+        bytes32 typeHash =
+            keccak256("Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)");
+        bytes32 structHash = keccak256(abi.encode(typeHash, voucher));
         (uint8 v, bytes32 r, bytes32 s) =
             vm.sign(CLIENT_KEY, keccak256(abi.encodePacked(hex"1901", domain, structHash)));
         return abi.encodePacked(r, s, v);

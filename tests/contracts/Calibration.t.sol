@@ -6,6 +6,7 @@ import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
+import {ISeeds} from "../../contracts/interfaces/ISeeds.sol";
 import {BatchId, ChallengeId, Header, Ids, ModelId, Role} from "../../contracts/types/Types.sol";
 import {Check, Vm, vm} from "./Vm.sol";
 import {World} from "./World.sol";
@@ -148,7 +149,10 @@ contract CalibrationTest is World {
         vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationTooEarly.selector, seedBlock, seedBlock));
         calibration.seal(id);
         _reach(seedBlock + 1);
-        bytes32 seed = blockhash(seedBlock);
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsNotRecorded.selector, seedBlock));
+        calibration.seal(id);
+        _showSeed(seedBlock, 0);
+        bytes32 seed = seeds.seedOf(seedBlock, 0);
         vm.expectEmit(address(calibration));
         emit ICalibration.ChallengeSealed(id, seed);
         vm.prank(STRANGER);
@@ -167,7 +171,7 @@ contract CalibrationTest is World {
         ChallengeId id = _request(NODE, Role.Node);
         uint256 seedBlock = blockNumber + 2;
         _reach(seedBlock + 257);
-        vm.expectRevert(abi.encodeWithSelector(ICalibration.CalibrationSeedExpired.selector, seedBlock));
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsGone.selector, seedBlock));
         calibration.seal(id);
     }
 
@@ -190,7 +194,7 @@ contract CalibrationTest is World {
         ChallengeId id = _request(NODE, Role.Node);
         _refusedAnswer(abi.encodeWithSelector(ICalibration.CalibrationNotSealed.selector, id), NODE, id, 100);
         _mine(3);
-        calibration.seal(id);
+        _seal(id);
         address other = _verifier(0);
         _refusedAnswer(
             abi.encodeWithSelector(ICalibration.CalibrationNotYours.selector, NODE, other), other, id, 100
@@ -231,7 +235,7 @@ contract CalibrationTest is World {
         _wait(10 days);
         ChallengeId id = _request(NODE, Role.Node);
         _mine(3);
-        calibration.seal(id);
+        _seal(id);
         _wait(40);
         BatchId batchId = _answer(id, "renewal");
         ICalibration.Result memory expected =
@@ -314,7 +318,7 @@ contract CalibrationTest is World {
         ChallengeId id = _request(NODE, Role.Node);
         uint256 asked = timestamp;
         _mine(3);
-        calibration.seal(id);
+        _seal(id);
         _goTo(asked + time);
         vm.prank(NODE);
         BatchId batchId = batches.anchorCalibration(id, "speed", NO_CANARY, tokens);
@@ -335,9 +339,9 @@ contract CalibrationTest is World {
     }
 
     function testNoCounterpartMayBeMissing() external {
-        for (uint256 i = 0; i < 5; ++i) {
-            address[5] memory parts;
-            for (uint256 k = 0; k < 5; ++k) {
+        for (uint256 i = 0; i < 6; ++i) {
+            address[6] memory parts;
+            for (uint256 k = 0; k < 6; ++k) {
                 parts[k] = k == i ? address(0) : address(1);
             }
             bytes memory code = bytes.concat(vm.getCode("Calibration"), abi.encode(parts));

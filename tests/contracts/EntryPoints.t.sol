@@ -13,10 +13,12 @@ import {IRequests} from "../../contracts/interfaces/IRequests.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {CertificateLib} from "../../contracts/libraries/CertificateLib.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {Request, RequestLib} from "../../contracts/libraries/RequestLib.sol";
 import {BatchId, ChallengeId, ModelId, Role} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
 import {BlsSigner} from "./BlsSigner.sol";
 import {Built} from "./Built.sol";
+import {ContractWallet} from "./Doubles.sol";
 import {Trees} from "./Trees.sol";
 import {vm} from "./Vm.sol";
 import {World} from "./World.sol";
@@ -180,6 +182,7 @@ contract EntryPointsTest is World {
         _request(_verifier(0), Role.Verifier);
         vm.snapshotGasLastCall("calibration", "request as a verifier");
         _mine(3);
+        _showSeed(calibration.challengeOf(challenge).seedBlock, 0);
         calibration.seal(challenge);
         vm.snapshotGasLastCall("calibration", "seal");
         vm.prank(NODE);
@@ -271,6 +274,42 @@ contract EntryPointsTest is World {
         vm.snapshotGasLastCall("finality", "finalize a batch with a rejection");
         payments.refund(id, Trees.open(receipts, 1, NO_CANARY));
         vm.snapshotGasLastCall("payments", "refund");
+    }
+
+    function testAnswersThatAreOpened() external {
+        vm.prank(_user);
+        payments.deposit(NODE, 200 ether);
+        Receipt[] memory receipts = _receipts(100);
+        Request[] memory orders = new Request[](100);
+        for (uint256 i = 0; i < 100; ++i) {
+            orders[i] = Request(_user, ModelId.unwrap(model), receipts[i].inputHash, 256, 2 ether, i, 2_000_000_000);
+            receipts[i].requestHash = RequestLib.digest(orders[i], address(batches));
+        }
+        BatchId id = _settled(Trees.root(receipts), 100);
+        _finalize(id);
+        _collectOpened(receipts, orders, 0, 1);
+        vm.snapshotGasLastCall("payments", "open an answer");
+        _collectOpened(receipts, orders, 1, 32);
+        vm.snapshotGasLastCall("payments", "open 32 answers");
+    }
+
+    function testReceiptsThatAreInNoBatch() external {
+        vm.etch(NODE, address(new ContractWallet(_user)).code);
+        vm.prank(_user);
+        token.approve(address(inclusion), type(uint256).max);
+        Receipt[] memory receipts = _receipts(2);
+        receipts[1].anchorBy = uint64(timestamp);
+        receipts[0].anchorBy = uint64(timestamp);
+        _anchor(Trees.root(receipts), 2);
+        _wait(1);
+        _claim(receipts[0]);
+        _claim(receipts[1]);
+        vm.snapshotGasLastCall("inclusion", "claim");
+        inclusion.answer(Trees.open(receipts, 1, NO_CANARY));
+        vm.snapshotGasLastCall("inclusion", "answer");
+        _wait(6 hours + 1);
+        inclusion.conclude(receipts[0]);
+        vm.snapshotGasLastCall("inclusion", "conclude");
     }
 
     function testRequests() external {
@@ -505,16 +544,38 @@ contract EntryPointsTest is World {
         }
     }
 
-    function _collect(uint256 cumulativeWei) private {
-        IPayments.Voucher memory voucher = IPayments.Voucher(_user, NODE, cumulativeWei);
-        bytes32 structHash = keccak256(
-            abi.encode(
-                keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)"), _user, NODE, cumulativeWei
-            )
-        );
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(USER_KEY, _digest(address(payments), structHash));
+    function _claim(Receipt memory receipt) private {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(USER_KEY, RequestLib.digest(receipt, address(batches)));
+        vm.prank(_user);
+        inclusion.claim(receipt, abi.encodePacked(r, s, v));
+    }
+
+    function _collectOpened(Receipt[] memory receipts, Request[] memory orders, uint256 from, uint256 count) private {
+        Request[] memory shown = new Request[](count);
+        Opening[] memory openings = new Opening[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            (shown[i], openings[i]) = (orders[from + i], Trees.open(receipts, from + i, NO_CANARY));
+        }
+        IPayments.Voucher memory voucher = IPayments.Voucher(_user, NODE, 200 ether, 0, 0);
+        bytes memory signature = _signed(voucher);
         vm.prank(NODE);
-        payments.collect(voucher, cumulativeWei, abi.encodePacked(r, s, v));
+        payments.collectOpened(voucher, signature, shown, openings);
+    }
+
+    function _collect(uint256 cumulativeWei) private {
+        IPayments.Voucher memory voucher = IPayments.Voucher(_user, NODE, cumulativeWei, cumulativeWei, 0);
+        bytes memory signature = _signed(voucher);
+        vm.prank(NODE);
+        payments.collect(voucher, signature);
+    }
+
+    function _signed(IPayments.Voucher memory voucher) private returns (bytes memory) {
+        bytes32 typeHash = keccak256(
+            "Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)"
+        );
+        bytes32 structHash = keccak256(abi.encode(typeHash, voucher));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(USER_KEY, _digest(address(payments), structHash));
+        return abi.encodePacked(r, s, v);
     }
 
     function _permit(address spender, uint256 amount, uint256 nonce) private returns (uint8, bytes32, bytes32) {

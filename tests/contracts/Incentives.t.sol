@@ -119,12 +119,12 @@ contract IncentivesSignaturesTest is World {
     function testAttackSettingCodeAfterTheAnswersVoidsNoVoucher() external {
         vm.prank(_client);
         payments.deposit(NODE, 5 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether, 4 ether, 0);
         bytes memory signature = _signed(payments, voucher);
         _setCode();
         uint256 before = token.balanceOf(NODE);
         vm.prank(NODE);
-        payments.collect(voucher, 4 ether, signature);
+        payments.collect(voucher, signature);
         Check.eq(token.balanceOf(NODE) - before, 4 ether, "paid");
     }
 
@@ -151,10 +151,10 @@ contract IncentivesSignaturesTest is World {
         vm.etch(_client, address(new ContractWallet(vm.addr(other))).code);
         vm.prank(_client);
         payments.deposit(NODE, 5 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, 4 ether, 4 ether, 0);
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(other, Vouchers.digestOf(payments, voucher));
         vm.prank(NODE);
-        payments.collect(voucher, 4 ether, abi.encodePacked(r, s, v));
+        payments.collect(voucher, abi.encodePacked(r, s, v));
         Check.eq(payments.collectedOf(_client, NODE), 4 ether, "by the account's code");
     }
 
@@ -247,10 +247,10 @@ contract IncentivesDelegationTest is World {
     }
 
     function _collect(uint256 amount) private {
-        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, amount);
+        IPayments.Voucher memory voucher = IPayments.Voucher(_client, NODE, amount, amount, 0);
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(KEY, Vouchers.digestOf(payments, voucher));
         vm.prank(NODE);
-        payments.collect(voucher, amount, abi.encodePacked(r, s, v));
+        payments.collect(voucher, abi.encodePacked(r, s, v));
     }
 }
 
@@ -266,8 +266,9 @@ library Vouchers {
                 payments
             )
         );
-        bytes32 typeHash = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
-        bytes32 structHash = keccak256(abi.encode(typeHash, voucher.payer, voucher.payee, voucher.cumulativeWei));
+        bytes32 typeHash =
+            keccak256("Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)");
+        bytes32 structHash = keccak256(abi.encode(typeHash, voucher));
         return keccak256(abi.encodePacked(hex"1901", domain, structHash));
     }
 }

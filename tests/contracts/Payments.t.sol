@@ -15,7 +15,7 @@ import {Check, vm} from "./Vm.sol";
 
 contract PaymentsTest {
     bytes32 private constant VOUCHER_TYPEHASH =
-        keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
+        keccak256("Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)");
     uint256 private constant PAYER_KEY = 0xBEEF;
     uint256 private constant START = 1_000_000;
     uint256 private constant DEPOSIT = 100 ether;
@@ -49,13 +49,14 @@ contract PaymentsTest {
 
     // Collecting
 
-    function testFuzz_collectsWhatWasEarnedAndNoMoreThanTheVoucher(uint128 cumulative, uint128 upTo) external {
+    function testFuzz_collectsWhatWasEarnedAndNoMoreThanTheVoucher(uint128 cumulative, uint128 earned) external {
         cumulative = uint128(1 + cumulative % 200 ether);
-        upTo = uint128(1 + upTo % 200 ether);
+        earned = uint128(1 + earned % 200 ether);
         IPayments.Voucher memory voucher = _voucher(NODE, cumulative);
+        voucher.earnedWei = earned;
         bytes memory signature = _sign(voucher);
-        _collect(voucher, upTo, signature);
-        uint256 due = cumulative < upTo ? cumulative : upTo;
+        _collect(voucher, signature);
+        uint256 due = cumulative < earned ? cumulative : earned;
         uint256 paid = due < DEPOSIT ? due : DEPOSIT;
         Check.eq(_token.balanceOf(NODE), paid, "paid");
         Check.eq(_payments.collectedOf(_payer, NODE), paid, "noted");
@@ -64,27 +65,27 @@ contract PaymentsTest {
         vm.expectPartialRevert(
             due == paid ? IPayments.PaymentsNothingToCollect.selector : IPayments.PaymentsInsufficientBalance.selector
         );
-        _collect(voucher, upTo, signature);
+        _collect(voucher, signature);
     }
 
     function testAVoucherCannotBeCollectedTwice() external {
         IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
         bytes memory signature = _sign(voucher);
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNothingToCollect.selector, 10 ether, 10 ether));
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
         // Not after another deposit either: what counts is what was collected in all.
         vm.prank(_payer);
         _payments.deposit(NODE, 1 ether);
         vm.expectPartialRevert(IPayments.PaymentsNothingToCollect.selector);
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
     }
 
     function testALaterVoucherReplacesTheEarlier() external {
         IPayments.Voucher memory first = _voucher(NODE, 10 ether);
         IPayments.Voucher memory second = _voucher(NODE, 15 ether);
-        _collect(first, 10 ether, _sign(first));
-        _collect(second, 15 ether, _sign(second));
+        _collect(first, _sign(first));
+        _collect(second, _sign(second));
         Check.eq(_token.balanceOf(NODE), 15 ether, "only the difference");
     }
 
@@ -93,7 +94,7 @@ contract PaymentsTest {
         bytes memory signature = _sign(voucher);
         vm.prank(OTHER);
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsNotPayee.selector, OTHER, NODE));
-        _payments.collect(voucher, 10 ether, signature);
+        _payments.collect(voucher, signature);
     }
 
     function testAVoucherOfSomebodyElseIsRefused() external {
@@ -101,11 +102,17 @@ contract PaymentsTest {
         bytes memory signature = _sign(voucher);
         voucher.payee = OTHER;
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
         voucher.payee = NODE;
         voucher.cumulativeWei = 11 ether;
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        _collect(voucher, 11 ether, signature);
+        _collect(voucher, signature);
+        (voucher.cumulativeWei, voucher.earnedWei) = (10 ether, 9 ether);
+        vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
+        _collect(voucher, signature);
+        (voucher.earnedWei, voucher.asOf) = (10 ether, 1);
+        vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
+        _collect(voucher, signature);
     }
 
     function testAVoucherIsNoGoodOnAnotherChainOrContract() external {
@@ -113,7 +120,7 @@ contract PaymentsTest {
         bytes memory signature = _sign(voucher);
         vm.chainId(CHAIN_ID + 1);
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
         vm.chainId(CHAIN_ID);
         IPayments first = _payments;
         _payments = _deploy(_contracts(), 1 days);
@@ -122,9 +129,9 @@ contract PaymentsTest {
         _payments.deposit(NODE, 10 ether);
         vm.stopPrank();
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
         _payments = first;
-        _collect(voucher, 10 ether, signature);
+        _collect(voucher, signature);
     }
 
     /// The attack: one purse for all payees, emptied through a second node of the payer's own before an honest one.
@@ -133,11 +140,11 @@ contract PaymentsTest {
         IPayments.Voucher memory own = _voucher(OTHER, 100 ether);
         bytes memory signature = _sign(own);
         vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
-        _collect(own, 100 ether, signature);
+        _collect(own, signature);
         vm.prank(_payer);
         vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
         _payments.requestWithdrawal(OTHER, 1);
-        _collect(honest, 50 ether, _sign(honest));
+        _collect(honest, _sign(honest));
         Check.eq(_token.balanceOf(NODE), 50 ether, "the honest node has its money");
     }
 
@@ -145,13 +152,15 @@ contract PaymentsTest {
         ContractWallet wallet = new ContractWallet(_payer);
         require(_token.transfer(address(wallet), 10 ether));
         wallet.deposit(_token, _payments, NODE, 10 ether);
-        IPayments.Voucher memory voucher = IPayments.Voucher(address(wallet), NODE, 4 ether);
+        IPayments.Voucher memory voucher = IPayments.Voucher(address(wallet), NODE, 4 ether, 3 ether, 0);
         bytes memory signature = _sign(voucher);
-        _collect(voucher, 3 ether, signature);
+        _collect(voucher, signature);
         Check.eq(_token.balanceOf(NODE), 3 ether, "paid by EIP-1271");
         wallet.changeItsMind();
+        voucher.earnedWei = 4 ether;
+        signature = _sign(voucher);
         vm.expectPartialRevert(IPayments.PaymentsBadSignature.selector);
-        _collect(voucher, 4 ether, signature);
+        _collect(voucher, signature);
         Check.eq(_token.balanceOf(NODE), 3 ether, "what was collected stays");
     }
 
@@ -165,9 +174,9 @@ contract PaymentsTest {
         _payments.setProtocolFee(feeBps, TREASURY);
         _staking.setShare(shareBps);
         IPayments.Voucher memory voucher = _voucher(NODE, total);
-        bytes memory signature = _sign(voucher);
         for (uint256 i = 1; i <= parts; ++i) {
-            _collect(voucher, (total * i) / parts, signature);
+            voucher.earnedWei = (total * i) / parts;
+            _collect(voucher, _sign(voucher));
         }
         (,, uint256 fees) = _payments.protocolFee();
         Check.eq(_payments.accountOf(_payer, NODE).balance, DEPOSIT - total, "exactly this left the deposit");
@@ -185,7 +194,7 @@ contract PaymentsTest {
         _payments.setProtocolFee(1000, TREASURY);
         _staking.setShare(5000);
         IPayments.Voucher memory voucher = _voucher(NODE, 10 ether);
-        _collect(voucher, 10 ether, _sign(voucher));
+        _collect(voucher, _sign(voucher));
         Check.eq(_token.balanceOf(NODE), 4.5 ether, "half of what the fee leaves");
         Check.eq(_staking.rewarded(NODE), 4.5 ether, "the other half is the pool's");
         Check.eq(_payments.totalOwed(), 91 ether, "deposits and the fee");
@@ -253,7 +262,7 @@ contract PaymentsTest {
         _payments.withdraw(NODE);
         vm.stopPrank();
         IPayments.Voucher memory voucher = _voucher(NODE, 30 ether);
-        _collect(voucher, 30 ether, _sign(voucher));
+        _collect(voucher, _sign(voucher));
         Check.eq(_payments.firmOf(_payer, NODE), 0, "nothing firm");
         vm.warp(START + 1 days);
         uint256 before = _token.balanceOf(_payer);
@@ -406,10 +415,10 @@ contract PaymentsTest {
         _payments.deposit(address(node), 20 ether);
         vm.stopPrank();
         IPayments.Voucher memory voucher = _voucher(address(node), 15 ether);
-        bytes memory signature = _sign(voucher);
-        bytes memory again = abi.encodeCall(IPayments.collect, (voucher, 15 ether, signature));
+        bytes memory again = abi.encodeCall(IPayments.collect, (voucher, _sign(voucher)));
         node.prepare(address(_payments), again);
-        node.execute(address(_payments), abi.encodeCall(IPayments.collect, (voucher, 10 ether, signature)));
+        voucher.earnedWei = 10 ether;
+        node.execute(address(_payments), abi.encodeCall(IPayments.collect, (voucher, _sign(voucher))));
         _checkReentranceRefused(node, 10 ether);
         node.prepare(address(_payments), abi.encodeCall(IPayments.sendProtocolFees, ()));
         node.execute(address(_payments), again);
@@ -487,18 +496,17 @@ contract PaymentsTest {
         receipt.feeWei = fee;
     }
 
-    function _collect(IPayments.Voucher memory voucher, uint256 upTo, bytes memory signature) private {
+    function _collect(IPayments.Voucher memory voucher, bytes memory signature) private {
         vm.prank(voucher.payee);
-        _payments.collect(voucher, upTo, signature);
+        _payments.collect(voucher, signature);
     }
 
     function _voucher(address payee, uint256 cumulative) private view returns (IPayments.Voucher memory) {
-        return IPayments.Voucher(_payer, payee, cumulative);
+        return IPayments.Voucher(_payer, payee, cumulative, cumulative, 0);
     }
 
     function _sign(IPayments.Voucher memory voucher) private returns (bytes memory) {
-        bytes32 structHash =
-            keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.payer, voucher.payee, voucher.cumulativeWei));
+        bytes32 structHash = keccak256(abi.encode(VOUCHER_TYPEHASH, voucher));
         bytes32 domain = _domain("Trine", address(_payments));
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", domain, structHash));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(PAYER_KEY, digest);

@@ -296,7 +296,7 @@ contract StakingTest is StakingWorld {
         _stake(OPERATOR, 100 ether);
         _delegate(ALICE, 100 ether);
         _reward(14 ether);
-        for (uint256 i = 0; i < 7; ++i) {
+        for (uint256 i = 0; i < 8; ++i) {
             _wait(1 days);
             _reward(0.001 ether);
         }
@@ -747,9 +747,9 @@ contract StakingTest is StakingWorld {
     }
 
     function testNoCounterpartMayBeMissing() external {
-        for (uint256 i = 0; i < 7; ++i) {
-            address[7] memory parts;
-            for (uint256 k = 0; k < 7; ++k) {
+        for (uint256 i = 0; i < 8; ++i) {
+            address[8] memory parts;
+            for (uint256 k = 0; k < 8; ++k) {
                 parts[k] = k == i ? address(0) : address(1);
             }
             bytes memory code = bytes.concat(
@@ -763,7 +763,7 @@ contract StakingTest is StakingWorld {
     function _code(address token_, address batches_, uint256 delay) private view returns (bytes memory) {
         return bytes.concat(
             vm.getCode("Staking"),
-            abi.encode(token_, batches_, finality, appeals, payments, requests, committees, delay)
+            abi.encode(token_, batches_, finality, appeals, payments, requests, committees, inclusion, delay)
         );
     }
 

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {Request, RequestLib} from "../../contracts/libraries/RequestLib.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
 import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
 import {Check, vm} from "./Vm.sol";
@@ -15,7 +16,8 @@ contract VectorsTest {
 
     bytes32 private constant DOMAIN_TYPEHASH =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-    bytes32 private constant VOUCHER_TYPEHASH = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
+    bytes32 private constant VOUCHER_TYPEHASH =
+        keccak256("Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)");
 
     function setUp() external {
         _json = vm.readFile("tests/vectors/protocol.json");
@@ -142,11 +144,30 @@ contract VectorsTest {
                     VOUCHER_TYPEHASH,
                     _addresses(".voucher_payer")[i],
                     _addresses(".voucher_payee")[i],
-                    uint256(_words(".voucher_cumulativeWei")[i])
+                    uint256(_words(".voucher_cumulativeWei")[i]),
+                    uint256(_words(".voucher_earnedWei")[i]),
+                    uint256(_words(".voucher_asOf")[i])
                 )
             );
             bytes32 digest = keccak256(abi.encodePacked(hex"1901", _domain(), voucher));
             Check.eq(digest, _words(".voucher_digest")[i], "voucher digest");
+        }
+    }
+
+    function testRequests() external view {
+        address batches = vm.parseJsonAddress(_json, ".contract");
+        for (uint256 i = 0; i < _cases; ++i) {
+            Request memory request = Request({
+                client: _addresses(".request_client")[i],
+                modelId: _words(".request_modelId")[i],
+                inputHash: _words(".request_inputHash")[i],
+                maxTokens: uint32(uint256(_words(".request_maxTokens")[i])),
+                maxFeeWei: uint256(_words(".request_maxFeeWei")[i]),
+                nonce: uint256(_words(".request_nonce")[i]),
+                deadline: uint64(uint256(_words(".request_deadline")[i]))
+            });
+            Check.eq(RequestLib.digest(request, batches), _words(".request_digest")[i], "request digest");
+            Check.eq(RequestLib.digest(_receipt(i), batches), _words(".receipt_digest")[i], "receipt digest");
         }
     }
 
@@ -171,6 +192,7 @@ contract VectorsTest {
         r.engineClass = _words(".receipt_engineClass")[i];
         r.feeWei = uint256(_words(".receipt_feeWei")[i]);
         r.issuedAt = uint64(uint256(_words(".receipt_issuedAt")[i]));
+        r.anchorBy = uint64(uint256(_words(".receipt_anchorBy")[i]));
     }
 
     function _domain() private view returns (bytes32) {

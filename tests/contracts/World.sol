@@ -8,16 +8,19 @@ import {ICanaries} from "../../contracts/interfaces/ICanaries.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
 import {IFactory} from "../../contracts/interfaces/IFactory.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
+import {IInclusion} from "../../contracts/interfaces/IInclusion.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IReputation} from "../../contracts/interfaces/IReputation.sol";
 import {IRequests} from "../../contracts/interfaces/IRequests.sol";
+import {ISeeds} from "../../contracts/interfaces/ISeeds.sol";
 import {IStakeToken} from "../../contracts/interfaces/IStakeToken.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerifierKeys} from "../../contracts/interfaces/IVerifierKeys.sol";
 import {BatchId, ChallengeId, Header, ModelId, Role} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
+import {SeedBlock} from "./SeedBlock.sol";
 import {Vm, vm} from "./Vm.sol";
 
 /// @notice All contracts as a deployment makes them, with a model, funded accounts and helpers that walk a batch
@@ -28,6 +31,7 @@ abstract contract World {
     address internal constant GUARDIAN = address(0x6A);
     uint256 internal constant STAKE = 1000 ether;
     uint256 internal constant CREDIT = 1000 ether;
+    uint256 internal constant INCLUSION_BOND = 1 ether;
     bytes32 internal constant SALT = keccak256("salt");
     bytes32 internal constant NO_CANARY = keccak256("no canary");
     uint256 internal constant START = 1_000_000;
@@ -47,8 +51,10 @@ abstract contract World {
     IFinality internal finality;
     IAppeals internal appeals;
     ICanaries internal canaries;
+    IInclusion internal inclusion;
     IVerifierKeys internal keys;
     IRequests internal requests;
+    ISeeds internal seeds;
     ModelId internal model;
     uint256 internal verifiers; // how many there are
 
@@ -74,14 +80,16 @@ abstract contract World {
         finality = IFinality(_at("finality"));
         appeals = IAppeals(_at("appeals"));
         canaries = ICanaries(_at("canaries"));
+        inclusion = IInclusion(_at("inclusion"));
         keys = IVerifierKeys(_at("keys"));
         requests = IRequests(_at("requests"));
+        seeds = ISeeds(_at("seeds"));
 
         // Structs of addresses are encoded as their members one by one.
         _create(
             "staking",
             "Staking",
-            abi.encode(token, batches, finality, appeals, payments, requests, committees, UNBONDING)
+            abi.encode(token, batches, finality, appeals, payments, requests, committees, inclusion, UNBONDING)
         );
         _create("registry", "ModelRegistry", abi.encode(address(this), address(0)));
         _create("reputation", "Reputation", abi.encode(batches, finality, appeals, uint64(30 days)));
@@ -89,13 +97,23 @@ abstract contract World {
             "payments", "Payments", abi.encode(token, staking, batches, finality, requests, 1 days, address(this))
         );
         _create("committees", "Committees", abi.encode(staking, calibration, reputation, EPOCH_BLOCKS));
-        _create("calibration", "Calibration", abi.encode(staking, registry, committees, parameters, batches));
+        _create("calibration", "Calibration", abi.encode(staking, registry, committees, parameters, batches, seeds));
         _create("keys", "VerifierKeys", "");
+        _createSeeds();
         _create(
             "batches",
             "Batches",
             abi.encode(
-                staking, calibration, committees, reputation, keys, parameters, finality, address(this), GUARDIAN
+                staking,
+                calibration,
+                committees,
+                reputation,
+                keys,
+                parameters,
+                finality,
+                seeds,
+                address(this),
+                GUARDIAN
             )
         );
         _create(
@@ -106,12 +124,19 @@ abstract contract World {
         _create(
             "appeals",
             "Appeals",
-            abi.encode(token, staking, batches, finality, committees, reputation, parameters)
+            abi.encode(token, staking, batches, finality, committees, reputation, parameters, seeds)
         );
         _create("canaries", "Canaries", abi.encode(batches, finality));
+        _create("inclusion", "Inclusion", abi.encode(token, staking, batches, parameters, INCLUSION_BOND, 6 hours));
         _create("requests", "Requests", abi.encode(token, batches, payments, address(this), GUARDIAN));
         _create("parameters", "Parameters", abi.encode(address(this), batches, UNBONDING, _values()));
         model = registry.register("tiny", "file:/tiny", "manifest", "policy", _classes(), "prompts", 64, 1 gwei);
+    }
+
+    /// Of the source that the world's chain has.
+    function _createSeeds() internal virtual {
+        vm.prevrandao(SeedBlock.randao(blockNumber));
+        _create("seeds", "RandaoSeeds", "");
     }
 
     function _classes() internal pure returns (bytes32[] memory classes) {
@@ -211,12 +236,34 @@ abstract contract World {
 
     function _answer(ChallengeId challenge, bytes32 root) internal returns (BatchId id) {
         _mine(3);
-        if (calibration.challengeOf(challenge).seed == 0) calibration.seal(challenge);
+        if (calibration.challengeOf(challenge).seed == 0) _seal(challenge);
         address operator = calibration.challengeOf(challenge).operator;
         vm.prank(operator);
         id = batches.anchorCalibration(challenge, root, NO_CANARY, 100);
         _headers[id] = Header(operator, model, root, NO_CANARY);
         _draw(id);
+    }
+
+    function _seal(ChallengeId challenge) internal {
+        ICalibration.Challenge memory asked = calibration.challengeOf(challenge);
+        _showSeed(asked.seedBlock, asked.fixedAt);
+        calibration.seal(challenge);
+    }
+
+    /// Records the seed, if it is not.
+    function _showSeed(uint256 seedBlock, uint256) internal virtual {
+        (ISeeds.State state,) = seeds.stateOf(seedBlock, 0);
+        if (state != ISeeds.State.Recordable) return;
+        // Runs of an invariant forget such hashes from call to call.
+        vm.setBlockhash(seedBlock, SeedBlock.hash(seedBlock));
+        seeds.record(SeedBlock.header(seedBlock));
+    }
+
+    /// Goes on to the first block in which the batch can be drawn, its seed recorded.
+    function _reachDraw(BatchId id) internal {
+        IBatches.Batch memory batch = batches.batchOf(id);
+        _reach(batch.clock + 1);
+        _showSeed(batch.clock, batches.fixedAt(id));
     }
 
     /// A root that claims so many tokens.
@@ -251,7 +298,7 @@ abstract contract World {
     }
 
     function _draw(BatchId id) internal {
-        _reach(batches.batchOf(id).clock + 1);
+        _reachDraw(id);
         vm.recordLogs();
         batches.draw(_headers[id]);
         _rememberSeats(id, keccak256("CommitteeDrawn(bytes32,uint256,(address,uint96)[],bytes32,uint256)"));
@@ -288,7 +335,7 @@ abstract contract World {
         _roll(before + blocks);
         uint256 from = blocks > 256 ? blockNumber - 256 : before;
         for (uint256 n = from; n < blockNumber; ++n) {
-            vm.setBlockhash(n, keccak256(abi.encode("block", n)));
+            vm.setBlockhash(n, SeedBlock.hash(n));
         }
     }
 
@@ -354,10 +401,11 @@ abstract contract World {
     /// The committee that a draw would name.
     function _named(BatchId id) internal returns (address[] memory) {
         IBatches.Batch memory batch = batches.batchOf(id);
-        _reach(batch.clock + 1);
-        bytes32 seed = keccak256(abi.encode(blockhash(batch.clock), id, batch.round));
+        uint256 fixedAt = batches.fixedAt(id);
+        _reachDraw(id);
+        bytes32 seed = keccak256(abi.encode(seeds.seedOf(batch.clock, fixedAt), id, batch.round));
         uint256 epoch = committees.epochAt(batch.clock);
-        return committees.draw(model, seed, epoch, batches.fixedAt(id), _headers[id].node, 3, batch.calibration);
+        return committees.draw(model, seed, epoch, fixedAt, _headers[id].node, 3, batch.calibration);
     }
 
     function _seatOf(BatchId id, uint256 seat) internal view returns (address) {
@@ -405,7 +453,7 @@ abstract contract World {
         return factory.addressOf(address(this), name);
     }
 
-    function _create(bytes32 salt, string memory name, bytes memory arguments) private {
+    function _create(bytes32 salt, string memory name, bytes memory arguments) internal {
         factory.deploy(salt, bytes.concat(vm.getCode(name), arguments));
     }
 }

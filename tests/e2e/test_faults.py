@@ -7,7 +7,8 @@ import time
 import pytest
 
 from trine.chain import Ballot, BatchState
-from trine.errors import TransactionReverted
+from trine.chain.writes import CALLS
+from trine.errors import NotReady, TransactionReverted
 from trine_devnet.faults.chain import reorganize
 from trine_devnet.faults.endpoint_faults import Silent
 from trine_devnet.faults.votes import said_by_seat, said_twice
@@ -95,8 +96,9 @@ def test_a_verifier_whose_endpoint_is_silent_votes_when_it_is_back(net, endpoint
 
 def draw(chain, batch_id):
     """Anybody may, once the seed block is mined."""
-    with contextlib.suppress(TransactionReverted):
-        chain.draw(chain.batch(batch_id).known_header)
+    with contextlib.suppress(TransactionReverted, NotReady):
+        batch = chain.batch(batch_id)
+        chain.send_seeded(CALLS.draw(batch.known_header), batch.clock, chain.fixed_at(batch_id))
     return chain.batch(batch_id).state >= BatchState.DRAWN
 
 

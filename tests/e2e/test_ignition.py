@@ -74,7 +74,7 @@ def _ignition(url, tmp_path):
     file = tmp_path / "parameters.json"
     development = specification()["development"]
     assert development["governor"] == development["guardian"] == "deployer"
-    named = {"timelockSeconds": development["timelockSeconds"], "governor": DEVNET_DEPLOYER, **PARAMETERS}
+    named = {**development, "governor": DEVNET_DEPLOYER, **PARAMETERS}
     file.write_text(json.dumps({"Trine": named}))
     # Set-up puts a Node that is new enough beside Python.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -32,11 +32,12 @@ def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, as
     assert batch.state in (BatchState.SETTLED, BatchState.FINAL)
     votes = [chain.vote(batch, index) for index in range(len(chain.seats(batch)))]
     assert sum(vote.accepts & 1 for vote in votes if vote) >= 2
-    _eventually(lambda: chain.account(account.address, node).collected >= answer.receipt.fee_wei, "the node to collect")
     terms = chain.parameters(batch.terms)
-    assert chain.token_balance(node) == before[0] + answer.receipt.fee_wei
     assert chain.credit_of(node) == before[1] - terms.verifier_fee(batch.leaf_count, batch.known_header.tokens)
+    assert chain.account(account.address, node).collected == 0  # no verdict was final yet
     client.certify(answer, final=True)
+    _eventually(lambda: chain.account(account.address, node).collected == answer.receipt.fee_wei, "the node to collect")
+    assert chain.token_balance(node) == before[0] + answer.receipt.fee_wei
     assert certificate_report(chain, answer.certificate).is_final
     _eventually(lambda: chain.stake_of(node).locked == 0, "the node's stake to be free")
     assert 0 < batch_gas(chain, batch.batch_id) < 1_500_000

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from eth_account import Account as EthAccount
@@ -38,8 +38,8 @@ def test_a_voucher_covers_all_that_a_node_may_ask_for(data):
             if not ledger.is_known:
                 ledger.learn(owed)
             worst = data.draw(st.integers(1, 9))
-            number, voucher = ledger.take(worst)
-            on_their_way[number] = worst, voucher
+            taken = ledger.take(worst)
+            on_their_way[taken.number] = worst, taken.cumulative_wei
         elif what == "arrive" and on_their_way:
             number = data.draw(st.sampled_from(sorted(on_their_way)))
             worst, voucher = on_their_way.pop(number)
@@ -56,11 +56,11 @@ def test_a_voucher_covers_all_that_a_node_may_ask_for(data):
 def test_what_an_order_did_not_cost_is_given_back_once():
     ledger = Ledger()
     ledger.learn(100)
-    number, voucher = ledger.take(50)
-    assert voucher == 150
-    ledger.give_back(number, 10)
-    ledger.give_back(number, 10)
-    assert ledger.take(1)[1] == 111
+    taken = ledger.take(50)
+    assert taken.cumulative_wei == 150
+    ledger.give_back(taken.number, 10)
+    ledger.give_back(taken.number, 10)
+    assert ledger.take(1).cumulative_wei == 111
 
 
 class FakeChain:
@@ -69,6 +69,7 @@ class FakeChain:
     def __init__(self, node, account):
         self._node, self._account = node, account
         self.calls = 0
+        self.has_account = True
         self.domain, self.payments_domain = node.chain.domain, node.chain.payments_domain
         self.address = account.address
 
@@ -81,6 +82,17 @@ class FakeChain:
     def models(self):
         self.calls += 1
         return [ModelEntry(RECORD.model_id, NAME, PRICE_WEI, 1)]
+
+    def parameters(self):
+        self.calls += 1
+        return self._node.chain.parameters()
+
+    def reading_ahead(self, _questions):
+        return nullcontext()
+
+    def result(self, batch_id):
+        self.calls += 1
+        return self._node.chain.result(batch_id)
 
     def account(self, payer, payee):
         self.calls += 1

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from trine.chain import Deployment
-from trine.chain.deployment import CONTRACTS, FACTORY, bytecode
+from trine.chain.deployment import COMPILED, CONTRACTS, bytecode
 from trine.errors import InvalidInput
 from trine_devnet.addresses import (
     DEVNET_CHAIN_ID,
@@ -20,6 +20,7 @@ from trine_devnet.specification import specification
 from trine_devnet.toolchain import project_root
 
 ONES = "0x" + "11" * 20
+L2_BLOCK_SECONDS = 2
 
 
 def test_the_bundled_devnet_is_where_the_module_deploys():
@@ -35,16 +36,23 @@ def test_a_network_that_lasts_names_who_governs_and_lets_users_see_changes_come(
     lasting, development = (specification()[kind] for kind in ("parameters", "development"))
     assert lasting["governor"] is lasting["guardian"] is None
     assert lasting["timelockSeconds"] >= 86_400
-    assert set(development) == {"timelockSeconds", "governor", "guardian"}
+    assert set(development) == {"timelockSeconds", "governor", "guardian", "drawDelayBlocks", "seedDelayBlocks"}
+    assert lasting["drawDelayBlocks"] >= 16, "who proposes all blocks up to the seed's knows it: docs/randomness.md"
+
+
+def test_a_beacons_round_comes_after_the_seed_block():
+    """Else who knows the round could still move the weights that it draws from."""
+    lasting = specification()["parameters"]
+    assert lasting["beaconMarginSeconds"] >= 30 + lasting["drawDelayBlocks"] * L2_BLOCK_SECONDS
 
 
 def test_abi_and_code_are_exported_for_every_contract():
     script = (project_root() / "deploy" / "scripts" / "export-contracts.js").read_text()
     listed = re.findall(r'"(?:deployment/)?(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])
-    assert set(listed) == {*CONTRACTS, FACTORY}
+    assert set(listed) == set(COMPILED)
     # Compares what is exported with what the compiler makes.
     compared = (project_root() / "tests" / "contracts" / "Packaged.t.sol").read_text()
-    assert set(re.findall(r'"(\w+)"', compared)) == {*CONTRACTS, FACTORY}
+    assert set(re.findall(r'"(\w+)"', compared)) == set(COMPILED)
 
 
 def test_solidity_tests_try_what_is_deployed_and_not_their_own_compilation_of_it():
@@ -58,7 +66,7 @@ def test_solidity_tests_try_what_is_deployed_and_not_their_own_compilation_of_it
     assert found == [], "create it with Built.create"
 
 
-@pytest.mark.parametrize("name", [*CONTRACTS, FACTORY])
+@pytest.mark.parametrize("name", COMPILED)
 def test_packaged_code_creates_what_stays_on_the_chain(name):
     code = bytecode(name)
     assert code.deployed in code.creation

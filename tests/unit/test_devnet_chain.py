@@ -14,7 +14,7 @@ from eth_account import Account
 from typer.testing import CliRunner
 
 from trine.chain import Chain, Deployment, Role
-from trine.chain.deployment import CONTRACTS, bytecode
+from trine.chain.deployment import COMPILED, CONTRACTS, bytecode
 from trine.chain.sender import Sender
 from trine.chain.views import Views
 from trine.chain.writes import CALLS
@@ -56,6 +56,10 @@ def test_other_code_at_a_contracts_address_is_noticed(net):
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_every_constructor_is_specified(contract):
     assert contract in specification()["constructors"]
+
+
+@pytest.mark.parametrize("contract", COMPILED)
+def test_every_contract_fits_a_chain(contract):
     assert len(bytecode(contract).deployed) <= 24_576  # EIP-170
 
 

@@ -548,9 +548,6 @@ def test_what_contracts_count_in_is_asked_of_them_where_it_differs(bare, layered
     assert chain.block_number() == bare.number + 10**8
     assert chain.contracts_block_number() == bare.number
     assert not chain.has_own_numbers
-    there = bare.number - 3
-    expected = bare.rpc.call("eth_getBlockByNumber", hex(there), False)["hash"]
-    assert chain.seed_hash(there).hex() == expected[2:]
 
 
 def test_what_a_block_says_of_it_is_not_asked_for(bare, two):

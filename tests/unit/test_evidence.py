@@ -57,6 +57,7 @@ def make(*, signed=True, request_changes=None, **changes):
         engine_class=engine_class_bytes("cpu-fp32"),
         fee_wei=10 if signed else 0,
         issued_at=1_700_000_000,
+        anchor_by=1_700_003_600,
     )
     receipt = dataclasses.replace(receipt, **changes)
     evidence = Evidence(

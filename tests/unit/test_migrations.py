@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 
 from trine_operator import schema
 from trine_operator.database import open_engine
-from trine_operator.store import Store, StoreError
+from trine_operator.store import Due, Kept, Store, StoreError
 from trine_verifier.store import VerifierStore
 
 VERSION_3 = (Path(__file__).parent / "data" / "store_version_3.sql").read_text()
@@ -94,8 +94,8 @@ def test_a_store_from_before_there_were_revisions_is_taken_over(database_url, is
     if is_verifier:
         run(database_url, VERIFIER_3 + VOTES_3)
     store = (VerifierStore if is_verifier else Store)(database_url)
-    assert store.to_collect() == [(PAYER, 7)]
-    assert store.voucher(PAYER) == (9, bytes.fromhex("66" * 65))
+    assert store.to_collect() == [Due(PAYER, 7, 0, 0, 0)]
+    assert store.voucher(PAYER) == Kept(9, bytes.fromhex("66" * 65))
     assert store.batch(bytes.fromhex("11" * 32)).state == "final"
     assert store.owed(PAYER) == 7
     with pytest.raises(StoreError, match="belongs to somebody"):
@@ -176,7 +176,7 @@ def test_of_processes_that_open_a_store_at_once_one_upgrades_it(database_url):
     for opener in openers:
         opener.join(60)
     store = Store(database_url)
-    assert store.to_collect() == [(PAYER, 7)]
+    assert store.to_collect() == [Due(PAYER, 7, 0, 0, 0)]
     store.close()
 
 

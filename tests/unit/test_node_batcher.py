@@ -200,6 +200,24 @@ def test_a_batch_lives_through_anchor_draw_settle_and_result(answering, chain):
     assert answering.store.answers_of(batch.batch_id)[0].result == "accept"
 
 
+@pytest.mark.parametrize("seed", [False, NotReady("no endpoint answers")])
+def test_a_batch_without_a_seed_is_drawn_later(answering, chain, seed):
+    answer(answering)
+    clock = Clock()
+    node = batcher(answering, clock=clock)
+    node.step()
+    (batch,) = answering.store.open_batches()
+    chain.batches[batch.batch_id] = chain_batch(batch.batch_id, BatchState.ANCHORED, clock=chain.block - 1)
+    chain.sent.clear()
+    chain.seed = seed
+    node.step()
+    assert chain.sent == []
+    chain.seed = True
+    clock.now += 60
+    node.step()
+    assert chain.names_sent() == ["draw"]
+
+
 def test_a_void_batch_is_anchored_again_as_it_is(answering, chain):
     answer(answering)
     node = batcher(answering)

@@ -1,6 +1,5 @@
 """The service as clients see it: the stock openai library against a real server."""
 
-import math
 import threading
 import time
 
@@ -186,7 +185,7 @@ def test_a_body_over_the_limit_is_refused_while_it_arrives(store_url):
 
 def test_an_answer_that_no_batch_may_hold_is_refused(node, monkeypatch):
     monkeypatch.setattr(node.answering.chain, "max_batch_tokens", 40)
-    monkeypatch.setattr(node.answering, "_anchorable", (-math.inf, 0))
+    monkeypatch.setattr(node.answering, "_terms", None)
     response = node.http.post(CHAT, json=body(38))
     assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert "what a batch may hold, 40" in response.json()["error"]["message"]

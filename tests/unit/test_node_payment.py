@@ -21,7 +21,7 @@ from test_node_support import (
 )
 
 from trine.errors import ChainUnreachable, TransactionReverted
-from trine.protocol.messages import Receipt
+from trine.protocol.messages import Receipt, Voucher
 from trine_node.orders import parse_order
 from trine_operator.payments import collect_earned
 
@@ -206,8 +206,11 @@ def test_only_accepted_answers_are_collected_and_what_was_not_accepted_is_not_ow
     settle(node.store, node, ["accept", "reject", "inconclusive"])
     assert node.store.owed(client.address) == node.store.earned(client.address) == fees[0]
     collect_earned(node.store, node.chain, node.chain.outbox)
-    ((name, (payer, _payee, _cumulative), up_to, _signature),) = node.chain.sent
-    assert (name, payer, up_to) == ("collect", client.address, fees[0])
+    assert node.chain.sent == []  # no voucher pays for what it does not acknowledge
+    voucher = Voucher(client.address, node.chain.address, sum(fees), fees[0], 2_000)
+    node.store.save_voucher(voucher, bytes(65))
+    collect_earned(node.store, node.chain, node.chain.outbox)
+    assert node.chain.sent == [("collect", voucher.values(), bytes(65))]
     node.chain.outbox.in_flight = frozenset(node.chain.outbox.acts[0].names)
     collect_earned(node.store, node.chain, node.chain.outbox)
     assert len(node.chain.sent) == 1
@@ -219,8 +222,10 @@ def test_only_accepted_answers_are_collected_and_what_was_not_accepted_is_not_ow
 
 def test_a_refused_collection_does_not_stop_the_others(node):
     for _ in range(2):
-        order = signed_body(node.chain, EthAccount.create())
-        assert node.http.post(CHAT, json=order).status_code == 200
+        payer = EthAccount.create()
+        assert node.http.post(CHAT, json=signed_body(node.chain, payer)).status_code == 200
+        owed = node.store.owed(payer.address)
+        node.store.save_voucher(Voucher(payer.address, node.chain.address, owed, owed, 2_000), bytes(65))
     settle(node.store, node, ["accept", "accept"])
     tried = []
 
@@ -234,11 +239,13 @@ def test_a_refused_collection_does_not_stop_the_others(node):
 
 
 def test_the_account_shows_the_clients_own_voucher_as_proof(node, client):
-    assert account(node, client) == {"owedWei": "0", "voucher": None}
+    none = {"owedWei": "0", "voucher": None, "acknowledged": None, "asOf": 0, "orders": []}
+    assert account(node, client) == none
     order = signed_body(node.chain, client, cumulative=12345)
     node.http.post(CHAT, json=order)
+    signature = order["trine"]["voucher"]["signature"]
     shown = account(node, client)["voucher"]
-    assert shown == {"cumulativeWei": "12345", "signature": order["trine"]["voucher"]["signature"]}
+    assert shown == {"cumulativeWei": "12345", "earnedWei": "0", "asOf": 0, "signature": signature}
 
 
 def test_nobody_but_the_client_sees_its_account(node, client):

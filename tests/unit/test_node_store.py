@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from test_node_support import NAME, RecordingChain, answer, engine, model, sealed, signed_body
 
 from trine.protocol import merkle
+from trine.protocol.messages import Voucher
 from trine_node.answering import Answering
 from trine_node.orders import parse_order
 from trine_operator.batcher import Batcher
-from trine_operator.store import Store, StoreError, leaves_of
+from trine_operator.store import Due, Kept, Store, StoreError, leaves_of
 
 SERVE = """
     import sys, time
@@ -72,7 +73,7 @@ def test_a_node_killed_right_after_a_receipt_still_has_the_answer(url):
     assert "0x" + kept.evidence.receipt_signature.hex() == promise["signature"]
     signed = parse_order(order, chat=True, model_name=NAME, default_max_tokens=4, limit_tokens=9).signed
     assert store.answer_to(signed.request.digest(chain.domain)).digest == kept.digest
-    assert store.voucher(client.address)[0] == signed.voucher.cumulative_wei
+    assert store.voucher(client.address).cumulative_wei == signed.voucher.cumulative_wei
     assert [waiting.digest for waiting in store.unbatched(9)] == [kept.digest]
     store.close()
 
@@ -139,10 +140,15 @@ def test_a_batchs_canary_is_kept_and_no_two_are_alike(store, answering):
 
 
 def test_vouchers_never_go_down(store):
+    """Neither the limit nor what is acknowledged: of vouchers that cross, both the best are kept."""
     payer = EthAccount.create().address
-    for cumulative in (5, 9, 7):
-        store.save_voucher(payer, cumulative, bytes([cumulative]) * 65)
-    assert store.voucher(payer) == (9, bytes([9]) * 65)
+    for cumulative, earned in ((5, 0), (9, 0), (7, 3), (8, 2)):
+        store.save_voucher(Voucher(payer, payer, cumulative, earned, 100 + earned), bytes([cumulative]) * 65)
+        if cumulative == 5:
+            assert store.acknowledgement(payer) is None
+    assert store.voucher(payer) == Kept(9, bytes([9]) * 65, 0, 100)
+    assert store.acknowledgement(payer) == Kept(7, bytes([7]) * 65, 3, 103)
+    assert store.acknowledgement(payer).voucher(payer, payer) == Voucher(payer, payer, 7, 3, 103)
 
 
 @given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=12))
@@ -183,19 +189,20 @@ def test_who_has_paid_all_is_asked_no_more(store, answering):
     client = EthAccount.create().address
     evidence = answer(answering, max_tokens=1).evidence
     store.add_answer(bytes(32), replace(evidence, receipt=replace(evidence.receipt, client=client, fee_wei=7)))
-    store.save_voucher(client, 9, bytes(65))
+    store.save_voucher(Voucher(client, client, 9), bytes(65), 5)
     assert store.to_collect() == []
     batch = seal(store, store.unbatched(9))
     store.mark_settled(batch.batch_id, 1, 0, ["accept"] * len(batch.leaves))
-    assert store.to_collect() == [(client, 7)]
+    assert store.to_collect() == [Due(client, 7, 0, 0, 5)]
     store.note_collected(client, 7)
     assert store.to_collect() == []
 
 
 def test_amounts_beyond_64_bits_are_kept(store):
     payer = EthAccount.create().address
-    store.save_voucher(payer, 2**256 - 1, bytes(65))
-    assert store.voucher(payer)[0] == 2**256 - 1
+    store.save_voucher(Voucher(payer, payer, 2**256 - 1, 2**256 - 2), bytes(65))
+    assert store.voucher(payer).cumulative_wei == 2**256 - 1
+    assert store.acknowledgement(payer).earned_wei == 2**256 - 2
 
 
 def test_what_cannot_be_opened_says_so(tmp_path):

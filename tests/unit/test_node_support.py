@@ -149,6 +149,8 @@ class RecordingChain:
     balance: int = 10**18
     leaving: int = 0
     collected_wei: int = 0
+    as_of: int = 0  # the latest that was presented
+    opened: tuple = ()  # hashes of orders
     committee: tuple = ()
     appeal_committee: tuple = ()
     marked: dict = field(default_factory=dict)  # by batch: its marks
@@ -163,6 +165,8 @@ class RecordingChain:
     failures: dict = field(default_factory=dict)  # by name of the transaction: what it raises
     block: int = 100
     max_batch_tokens: int = MAX_BATCH_TOKENS
+    stake_per_leaf: int = 10**18
+    seed: object = True  # whether there is one to draw by, or why not
     seconds: int = 1_000  # its time; nowhere near the machine's, which must not matter
 
     allowed: int = 0
@@ -185,7 +189,10 @@ class RecordingChain:
         return bytes(self.signer.unsafe_sign_hash(digest).signature)
 
     def account(self, _payer, _payee):
-        return Account(self.balance, self.collected_wei, self.leaving, 0)
+        return Account(self.balance, self.collected_wei, self.leaving, 0, self.as_of)
+
+    def is_opened(self, _payee, request_hash):
+        return request_hash in self.opened
 
     def seats(self, _batch):
         return tuple(Seat(address, 0) for address in self.committee)
@@ -225,8 +232,17 @@ class RecordingChain:
     def draw_window_blocks(self):
         return WINDOW
 
+    def fixed_at(self, _batch_id):
+        return self.seconds
+
+    def with_seed(self, call, _seed_block, fixed_at):
+        assert fixed_at == self.seconds
+        if isinstance(self.seed, Exception):
+            raise self.seed
+        return call if self.seed else None
+
     def parameters(self, _version=None):
-        return replace(PARAMETERS, max_batch_tokens=self.max_batch_tokens)
+        return replace(PARAMETERS, max_batch_tokens=self.max_batch_tokens, stake_per_leaf=self.stake_per_leaf)
 
     def credit_of(self, _account):
         return self.credit
@@ -367,7 +383,17 @@ def body(max_tokens=4, **fields):
 
 
 def signed_body(
-    chain, client, *, max_tokens=4, cumulative=10**9, prompt=None, voucher=True, price=PRICE_WEI, **changes
+    chain,
+    client,
+    *,
+    max_tokens=4,
+    cumulative=10**9,
+    earned=0,
+    as_of=0,
+    prompt=None,
+    voucher=True,
+    price=PRICE_WEI,
+    **changes,
 ):
     """A body with its signed order; `changes` replace fields of the request before it is signed."""
     asked = text_input(prompt) if prompt else chat_input(MESSAGES)
@@ -384,7 +410,7 @@ def signed_body(
     request = Request(**fields)
     extra = {"request": request.to_json(), "signature": "0x" + sign(client, request.digest(chain.domain)).hex()}
     if voucher:
-        paid = Voucher(client.address, chain.address, cumulative)
+        paid = Voucher(client.address, chain.address, cumulative, earned, as_of)
         extra["voucher"] = {
             "voucher": paid.to_json(),
             "signature": "0x" + sign(client, paid.digest(chain.payments_domain)).hex(),

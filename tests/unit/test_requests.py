@@ -18,7 +18,7 @@ OUTPUT = "Grüße"
 ORDER = Order(request_id(31337, REQUESTS, REQUESTER, 0), REQUESTER, b"\1" * 32, NODE, b"{}", 32, 10**18, 2**40, 0, True)
 RECEIPT = Receipt(
     ORDER.request_id, REQUESTER, NODE, ORDER.model_id, keccak(ORDER.input), b"\2" * 32, b"\3" * 32, text_hash(OUTPUT),
-    b"\4" * 32, 3, 32, 32, FinishReason.LENGTH, engine_class_bytes("cpu-fp32"), 10**17, 1_000_000,
+    b"\4" * 32, 3, 32, 32, FinishReason.LENGTH, engine_class_bytes("cpu-fp32"), 10**17, 1_000_000, 1_003_600,
 )  # fmt: skip
 
 

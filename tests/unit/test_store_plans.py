@@ -9,6 +9,7 @@ from sqlalchemy import event
 from test_node_support import RecordingChain, answer, engine, model, sealed
 
 from trine.protocol.appeals import LeafVote
+from trine.protocol.messages import Voucher
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_node.answering import Answering
@@ -50,8 +51,15 @@ def use(store):
     store.batch_of_challenge(bytes(32))
     store.answers_of(batch.batch_id)
     store.answer_at(batch.batch_id, 0)
-    store.save_voucher(payer, 9, bytes(65))
+    store.save_voucher(Voucher(payer, payer, 9), bytes(65))
     store.voucher(payer)
+    store.acknowledgement(payer)
+    store.owed_before(payer, 9)
+    store.unacknowledged(payer, 0, 9)
+    store.resolved_until(payer, 9)
+    store.to_acknowledge(payer, 0, 9)
+    store.to_open(payer, 9, 9)
+    store.note_opened([1])
     store.mark_settled(batch.batch_id, 1, 0, ["accept"])
     store.settled_ids()
     store.owed(payer)

@@ -8,7 +8,7 @@ from test_node_support import PARAMETERS, RECORD, RecordingOutbox, ballots, chai
 from trine.chain import AppealCase, AppealLevel, AppealPhase, BatchState, Event, Seat
 from trine.chain import Verdict as Verdict_
 from trine.chain.follower import Head
-from trine.errors import InvalidInput
+from trine.errors import InvalidInput, NotReady
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_verifier.appeals import next_appeal_duty
@@ -149,6 +149,9 @@ class LateChain:
 
     endpoint_changes = 0
 
+    seed: bool | Exception = True
+    """Whether there is one to draw by."""
+
     def __init__(self, block, state=BatchState.ANCHORED):
         self.block, self.state, self.drawn = block, state, []
 
@@ -171,6 +174,15 @@ class LateChain:
     def batch(self, batch_id):
         return chain_batch(batch_id, self.state, clock=100)
 
+    def fixed_at(self, _batch_id):
+        return 900
+
+    def with_seed(self, call, seed_block, fixed_at):
+        assert (seed_block, fixed_at) == (100, 900)
+        if isinstance(self.seed, Exception):
+            raise self.seed
+        return call if self.seed else None
+
     def _send(self, name, *_arguments):
         assert name == "draw"
         self.drawn.append(name)
@@ -192,6 +204,19 @@ def test_verifiers_draw_what_a_node_lets_expire(store, block, state, draws):
     voting.seats.read()
     voting.seats.draw_late(voting._draw)
     assert len(chain.drawn) == draws
+
+
+@pytest.mark.parametrize("seed", [False, NotReady("no endpoint answers")])
+def test_a_verifier_draws_later_what_has_no_seed_yet(store, seed):
+    chain = LateChain(111)
+    chain.seed = seed
+    voting = Voting(chain, store, RecordingOutbox(chain), None, RECORD.model_id, threading.Event())
+    voting.seats.read()
+    voting.seats.draw_late(voting._draw)
+    assert not chain.drawn
+    chain.seed = True
+    voting.seats.draw_late(voting._draw)
+    assert chain.drawn == ["draw"]
 
 
 def test_a_vote_says_what_was_found_on_each_leaf():

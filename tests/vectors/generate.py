@@ -14,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from trine.protocol import merkle
 from trine.protocol.appeals import LeafVote
 from trine.protocol.appeals import commitment as appeal_commitment
 from trine.protocol.committee import COMMITTEE_SIZES, Member, draw, seed
 from trine.protocol.header import Header, batch_id
 from trine.protocol.manifest import model_id
-from trine.protocol.messages import Domain, Receipt, Voucher, engine_class_bytes
+from trine.protocol.messages import Domain, Receipt, Request, Voucher, engine_class_bytes
 from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, commitment, majority
 
 CASES = 8
@@ -37,13 +39,14 @@ def vectors() -> dict[str, Any]:
         return rng.randbytes(32)
 
     def address() -> str:
-        return Voucher.from_json({"payer": "0x" + rng.randbytes(20).hex(), "payee": CONTRACT, "cumulativeWei": 1}).payer
+        return str(to_checksum_address(rng.randbytes(20)))
 
     receipts = [
         Receipt(
             word(), address(), address(), word(), word(), word(), word(), word(), word(),
             rng.randrange(2**28), rng.randrange(2**28), rng.randrange(2**32), rng.randrange(2),
             engine_class_bytes("cpu-fp32"), rng.randrange(2**256), rng.randrange(2**64),
+            rng.randrange(2**64),
         )
         for _ in range(CASES)
     ]  # fmt: skip
@@ -57,7 +60,17 @@ def vectors() -> dict[str, Any]:
     block_hashes, names = [word() for _ in votes], [f"model-{i}" for i in range(CASES)]
     distances = [rng.randrange(MAX_DISTANCE_PPM + 1) for _ in votes]
     headers = [Header(address(), word(), word(), word()) for _ in range(CASES)]
-    vouchers = [Voucher(address(), address(), rng.randrange(2**256)) for _ in range(CASES)]
+    vouchers = [
+        Voucher(address(), address(), rng.randrange(2**256), rng.randrange(2**256), rng.randrange(2**64))
+        for _ in range(CASES)
+    ]
+    requests = [
+        Request(
+            address(), word(), word(), rng.randrange(2**32), rng.randrange(2**256), rng.randrange(2**256),
+            rng.randrange(2**64),
+        )
+        for _ in range(CASES)
+    ]  # fmt: skip
     return {
         "chainId": CHAIN_ID,
         "contract": CONTRACT,
@@ -106,7 +119,14 @@ def vectors() -> dict[str, Any]:
         "voucher_payer": [v.payer for v in vouchers],
         "voucher_payee": [v.payee for v in vouchers],
         "voucher_cumulativeWei": [_hex(v.cumulative_wei.to_bytes(32, "big")) for v in vouchers],
+        "voucher_earnedWei": [_hex(v.earned_wei.to_bytes(32, "big")) for v in vouchers],
+        "voucher_asOf": [_hex(v.as_of.to_bytes(32, "big")) for v in vouchers],
         "voucher_digest": [_hex(v.digest(domain)) for v in vouchers],
+        **{
+            f"request_{name}": [_shown(kind, request.values()[i]) for request in requests]
+            for i, (name, kind) in enumerate(Request.FIELDS)
+        },
+        "request_digest": [_hex(r.digest(domain)) for r in requests],
         **_majorities(rng),
         **_committees(rng, address),
     }

@@ -165,7 +165,7 @@ def _receipt(rng: random.Random, node: str) -> Receipt:
     text_hash = keccak(text=TEXT)
     return Receipt(
         words[0], to_checksum_address(rng.randbytes(20)), node, *words[1:5], text_hash, words[5], 12, 34,
-        64, 0, engine_class_bytes("cpu-fp32"), 10**15, 1_700_000_000,
+        64, 0, engine_class_bytes("cpu-fp32"), 10**15, 1_700_000_000, 1_700_000_600,
     )  # fmt: skip
 
 

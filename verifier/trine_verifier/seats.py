@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from trine.chain import AppealCase, AppealPhase, Batch, BatchState, Chain, Event
-from trine.errors import TransactionReverted
+from trine.errors import ChainError, NotReady, TransactionReverted
 from trine_operator.events import Changes, EventLog
 from trine_verifier.store import AppealSeat, OwnAppeal, VerifierStore
 
@@ -88,6 +88,8 @@ class Seats:
                         log.info("drawn_late", batch=batch_id.hex())
                 except TransactionReverted as error:
                     log.info("transaction_refused", batch=batch_id.hex(), reason=error.reason)
+                except (NotReady, ChainError) as error:
+                    log.info("seed_missing", batch=batch_id.hex(), reason=str(error))
 
     @cached_property
     def _events(self) -> EventLog:

@@ -133,7 +133,9 @@ class Voting:
 
     def _draw(self, batch: Batch, last_block: int) -> bool:
         """Whether it was not on its way already. Raises TransactionReverted."""
-        return self._submit("draw", batch.batch_id, CALLS.draw(batch.known_header), Due(block=last_block))
+        fixed_at = self.chain.fixed_at(batch.batch_id)
+        call = self.chain.with_seed(CALLS.draw(batch.known_header), batch.clock, fixed_at)
+        return call is not None and self._submit("draw", batch.batch_id, call, Due(block=last_block))
 
     def advance(self, batch_id: bytes, round_: int) -> None:
         """Does what the seat in this round has to do now, if anything. Raises TransactionReverted."""

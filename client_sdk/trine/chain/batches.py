@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from trine.chain.committees import CommitteeCalls
 from trine.chain.deployment import Deployment
 from trine.chain.records import Anchoring, Batch, BatchState, Marks, Result, Seat, Verdict
+from trine.chain.seeds import SeedCalls
 from trine.errors import NotReady, VerificationFailed
 from trine.protocol import committee
 from trine.protocol.header import Header, batch_id
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
 
-class BatchCalls(CommitteeCalls):
+class BatchCalls(SeedCalls):
     """Reads and writes `Batches` and `Finality`."""
 
     def __init__(
@@ -38,6 +38,10 @@ class BatchCalls(CommitteeCalls):
         """The batch with its header; of state NONE if the chain does not know it."""
         batch = self._record(Batch, "Batches", "batchOf", batch_id, also={"batch_id": batch_id, "header": None})
         return batch if batch.state == BatchState.NONE else replace(batch, header=self._header(batch_id))
+
+    def fixed_at(self, batch_id: bytes) -> int:
+        """When the seed block of a batch that waits for its committee was fixed, seconds."""
+        return int(self._read("Batches", "fixedAt", batch_id))
 
     def anchoring(self, batch_id: bytes) -> Anchoring:
         """Where a batch was anchored, the last time. Raises NotReady for a batch that the chain does not know."""
@@ -72,14 +76,15 @@ class BatchCalls(CommitteeCalls):
         if event is None:
             raise NotReady(f"batch 0x{batch.batch_id.hex()} waits for no committee")
         seed_block, header = int(event.args["seedBlock"]), batch.known_header
+        fixed_at = self.block_timestamp(event.block)
         epoch = committee.epoch_at(seed_block, self.epoch_blocks())
         calibrated, candidates = (self.pool(header.model_id, each, epoch) for each in (True, False))
         return committee.draw_from(
-            committee.seed(self.seed_hash(seed_block), batch.batch_id, batch.round),
+            committee.seed(self.seed(seed_block, fixed_at), batch.batch_id, batch.round),
             calibrated,
             candidates,
             [header.node],
-            fixed_at=self.block_timestamp(event.block),
+            fixed_at=fixed_at,
             calibration=batch.is_calibration,
         )
 

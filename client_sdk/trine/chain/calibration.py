@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from trine.chain.calls import Calls, checksum
+from trine.chain.calls import checksum
 from trine.chain.records import CalibrationResult, Challenge, Role
+from trine.chain.seeds import SeedCalls
+from trine.chain.transactions import Call
 from trine.errors import NotReady
 
 
-class CalibrationCalls(Calls):
+class CalibrationCalls(SeedCalls):
     """Reads and writes `Calibration`."""
 
     def request_calibration(self, model_id: bytes, role: Role, hardware_class: bytes) -> bytes:
@@ -19,12 +21,13 @@ class CalibrationCalls(Calls):
         return bytes(event["args"]["challengeId"])
 
     def seal_calibration(self, challenge_id: bytes) -> bytes:
-        """Stores the challenge's seed (or finds it stored) and returns it."""
-        seed = self.challenge(challenge_id).seed
-        if not any(seed):
-            self._write("Calibration", "seal", challenge_id)
-            seed = self.challenge(challenge_id).seed
-        return seed
+        """Stores the challenge's seed (or finds it stored) and returns it. Raises NotReady while there is none."""
+        challenge = self.challenge(challenge_id)
+        if any(challenge.seed):
+            return challenge.seed
+        seal = Call("Calibration", "seal", (challenge_id,))
+        self.send_seeded(seal, challenge.seed_block, challenge.fixed_at)
+        return self.challenge(challenge_id).seed
 
     def challenge(self, challenge_id: bytes) -> Challenge:
         return self._record(Challenge, "Calibration", "challengeOf", challenge_id)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from eth_utils.abi import event_abi_to_log_topic
 from eth_utils.address import is_address, to_checksum_address
 
+from trine.chain.block_header import checked_header, encoded_header
 from trine.chain.confirmations import LATEST, Confirmations, Confirming
 from trine.chain.deployment import Deployment, abi
 from trine.chain.endpoint import addresses_of, without_secrets
@@ -23,7 +24,7 @@ from trine.chain.records import Event
 from trine.chain.transactions import Call, EncodedCall
 from trine.chain.transport import EndpointFailed
 from trine.chain.views import Question, Views
-from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, WrongChain
+from trine.errors import ChainError, ChainUnreachable, InvalidInput, WrongChain
 from trine.protocol.messages import Domain
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Calls:
     @property
     def address(self) -> str:
         return self._require_sender().address
+
+    @property
+    def has_account(self) -> bool:
+        """Whether there is an account that signs and sends."""
+        return self._signer is not None
 
     @property
     def domain(self) -> Domain:
@@ -230,14 +236,19 @@ class Calls:
             self._newest_block()  # or it does not answer, and nothing follows from what it does not show
         return found
 
-    def seed_hash(self, block: int) -> bytes:
-        """What contracts see as the hash of a block that they number so. Raises NotReady when it is too old."""
-        if self.has_own_numbers:
-            return self.block_hash(block)
-        found = self._views.contracts_blockhash(block)
-        if not found or not any(found):
-            raise NotReady(f"this chain's contracts do not know the hash of block {block} any more")
-        return found
+    def raw_header(self, block: int) -> bytes:
+        """A block's header, RLP-encoded, which hashes to the block's hash. Raises ChainUnreachable or ChainError."""
+        shown = self._views.shown_block(block)
+        if shown is None:
+            raise ChainUnreachable(f"the RPC endpoint does not show block {block}")
+        try:
+            return encoded_header(shown)
+        except ChainError:
+            known = self._views.block(block)
+            whole = checked_header(self._views.raw_header(block), known.hash) if known else None
+            if whole is None:
+                raise
+            return whole
 
     def broadcast(self, raw_transaction: bytes) -> bytes:
         """Sends a signed transaction to all endpoints that are well; returns its hash.

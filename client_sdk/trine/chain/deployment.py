@@ -24,6 +24,7 @@ CONTRACTS = (
     "Staking",
     "ModelRegistry",
     "Reputation",
+    "Seeds",
     "Payments",
     "Committees",
     "Calibration",
@@ -31,15 +32,19 @@ CONTRACTS = (
     "Finality",
     "Appeals",
     "Canaries",
+    "Inclusion",
     "VerifierKeys",
     "Requests",
     "Erc8004Adapter",
     "Directory",
 )
 
-
+SOURCES = {"randao": "RandaoSeeds", "drand": "DrandSeeds"}
+"""What may stand at the address of `Seeds`, by what it calls its source."""
 FACTORY = "Factory"
 """Creates all of CONTRACTS. It has no place in a deployment: nobody calls it afterwards."""
+COMPILED = (*(name for name in CONTRACTS if name != "Seeds"), *SOURCES.values(), FACTORY)
+"""What has code in this package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Deployment:
     contracts: dict[str, str]
 
     def address(self, contract: str) -> str:
-        return self.contracts[contract]
+        return self.contracts["Seeds" if contract in SOURCES.values() else contract]
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +118,7 @@ class Deployment:
 
 @cache
 def abi(contract: str) -> list[dict[str, Any]]:
-    """The ABI of FACTORY or of one of CONTRACTS."""
+    """The ABI of FACTORY, of one of CONTRACTS or of one of SOURCES; `Seeds` is what these have in common."""
     text = resources.files("trine.chain").joinpath("abi", f"{contract}.json").read_text()
     loaded: list[dict[str, Any]] = json.loads(text)
     return loaded
@@ -121,7 +126,7 @@ def abi(contract: str) -> list[dict[str, Any]]:
 
 @cache
 def bytecode(contract: str) -> Bytecode:
-    """The compiled code of FACTORY or of one of CONTRACTS."""
+    """The compiled code of one of COMPILED."""
     document = json.loads(resources.files("trine.chain").joinpath("bytecode", f"{contract}.json").read_text())
     return Bytecode(
         creation=bytes.fromhex(document["bytecode"][2:]),

@@ -327,6 +327,7 @@ class Challenge:
     hardware_class: bytes
     seed: bytes
     batch_id: bytes
+    fixed_at: int = 0  # when the seed block was fixed, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,11 +360,30 @@ class Account:
     collected: int  # in all since the beginning
     leaving: int
     withdrawable_at: int
+    as_of: int = 0  # the latest of the vouchers that the node has presented, seconds
 
     @property
     def firm(self) -> int:
         """What the node can count on."""
         return max(self.balance - self.leaving, 0)
+
+
+class ClaimState(IntEnum):
+    """See `IInclusion.State`."""
+
+    NONE = 0
+    OPEN = 1
+    ANSWERED = 2
+    BROKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionClaim:
+    """That a receipt is in no batch. `answer_by`: until then the node can show it in one, seconds."""
+
+    state: ClaimState
+    answer_by: int
+    answered_in: bytes
 
 
 @dataclass(frozen=True, slots=True)

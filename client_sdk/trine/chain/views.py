@@ -62,6 +62,21 @@ class Views:
         """None also for a block that the endpoint does not have."""
         return self._head(hex(number))
 
+    def shown_block(self, number: int) -> dict[str, Any] | None:
+        """A block as the endpoint shows it, unread."""
+        try:
+            shown = self._ask("eth_getBlockByNumber", hex(number), False)
+        except _NO_PLAIN_ANSWER:
+            return None
+        return shown if isinstance(shown, dict) else None
+
+    def raw_header(self, number: int) -> str:
+        """A block's header in RLP, unread, of an endpoint that has `debug_getRawHeader`; else nothing."""
+        try:
+            return str(self._ask("debug_getRawHeader", hex(number)))
+        except _NO_PLAIN_ANSWER:
+            return ""
+
     def blocks(self, numbers: Sequence[int]) -> list[Head | None]:
         """Several at once; None for those that are not shown."""
         calls = [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
@@ -77,11 +92,6 @@ class Views:
     def contracts_number(self) -> int | None:
         """What NUMBER gives to contracts in the newest block; None where the endpoint does not tell."""
         return self._word(NUMBER_CODE)
-
-    def contracts_blockhash(self, number: int) -> bytes | None:
-        """What BLOCKHASH gives to contracts in the newest block: zeros when it is older than 256 blocks."""
-        found = self._word(f"0x67{number:016x}40{RETURN_WORD}")
-        return None if found is None else found.to_bytes(32, "big")
 
     def has_no_logs(self, addresses: list[str], topics: list[str], from_block: int, to_block: int) -> bool:
         """Whether the endpoint says so; not when it says anything else."""

@@ -10,7 +10,7 @@ from trine.chain.calls import checksum
 from trine.chain.records import Seat, Verdict
 from trine.chain.transactions import Call
 from trine.protocol.header import Header
-from trine.protocol.messages import Voucher
+from trine.protocol.messages import Receipt, Request, Voucher
 from trine.protocol.votes import Vote
 
 R_co = TypeVar("R_co", covariant=True)
@@ -138,12 +138,38 @@ class Writes(Generic[R_co]):
     def withdraw_deposit(self, payee: str) -> R_co:
         return self._write("Payments", "withdraw", checksum(payee))
 
-    def collect(self, voucher: Voucher, up_to_wei: int, signature: bytes) -> R_co:
-        return self._write("Payments", "collect", voucher.values(), up_to_wei, signature)
+    def collect(self, voucher: Voucher, signature: bytes) -> R_co:
+        """Collects what the voucher acknowledges."""
+        return self._write("Payments", "collect", voucher.values(), signature)
+
+    def collect_opened(
+        self,
+        voucher: Voucher,
+        signature: bytes,
+        requests: Sequence[Request],
+        openings: Sequence[tuple[Any, ...]],
+    ) -> R_co:
+        """The same, and accepted answers to later orders besides. See `Certificate.opening`."""
+        asked = [request.values() for request in requests]
+        return self._write("Payments", "collectOpened", voucher.values(), signature, asked, list(openings))
 
     def refund(self, batch_id: bytes, opening: tuple[Any, ...]) -> R_co:
         """Refunds a rejected answer out of the node's stake, once its verdict is final. See `Certificate.opening`."""
         return self._write("Payments", "refund", batch_id, opening)
+
+    # Inclusion
+
+    def claim_inclusion(self, receipt: Receipt, signature: bytes) -> R_co:
+        """Claims that the receipt is in no batch; `signature` is the node's. Takes the bond."""
+        return self._write("Inclusion", "claim", receipt.values(), signature)
+
+    def answer_inclusion(self, opening: tuple[Any, ...]) -> R_co:
+        """Shows the receipt of an open claim in a batch."""
+        return self._write("Inclusion", "answer", opening)
+
+    def conclude_inclusion(self, receipt: Receipt) -> R_co:
+        """Slashes the node that has not answered a claim in time."""
+        return self._write("Inclusion", "conclude", receipt.values())
 
 
 class _Named(Writes[Call]):

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from trine.cli import appeal, ask, audit, keys, stake
+from trine.cli import appeal, ask, audit, claim, keys, stake
 from trine.cli.groups import from_elsewhere, group
 from trine.cli.output import say
 
@@ -44,6 +44,7 @@ def build() -> TyperGroup:
     app.callback(help="Verifiable inference: ask, serve, verify, audit.")(_options)
     app.command("ask")(ask.ask)
     app.command("appeal")(appeal.appeal)
+    app.command("claim")(claim.claim)
     app.add_typer(keys.app, name="keys")
     app.add_typer(stake.app, name="stake")
     app.add_typer(audit.app, name="audit")

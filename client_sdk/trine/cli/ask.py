@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,9 @@ def ask(
     wait: Annotated[bool, typer.Option(help="Wait for the verifiers' certificate.")] = True,
     final: Annotated[bool, typer.Option(help="Wait until no appeal can change it any more.")] = False,
     save: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
+    save_receipt: Annotated[
+        Path | None, typer.Option(help="Where to write the node's promise; `trine claim` holds it to that.")
+    ] = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
     keystore: Keystore = None,
@@ -62,6 +66,8 @@ def ask(
         answer = stream.answer
         if answer is None:
             raise VerificationFailed("the stream ended without a receipt")
+        if save_receipt:
+            save_receipt.write_text(json_module.dumps(answer.held(), indent=2) + "\n")
         if not json:
             sys.stdout.write("\n")
             note(
@@ -69,8 +75,6 @@ def ask(
             )
         certificate = client.certify(answer, final=final) if wait or final else None
     if certificate and save:
-        import json as json_module
-
         save.write_text(json_module.dumps(certificate.to_json(), indent=2) + "\n")
     if json:
         print_json(

@@ -30,6 +30,16 @@ class Arkworks:
         return GT.pairing_check([_g1(signature), hashed], [-G2Point(), _g2(key)])
 
 
+def expand_g1(compressed: bytes) -> bytes:
+    """Coordinates of a point of 48 bytes, checked like all. ValueError for what is none."""
+    return _signature(G1Point.from_compressed_bytes(compressed))
+
+
+def expand_g2(compressed: bytes) -> bytes:
+    """The same of 96 bytes."""
+    return _key(G2Point.from_compressed_bytes(compressed))
+
+
 def _g1(raw: bytes) -> G1Point:
     point = G1Point.from_xy_bytes_be(raw)
     _signature(point)

@@ -19,7 +19,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput
-from trine.protocol._bls_arkworks import Arkworks
+from trine.protocol._bls_arkworks import Arkworks, expand_g1, expand_g2
 
 SECRET_BYTES = 32
 KEY_BYTES = 256
@@ -175,6 +175,22 @@ def compress_key(key: bytes) -> bytes:
     larger = (y1 or y0) > FIELD_MODULUS // 2
     first = x1 | 1 << 383 | larger << 381
     return first.to_bytes(_ELEMENT, "big") + x0.to_bytes(_ELEMENT, "big")
+
+
+def expand_key(compressed: bytes) -> bytes:
+    """The 256 bytes of what BLS tools print as 96. Raises InvalidInput for what is no key."""
+    try:
+        return pad(expand_g2(compressed))
+    except ValueError as error:
+        raise InvalidInput(f"not a BLS key: {error}") from None
+
+
+def expand_signature(compressed: bytes) -> bytes:
+    """The 128 bytes of what BLS tools print as 48. Raises InvalidInput for what is no signature."""
+    try:
+        return pad(expand_g1(compressed))
+    except ValueError as error:
+        raise InvalidInput(f"not a BLS signature: {error}") from None
 
 
 def pad(coordinates: bytes) -> bytes:

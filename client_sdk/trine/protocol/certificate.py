@@ -68,9 +68,14 @@ class Certificate:
         """'accept', 'reject' or 'inconclusive'."""
         return Vote(self.accepted, self.rejected).on(self.index)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the receipt is the leaf of the batch, as the proof shows."""
+        return merkle.verify(self.root, merkle.leaf_hash(self.index, self.receipt), self.proof)
+
     def verify(self, accepted: int, rejected: int) -> None:
         """Checks the certificate against the words that the chain holds for its batch. Raises VerificationFailed."""
-        if not merkle.verify(self.root, merkle.leaf_hash(self.index, self.receipt), self.proof):
+        if not self.is_bound:
             raise VerificationFailed("the Merkle proof does not lead to the anchored root")
         decided = Vote(accepted, rejected).on(self.index)
         if self.result != decided:

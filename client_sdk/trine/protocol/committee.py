@@ -48,9 +48,9 @@ class Member:
         return self.weight > 0 and self.valid_from <= fixed_at <= self.valid_until
 
 
-def seed(block_hash: bytes, batch_id: bytes, round_: int) -> bytes:
-    """keccak256(abi.encode(blockhash(seedBlock), batchId, round))."""
-    return bytes(keccak(encode(["bytes32", "bytes32", "uint8"], [block_hash, batch_id, round_])))
+def seed(word: bytes, batch_id: bytes, round_: int) -> bytes:
+    """keccak256(abi.encode(word, batchId, round)): `word` is what `ISeeds.seedOf` has for the seed block."""
+    return bytes(keccak(encode(["bytes32", "bytes32", "uint8"], [word, batch_id, round_])))
 
 
 def epoch_at(block_number: int, epoch_blocks: int) -> int:

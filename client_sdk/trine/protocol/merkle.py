@@ -11,6 +11,7 @@ are hashed twice, so no inner node can pass for one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -43,7 +44,7 @@ def tokens_of(node: bytes) -> int:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """Root over 1 to 256 leaf hashes (32 bytes each). Raises InvalidInput, also when they count too many tokens."""
-    return _levels(leaves)[-1][0]
+    return _levels(tuple(leaves))[-1][0]
 
 
 def proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
@@ -51,7 +52,7 @@ def proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     if not 0 <= index < len(leaves):
         raise InvalidInput(f"leaf index {index} is outside [0, {len(leaves)})")
     siblings = []
-    for level in _levels(leaves)[:-1]:
+    for level in _levels(tuple(leaves))[:-1]:
         siblings.append(level[index ^ 1])
         index >>= 1
     return siblings
@@ -69,7 +70,9 @@ def verify(expected_root: bytes, leaf: bytes, siblings: Sequence[bytes]) -> bool
     return node == expected_root
 
 
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+@lru_cache(maxsize=64)
+def _levels(leaves: tuple[bytes, ...]) -> list[list[bytes]]:
+    """From the leaves up. Remembered: whoever proves one leaf of a batch often proves the next."""
     if not 1 <= len(leaves) <= MAX_LEAVES:
         raise InvalidInput(f"a batch has 1 to {MAX_LEAVES} leaves, not {len(leaves)}")
     if any(len(leaf) != 32 or leaf == EMPTY_LEAF for leaf in leaves):

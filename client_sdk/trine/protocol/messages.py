@@ -23,6 +23,9 @@ from trine.errors import BadSignature, InvalidInput
 ZERO_HASH = bytes(32)
 ZERO_ADDRESS = "0x" + "00" * 20
 
+MAX_ANCHOR_SECONDS = 6 * 3600
+"""The latest that a receipt may promise to be in a batch, after it was issued: while the node's stake is there."""
+
 DOMAIN_NAME = "Trine"
 DOMAIN_VERSION = "1"
 _DOMAIN_TYPEHASH = keccak(text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
@@ -145,6 +148,7 @@ class Receipt(_TypedStruct):
         ("engineClass", "bytes32"),
         ("feeWei", "uint256"),
         ("issuedAt", "uint64"),
+        ("anchorBy", "uint64"),
     )
 
     request_hash: bytes
@@ -162,7 +166,8 @@ class Receipt(_TypedStruct):
     finish_reason: int
     engine_class: bytes
     fee_wei: int
-    issued_at: int
+    issued_at: int  # seconds since 1970, of the chain's time, as is the next
+    anchor_by: int  # in no batch by then, it costs the node stake; see `MAX_ANCHOR_SECONDS`
 
     @property
     def engine_class_name(self) -> str:
@@ -171,14 +176,23 @@ class Receipt(_TypedStruct):
 
 @dataclass(frozen=True, slots=True)
 class Voucher(_TypedStruct):
-    """`payer` owes `payee` `cumulative_wei` in all since the beginning."""
+    """What `payee` may collect from `payer` in all since the beginning: at most `cumulative_wei`, and without showing
+    accepted answers `earned_wei`, which is for all orders whose deadline is before `as_of` (seconds since 1970)."""
 
     NAME = "Voucher"
-    FIELDS = (("payer", "address"), ("payee", "address"), ("cumulativeWei", "uint256"))
+    FIELDS = (
+        ("payer", "address"),
+        ("payee", "address"),
+        ("cumulativeWei", "uint256"),
+        ("earnedWei", "uint256"),
+        ("asOf", "uint64"),
+    )
 
     payer: str
     payee: str
     cumulative_wei: int
+    earned_wei: int = 0
+    as_of: int = 0
 
 
 def text_hash(text: str) -> bytes:

@@ -8,12 +8,21 @@ import { buildModule } from "@nomicfoundation/hardhat-ignition/modules";
 
 /** See `trine_devnet.contracts.specification`, which deploys from the same file without Ignition. */
 const SPECIFICATION = JSON.parse(readFileSync(new URL("../../trine_devnet/deployment.json", import.meta.url)));
+/** `TRINE_SEEDS`: where the seeds of draws come from. Which chain takes which: docs/randomness.md. */
+const SEEDS = process.env.TRINE_SEEDS || SPECIFICATION.seeds;
+if (!(SEEDS in SPECIFICATION.sources)) {
+  throw new Error(`TRINE_SEEDS=${SEEDS}: seeds come from one of ${Object.keys(SPECIFICATION.sources).join(", ")}`);
+}
 const NOBODY = "0x0000000000000000000000000000000000000000";
 
 export const CONTRACTS = Object.keys(SPECIFICATION.constructors);
 
-export const artifactOf = (name) =>
-  JSON.parse(readFileSync(new URL(`../../../build/artifacts/contracts/${name}.sol/${name}.json`, import.meta.url)));
+export const artifactOf = (name) => {
+  const file = name === "Seeds" ? SPECIFICATION.sources[SEEDS] : name;
+  return JSON.parse(
+    readFileSync(new URL(`../../../build/artifacts/contracts/${file}.sol/${file}.json`, import.meta.url)),
+  );
+};
 
 /** Parameters of a contract's constructor, as its ABI describes them. */
 export const inputsOf = (artifact) => artifact.abi.find((entry) => entry.type === "constructor")?.inputs ?? [];

@@ -36,6 +36,7 @@ BODY_SECONDS = 30.0
 BODIES_AT_ONCE = 32
 """As many bodies of the largest size may be on their way at once, or any number of smaller ones."""
 ACCEPTING_THREADS = 8
+MAX_VOUCHER_BYTES = 4_096
 
 
 class OpenAiEndpoints:
@@ -59,6 +60,7 @@ class OpenAiEndpoints:
         self.router.add_api_route("/models/{name:path}", self.model, methods=["GET"])
         self.router.add_api_route("/chat/completions", self.chat, methods=["POST"])
         self.router.add_api_route("/completions", self.completions, methods=["POST"])
+        self.router.add_api_route("/vouchers", self.voucher, methods=["POST"])
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": [self._entry()]}
@@ -89,6 +91,12 @@ class OpenAiEndpoints:
 
     async def completions(self, request: Request) -> Response:
         return await self._serve(request, chat=False)
+
+    async def voucher(self, request: Request) -> dict[str, Any]:
+        """A client that orders nothing more acknowledges what it has had."""
+        body = await read_json(request, MAX_VOUCHER_BYTES, self._bodies, BODY_SECONDS)
+        await self._apart(self.answering.acknowledge, body)
+        return {"accepted": True}
 
     async def _serve(self, request: Request, *, chat: bool) -> Response:
         if self.closing:

@@ -23,7 +23,7 @@ from trine.protocol import merkle
 from trine.protocol.access import account_digest, caller, evidence_digest
 from trine.protocol.evidence import Evidence
 from trine_operator.refusal import Refusal
-from trine_operator.store import Store, StoredBatch
+from trine_operator.store import Kept, Store, StoredBatch
 
 AT_ONCE = 8
 """Whole batches of others' that one caller is shown at a time: it checks no more at once."""
@@ -75,15 +75,7 @@ class EvidenceEndpoints:
         place = None
         if answer.batch_id is not None and answer.leaf is not None:
             batch = await asyncio.to_thread(self._known, answer.batch_id)
-            proof = merkle.proof(list(batch.leaves), answer.leaf)
-            place = {
-                "batchId": "0x" + answer.batch_id.hex(),
-                "root": "0x" + batch.root.hex(),
-                "canary": "0x" + batch.canary.hex(),
-                "index": answer.leaf,
-                "proof": ["0x" + sibling.hex() for sibling in proof],
-                "state": batch.state,
-            }
+            place = _place(batch, answer.leaf)
         return {
             "receipt": answer.receipt.to_json(),
             "signature": "0x" + answer.receipt_signature.hex(),
@@ -91,9 +83,11 @@ class EvidenceEndpoints:
         }
 
     async def account(self, client: str, authorization: str = Header(default="")) -> dict[str, Any]:
-        """What a client owes this node by the node's count, and the client's own highest voucher as proof.
+        """What a client owes this node by the node's count, the client's own vouchers as proof, and the accepted
+        answers that it has not acknowledged, each with all that proves it. For the client alone.
 
-        For the client alone: the voucher is as good as money to whoever could collect it.
+        `voucher` has the highest limit, `acknowledged` acknowledges most. `orders` are those with a deadline from the
+        latter's `asOf` on and before the new `asOf`.
         """
         address = self._caller(
             authorization,
@@ -102,9 +96,33 @@ class EvidenceEndpoints:
         )
         if address.lower() != client.lower():
             raise Refusal(f"{address} may not see another's account", status=403, code="not_yours")
-        owed, voucher = await asyncio.to_thread(lambda: (self.store.owed(address), self.store.voucher(address)))
-        proof = {"cumulativeWei": str(voucher[0]), "signature": "0x" + voucher[1].hex()} if voucher else None
-        return {"owedWei": str(owed), "voucher": proof}
+        return await asyncio.to_thread(self._account, address)
+
+    def _account(self, client: str) -> dict[str, Any]:
+        acknowledged = self.store.acknowledgement(client)
+        since = acknowledged.as_of if acknowledged else 0
+        until = self.store.resolved_until(client, since, accepted_too=True)
+        orders, as_of = self.store.to_acknowledge(client, since, until)
+        batches: dict[bytes, StoredBatch] = {}
+        shown = []
+        for order in orders:
+            if order.batch_id not in batches:
+                batches[order.batch_id] = self._known(order.batch_id)
+            shown.append(
+                {
+                    "request": order.request.to_json(),
+                    "requestSignature": "0x" + order.request_signature.hex(),
+                    "receipt": order.receipt.to_json(),
+                    "batch": _place(batches[order.batch_id], order.leaf),
+                }
+            )
+        return {
+            "owedWei": str(self.store.owed(client)),
+            "voucher": _shown(self.store.voucher(client)),
+            "acknowledged": _shown(acknowledged),
+            "asOf": as_of,
+            "orders": shown,
+        }
 
     async def batch(self, batch_id: str) -> dict[str, Any]:
         batch = await asyncio.to_thread(self._known, _hash(batch_id))
@@ -225,6 +243,28 @@ class _Counted(StreamingResponse):
 def _lines(leaves: Sequence[bytes], documents: Iterable[str]) -> Iterator[str]:
     head = json.dumps({"leaves": ["0x" + leaf.hex() for leaf in leaves]}, separators=(",", ":"))
     return (line + "\n" for line in itertools.chain([head], documents))
+
+
+def _place(batch: StoredBatch, leaf: int) -> dict[str, Any]:
+    return {
+        "batchId": "0x" + batch.batch_id.hex(),
+        "root": "0x" + batch.root.hex(),
+        "canary": "0x" + batch.canary.hex(),
+        "index": leaf,
+        "proof": ["0x" + sibling.hex() for sibling in merkle.proof(list(batch.leaves), leaf)],
+        "state": batch.state,
+    }
+
+
+def _shown(kept: Kept | None) -> dict[str, Any] | None:
+    if kept is None:
+        return None
+    return {
+        "cumulativeWei": str(kept.cumulative_wei),
+        "earnedWei": str(kept.earned_wei),
+        "asOf": kept.as_of,
+        "signature": "0x" + kept.signature.hex(),
+    }
 
 
 def _hash(text: str) -> bytes:

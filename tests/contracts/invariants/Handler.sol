@@ -312,19 +312,20 @@ abstract contract Handler is Model {
         _deposits[payer] += amount;
     }
 
-    function collect(uint256 who, uint256 amount, uint256 upTo) external counted {
+    function collect(uint256 who, uint256 amount, uint256 earned) external counted {
         address payer = _payer(who);
         uint256 collected = payments.collectedOf(payer, NODE);
-        IPayments.Voucher memory voucher = IPayments.Voucher(payer, NODE, collected + 1 + amount % 50 ether);
-        upTo = collected + 1 + upTo % 50 ether;
-        uint256 due = upTo < voucher.cumulativeWei ? upTo : voucher.cumulativeWei;
+        amount = collected + 1 + amount % 50 ether;
+        earned = collected + 1 + earned % 50 ether;
+        IPayments.Voucher memory voucher = IPayments.Voucher(payer, NODE, amount, earned, 0);
+        uint256 due = earned < amount ? earned : amount;
         uint256 paid = due - collected;
         if (paid > _deposits[payer]) paid = _deposits[payer];
         if (paid == 0) return;
         bytes memory signature = _signVoucher(who, voucher);
         (uint256 wallet, uint256 pool) = (token.balanceOf(NODE), _poolOf(NODE));
         vm.prank(NODE);
-        payments.collect(voucher, upTo, signature);
+        payments.collect(voucher, signature);
         _deposits[payer] -= paid;
         _paidToNode(wallet, pool, paid);
     }
@@ -630,8 +631,9 @@ abstract contract Handler is Model {
                 address(payments)
             )
         );
-        bytes32 typeHash = keccak256("Voucher(address payer,address payee,uint256 cumulativeWei)");
-        bytes32 structHash = keccak256(abi.encode(typeHash, voucher.payer, voucher.payee, voucher.cumulativeWei));
+        bytes32 typeHash =
+            keccak256("Voucher(address payer,address payee,uint256 cumulativeWei,uint256 earnedWei,uint64 asOf)");
+        bytes32 structHash = keccak256(abi.encode(typeHash, voucher));
         return _sign(who, keccak256(abi.encodePacked(hex"1901", domain, structHash)));
     }
 

@@ -1,0 +1,113 @@
+"""Answers claims that receipts of ours are in no batch, by showing them in one: in time, or stake is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from trine.chain import BatchState, Chain, ClaimState, Event
+from trine.chain.writes import CALLS
+from trine.errors import TransactionReverted
+from trine_operator.events import Changes, EventLog
+from trine_operator.outbox import Act, Due, Submits
+from trine_operator.payments import opening_of
+from trine_operator.store import Store
+from trine_operator.tables import ClaimRow
+
+log = structlog.get_logger()
+
+WATCHED = (("Inclusion", "InclusionClaimed"),)
+AGAIN_BLOCKS = 256
+LOOK_SECONDS = 15.0
+"""Between looks at claims that are open: there are hours."""
+CLAIMS_AT_ONCE = 64
+FAR = (1 << 63) - 1
+
+
+class Claims:
+    """Those against one account. `step` is to be repeated at every block."""
+
+    def __init__(
+        self, store: Store, chain: Chain, outbox: Submits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` measures the time between looks, in seconds."""
+        self._store = store
+        self._chain = chain
+        self._outbox = outbox
+        self._clock = clock
+        self._not_before = 0.0
+
+    def step(self) -> None:
+        """Raises TrineError when the chain or the store cannot be read."""
+        if self._events.read(self._note).added:
+            self._not_before = 0.0
+        if self._clock() < self._not_before:
+            return
+        self._not_before = self._clock() + LOOK_SECONDS
+        with self._store.reading() as session:
+            rows = session.scalars(select(ClaimRow).order_by(ClaimRow.answer_by).limit(CLAIMS_AT_ONCE))
+            open_ = [(bytes.fromhex(row.receipt_hash), row.answer_by) for row in rows]
+        if not open_:
+            return
+        in_flight, now = self._outbox.open_names(), self._chain.timestamp()
+        for receipt_hash, answer_by in open_:
+            if now > answer_by:
+                self._forget(receipt_hash)
+            elif _name(receipt_hash) not in in_flight:
+                self._answer(receipt_hash, answer_by)
+
+    def _answer(self, receipt_hash: bytes, answer_by: int) -> None:
+        # Kept until its time is over: a re-org may take an answer back.
+        if self._chain.inclusion_claim(receipt_hash).state != ClaimState.OPEN:
+            return
+        answer = self._store.answer(receipt_hash)
+        if answer is None:
+            log.error("claimed_receipt_unknown", receipt=receipt_hash.hex(), answer_by=answer_by)
+            return
+        batch = self._store.batch(answer.batch_id) if answer.batch_id else None
+        if batch is None or answer.leaf is None:
+            return  # it waits to be sealed
+        if self._chain.batch(batch.batch_id).state in (BatchState.NONE, BatchState.VOID):
+            return  # it is on its way
+        opening = opening_of(batch, answer.leaf, answer.receipt.values())
+        act = Act((_name(receipt_hash),), CALLS.answer_inclusion(opening), Due(at=answer_by))
+        try:
+            self._outbox.submit(act)
+        except TransactionReverted as error:
+            log.warning("claim_not_answered", receipt=receipt_hash.hex(), reason=error.reason)
+        else:
+            log.info("claim_answered", receipt=receipt_hash.hex(), batch=batch.batch_id.hex())
+
+    @cached_property
+    def _events(self) -> EventLog:
+        chain = self._chain
+        since = chain.deployment.block
+        return EventLog(self._store, chain, "claims", WATCHED, since=since, again_blocks=AGAIN_BLOCKS)
+
+    def _note(self, session: Session, changes: Changes) -> None:
+        for receipt_hash, _ in self._ours(changes.dropped):
+            session.execute(delete(ClaimRow).where(ClaimRow.receipt_hash == receipt_hash))
+        for receipt_hash, answer_by in self._ours(changes.added):
+            session.merge(ClaimRow(receipt_hash=receipt_hash, answer_by=min(answer_by, FAR)))
+            log.warning("inclusion_claimed", receipt=receipt_hash, answer_by=answer_by)
+
+    def _ours(self, events: Iterable[Event]) -> list[tuple[str, int]]:
+        me = self._chain.address.lower()
+        return [
+            (bytes(event.args["receiptHash"]).hex(), int(event.args["answerBy"]))
+            for event in events
+            if str(event.args["node"]).lower() == me
+        ]
+
+    def _forget(self, receipt_hash: bytes) -> None:
+        with self._store.writing() as session:
+            session.execute(delete(ClaimRow).where(ClaimRow.receipt_hash == receipt_hash.hex()))
+
+
+def _name(receipt_hash: bytes) -> str:
+    return f"answer claim {receipt_hash.hex()}"
