@@ -169,9 +169,8 @@ class World:
     def case(self, leaf, phase, **changes):
         none = super(Appealable, self.chain).appeal_case(BATCH, leaf)
         mine = dataclasses.replace(none.levels[0], appellant=self.chain.address, claim=Verdict.REJECTED)
-        self.chain.cases[leaf] = dataclasses.replace(
-            none, phase=phase, level=1, levels=(mine, none.levels[1]), **changes
-        )
+        changes = {"phase": phase, "level": 1, "fixed_at": self.chain.seconds, **changes}
+        self.chain.cases[leaf] = dataclasses.replace(none, levels=(mine, none.levels[1]), **changes)
 
 
 @pytest.fixture
@@ -378,6 +377,10 @@ def test_whoever_appealed_has_the_committee_drawn_and_takes_out_what_it_won(worl
     world.dissenting.step()
     assert chain.sent == []  # its seed block is not over
     chain.block += 1
+    chain.seed = False
+    world.dissenting.step()
+    assert chain.sent == []  # nor is its seed there
+    chain.seed = True
     world.dissenting.step()
     assert chain.names_sent() == ["draw"]
     world.case(0, AppealPhase.CONCLUDED)

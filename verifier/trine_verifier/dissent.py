@@ -301,7 +301,9 @@ class Dissenting:
         header = chain.batch(case.batch_id).known_header
         judges = committees(chain, case)[: case.level]
         name = f"draw appeal {case.batch_id.hex()}/{case.leaf}/{case.level}/{case.current.round}"
-        self._submit(name, CALLS.draw_appeal(header, case.leaf, judges), Due(block=last_block))
+        call = chain.with_seed(CALLS.draw_appeal(header, case.leaf, judges), case.clock, case.fixed_at)
+        if call is not None:
+            self._submit(name, call, Due(block=last_block))
 
     def _submit(self, name: str, call: Call, due: Due = NOT_DUE, guards: tuple[Guard, ...] = ()) -> bool:
         """Queues what is not in flight already. Raises TransactionReverted when it was refused the last time."""

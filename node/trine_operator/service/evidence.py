@@ -220,28 +220,6 @@ class EvidenceEndpoints:
         return batch
 
 
-def _place(batch: StoredBatch, leaf: int) -> dict[str, Any]:
-    return {
-        "batchId": "0x" + batch.batch_id.hex(),
-        "root": "0x" + batch.root.hex(),
-        "canary": "0x" + batch.canary.hex(),
-        "index": leaf,
-        "proof": ["0x" + sibling.hex() for sibling in merkle.proof(list(batch.leaves), leaf)],
-        "state": batch.state,
-    }
-
-
-def _shown(kept: Kept | None) -> dict[str, Any] | None:
-    if kept is None:
-        return None
-    return {
-        "cumulativeWei": str(kept.cumulative_wei),
-        "earnedWei": str(kept.earned_wei),
-        "asOf": kept.as_of,
-        "signature": "0x" + kept.signature.hex(),
-    }
-
-
 LINES = "application/x-ndjson"
 
 
@@ -265,6 +243,28 @@ class _Counted(StreamingResponse):
 def _lines(leaves: Sequence[bytes], documents: Iterable[str]) -> Iterator[str]:
     head = json.dumps({"leaves": ["0x" + leaf.hex() for leaf in leaves]}, separators=(",", ":"))
     return (line + "\n" for line in itertools.chain([head], documents))
+
+
+def _place(batch: StoredBatch, leaf: int) -> dict[str, Any]:
+    return {
+        "batchId": "0x" + batch.batch_id.hex(),
+        "root": "0x" + batch.root.hex(),
+        "canary": "0x" + batch.canary.hex(),
+        "index": leaf,
+        "proof": ["0x" + sibling.hex() for sibling in merkle.proof(list(batch.leaves), leaf)],
+        "state": batch.state,
+    }
+
+
+def _shown(kept: Kept | None) -> dict[str, Any] | None:
+    if kept is None:
+        return None
+    return {
+        "cumulativeWei": str(kept.cumulative_wei),
+        "earnedWei": str(kept.earned_wei),
+        "asOf": kept.as_of,
+        "signature": "0x" + kept.signature.hex(),
+    }
 
 
 def _hash(text: str) -> bytes:
