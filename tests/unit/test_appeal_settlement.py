@@ -162,7 +162,9 @@ words = st.sampled_from([*LeafVote, *Silence])
     st.lists(words, min_size=15, max_size=15),
     st.integers(0, 2**80),
 )
-def test_no_money_comes_or_goes(settled: LeafVote, first: list[JurorBallot], second: list[JurorBallot], seats: int) -> None:
+def test_no_money_comes_or_goes(
+    settled: LeafVote, first: list[JurorBallot], second: list[JurorBallot], seats: int
+) -> None:
     for claims in product((ACCEPTED, REJECTED), repeat=2):
         levels = [Level(claims[0], tuple(first)), Level(claims[1], tuple(second))]
         try:
