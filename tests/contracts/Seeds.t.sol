@@ -201,11 +201,14 @@ contract RandaoSeedsTest is World {
         seeds.record(SeedBlock.header(number));
         Check.atMost(vm.lastCallGas().gasTotalUsed, 48_000, "in a used place, as all are after an hour");
         vm.snapshotGasLastCall("randaoseeds", "record");
-        _mine(KNOWN_BLOCKHASHES);
-        header = SeedBlock.header(number + KNOWN_BLOCKHASHES);
-        seeds.recordAndCall(header, address(seeds), abi.encodeCall(ISeeds.source, ()));
-        Check.atMost(vm.lastCallGas().gasTotalUsed, 50_000, "before another call, with its transaction");
-        vm.snapshotValue("randaoseeds", "record, within another transaction", added);
+        _reach(number + KNOWN_BLOCKHASHES - 2);
+        id = _anchor("cheaper", 1);
+        number += KNOWN_BLOCKHASHES;
+        Check.eq(batches.batchOf(id).clock, number, "a used place");
+        _reach(number + 1);
+        uint256 added = _addedToDraw(id, SeedBlock.header(number));
+        Check.atMost(added, 24_000, "with a draw");
+        vm.snapshotValue("randaoseeds", "record, added to a draw", added);
     }
 
     function _isState(uint256 number, ISeeds.State expected) private view {
@@ -426,9 +429,13 @@ contract DrandSeedsTest is AppealWorld {
         Check.atMost(vm.lastCallGas().gasTotalUsed, 205_000, "a round, with its transaction");
         vm.snapshotGasLastCall("drandseeds", "record");
         _mine(4);
-        seeds.recordAndCall(_evidence(round + 1), address(seeds), abi.encodeCall(ISeeds.source, ()));
-        Check.atMost(vm.lastCallGas().gasTotalUsed, 205_000, "before another call, with its transaction");
-        vm.snapshotValue("drandseeds", "record, within another transaction", added);
+        _wait(2 * PERIOD); // whose round is another
+        BatchId id = _anchor("dear", 1);
+        _reach(batches.batchOf(id).clock + 1);
+        _wait(MARGIN + PERIOD);
+        uint256 added = _addedToDraw(id, _evidence(seeds.indexOf(0, batches.fixedAt(id))));
+        Check.yes(added > 100_000 && added < 185_000, "with a draw: the pairing is most of it");
+        vm.snapshotValue("drandseeds", "record, added to a draw", added);
     }
 
     function _createSeeds() internal override {

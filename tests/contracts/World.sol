@@ -275,6 +275,19 @@ abstract contract World {
         seeds.record(SeedBlock.header(seedBlock));
     }
 
+    /// What a draw costs more when it brings its seed along.
+    function _addedToDraw(BatchId id, bytes memory evidence) internal returns (uint256) {
+        bytes memory draw = abi.encodeCall(IBatches.draw, (_headers[id]));
+        uint256 before = vm.snapshotState();
+        seeds.recordAndCall(evidence, address(batches), draw);
+        uint256 both = vm.lastCallGas().gasTotalUsed;
+        require(vm.revertToState(before));
+        vm.setBlockhash(batches.batchOf(id).clock, SeedBlock.hash(batches.batchOf(id).clock));
+        seeds.record(evidence);
+        batches.draw(_headers[id]);
+        return both - vm.lastCallGas().gasTotalUsed;
+    }
+
     /// Goes on to the first block in which the batch can be drawn, its seed recorded.
     function _reachDraw(BatchId id) internal {
         IBatches.Batch memory batch = batches.batchOf(id);
