@@ -100,8 +100,12 @@ contract Inclusion is IInclusion, ReentrancyGuardTransient {
         require(judged && !batch.calibration && index < batch.leafCount, InclusionNotJudged(batchId, index));
         claim_.state = State.Answered;
         claim_.answeredIn = batchId;
-        emit InclusionAnswered(receiptHash, batchId, index);
-        TOKEN.safeTransfer(opening.receipt.node, BOND_WEI);
+        // A claim was false if the answer had been judged when it was made. If it was not, it may have been in no batch,
+        // and a node that anchors only what is claimed must not be paid for that.
+        bool decided = batch.state == IBatches.State.Settled || batch.state == IBatches.State.Final;
+        bool wasFalse = decided && batch.clock + ANSWER_SECONDS <= claim_.answerBy;
+        emit InclusionAnswered(receiptHash, batchId, index, wasFalse);
+        TOKEN.safeTransfer(wasFalse ? opening.receipt.node : opening.receipt.client, BOND_WEI);
     }
 
     /// @inheritdoc IInclusion

@@ -21,6 +21,7 @@ contract InclusionTest is World {
     address private constant STRANGER = address(0xbad);
 
     address private _node;
+    BatchId private _last; // anchored
 
     function setUp() external {
         _calibratedWorld();
@@ -59,6 +60,7 @@ contract InclusionTest is World {
     function testAttackAFalseClaimCostsItsBond() external {
         Receipt memory receipt = _receipt();
         Opening memory opening = _anchored(receipt, 1);
+        _judge();
         _claim(receipt);
         uint256 before = token.balanceOf(_node);
         vm.prank(STRANGER);
@@ -72,12 +74,27 @@ contract InclusionTest is World {
         _claimAgain(receipt);
     }
 
-    function testAClaimIsAnsweredByAnchoringLate() external {
+    function testAttackAnchoringOnlyWhatIsClaimedBringsNoBond() external {
         Receipt memory receipt = _receipt();
+        uint256 before = token.balanceOf(CLIENT);
+        uint256 node = token.balanceOf(_node);
         _claim(receipt);
         _wait(5 hours);
-        inclusion.answer(_anchored(receipt, 1));
-        Check.eq(uint256(inclusion.claimOf(LeafLib.structHash(receipt)).state), 2, "answered: it will be judged");
+        Opening memory opening = _anchored(receipt, 1);
+        _judge();
+        inclusion.answer(opening);
+        Check.eq(uint256(inclusion.claimOf(LeafLib.structHash(receipt)).state), 2, "answered: it was judged");
+        Check.eq(token.balanceOf(CLIENT), before, "who was right to ask has the bond back");
+        Check.eq(token.balanceOf(_node), node, "and the node nothing for being late");
+    }
+
+    function testAClaimOfWhatIsNotJudgedYetIsNotFalse() external {
+        Receipt memory receipt = _receipt();
+        Opening memory opening = _anchored(receipt, 1);
+        uint256 before = token.balanceOf(CLIENT);
+        _claim(receipt);
+        inclusion.answer(opening);
+        Check.eq(token.balanceOf(CLIENT), before, "nobody could see that it was");
     }
 
     function testAttackAnAnswerInABatchThatNobodyJudges() external {
@@ -254,8 +271,14 @@ contract InclusionTest is World {
     function _anchored(Receipt memory receipt, uint256 leaves, uint256 index) private returns (Opening memory) {
         Receipt[] memory receipts = new Receipt[](index + 1);
         receipts[index] = receipt;
-        _anchor(_node, Trees.root(receipts), NO_CANARY, leaves);
+        _last = _anchor(_node, Trees.root(receipts), NO_CANARY, leaves);
         return Trees.open(receipts, index, NO_CANARY);
+    }
+
+    /// The batch of one leaf that was anchored last: accepted.
+    function _judge() private {
+        _draw(_last);
+        _vote(_last, 1, 0, 1, 0, 1, 0);
     }
 
     function _sign(Receipt memory receipt) private returns (bytes memory) {

@@ -12,7 +12,7 @@ from trine.protocol.appeal_settlement import JURIES
 from trine.protocol.settlement import SEATS, conclude
 from trine_research.study.incentives import ACCEPT, HIDDEN, REJECT, Leaf
 from trine_research.study.tournament.juries import ACCEPTED, UNAVAILABLE, case
-from trine_research.study.tournament.world import INCLUSION_BOND, Play, World
+from trine_research.study.tournament.world import Play, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def leaf_gain(world: World, node: Node, leaf: Leaf) -> Fraction:
     spent = world.compute - (world.saved if leaf is Leaf.CHEAT else 0)
     if not node.anchors or (leaf is Leaf.CHEAT and not node.anchors_cheats):
         if node.answers_claims:
-            claimed = world.price - world.fee + INCLUSION_BOND
+            claimed = world.price - world.fee  # and no bond: what is anchored late shows that nobody claimed falsely
             return world.claimed * claimed - spent
         # `Inclusion.conclude`: a leaf's stake and the fee of the answer.
         return -spent - world.claimed * (world.terms.stake_per_leaf + world.price)
