@@ -23,7 +23,8 @@ def net(tmp_path_factory):
         network.add([Member(name, Role.VERIFIER, cheats=("honest",)) for name in THREE])
         network.add([Member(FOURTH, Role.VERIFIER, options={"calibrate": False})])
         fourth = network.chain(network.operators[FOURTH].account)
-        fourth.request_calibration(network.record.model_id, Role.VERIFIER, engine_class_bytes("cpu-fp32"))
+        model_id, secret = network.record.model_id, bytes([1]) * 32
+        fourth.request_calibration(model_id, Role.VERIFIER, engine_class_bytes("cpu-fp32"), secret)
         network.add([Member("cheater", Role.NODE, "bf16", ("other-prompt",), options={"batch_max_wait_seconds": 0.0})])
         network.wait_ready()
         yield network
