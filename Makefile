@@ -171,7 +171,7 @@ test-contracts: build/.ready
 invariants: build/.ready
 	npm run --silent test -- --test-profile long tests/contracts/invariants/Protocol.t.sol
 
-# Whether the Solidity tests notice when a contract is changed: some minutes a mutant, so it may be stopped and goes on.
+# Whether the Solidity tests notice when a contract is changed: up to two minutes a mutant; it may be stopped and goes on.
 mutants: build/.ready
 	python deploy/scripts/mutants.py contracts/Finality.sol contracts/Appeals.sol contracts/Batches.sol \
 		contracts/Staking.sol contracts/Payments.sol --sample 20 --minutes 120
