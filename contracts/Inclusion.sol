@@ -100,8 +100,8 @@ contract Inclusion is IInclusion, ReentrancyGuardTransient {
         require(judged && !batch.calibration && index < batch.leafCount, InclusionNotJudged(batchId, index));
         claim_.state = State.Answered;
         claim_.answeredIn = batchId;
-        // A claim was false if the answer had been judged when it was made. If it was not, it may have been in no batch,
-        // and a node that anchors only what is claimed must not be paid for that.
+        // A claim was false if the answer had been judged when it was made. If it was not, it may have been in no
+        // batch, and a node that anchors only what is claimed must not be paid for that.
         bool decided = batch.state == IBatches.State.Settled || batch.state == IBatches.State.Final;
         bool wasFalse = decided && batch.clock + ANSWER_SECONDS <= claim_.answerBy;
         emit InclusionAnswered(receiptHash, batchId, index, wasFalse);

@@ -62,7 +62,8 @@ interface IInclusion {
     /// code is asked (EIP-1271).
     function claim(Receipt calldata receipt, bytes calldata signature) external;
 
-    /// @notice Shows the receipt in a batch that is not void. Anyone may call. Not in a batch of a calibration, where nothing is at stake, nor beyond the leaves that the batch says it has.
+    /// @notice Shows the receipt in a batch that is not void. Anyone may call. Not in a batch of a calibration, where
+    /// nothing is at stake, nor beyond the leaves that the batch says it has.
     function answer(Opening calldata opening) external;
 
     /// @notice Ends a claim that nobody has answered in time: slashes the node for a leaf's stake and the fee, at most
