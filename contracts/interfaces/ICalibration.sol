@@ -77,8 +77,8 @@ interface ICalibration {
         returns (ChallengeId challengeId);
 
     /// @notice Reveals the secret and stores keccak256(abi.encode(s, secret, challengeId)) as the challenge's seed,
-    /// where `s` is what `ISeeds` has for the seed block. Anyone may call who knows the secret, once `s` is recorded: see
-    /// `ISeeds.recordAndCall`. A challenge that is not sealed in time is dead.
+    /// where `s` is what `ISeeds` has for the seed block. Anyone may call who knows the secret, once `s` is recorded:
+    /// see `ISeeds.recordAndCall`. A challenge that is not sealed in time is dead.
     function seal(ChallengeId challengeId, bytes32 secret) external returns (bytes32 seed);
 
     /// @notice Index into the prompt set of the challenge's i-th prompt, i < leaves:
