@@ -318,8 +318,9 @@ class Core:
         result = self.chain.result(place.batch_id)
         if not result.is_settled or (final and not self.chain.verdict(place.batch_id, place.index)[1]):
             return None
-        certificate = replace(place, accepted=result.accepted, rejected=result.rejected)
-        certificate.verify(result.accepted, result.rejected)
+        words = {"accepted": result.accepted, "rejected": result.rejected, "unavailable": result.unavailable}
+        certificate = replace(place, **words)
+        certificate.verify(**words)
         if not place.index < result.leaf_count:
             raise VerificationFailed("the certificate is not of an answer in the batch")
         return certificate

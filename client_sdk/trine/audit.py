@@ -120,7 +120,7 @@ def certificate_report(chain: Chain, certificate: Certificate) -> CertificateRep
     result = chain.result(certificate.batch_id)
     if not result.is_settled:
         raise NotReady(f"batch 0x{certificate.batch_id.hex()} is not settled on this chain")
-    certificate.verify(result.accepted, result.rejected)
+    certificate.verify(result.accepted, result.rejected, result.unavailable)
     if not certificate.index < result.leaf_count:
         raise VerificationFailed(f"the batch has {result.leaf_count} leaves, the certificate is of {certificate.index}")
     _, is_final = chain.verdict(certificate.batch_id, certificate.index)

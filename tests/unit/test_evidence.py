@@ -162,6 +162,12 @@ def test_a_certificate_holds_against_the_chain_only():
     assert Certificate.from_json(certificate.to_json()) == certificate
     assert certificate.result == "accept"
     certificate.verify(1, 0)
+    hidden = dataclasses.replace(certificate, accepted=0, unavailable=1)
+    assert Certificate.from_json(hidden.to_json()) == hidden
+    assert hidden.result == "unavailable"
+    hidden.verify(0, 0, 1)
+    with pytest.raises(VerificationFailed, match="says unavailable, the chain says inconclusive"):
+        hidden.verify(0, 0)
     certificate.verify(0b11, 0b100)  # what appeals did to other leaves does not matter
     for accepted, rejected in ((0, 1), (0, 0), (2, 0)):
         with pytest.raises(VerificationFailed, match="the certificate says accept"):

@@ -45,6 +45,7 @@ class Certificate:
     proof: tuple[bytes, ...]
     accepted: int  # the batch's words, as decided when the certificate was made
     rejected: int
+    unavailable: int = 0
 
     def __post_init__(self) -> None:
         if not (0 < self.chain_id < 2**256 and is_hex_address(self.batches)):
@@ -53,7 +54,7 @@ class Certificate:
             raise InvalidInput("a certificate's root and canary have 32 bytes")
         if not 0 <= self.index < merkle.MAX_LEAVES:
             raise InvalidInput(f"leaf index {self.index} is outside [0, {merkle.MAX_LEAVES})")
-        Vote(self.accepted, self.rejected)
+        self._words()
 
     @property
     def header(self) -> Header:
@@ -65,23 +66,26 @@ class Certificate:
 
     @property
     def result(self) -> str:
-        """'accept', 'reject' or 'inconclusive'."""
-        return Vote(self.accepted, self.rejected).on(self.index)
+        """'accept', 'reject', 'unavailable' or 'inconclusive'."""
+        return self._words().on(self.index)
 
     @property
     def is_bound(self) -> bool:
         """Whether the receipt is the leaf of the batch, as the proof shows."""
         return merkle.verify(self.root, merkle.leaf_hash(self.index, self.receipt), self.proof)
 
-    def verify(self, accepted: int, rejected: int) -> None:
+    def verify(self, accepted: int, rejected: int, unavailable: int = 0) -> None:
         """Checks the certificate against the words that the chain holds for its batch. Raises VerificationFailed."""
         if not self.is_bound:
             raise VerificationFailed("the Merkle proof does not lead to the anchored root")
-        decided = Vote(accepted, rejected).on(self.index)
+        decided = Vote(accepted, rejected, unavailable).on(self.index)
         if self.result != decided:
             raise VerificationFailed(f"the certificate says {self.result}, the chain says {decided}")
         domain = Domain(self.chain_id, self.batches)
         require_signer(self.receipt.digest(domain), self.receipt_signature, self.receipt.node, "receipt")
+
+    def _words(self) -> Vote:
+        return Vote(self.accepted, self.rejected, self.unavailable)
 
     def opening(self) -> tuple[Any, ...]:
         """`LeafLib.Opening`, as ABI encoders take it: shows contracts that the receipt is in the batch."""
@@ -100,6 +104,7 @@ class Certificate:
             "proof": ["0x" + sibling.hex() for sibling in self.proof],
             "accepted": hex(self.accepted),
             "rejected": hex(self.rejected),
+            "unavailable": hex(self.unavailable),
         }
 
     @classmethod
@@ -117,6 +122,7 @@ class Certificate:
                 proof=tuple(_word(sibling) for sibling in document["proof"]),
                 accepted=int(document["accepted"], 16),
                 rejected=int(document["rejected"], 16),
+                unavailable=int(document.get("unavailable", "0x0"), 16),
             )
             named = _word(document["batchId"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
