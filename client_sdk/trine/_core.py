@@ -318,9 +318,9 @@ class Core:
         result = self.chain.result(place.batch_id)
         if not result.is_settled or (final and not self.chain.verdict(place.batch_id, place.index)[1]):
             return None
-        words = {"accepted": result.accepted, "rejected": result.rejected, "unavailable": result.unavailable}
-        certificate = replace(place, **words)
-        certificate.verify(**words)
+        words = (result.accepted, result.rejected, result.unavailable)
+        certificate = replace(place, accepted=words[0], rejected=words[1], unavailable=words[2])
+        certificate.verify(*words)
         if not place.index < result.leaf_count:
             raise VerificationFailed("the certificate is not of an answer in the batch")
         return certificate
