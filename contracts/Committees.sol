@@ -81,6 +81,8 @@ contract Committees is ICommittees {
     mapping(bytes32 hardwareClass => uint256 classId) private _classIds;
     mapping(uint256 classId => bytes32 hardwareClass) private _classes;
     uint256 private _classCount;
+    // The same.
+    // slither-disable-next-line uninitialized-state
     mapping(address verifier => ModelId[]) private _modelsOf;
 
     constructor(IStaking staking, ICalibration calibration, IReputation reputation, uint256 blocks) {

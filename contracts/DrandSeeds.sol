@@ -66,6 +66,7 @@ contract DrandSeeds is Seeds {
         );
         require(beaconKey.length == Bls12381.KEY_BYTES, SeedsBadSetting("beaconKey"));
         // Reverts on a chain without the precompiles: nothing could ever be recorded there.
+        // slither-disable-next-line unused-return
         Bls12381.hashToG1("", TAG);
         (GENESIS, PERIOD, MARGIN_SECONDS) = (beaconGenesisSeconds, beaconPeriodSeconds, beaconMarginSeconds);
         bytes32[8] memory words = abi.decode(beaconKey, (bytes32[8]));

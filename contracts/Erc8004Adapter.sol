@@ -165,6 +165,7 @@ contract Erc8004Adapter is IErc8004Adapter {
 
     function _publish(Header calldata header, bytes32 salt) private returns (bytes32 requestHash) {
         BatchId batchId = Ids.batch(address(BATCHES), header);
+        // slither-disable-next-line unused-return
         (uint256 leafCount, uint256 accepted, uint256 rejected,, bool settled, bool isFinal) =
             BATCHES.resultOf(batchId);
         require(settled, Erc8004AdapterNotSettled(batchId));

@@ -65,7 +65,10 @@ contract Examiners is IExaminers, Ownable2Step {
         uint256 balance = TOKEN.balanceOf(address(this));
         require(amount <= balance, ExaminersPoolTooSmall(balance, amount));
         uint64 period = _now();
-        _spent = (period == _period ? _spent + amount : amount).toUint128();
+        // Days are counted, nobody can shift them.
+        // slither-disable-next-line incorrect-equality
+        uint256 spent = period == _period ? _spent + amount : amount;
+        _spent = spent.toUint128();
         _period = period;
         _paid[batchId] = true;
         emit ExaminerPaid(batchId, header.node, confirmed, counted, amount);
@@ -106,6 +109,7 @@ contract Examiners is IExaminers, Ownable2Step {
     /// @inheritdoc IExaminers
     function budget() public view returns (uint256 leftWei, uint256 until) {
         uint64 period = _now();
+        // slither-disable-next-line incorrect-equality
         leftWei = Math.saturatingSub(_values.budgetWei, period == _period ? _spent : 0);
         until = (uint256(period) + 1) * PERIOD_SECONDS;
     }
@@ -126,6 +130,7 @@ contract Examiners is IExaminers, Ownable2Step {
         view
         returns (uint256 confirmed, uint256 counted, uint256 amount)
     {
+        // slither-disable-next-line unused-return
         (uint256 leafCount, uint256 accepted, uint256 rejected,,, bool isFinal) = FINALITY.resultOf(batchId);
         require(isFinal, ExaminersNotFinal(batchId));
         uint256 canaries = FINALITY.marksOf(batchId).canaries;

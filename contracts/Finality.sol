@@ -350,11 +350,12 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         if (burned > 0) STAKING.burnFees(burned);
         if (merited == 0) return;
         // Fewer than there is room for.
-        // slither-disable-next-line assembly
+        // slither-disable-start assembly
         // solhint-disable-next-line no-inline-assembly
         assembly ("memory-safe") {
             mstore(works, merited)
         }
+        // slither-disable-end assembly
         REPUTATION.recordMany(header.modelId, file.id, works);
     }
 

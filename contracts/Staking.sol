@@ -79,6 +79,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     address private immutable INCLUSION;
     uint256 private immutable UNBONDING_DELAY;
 
+    // Written through storage pointers.
+    // slither-disable-next-line uninitialized-state
     mapping(address operator => Operator) private _operators;
     mapping(address operator => mapping(uint256 nonce => mapping(address holder => uint256 shares))) private _shares;
     mapping(address operator => mapping(uint256 nonce => mapping(address holder => Ticket))) private _tickets;
@@ -500,6 +502,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         }
     }
 
+    // The same.
+    // slither-disable-next-line dead-code
     function _endDelegation(Operator storage theirs, address operator) private {
         uint256 rest = _releases[operator].amount;
         delete _releases[operator];
@@ -508,6 +512,8 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     }
 
     /// @dev A pool of nobody would keep it for ever.
+    // The same.
+    // slither-disable-next-line dead-code
     function _addReleased(Operator storage theirs, address operator, uint256 amount) private {
         if (theirs.shares == 0) _credit(operator, amount);
         else theirs.active = (theirs.active + amount).toUint104();
