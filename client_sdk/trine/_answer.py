@@ -64,6 +64,10 @@ class Answer:
     @classmethod
     def from_held(cls, document: Any) -> Self:
         """The answer that `held` kept, without its text. Raises InvalidInput."""
+        if isinstance(document, dict) and "proof" in document:
+            raise InvalidInput(
+                "this is a certificate, which `trine audit certificate` checks: its answer is in a batch"
+            )
         try:
             receipt, url = Receipt.from_json(document["receipt"]), document["nodeUrl"]
             signature = bytes.fromhex(document["receiptSignature"].removeprefix("0x"))

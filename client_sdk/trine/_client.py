@@ -200,7 +200,9 @@ class TextStream:
                     raise
             except httpx2.HTTPError as error:
                 core.forget_nodes()
-                raise NodeUnreachable(f"{url:.200}: {type(error).__name__} while streaming") from None
+                raise NodeUnreachable(
+                    f"{url:.200}: the answer was cut off ({type(error).__name__}): ask again, or name another node"
+                ) from None
             finally:
                 core.ledger(node).give_back(draft.number, cost)
             time.sleep(pause)
@@ -355,7 +357,9 @@ class AsyncTextStream:
                     raise
             except httpx2.HTTPError as error:
                 core.forget_nodes()
-                raise NodeUnreachable(f"{url:.200}: {type(error).__name__} while streaming") from None
+                raise NodeUnreachable(
+                    f"{url:.200}: the answer was cut off ({type(error).__name__}): ask again, or name another node"
+                ) from None
             finally:
                 core.ledger(node).give_back(draft.number, cost)
             await asyncio.sleep(pause)

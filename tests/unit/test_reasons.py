@@ -2,8 +2,9 @@
 
 import pytest
 
+from trine.chain.reasons import _SENTENCES, explained
 from trine.chain.reverts import _error_table
-from trine.cli.reasons import _SENTENCES, explained, when
+from trine.moments import when
 
 WEI = 10**18
 

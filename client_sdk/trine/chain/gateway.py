@@ -18,7 +18,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxReceipt
 
 from trine.chain.endpoint import without_secrets
-from trine.chain.reverts import decode_error, reverted, unreachable
+from trine.chain.reverts import decode_error, refused, reverted, unreachable
 from trine.chain.transactions import EncodedCall, Fees, Market, Refusal, refusal_of
 from trine.errors import ChainError, TransactionReverted
 
@@ -164,9 +164,12 @@ class Gateway:
         except Web3RPCError as error:
             # A node that mines at once refuses a revert when it is sent: another account was faster since the estimate.
             reason = decode_error(_revert_data(error))
-            if reason is None:
-                raise ChainError(f"{what}: {without_secrets(str(error), self._rpc_url)}") from None
-            raise TransactionReverted(f"{what}: {reason}", reason=reason) from None
+            if reason is not None:
+                raise refused(what, reason) from None
+            said = without_secrets(str(error), self._rpc_url)
+            if refusal_of(said) is Refusal.NO_FUNDS:
+                said = f"{self.address} has too little gas money for it: send it some of the chain's currency"
+            raise ChainError(f"{what}: {said}") from None
         except Web3Exception as error:
             raise ChainError(f"{what}: {without_secrets(str(error), self._rpc_url)}") from None
         except (ValueError, TypeError, KeyError) as error:

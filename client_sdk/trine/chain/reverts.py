@@ -13,13 +13,21 @@ from web3.exceptions import ContractLogicError
 
 from trine.chain.deployment import CONTRACTS, abi
 from trine.chain.endpoint import origin_of
+from trine.chain.reasons import explained
 from trine.errors import ChainUnreachable, TransactionReverted
 
 
 def reverted(function: str, error: ContractLogicError) -> TransactionReverted:
     """The revert with the contract's custom error decoded."""
-    reason = decode_error(error.data) or str(error.message or error)
-    return TransactionReverted(f"{function}: {reason}", reason=reason)
+    return refused(function, decode_error(error.data) or str(error.message or error))
+
+
+def refused(function: str, reason: str) -> TransactionReverted:
+    """With the sentence for people, where there is one, in front of the contract's own words."""
+    sentence = explained(reason)
+    return TransactionReverted(
+        f"{sentence} ({function}: {reason})" if sentence else f"{function}: {reason}", reason=reason
+    )
 
 
 def unreachable(error: Exception, rpc_url: str) -> ChainUnreachable:

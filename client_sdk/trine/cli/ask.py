@@ -21,7 +21,7 @@ from trine.cli.options import (
     token_wei,
 )
 from trine.cli.output import fail_cleanly, note, print_json, tokens
-from trine.errors import InvalidInput, VerificationFailed
+from trine.errors import InvalidInput, TrineError, VerificationFailed
 
 
 @fail_cleanly
@@ -59,10 +59,15 @@ def ask(
         deposit_wei=token_wei(deposit),
     ) as client:
         stream = client.stream(question, model=model, max_tokens=max_tokens)
-        for text in stream:
+        try:
+            for text in stream:
+                if not json:
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
+        except TrineError:
             if not json:
-                sys.stdout.write(text)
-                sys.stdout.flush()
+                sys.stdout.write("\n")
+            raise
         answer = stream.answer
         if answer is None:
             raise VerificationFailed("the stream ended without a receipt")
@@ -73,6 +78,8 @@ def ask(
             note(
                 f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s"
             )
+            if wait or final:
+                note("three verifiers check it now…" + (" and then anybody may appeal for a while" if final else ""))
         certificate = client.certify(answer, final=final) if wait or final else None
     if certificate and save:
         save.write_text(json_module.dumps(certificate.to_json(), indent=2) + "\n")

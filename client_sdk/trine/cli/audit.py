@@ -62,7 +62,10 @@ def certificate(
     from trine.protocol.certificate import Certificate
 
     try:
-        held = Certificate.from_json(json_module.loads(file.read_text()))
+        document = json_module.loads(file.read_text())
+        if isinstance(document, dict) and "nodeUrl" in document:
+            raise InvalidInput("it is a receipt, which `trine claim` holds its node to")
+        held = Certificate.from_json(document)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} is no certificate: {error}") from None
     report = certificate_report(read_chain(rpc_url, deployment), held)

@@ -64,7 +64,7 @@ def fail_cleanly(command: Callable[P, R]) -> Callable[P, R]:
 
 def _sentence(error: TrineError) -> str:
     if isinstance(error, TransactionReverted):
-        from trine.cli.reasons import explained
+        from trine.chain.reasons import explained
 
         return explained(error.reason) or str(error)
     return str(error)

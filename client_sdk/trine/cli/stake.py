@@ -16,12 +16,13 @@ from trine.cli.options import (
     PasswordFile,
     RpcUrl,
     account_chain,
+    load_account,
     read_chain,
     token_wei,
 )
 from trine.cli.output import fail_cleanly, print_json, say, tokens
-from trine.cli.reasons import when
 from trine.errors import InvalidInput
+from trine.moments import when
 
 if TYPE_CHECKING:
     from trine.chain import Chain
@@ -71,7 +72,8 @@ def delegate(
     free = _free_for_delegators(chain, operator)
     if wei > free:
         raise InvalidInput(
-            f"{operator} takes {tokens(free)} tokens more of delegators; it opens its pool with trine stake open"
+            f"{operator} takes {tokens(free)} tokens more of delegators in all; it may open its pool for more with "
+            "`trine stake open`"
         )
     most = chain.commission_of(operator) if max_commission is None else _bps(max_commission)
     chain.allow("Staking", wei)
@@ -161,7 +163,8 @@ def commission(
     keystore: Keystore = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Sets what the account, an operator, keeps of rewards. A rise counts only after the unbonding delay."""
+    """Sets what the account, an operator, keeps of rewards. Once others have delegated to it, a rise counts only after
+    the unbonding delay."""
     chain = account_chain(rpc_url, deployment, keystore, password_file)
     chain.set_commission(_bps(percent))
     say(f"{chain.address} keeps {_kept(chain, percent)}")
@@ -170,13 +173,16 @@ def commission(
 @app.command()
 @fail_cleanly
 def show(
-    operator: Annotated[str, typer.Argument(help="Address of the operator.")],
+    operator: Annotated[str | None, typer.Argument(help="Its address; default: the account itself.")] = None,
     holder: Annotated[str | None, typer.Option(help="Also what this account has with the operator.")] = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    keystore: Keystore = None,
+    password_file: PasswordFile = None,
     json: AsJson = False,
 ) -> None:
     """Prints an operator's stake and credit."""
+    operator = operator or str(load_account(keystore, password_file).address)
     chain = read_chain(rpc_url, deployment)
     report = _report(chain, operator, holder or operator)
     if json:

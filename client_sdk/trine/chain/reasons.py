@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from trine.cli.output import tokens
-
-
-def when(seconds: int) -> str:
-    """A moment of the chain's, for people."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+from trine.moments import when
 
 
 def explained(reason: str) -> str | None:
@@ -27,7 +21,7 @@ def explained(reason: str) -> str | None:
 
 
 def _amount(wei: str) -> str:
-    return tokens(int(wei))
+    return f"{int(wei) / 10**18:,.4f}".rstrip("0").rstrip(".")
 
 
 def _percent(bps: str) -> str:
@@ -69,6 +63,12 @@ _SENTENCES: dict[str, Callable[..., str]] = {
         f"{_amount(has)} tokens are deposited with this node, this takes {_amount(needs)}"
     ),
     "PaymentsNoticeRunning": lambda at: f"the notice is running: the deposit can be withdrawn from {when(int(at))} on",
+    "PaymentsNotRejected": lambda _batch, leaf: (
+        f"answer {leaf} of the batch was neither rejected nor withheld: there is nothing to refund"
+    ),
+    "PaymentsNotFinal": lambda _batch, leaf: (
+        f"the verdict on answer {leaf} of the batch may still be appealed: wait until it is final"
+    ),
     "PaymentsNothingToWithdraw": lambda: "there is nothing to withdraw: ask for a withdrawal first",
     "AppealsNothingToWithdraw": lambda: "there is nothing to withdraw: no appeal of the account's has been won",
     "FinalityDeadlinePassed": lambda at: f"the time to appeal was over at {when(int(at))}",
