@@ -229,6 +229,9 @@ class RecordingChain:
     def epoch_blocks(self):
         return WINDOW
 
+    def require_seeds(self):
+        """This chain's can be shown."""
+
     def draw_window_blocks(self):
         return WINDOW
 

@@ -63,7 +63,7 @@ def judge(node, results=None, *, final=True):
     rejected = sum(1 << leaf for leaf, result in enumerate(results) if result == "reject")
     state = BatchState.FINAL if final else BatchState.SETTLED
     node.chain.batches[batch.batch_id] = chain_batch(batch.batch_id, state, leaf_count=len(results))
-    node.chain.results[batch.batch_id] = Result(len(results), accepted, rejected, True, final)
+    node.chain.results[batch.batch_id] = Result(len(results), accepted, rejected, 0, True, final)
     (node.store.mark_final if final else node.store.mark_settled)(batch.batch_id, accepted, rejected, results)
     return batch
 
