@@ -19,7 +19,7 @@ QUESTION = "Explain in two sentences why the sky is blue."
 
 
 def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, ask):
-    account = net.create_client()  # of whom no answer is final yet
+    account = net.create_client("newcomer")  # of whom no answer is final yet
     client = ask("honest", account)
     node = net.operators["honest"].account.address
     chain = client.chain
