@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trine.cli.groups import group
+from trine.cli.options import DEFAULT_DEPLOYMENT, DEFAULT_RPC_URL, DeploymentFile, RpcUrl, token_wei
 from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
@@ -43,6 +44,7 @@ CheatingVerifiers = Annotated[
 ]
 MaxTokens = Annotated[int, typer.Option(help="Longest answer.", min=1, max=1024)]
 DEFAULT_HOME = Path(".trine/devnet")
+LOOK_SECONDS = 2.0
 RPC_PORT = 8545
 """Where every command looks for a chain by default."""
 
@@ -118,6 +120,24 @@ def up(
         _stay(net)
 
 
+@app.command()
+@fail_cleanly
+def fund(
+    address: Annotated[str, typer.Argument(help="Who gets it: an account that `trine keys new` made, for instance.")],
+    amount: Annotated[str, typer.Option("--tokens", help="In whole tokens.")] = "1000",
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+) -> None:
+    """Gives an account of a devnet that runs gas money and tokens: for an operator, client or examiner of your own."""
+    wei = token_wei(amount)
+    from trine.chain.calls import checksum
+    from trine_devnet.network import give
+
+    account = checksum(address)
+    give(rpc_url, deployment, account, wei)
+    say(f"{account} has {amount} tokens more, and gas money")
+
+
 def _options(
     node_dtypes: list[str] | None,
     verifier_dtypes: list[str] | None,
@@ -148,6 +168,8 @@ def _options(
 
 
 def _stay(net: Devnet) -> None:
+    from trine.chain import Role
+
     say("")
     say("the network is up; in another terminal, in this folder:")
     say(f"  export TRINE_RPC_URL={net.rpc_url} TRINE_DEPLOYMENT={net.deployment_file}")
@@ -155,10 +177,18 @@ def _stay(net: Devnet) -> None:
     say(f'  {sys.argv[0]} ask --deposit 10 "Why is the sea salty?"')
     for name, running in net.operators.items():
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
+    say("an account of your own: trine keys new FILE, then trine devnet fund ADDRESS")
     say("Ctrl-C stops all of it.")
+    ended: set[str] = set()
     try:
         while True:
-            signal.pause()
+            time.sleep(LOOK_SECONDS)
+            for name, running in net.operators.items():
+                if name not in ended and not running.child.running:
+                    ended.add(name)
+                    command = "node serve" if running.member.role is Role.NODE else "verifier run"
+                    say(f"{name} has ended, see {running.child.log}; it goes on where it was with")
+                    say(f"  {sys.argv[0]} {command} --config {running.config}")
     finally:
         say("stopping: the operators finish what they owe")
 

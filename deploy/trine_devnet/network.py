@@ -383,3 +383,14 @@ def _last_event(child: Child) -> str:
         except (ValueError, KeyError, AttributeError):
             continue
     return "starting"
+
+
+def give(rpc_url: str, deployment: Path, address: str, wei: int) -> None:
+    """Gas money and tokens out of nothing and the deployer's. Raises InvalidInput anywhere but on a devnet."""
+    known = Deployment.load(deployment)
+    if known.chain_id != DEVNET_CHAIN_ID:
+        raise InvalidInput(f"tokens are given away on a devnet only, and this is chain {known.chain_id}")
+    chain = Chain.connect(known, rpc_url, Account.from_key(DEPLOYER_KEY))
+    with Rpc(rpc_url) as rpc:
+        rpc.call("anvil_setBalance", address, hex(GAS_MONEY_WEI))
+    chain.transfer(address, wei)

@@ -20,6 +20,7 @@ from trine.chain.views import Views
 from trine.chain.writes import CALLS
 from trine.cli.stake import app as stake_app
 from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
+from trine_devnet.cli import app as devnet_app
 from trine_devnet.contracts import check_code, deploy, words_of
 from trine_devnet.rpc import Rpc
 from trine_devnet.specification import specification
@@ -89,6 +90,22 @@ def test_a_parameter_out_of_range_is_said(tmp_path):
         devnet(tmp_path / "home", {"commitSeconds": 0}),
     ):
         pass
+
+
+def test_a_devnet_gives_a_strangers_account_what_it_needs_and_no_other_chain_does(net, tmp_path):
+    stranger = Account.create().address
+    where = ["--rpc-url", net.rpc_url, "--deployment", str(net.deployment_file)]
+    funded_ = CliRunner().invoke(devnet_app, ["fund", stranger, "--tokens", "12.5", *where])
+    assert funded_.exit_code == 0, funded_.output
+    assert net.chain().token_balance(stranger) == 25 * TOKEN // 2
+    assert net.chain().gas_balance(stranger) > 0
+    elsewhere = json.loads(net.deployment_file.read_text()) | {"chainId": 1}
+    (tmp_path / "mainnet.json").write_text(json.dumps(elsewhere))
+    refused = CliRunner().invoke(
+        devnet_app, ["fund", stranger, "--rpc-url", net.rpc_url, "--deployment", str(tmp_path / "mainnet.json")]
+    )
+    assert refused.exit_code == 3
+    assert "on a devnet only" in refused.output
 
 
 def test_a_chain_that_is_not_there_is_said():
