@@ -37,6 +37,7 @@ from trine.errors import InvalidInput, NodeRefused, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Voucher
+from trine.wording import amount
 
 MODEL_SECONDS = 300.0
 """Its price may change, and what is registered."""
@@ -205,8 +206,8 @@ class Core:
                 self._stake_per_leaf = time.monotonic(), stake
         if fee_wei > stake:
             raise InvalidInput(
-                f"the answer may cost {fee_wei} wei, more than the {stake} that secure it: a node could not collect "
-                "more; lower max_tokens or shorten the messages"
+                f"the answer may cost {amount(fee_wei)}, more than the {amount(stake)} that secure it: a node could "
+                "not collect more; lower max_tokens or shorten the messages"
             )
 
     def is_late(self, error: NodeRefused, attempt: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from trine.errors import BadSignature, InvalidInput
 from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
+from trine.wording import amount
 from trine_operator.refusal import Refusal
 
 MAX_LIFETIME_SECONDS = 86_400
@@ -192,13 +193,14 @@ def check_voucher(
     promised = max(voucher.cumulative_wei, kept_wei)
     if promised < required:
         raise Refusal(
-            f"the voucher is over {promised} wei, {owed_wei} are owed and this answer may cost {worst_fee_wei}",
+            f"the voucher is over {amount(promised)}, {amount(owed_wei)} are owed and this answer may cost "
+            f"{amount(worst_fee_wei)}",
             status=402,
             code="voucher_too_low",
         )
     if covered_wei < required:
         raise Refusal(
-            f"the deposit with {node} covers {covered_wei} wei in all, {required} are needed: deposit more",
+            f"the deposit with {node} covers {amount(covered_wei)} in all, {amount(required)} are needed: deposit more",
             status=402,
             code="deposit_too_low",
         )

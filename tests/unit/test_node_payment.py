@@ -123,7 +123,7 @@ def test_a_deposit_that_does_not_cover_the_answer_is_refused_with_the_amounts(tm
     with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
         response = node.http.post(CHAT, json=signed_body(chain, client))
         assert refused(response) == (402, "deposit_too_low")
-        assert "150 wei" in response.json()["error"]["message"]
+        assert "1.5e-16 tokens" in response.json()["error"]["message"]
 
 
 def test_a_deposit_under_notice_covers_nothing(tmp_path, client):
@@ -131,7 +131,7 @@ def test_a_deposit_under_notice_covers_nothing(tmp_path, client):
     with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
         response = node.http.post(CHAT, json=signed_body(chain, client))
         assert refused(response) == (402, "deposit_too_low")
-        assert f"with {chain.address} covers 100 wei" in response.json()["error"]["message"]
+        assert f"with {chain.address} covers 1e-16 tokens" in response.json()["error"]["message"]
         chain.leaving = 0
         assert node.http.post(CHAT, json=signed_body(chain, client)).status_code == 200
 
@@ -156,7 +156,7 @@ def test_answers_of_a_model_without_a_price_need_no_voucher(tmp_path, client):
 
 def test_of_orders_on_their_way_the_highest_voucher_counts_whichever_comes_first(node, client):
     told = node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=1)).json()["error"]["message"]
-    fee = int(re.search(r"may cost (\d+)", told)[1])
+    fee = round(float(re.search(r"may cost ([\d.e-]+) tokens", told)[1]) * 10**18)
     for promised, status in ((3 * fee, 200), (fee, 200), (2 * fee, 200), (fee, 402), (4 * fee, 200)):
         order = signed_body(node.chain, client, cumulative=promised)
         assert node.http.post(CHAT, json=order).status_code == status
@@ -164,7 +164,7 @@ def test_of_orders_on_their_way_the_highest_voucher_counts_whichever_comes_first
 
 def test_each_voucher_covers_what_was_owed_before(node, client):
     told = node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=1)).json()["error"]["message"]
-    fee = int(re.search(r"may cost (\d+)", told)[1])
+    fee = round(float(re.search(r"may cost ([\d.e-]+) tokens", told)[1]) * 10**18)
     assert node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=fee)).status_code == 200
     assert refused(node.http.post(CHAT, json=signed_body(node.chain, client, cumulative=2 * fee - 1))) == (
         402,

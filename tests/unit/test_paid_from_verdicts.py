@@ -371,7 +371,7 @@ def test_no_answer_is_sold_or_bought_for_more_than_the_stake_behind_it(tmp_path,
     chain = RecordingChain(stake_per_leaf=100)
     with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
         assert refused(signed(node, payer)) == (402, "fee_over_stake")
-        with pytest.raises(InvalidInput, match="more than the 100 that secure it"):
+        with pytest.raises(InvalidInput, match="more than the 1e-16 tokens that secure it"):
             ask(node, payer)
 
 

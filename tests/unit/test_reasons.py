@@ -4,7 +4,7 @@ import pytest
 
 from trine.chain.reasons import _SENTENCES, explained
 from trine.chain.reverts import _error_table
-from trine.moments import when
+from trine.wording import when
 
 WEI = 10**18
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from trine.moments import when
+from trine.wording import when
 
 
 def explained(reason: str) -> str | None:

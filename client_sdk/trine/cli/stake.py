@@ -22,7 +22,7 @@ from trine.cli.options import (
 )
 from trine.cli.output import fail_cleanly, print_json, say, tokens
 from trine.errors import InvalidInput
-from trine.moments import when
+from trine.wording import when
 
 if TYPE_CHECKING:
     from trine.chain import Chain
