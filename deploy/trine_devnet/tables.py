@@ -21,6 +21,12 @@ m: the worst token's margin, in logits over the noise of its position
 gas: of the whole batch, an answer; a full one has 256
 """
 
+PAID = """tokens: a client pays for accepted, final answers; nodes and verifiers pay each other for their calibrations
+at stake: an accepted answer earns its verifiers their fee; a rejected one costs its node 5 and earns them their fee, too
+deposit: what is prepaid to nodes; some of it is owed for answers whose verdicts are not final yet
+accepted, rejected: a node's answers, and a verifier's seats by the part that was right or wrong; they fade with time
+"""
+
 
 def bounds(policy: Policy, options: Options) -> str:
     """From where on these verifiers reject what these nodes say, a line for each of the nodes' classes."""
@@ -45,12 +51,13 @@ def show(outcome: Outcome, console: Console, bounds: str = "") -> None:
         console.print(LEGEND + bounds, highlight=False)
         for name, old in outcome.before.items():
             console.print(_account(name, old, outcome.after[name]))
-        console.print()
+        console.print(PAID, highlight=False)
         return
     wide = Console(file=console.file, width=max(TABLE_WIDTH, console.width), force_terminal=console.is_terminal)
     wide.print(_answers(outcome.seen))
     wide.print(LEGEND + bounds, highlight=False)
     wide.print(_accounts(outcome.before, outcome.after))
+    wide.print(PAID, highlight=False)
 
 
 def _answer(question: Seen) -> Padding:
