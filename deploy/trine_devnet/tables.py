@@ -21,8 +21,8 @@ m: the worst token's margin, in logits over the noise of its position
 gas: of the whole batch, an answer; a full one has 256
 """
 
-PAID = """tokens: a client pays for accepted, final answers; nodes and verifiers pay each other for their calibrations
-at stake: an accepted answer earns its verifiers their fee; a rejected one costs its node 5 and earns them their fee, too
+PAID = """tokens: a client pays for accepted, final answers; operators pay the verifiers that judge their calibrations
+at stake: whoever judged rightly earns a fee, whatever the verdict; a rejected answer costs its node 5
 deposit: what is prepaid to nodes; some of it is owed for answers whose verdicts are not final yet
 accepted, rejected: a node's answers, and a verifier's seats by the part that was right or wrong; they fade with time
 """
