@@ -22,7 +22,7 @@ gas: of the whole batch, an answer; a full one has 256
 """
 
 PAID = """tokens: a client pays for accepted, final answers; operators pay the verifiers that judge their calibrations
-at stake: whoever judged rightly earns a fee, whatever the verdict; a rejected answer costs its node 5
+at stake: whoever judged rightly earns a fee, whatever the verdict; a rejected answer costs its node stake
 deposit: what is prepaid to nodes; some of it is owed for answers whose verdicts are not final yet
 accepted, rejected: a node's answers, and a verifier's seats by the part that was right or wrong; they fade with time
 """

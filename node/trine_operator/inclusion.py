@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from trine.chain import BatchState, Chain, ClaimState, Event
@@ -24,8 +24,10 @@ log = structlog.get_logger()
 WATCHED = (("Inclusion", "InclusionClaimed"),)
 AGAIN_BLOCKS = 256
 LOOK_SECONDS = 15.0
-"""Between looks at claims that are open: there are hours."""
+"""Between looks at all claims that are open: there are hours."""
 CLAIMS_AT_ONCE = 64
+"""Looked at in one step; the next step goes on behind them."""
+START = (-1, "")
 FAR = (1 << 63) - 1
 
 
@@ -41,6 +43,7 @@ class Claims:
         self._outbox = outbox
         self._clock = clock
         self._not_before = 0.0
+        self._after = START
 
     def step(self) -> None:
         """Raises TrineError when the chain or the store cannot be read."""
@@ -48,18 +51,27 @@ class Claims:
             self._not_before = 0.0
         if self._clock() < self._not_before:
             return
-        self._not_before = self._clock() + LOOK_SECONDS
+        rows = self._next()
+        if rows:
+            in_flight, now = self._outbox.open_names(), self._chain.timestamp()
+            for receipt_hash, answer_by in rows:
+                if now > answer_by:
+                    self._forget(receipt_hash)
+                elif _name(receipt_hash) not in in_flight:
+                    self._answer(receipt_hash, answer_by)
+        # Whoever claims many at once must not hide the last behind the first, which stay until their time is over.
+        if len(rows) == CLAIMS_AT_ONCE:
+            self._after = (rows[-1][1], rows[-1][0].hex())
+        else:
+            self._after = START
+            self._not_before = self._clock() + LOOK_SECONDS
+
+    def _next(self) -> list[tuple[bytes, int]]:
+        key = tuple_(ClaimRow.answer_by, ClaimRow.receipt_hash)
+        query = select(ClaimRow).where(key > self._after)
+        query = query.order_by(ClaimRow.answer_by, ClaimRow.receipt_hash).limit(CLAIMS_AT_ONCE)
         with self._store.reading() as session:
-            rows = session.scalars(select(ClaimRow).order_by(ClaimRow.answer_by).limit(CLAIMS_AT_ONCE))
-            open_ = [(bytes.fromhex(row.receipt_hash), row.answer_by) for row in rows]
-        if not open_:
-            return
-        in_flight, now = self._outbox.open_names(), self._chain.timestamp()
-        for receipt_hash, answer_by in open_:
-            if now > answer_by:
-                self._forget(receipt_hash)
-            elif _name(receipt_hash) not in in_flight:
-                self._answer(receipt_hash, answer_by)
+            return [(bytes.fromhex(row.receipt_hash), row.answer_by) for row in session.scalars(query)]
 
     def _answer(self, receipt_hash: bytes, answer_by: int) -> None:
         # Kept until its time is over: a re-org may take an answer back.

@@ -35,7 +35,7 @@ from trine.errors import BadSignature, InvalidInput, NotReady, VerificationFaile
 from trine.protocol.messages import MAX_ANCHOR_SECONDS, Receipt, Request, Voucher, text_hash
 from trine_node.answering import MAX_UNACKNOWLEDGED_WEI, Answering
 from trine_node.orders import MAX_LIFETIME_SECONDS, parse_order
-from trine_operator.inclusion import Claims
+from trine_operator.inclusion import CLAIMS_AT_ONCE, Claims
 from trine_operator.payments import OPENINGS_AT_ONCE, Collecting, collect_earned
 from trine_operator.tables import AnswerRow
 
@@ -567,6 +567,18 @@ def test_claims_against_others_that_are_over_or_of_unknown_receipts_are_left_alo
     node.chain.claim(receipt.struct_hash(), node.chain.seconds + 9, node="0x" + "11" * 20)
     claims.step()
     assert node.chain.sent == []
+
+
+def test_attack_whoever_claims_much_hides_the_last_claim_behind_the_first(claimed):
+    node, receipt, claims = claimed
+    judge(node)
+    for number in range(2 * CLAIMS_AT_ONCE):
+        node.chain.claim(number.to_bytes(32, "big"), node.chain.seconds + 1_000)
+    node.chain.claim(receipt.struct_hash(), node.chain.seconds + 1_001)
+    for _ in range(3):
+        claims.step()
+    ((_, opening_),) = node.chain.sent
+    assert opening_[3] == receipt.values()
 
 
 def test_receipts_promise_to_be_anchored_as_the_settings_say(tmp_path, payer):
