@@ -17,8 +17,10 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from trine.chain import Chain, Deployment, Role, create_keystore
+from trine.chain.bls_keystore import create_bls_keystore
 from trine.errors import ChainUnreachable, InvalidInput, NotReady
 from trine.models import ModelRecord, load_record
+from trine.protocol import bls
 from trine_devnet.addresses import DEVNET_CHAIN_ID
 from trine_devnet.contracts import deploy
 from trine_devnet.epochs import Epochs
@@ -212,6 +214,15 @@ class Devnet:
         self.admin.transfer(account.address, funds)
         return account
 
+    def _create_bls_key(self, name: str) -> dict[str, str]:
+        """A fresh BLS key in an encrypted keystore: the settings that name it."""
+        path, secret = (
+            self.home / "keys" / f"{name}.bls.json",
+            bls.SecretKey(1 + secrets.randbelow(bls.GROUP_ORDER - 1)),
+        )
+        create_bls_keystore(path, self.password_file.read_text(), secret, iterations=SCRYPT_N)
+        return {"bls_keystore": str(path), "bls_password_file": str(self.password_file)}
+
     def keystore(self, name: str) -> Path:
         return self.home / "keys" / f"{name}.json"
 
@@ -323,6 +334,8 @@ class Devnet:
         }
         if member.role is Role.NODE:
             settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 0.5}
+        else:
+            settings |= self._create_bls_key(member.name)
         settings |= member.options
         config = self.home / f"{member.name}.toml"
         config.write_text(_toml(settings))

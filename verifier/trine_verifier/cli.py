@@ -54,10 +54,15 @@ def check(
     ] = None,
 ) -> None:
     """Says what is ready and what is missing, with the next command. Sends and votes on nothing."""
+    from itertools import chain
+
     from trine.chain import Role
     from trine_node.examination import examine, report
     from trine_operator.logs import configure_logs
+    from trine_verifier.keys import examine_signing_key
     from trine_verifier.settings import VerifierSettings
 
     configure_logs("warning")
-    report(examine(VerifierSettings.load(config), Role.VERIFIER, "trine verifier run", 1), "the verifier can vote")
+    settings = VerifierSettings.load(config)
+    findings = chain(examine_signing_key(settings), examine(settings, Role.VERIFIER, "trine verifier run", 1))
+    report(findings, "the verifier can vote")

@@ -23,6 +23,7 @@ from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop
 from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
 from trine_operator.service import create_evidence_app
 from trine_verifier.kept import Limits
+from trine_verifier.keys import load_signing_key, register_signing_key
 from trine_verifier.settings import VerifierSettings
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
@@ -46,11 +47,17 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     `make_voting` is how adversaries take the honest voting's place.
     """
     stop = stop_on_signals()
+    signing_key = load_signing_key(settings)
     kept = Limits(settings.pass_on_mb << 20, settings.pass_on_batch_mb << 20)
     open_store = partial(VerifierStore, kept=kept)
     operator = open_operator(settings, Role.VERIFIER, partial(load_engine, settings), open_store, stop)
     chain, model, engine, store = operator.chain, operator.model, operator.engine, operator.store
     outbox = operator.outbox
+    try:
+        register_signing_key(chain, signing_key)
+    except BaseException:
+        operator.close()
+        raise
     reason: list[str | None] = ["starting"]
 
     def tell(state: str) -> None:

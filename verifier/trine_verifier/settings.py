@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from trine_operator.settings import OperatorSettings
@@ -30,7 +32,17 @@ class VerifierSettings(OperatorSettings):
     appeal_at_risk: Decimal = Field(
         Decimal(100), ge=0, le=10**9, description="whole tokens of bonds that may be put up at once"
     )
+    bls_keystore: Path | None = Field(
+        None, description="EIP-2335 file of the key that signs results; without one, results are voted on"
+    )
+    bls_password_file: Path | None = Field(None, description="file whose first line opens the BLS keystore")
     port: int = Field(8100, ge=0, le=65_535)
+
+    @model_validator(mode="after")
+    def _key_has_its_password(self) -> Self:
+        if (self.bls_keystore is None) != (self.bls_password_file is None):
+            raise ValueError("bls_keystore and bls_password_file are given together or not at all")
+        return self
 
     @property
     def willing(self) -> Willing:

@@ -43,7 +43,7 @@ def create_bls_keystore(
 def load_bls_keystore(path: Path, password_file: Path) -> bls.SecretKey:
     """Opens a keystore with the first line of `password_file`. Raises InvalidInput."""
     password = read_password(password_file)
-    document = read_document(path)
+    document = read_document(path, "trine keys bls new")
     try:
         secret = decrypt(document, password)
     except InvalidInput as error:
@@ -53,6 +53,15 @@ def load_bls_keystore(path: Path, password_file: Path) -> bls.SecretKey:
     if len(noted) == 192 and noted != bls.compress_key(secret.public_key()).hex():
         raise InvalidInput(f"{path} holds another secret than that of the public key it names")
     return secret
+
+
+def noted_key(path: Path) -> bytes:
+    """The public key that a keystore names, 256 bytes, without opening it. Raises InvalidInput."""
+    document = read_document(path, "trine keys bls new")
+    try:
+        return bls.expand_key(bytes.fromhex(document["pubkey"]))
+    except (InvalidInput, ValueError, KeyError, TypeError):
+        raise InvalidInput(f"{path} names no BLS key in G2, as `trine keys bls new` writes it") from None
 
 
 def decrypt(document: Any, password: str) -> bls.SecretKey:

@@ -15,6 +15,7 @@ from trine.chain.payments import PaymentCalls
 from trine.chain.registry import RegistryCalls
 from trine.chain.reputation import ReputationCalls
 from trine.chain.staking import StakingCalls
+from trine.chain.verifier_keys import VerifierKeyCalls
 from trine.chain.writes import Writes
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Chain(
     ExaminerCalls,
     ReputationCalls,
     PaymentCalls,
+    VerifierKeyCalls,
     Written,
 ):
     """A deployment seen through RPC endpoints, optionally with an account that sends. See `Calls.connect`.

@@ -51,14 +51,14 @@ def read_password(password_file: Path) -> str:
         raise InvalidInput(f"cannot read a password from {password_file}") from None
 
 
-def read_document(path: Path) -> Any:
-    """A keystore's JSON. Raises InvalidInput."""
+def read_document(path: Path, made_by: str = "trine keys new") -> Any:
+    """A keystore's JSON. Raises InvalidInput, naming the command that makes one where there is none."""
     try:
         if path.stat().st_size > MAX_KEYSTORE_BYTES:
             raise InvalidInput(f"{path} is too large for a keystore")
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise InvalidInput(f"no keystore at {path}: create one with `trine keys new {path}`") from None
+        raise InvalidInput(f"no keystore at {path}: create one with `{made_by} {path}`") from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"cannot read the keystore {path}: {error}") from None
 

@@ -48,6 +48,14 @@ class Writes(Generic[R_co]):
     def settle(self, header: Header, seats: Sequence[Seat]) -> R_co:
         return self._write("Batches", "settle", header.values(), [s.values() for s in seats])
 
+    def settle_signed(
+        self, header: Header, seats: Sequence[Seat], epoch: int, result: Vote, keys: bytes, signature: bytes
+    ) -> R_co:
+        """All three seats' signature over the result, which has no unavailable leaf. `keys`: theirs, 256 bytes each,
+        in order of the seats. `epoch`: the one whose weights drew them."""
+        drawn, words = [s.values() for s in seats], (result.accepts, result.rejects)
+        return self._write("Batches", "settleSigned", header.values(), drawn, epoch, *words, keys, signature)
+
     def finalize(self, batches: Sequence[tuple[Header, Sequence[Seat]]]) -> R_co:
         """Settled batches with their committees, whose time to appeal is over."""
         headers = [header.values() for header, _ in batches]
@@ -142,6 +150,12 @@ class Writes(Generic[R_co]):
 
     def set_endpoint(self, endpoint: str) -> R_co:
         return self._write("Staking", "setEndpoint", endpoint)
+
+    # Keys
+
+    def set_key(self, key: bytes, proof: bytes) -> R_co:
+        """Registers the account's BLS key in place of the one before, if any. See `verifier_keys.register_key`."""
+        return self._write("VerifierKeys", "register", key, proof)
 
     # Payments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,6 +66,17 @@ def account_chain(rpc_url: str, deployment: Path, keystore: Path | None, passwor
     from trine.chain import Chain, Deployment
 
     return Chain.connect(Deployment.load(deployment), rpc_url, account)
+
+
+def new_password(file: Path | None) -> str:
+    """For a keystore to be written: the file's first line, or what is typed. Raises InvalidInput."""
+    if file is not None:
+        from trine.chain.keystore import read_password
+
+        return read_password(file)
+    if not sys.stdin.isatty():
+        raise InvalidInput("no terminal to ask for a password: pass --password-file")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
 def token_wei(amount: str) -> int:
