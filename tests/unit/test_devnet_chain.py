@@ -18,6 +18,7 @@ from trine.chain.deployment import COMPILED, CONTRACTS, bytecode
 from trine.chain.sender import Sender
 from trine.chain.views import Views
 from trine.chain.writes import CALLS
+from trine.cli.audit import app as audit_app
 from trine.cli.stake import app as stake_app
 from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
 from trine_devnet.cli import app as devnet_app
@@ -106,6 +107,22 @@ def test_a_devnet_gives_a_strangers_account_what_it_needs_and_no_other_chain_doe
     )
     assert refused.exit_code == 3
     assert "on a devnet only" in refused.output
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_auditing_an_address_that_the_chain_does_not_know_fails_and_says_why(net, form):
+    where = ["--rpc-url", net.rpc_url, "--deployment", str(net.deployment_file)]
+    stranger = Account.create().address
+    asked = CliRunner().invoke(audit_app, ["operator", stranger, *where, *form])
+    assert asked.exit_code == 3
+    assert f"{stranger} is no operator here" in asked.stderr
+    assert (json.loads(asked.stdout)["known"] is False) if form else (asked.stdout == "")
+    operator = funded(net, 1_000 * TOKEN)
+    chain = net.chain(operator)
+    chain.allow("Staking", 500 * TOKEN)
+    chain.stake(500 * TOKEN)
+    known = CliRunner().invoke(audit_app, ["operator", operator.address, *where, *form])
+    assert (known.exit_code, known.stderr) == (0, "")
 
 
 def test_a_chain_that_is_not_there_is_said():

@@ -37,7 +37,7 @@ def operator(
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
     json: AsJson = False,
 ) -> None:
-    """Stake, calibration and reputation, with the batches behind them."""
+    """Stake, calibration and reputation, with the batches behind them. Exit code 3 for an address without any."""
     from trine.audit import operator_report
     from trine.chain.calls import checksum
 
@@ -45,8 +45,13 @@ def operator(
     report = operator_report(read_chain(rpc_url, deployment), operator)
     if json:
         print_json(report.to_json())
-    else:
+    elif report.is_known:
         _print(report)
+    if not report.is_known:
+        raise InvalidInput(
+            f"{operator} is no operator here: this deployment has never seen it, no stake, no endpoint, no "
+            "calibration, no record; compare address and deployment file"
+        )
 
 
 @app.command()
@@ -81,8 +86,6 @@ def _print(report: OperatorReport) -> None:
 
     stake = report.stake
     say(f"operator   {report.operator}")
-    if not report.is_known:
-        say("unknown    this deployment has never seen it: no stake, no endpoint, no calibration, no record")
     say(f"endpoint   {report.endpoint or '-'}")
     say(
         f"stake      {tokens(stake.active)} active ({tokens(stake.own)} its own, {tokens(stake.locked)} locked), "
