@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from setup_support import script
 
+from trine.cli.groups import FOLDERS as GROUPS
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"trine": "client_sdk", "trine-node": "node", "trine-verifier": "verifier", "trine-devnet": "deploy"}
 PACKAGES = {
@@ -106,12 +108,37 @@ def test_the_sdk_alone_brings_neither_node_nor_verifier_nor_devnet(wheels: dict[
     trine = python.with_name("trine")
     help_text = shown([trine, "--help"], tmp_path, COLUMNS="200")
     assert help_text.returncode == 0
-    for group, needed in {"node": "trine-node", "verifier": "trine-verifier", "devnet": "trine-devnet"}.items():
-        assert re.search(rf"\b{group}\b.*pip install {needed}", help_text.stdout)
+    for group in ("node", "verifier", "devnet"):
+        said = f"in a checkout of Trine, pip install {' '.join(f'./{folder}' for folder in GROUPS[group])}"
+        assert re.search(rf"\b{group}\b.*{re.escape(said)}", help_text.stdout)
         refused = shown([trine, group, "--anything", "at-all"], tmp_path)
         assert refused.returncode == 3
-        assert f"pip install {needed}" in refused.stderr
+        assert said in refused.stderr
     assert shown([python, "-c", "from trine import Client"], tmp_path).stderr == ""
+
+
+def test_a_group_names_the_folders_of_its_distribution_and_of_all_that_it_stands_on() -> None:
+    brought: dict[str, str] = {}
+    asked: dict[str, set[str]] = {}
+    for name, folder in FOLDERS.items():
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+        brought |= dict.fromkeys(project.get("entry-points", {}).get("trine.commands", {}), name)
+        ours = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} & FOLDERS.keys()
+        asked[name] = {name}.union(*(asked[other] for other in ours))
+    assert brought.keys() == GROUPS.keys()
+    for group, name in brought.items():
+        assert set(GROUPS[group]) == {FOLDERS[each] for each in asked[name]}
+
+
+def test_attack_nobody_is_told_to_install_a_name_that_no_index_has_of_us() -> None:
+    """Whoever registered it there would run code at every reader."""
+    places = [ROOT / folder for folder in (*FOLDERS.values(), "docs", "benchmarks")]
+    files = [*ROOT.glob("*.md"), *(file for place in places for file in place.rglob("*.*"))]
+    texts = [file for file in files if file.suffix in (".md", ".py", ".toml", ".yml", ".yaml", ".sh", ".in")]
+    told = [
+        str(file) for file in texts if re.search(r"pip install [^\n]*?(?<![\w./-])trine\b", file.read_text("utf-8"))
+    ]
+    assert told == []
 
 
 def test_all_four_work_outside_a_checkout(wheels: dict[str, Path], tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def without_the_node(monkeypatch):
 def test_a_group_that_is_not_installed_is_listed_with_what_to_install(without_the_node, capsys):
     build().main(["--help"], standalone_mode=False)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "node (needs more packages: pip install trine-node)" in shown
+    assert "node (needs more packages: in a checkout of Trine, pip install ./client_sdk ./node)" in shown
     assert "broken (needs more packages" in shown
     assert "model Fetch, prepare and check models' files." in shown
 
@@ -127,7 +127,7 @@ def test_a_command_whose_packages_are_not_installed_says_so(monkeypatch, capsys)
     monkeypatch.setitem(sys.modules, "trine_operator.logs", None)
     with pytest.raises(SystemExit, match="3"):
         build().main(["verifier", "run"])
-    assert "`trine verifier` needs trine_operator.logs: pip install trine-verifier" in capsys.readouterr().err
+    assert "`trine verifier` needs trine_operator.logs: in a checkout of Trine, pip install" in capsys.readouterr().err
 
 
 def test_a_mistyped_group_is_guessed(capsys):

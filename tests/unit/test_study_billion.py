@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_and_counts_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "trine-verifier[cluster]"'
+    importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "./verifier[cluster]"'
 )
 def test_a_ray_cluster_counts_the_same(tmp_path: Path) -> None:
     result = tmp_path / "result.json"
@@ -280,7 +280,7 @@ def test_a_threshold_is_needed_where_no_honest_pair_matches(tmp_path: Path, arra
 )
 def test_the_command_refuses_nonsense_in_a_sentence(arguments: list[str], message: str) -> None:
     if "--ray" in arguments:
-        pytest.importorskip("ray", reason='Ray is not installed: pip install "trine-verifier[cluster]"')
+        pytest.importorskip("ray", reason='Ray is not installed: pip install "./verifier[cluster]"')
     result = CliRunner().invoke(app, ["billion", *arguments])
     assert result.exit_code == 3
     assert message in result.stderr

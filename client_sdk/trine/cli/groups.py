@@ -15,15 +15,20 @@ from typer.main import get_command, get_group
 
 from trine.cli.output import complain
 
-DISTRIBUTIONS = {
-    "devnet": "trine-devnet",
-    "engine": "trine-node",
-    "examiner": "trine-verifier",
-    "model": "trine-node",
-    "node": "trine-node",
-    "verifier": "trine-verifier",
+_NODE = ("client_sdk", "node")
+_VERIFIER = (*_NODE, "verifier")
+FOLDERS = {
+    "devnet": (*_VERIFIER, "deploy"),
+    "engine": _NODE,
+    "examiner": _VERIFIER,
+    "model": _NODE,
+    "node": _NODE,
+    "verifier": _VERIFIER,
 }
-"""Groups that other distributions bring."""
+"""Groups that other distributions bring, and the folders of a checkout that hold these and what they stand on.
+
+No package index has them: a name that is nobody's there may be a stranger's tomorrow, so none is told.
+"""
 
 WIDEST = 120
 """Columns of a help text in a wide terminal; click's own limit is 80."""
@@ -55,7 +60,7 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            if ctx.invoked_subcommand not in DISTRIBUTIONS:
+            if ctx.invoked_subcommand not in FOLDERS:
                 raise
             complain(_needs(ctx.invoked_subcommand, error.name))
             raise typer.Exit(3) from None
@@ -84,7 +89,7 @@ def group(help: str, *, no_args_is_help: bool = True, invoke_without_command: bo
 def from_elsewhere() -> dict[str, Command | EntryPoint]:
     """The groups that other packages bring, not imported yet; those that are not installed say so."""
     points = {point.name: point for point in entry_points(group="trine.commands")}
-    absent = {name: _missing(name) for name in DISTRIBUTIONS.keys() - points.keys()}
+    absent = {name: _missing(name) for name in FOLDERS.keys() - points.keys()}
     return dict(sorted({**points, **absent}.items()))
 
 
@@ -119,4 +124,7 @@ def _needs(name: str, needed: str | None) -> str:
 
 
 def _install(name: str) -> str:
-    return f"pip install {DISTRIBUTIONS.get(name, name)}"
+    folders = FOLDERS.get(name)
+    if folders is None:
+        return "install it where this command is"
+    return f"in a checkout of Trine, pip install {' '.join(f'./{folder}' for folder in folders)}"

@@ -143,7 +143,7 @@ def ray_runner(prints: Fingerprints, address: str, threads: int) -> Runner:
         # By name: type checkers need not find what only clusters have.
         ray = import_module("ray")
     except ImportError:
-        raise InvalidInput('Ray is not installed: pip install "trine-verifier[cluster]"') from None
+        raise InvalidInput('Ray is not installed: in a checkout of Trine, pip install "./verifier[cluster]"') from None
     options: dict[str, Any] = {"num_cpus": threads, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
