@@ -83,7 +83,9 @@ class ReadableChain(Protocol):
     def head(self) -> Head: ...
     def confirmed_block(self) -> int: ...
     def block_hashes(self, blocks: Sequence[int]) -> list[bytes | None]: ...
-    def events_of(self, kinds: Kinds, from_block: int, to_block: int) -> Iterable[Event]: ...
+    def events_of(
+        self, kinds: Kinds, from_block: int, to_block: int, indexed: Sequence[str | None] = ()
+    ) -> Iterable[Event]: ...
 
 
 Place = tuple[int, int]
@@ -118,9 +120,18 @@ class EventLog:
     """The events of some kinds, for one reader. One thread reads."""
 
     def __init__(
-        self, store: Store, chain: ReadableChain, reader: str, kinds: Kinds, *, since: int, again_blocks: int
+        self,
+        store: Store,
+        chain: ReadableChain,
+        reader: str,
+        kinds: Kinds,
+        *,
+        since: Callable[[], int],
+        again_blocks: int,
+        indexed: Sequence[str | None] = (),
     ) -> None:
-        """`reader` names what is kept for it in the store; `since` is the first block to read when that is nothing.
+        """`reader` names what is kept for it in the store; `since` tells the first block to read when that is nothing.
+        `indexed`: see `Calls.events_of`; who reads still sees for himself, as an endpoint may show anything.
 
         The last `again_blocks` blocks are read again at the beginning of a process, and when another endpoint takes
         over, which may show more.
@@ -129,13 +140,14 @@ class EventLog:
         self._chain = chain
         self._reader = reader
         self._kinds = kinds
+        self._indexed = tuple(indexed)
         self._since = since
         self._again_blocks = again_blocks
         self._kept: Kept | None = None
         self._stored = -1  # the newest block that was read, as it stands in the store
         self._seen: tuple[Head, int] | None = None  # at the last reading
         self._source = -1  # the endpoint that was read from
-        self._filters = _Filters(chain.deployment, kinds)
+        self._filters = _Filters(chain.deployment, kinds, indexed)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -178,7 +190,8 @@ class EventLog:
         """Reads some blocks, the last of which is `head` if it is the newest, and adds what they hold."""
         events: list[Event] = []
         if head is None or not self._filters.exclude(head, kept):
-            events = list(self._chain.events_of(self._kinds, first, last))
+            only = (self._indexed,) if self._indexed else ()
+            events = list(self._chain.events_of(self._kinds, first, last, *only))
         events = self._on_chain(kept, events, head, trusted)
         found, added, replaced = _with_events(kept.events, events)
         if head:
@@ -241,7 +254,7 @@ class EventLog:
             }
             rows = session.scalars(select(EventRow).where(EventRow.reader == self._reader))
             events = {(row.block, row.log_index): _event(row) for row in rows}
-        blocks = blocks or {self._since - 1: b""}
+        blocks = blocks or {self._since() - 1: b""}
         self._stored = max(blocks)
         return Kept(blocks, events)
 
@@ -278,7 +291,8 @@ class _Filters:
     Some chains leave all filters empty: they are believed once one was not, and never again after one was wrong.
     """
 
-    def __init__(self, deployment: Deployment, kinds: Kinds) -> None:
+    def __init__(self, deployment: Deployment, kinds: Kinds, indexed: Sequence[str | None]) -> None:
+        self._indexed = [bytes.fromhex(topic.removeprefix("0x")) for topic in indexed if topic]
         self._items = [
             (bytes.fromhex(deployment.address(contract)[2:]), bytes.fromhex(topic_of(contract, name)[2:]))
             for contract, name in kinds
@@ -314,7 +328,10 @@ class _Filters:
 
     def _may_hold(self, head: Head) -> bool:
         bloom = head.bloom
-        return not bloom or any(may_hold(bloom, address) and may_hold(bloom, topic) for address, topic in self._items)
+        if not bloom:
+            return True
+        kinds = any(may_hold(bloom, address) and may_hold(bloom, topic) for address, topic in self._items)
+        return kinds and all(may_hold(bloom, topic) for topic in self._indexed)
 
 
 def _steps(position: int, newest: int, trusted: int, is_first: bool) -> Iterator[int]:

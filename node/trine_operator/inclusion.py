@@ -16,7 +16,7 @@ from trine.errors import TransactionReverted
 from trine_operator.events import Changes, EventLog
 from trine_operator.outbox import Act, Due, Submits
 from trine_operator.payments import opening_of
-from trine_operator.store import Store
+from trine_operator.store import Store, StoredAnswer, StoredBatch
 from trine_operator.tables import ClaimRow
 
 log = structlog.get_logger()
@@ -53,18 +53,41 @@ class Claims:
             return
         rows = self._next()
         if rows:
-            in_flight, now = self._outbox.open_names(), self._chain.timestamp()
-            for receipt_hash, answer_by in rows:
-                if now > answer_by:
-                    self._forget(receipt_hash)
-                elif _name(receipt_hash) not in in_flight:
-                    self._answer(receipt_hash, answer_by)
+            self._look_at(rows)
         # Whoever claims many at once must not hide the last behind the first, which stay until their time is over.
         if len(rows) == CLAIMS_AT_ONCE:
             self._after = (rows[-1][1], rows[-1][0].hex())
         else:
             self._after = START
             self._not_before = self._clock() + LOOK_SECONDS
+
+    def _look_at(self, rows: list[tuple[bytes, int]]) -> None:
+        in_flight, now = self._outbox.open_names(), self._chain.timestamp()
+        waiting = []
+        for receipt_hash, answer_by in rows:
+            if now > answer_by:
+                self._forget(receipt_hash)
+            elif _name(receipt_hash) not in in_flight:
+                waiting.append((receipt_hash, answer_by))
+        with self._chain.reading_ahead([("Inclusion", "claimOf", (receipt_hash,)) for receipt_hash, _ in waiting]):
+            # Those that are not open are kept until their time is over: a re-org may take an answer back.
+            still_open = [each for each in waiting if self._chain.inclusion_claim(each[0]).state == ClaimState.OPEN]
+        shown = [(each, place) for each in still_open if (place := self._place(*each))]
+        names = sorted({batch.batch_id for _, (batch, _) in shown})
+        with self._chain.reading_ahead([("Batches", "batchOf", (name,)) for name in names]):
+            on_chain = {name: self._chain.batch_state(name) for name in names}
+        for (receipt_hash, answer_by), (batch, answer) in shown:
+            if on_chain[batch.batch_id] not in (BatchState.NONE, BatchState.VOID):  # else it is on its way
+                self._answer(receipt_hash, answer_by, batch, answer)
+
+    def _place(self, receipt_hash: bytes, answer_by: int) -> tuple[StoredBatch, StoredAnswer] | None:
+        """Where the receipt is in a batch of ours; None while it waits to be sealed."""
+        answer = self._store.answer(receipt_hash)
+        if answer is None:
+            log.error("claimed_receipt_unknown", receipt=receipt_hash.hex(), answer_by=answer_by)
+            return None
+        batch = self._store.batch(answer.batch_id) if answer.batch_id else None
+        return (batch, answer) if batch else None
 
     def _next(self) -> list[tuple[bytes, int]]:
         key = tuple_(ClaimRow.answer_by, ClaimRow.receipt_hash)
@@ -73,19 +96,9 @@ class Claims:
         with self._store.reading() as session:
             return [(bytes.fromhex(row.receipt_hash), row.answer_by) for row in session.scalars(query)]
 
-    def _answer(self, receipt_hash: bytes, answer_by: int) -> None:
-        # Kept until its time is over: a re-org may take an answer back.
-        if self._chain.inclusion_claim(receipt_hash).state != ClaimState.OPEN:
+    def _answer(self, receipt_hash: bytes, answer_by: int, batch: StoredBatch, answer: StoredAnswer) -> None:
+        if answer.leaf is None:
             return
-        answer = self._store.answer(receipt_hash)
-        if answer is None:
-            log.error("claimed_receipt_unknown", receipt=receipt_hash.hex(), answer_by=answer_by)
-            return
-        batch = self._store.batch(answer.batch_id) if answer.batch_id else None
-        if batch is None or answer.leaf is None:
-            return  # it waits to be sealed
-        if self._chain.batch(batch.batch_id).state in (BatchState.NONE, BatchState.VOID):
-            return  # it is on its way
         opening = opening_of(batch, answer.leaf, answer.receipt.values())
         act = Act((_name(receipt_hash),), CALLS.answer_inclusion(opening), Due(at=answer_by))
         try:
@@ -98,8 +111,17 @@ class Claims:
     @cached_property
     def _events(self) -> EventLog:
         chain = self._chain
-        since = chain.deployment.block
-        return EventLog(self._store, chain, "claims", WATCHED, since=since, again_blocks=AGAIN_BLOCKS)
+        mine = "0x" + bytes(12).hex() + chain.address.removeprefix("0x").lower()
+        return EventLog(
+            self._store,
+            chain,
+            "claims",
+            WATCHED,
+            # Older claims are over.
+            since=lambda: chain.block_before(chain.timestamp() - chain.inclusion_answer_seconds()),
+            again_blocks=AGAIN_BLOCKS,
+            indexed=(None, mine),
+        )
 
     def _note(self, session: Session, changes: Changes) -> None:
         for receipt_hash, _ in self._ours(changes.dropped):

@@ -11,13 +11,17 @@ from eth_abi import encode
 from eth_account import Account
 from eth_utils.abi import collapse_if_tuple, function_abi_to_4byte_selector
 from rpc_proxy import proxied
+from sqlalchemy import select
 from test_node_support import MESSAGES, NAME, PRICE_WEI, RECORD, RecordingOutbox, serving, wait_for
 
 from trine import Client
-from trine.chain import Deployment
+from trine.chain import Chain, Deployment
+from trine.chain.calls import topic_of
 from trine.chain.deployment import abi
 from trine.protocol.messages import Domain
 from trine_operator.batcher import Batcher
+from trine_operator.inclusion import Claims
+from trine_operator.tables import ClaimRow
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
 
@@ -197,6 +201,71 @@ def test_a_client_that_has_never_seen_an_old_chain_gets_its_first_answer_in_few_
                 again = client.chat(MESSAGES, max_tokens=2)
                 assert len(old_chain.calls) <= 2
     assert first.receipt.node == again.receipt.node == node.chain.address
+
+
+def test_a_new_store_looks_for_claims_in_the_time_to_answer_only_and_at_many_in_one_request(bare, old_chain, store):
+    chain = Chain.connect(
+        Deployment(bare.deployment.chain_id, 1, bare.deployment.contracts), old_chain.url, Account.create()
+    )
+    chain._epoch_blocks = 128
+    asked, claims = [], 100
+    old_chain.ask, old_chain.edit = _of_claims(chain.address, asked, claims)
+    claims_of_ours = Claims(store, chain, RecordingOutbox(chain))
+    old_chain.forget()
+    claims_of_ours.step()
+    counted = Counter(old_chain.calls)
+    assert 6 * 3_600 <= 2 * sum(last - first + 1 for first, last, _ in asked) <= 2 * 6 * 3_600 + 4_000
+    assert {tuple(topics[1:]) for *_, topics in asked} == {(None, "0x" + bytes(12).hex() + chain.address[2:].lower())}
+    assert counted["eth_getLogs"] <= 6  # of 500 since the deployment
+    assert counted["eth_getBlockByNumber"] <= 15
+    claims_of_ours.step()
+    assert old_chain.sizes == [32, 32, 32, 4]
+    with store.reading() as session:
+        assert len(session.scalars(select(ClaimRow)).all()) == claims
+
+
+def _of_claims(node, asked, count):
+    """A chain of two-second blocks a year old, with claims against the node half an hour ago; six hours to answer."""
+    newest, now = YEAR_BLOCKS, 2_000_000_000
+    claimed_at = newest - 900
+    signature = topic_of("Inclusion", "InclusionClaimed")
+
+    def ask(method, params):
+        if method == "eth_getBlockByNumber":
+            return ["0x0", *params[1:]]
+        return [{**params[0], "fromBlock": "0x0", "toBlock": "0x0"}] if method == "eth_getLogs" else params
+
+    def edit(method, params, result):
+        if method == "eth_blockNumber":
+            return hex(newest)
+        if method == "eth_getBlockByNumber":
+            number = newest if params[0] == "latest" else int(params[0], 16)
+            return {**result, "number": hex(number), "timestamp": hex(now - 2 * (newest - number))}
+        if method == "eth_getLogs":
+            first, last = (int(params[0][end], 16) for end in ("fromBlock", "toBlock"))
+            asked.append((first, last, params[0]["topics"]))
+            return [log(number) for number in range(count)] if first <= claimed_at <= last else []
+        data = params[0]["data"] if method == "eth_call" else ""
+        if data.startswith(selector_of("Inclusion", "answerSeconds")):
+            return encoded("Inclusion", "answerSeconds", [6 * 3_600])
+        if data.startswith(selector_of("Inclusion", "claimOf")):
+            return encoded("Inclusion", "claimOf", [(1, now + 1_000, bytes(32))])
+        return result
+
+    def log(number):
+        return {
+            "address": Deployment.bundled(31337).address("Inclusion"),
+            "topics": [signature, f"0x{number:064x}", *["0x" + bytes(12).hex() + node[2:].lower()] * 2],
+            "data": f"0x{now + 1_000:064x}",
+            "blockNumber": hex(claimed_at),
+            "transactionHash": "0x" + "22" * 32,
+            "transactionIndex": "0x0",
+            "blockHash": "0x" + "33" * 32,
+            "logIndex": hex(number),
+            "removed": False,
+        }
+
+    return ask, edit
 
 
 def _year_old(node):

@@ -46,7 +46,7 @@ def seats(chain, store):
 
 
 def log_of(store, chain, reader="test"):
-    return EventLog(store, chain, reader, WATCHED, since=chain.block_number(), again_blocks=0)
+    return EventLog(store, chain, reader, WATCHED, since=chain.block_number, again_blocks=0)
 
 
 @pytest.mark.parametrize("depth", range(1, 9))

@@ -89,7 +89,7 @@ def test_what_is_kept_is_what_the_chain_has(acts, confirmations):
             told[event.block_hash] = told.get(event.block_hash, 0) + 1
 
     def opened():
-        return EventLog(store, chain, "test", KINDS, since=START, again_blocks=0)
+        return EventLog(store, chain, "test", KINDS, since=lambda: START, again_blocks=0)
 
     log = opened()
     for act, *with_ in acts:

@@ -507,9 +507,22 @@ class ClaimedChain(RecordingChain):
     def __init__(self, **fields):
         super().__init__(**fields)
         self.events, self.states = [], {}
+        self.asked_for, self.looked_back_to, self.states_asked = [], [], []
 
-    def events_of(self, _kinds, first, last):
+    def events_of(self, _kinds, first, last, indexed=()):
+        self.asked_for.append((first, last, indexed))
         return [event for event in self.events if first <= event.block <= last]
+
+    def block_before(self, timestamp):
+        self.looked_back_to.append(timestamp)
+        return self.deployment.block
+
+    def inclusion_answer_seconds(self):
+        return 3_600
+
+    def batch_state(self, batch_id):
+        self.states_asked.append(batch_id)
+        return self.batch(batch_id).state
 
     def block_hashes(self, blocks):
         return [None for _ in blocks]
@@ -567,6 +580,22 @@ def test_claims_against_others_that_are_over_or_of_unknown_receipts_are_left_alo
     node.chain.claim(receipt.struct_hash(), node.chain.seconds + 9, node="0x" + "11" * 20)
     claims.step()
     assert node.chain.sent == []
+
+
+def test_claims_on_a_batch_are_looked_at_together_and_a_known_store_asks_for_no_time(claimed, payer):
+    node, receipt, claims = claimed
+    more = served(node, payer, 3)
+    judge(node)
+    for each in (receipt, *more):
+        node.chain.claim(each.struct_hash(), node.chain.seconds + 1_000)
+    claims.step()
+    assert len(node.chain.sent) == 4
+    assert len(node.chain.states_asked) == 1
+    mine = "0x" + bytes(12).hex() + node.chain.address[2:].lower()
+    assert {indexed for _, _, indexed in node.chain.asked_for} == {(None, mine)}
+    assert node.chain.looked_back_to == [node.chain.seconds - 3_600]
+    Claims(node.store, node.chain, node.chain.outbox, clock=lambda: 0.0).step()
+    assert len(node.chain.looked_back_to) == 1
 
 
 def test_attack_whoever_claims_much_hides_the_last_claim_behind_the_first(claimed):

@@ -100,7 +100,7 @@ class Seats:
             chain,
             "seats",
             WATCHED,
-            since=self._store.cursor(chain.deployment.block),
+            since=lambda: self._store.cursor(chain.deployment.block),
             again_blocks=2 * chain.draw_window_blocks(),
         )
 

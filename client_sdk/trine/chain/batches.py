@@ -36,8 +36,14 @@ class BatchCalls(SeedCalls):
 
     def batch(self, batch_id: bytes) -> Batch:
         """The batch with its header; of state NONE if the chain does not know it."""
-        batch = self._record(Batch, "Batches", "batchOf", batch_id, also={"batch_id": batch_id, "header": None})
+        blank = {"batch_id": batch_id, "header": None}
+        batch = self._record(Batch, "Batches", "batchOf", batch_id, also=blank)
         return batch if batch.state == BatchState.NONE else replace(batch, header=self._header(batch_id))
+
+    def batch_state(self, batch_id: bytes) -> BatchState:
+        """What `batch` says of it, without looking for its header."""
+        blank = {"batch_id": batch_id, "header": None}
+        return self._record(Batch, "Batches", "batchOf", batch_id, also=blank).state
 
     def fixed_at(self, batch_id: bytes) -> int:
         """When the seed block of a batch that waits for its committee was fixed, seconds."""

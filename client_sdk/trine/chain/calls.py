@@ -53,6 +53,8 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
+FIRST_STEP_BLOCKS = 128
+"""Back from the newest block, where an older one is looked for."""
 AHEAD_SECONDS = 4.0
 """What was asked ahead is used for so long."""
 SAME_NUMBERS = 64
@@ -225,6 +227,18 @@ class Calls:
         known = self._views.block(block)
         return known.timestamp if known else self._ask(lambda: int(self._web3.eth.get_block(block)["timestamp"]))
 
+    def block_before(self, timestamp: int) -> int:
+        """A block older than that, by the chain's seconds, and not much older: steps back from the newest one double.
+
+        The deployment's first block where none is.
+        """
+        newest, back = self._newest_block().number, FIRST_STEP_BLOCKS
+        while newest - back > self.deployment.block:
+            if self.block_timestamp(newest - back) < timestamp:
+                return newest - back
+            back *= 2
+        return self.deployment.block
+
     def block_hash(self, block: int) -> bytes:
         known = self._views.block(block)
         if known and known.hash:
@@ -306,17 +320,20 @@ class Calls:
         end = self._newest_block().number if to_block is None else to_block
         return self._logs.read(self._contract(contract), name, start, end, filters)
 
-    def events_of(self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int) -> Iterator[Event]:
+    def events_of(
+        self, kinds: Sequence[tuple[str, str]], from_block: int, to_block: int, indexed: Sequence[str | None] = ()
+    ) -> Iterator[Event]:
         """Events of several kinds, (contract, name) each, oldest first: one question for all of them.
 
+        `indexed`: what the first indexed arguments of all of them must be, as topics; None where it does not matter.
         For who asks at every block: an endpoint that is busy is not waited for. Raises ChainUnreachable.
         """
         addresses, topics = self._watched(tuple(kinds))
         # Asked at every block, and mostly there are none.
-        if self._views.has_no_logs(addresses, topics, from_block, to_block):
+        if self._views.has_no_logs(addresses, [topics, *indexed], from_block, to_block):
             return iter(())
         contracts = [(self._contract(contract), name) for contract, name in kinds]
-        return self._logs.read_kinds(self._web3, contracts, from_block, to_block, patient=False)
+        return self._logs.read_kinds(self._web3, contracts, from_block, to_block, indexed=tuple(indexed), patient=False)
 
     def _watched(self, kinds: tuple[tuple[str, str], ...]) -> tuple[list[str], list[str]]:
         """Addresses of the contracts, topics of their events."""

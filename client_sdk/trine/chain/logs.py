@@ -88,9 +88,19 @@ class LogReader:
                 yield _event(contract, name, log)
 
     def read_kinds(
-        self, web3: Web3, kinds: Sequence[tuple[Contract, str]], first: int, last: int, *, patient: bool = True
+        self,
+        web3: Web3,
+        kinds: Sequence[tuple[Contract, str]],
+        first: int,
+        last: int,
+        *,
+        indexed: Sequence[str | None] = (),
+        patient: bool = True,
     ) -> Iterator[Event]:
-        """Events of several kinds in [first, last], oldest first. Not patient: who asks does not wait for anything."""
+        """Events of several kinds in [first, last], oldest first. Not patient: who asks does not wait for anything.
+
+        `indexed`: the first indexed arguments of all of them, as topics; None where it does not matter.
+        """
         by_topic = {
             (str(contract.address), HexBytes(contract.events[name].topic)): (contract, name) for contract, name in kinds
         }
@@ -98,7 +108,7 @@ class LogReader:
         topics = sorted({topic.to_0x_hex() for _address, topic in by_topic})
 
         def ask(start: int, end: int) -> Any:
-            asked: Any = {"fromBlock": start, "toBlock": end, "address": addresses, "topics": [topics]}
+            asked: Any = {"fromBlock": start, "toBlock": end, "address": addresses, "topics": [topics, *indexed]}
             return web3.eth.get_logs(asked)
 
         for logs in self._walk(ask, "events", first, last, patient=patient):

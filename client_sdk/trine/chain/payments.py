@@ -20,6 +20,10 @@ class PaymentCalls(Calls):
         """Of state NONE if nobody has claimed that the receipt is in no batch."""
         return self._record(InclusionClaim, "Inclusion", "claimOf", receipt_hash)
 
+    def inclusion_answer_seconds(self) -> int:
+        """How long a node has to answer a claim."""
+        return int(self._read("Inclusion", "answerSeconds"))
+
     def inclusion_bond(self) -> int:
         """What a claim takes, wei; the node has it if the claim is false."""
         return int(self._read("Inclusion", "bondWei"))

@@ -93,9 +93,11 @@ class Views:
         """What NUMBER gives to contracts in the newest block; None where the endpoint does not tell."""
         return self._word(NUMBER_CODE)
 
-    def has_no_logs(self, addresses: list[str], topics: list[str], from_block: int, to_block: int) -> bool:
+    def has_no_logs(
+        self, addresses: list[str], topics: Sequence[list[str] | str | None], from_block: int, to_block: int
+    ) -> bool:
         """Whether the endpoint says so; not when it says anything else."""
-        asked = {"address": addresses, "topics": [topics], "fromBlock": hex(from_block), "toBlock": hex(to_block)}
+        asked = {"address": addresses, "topics": topics, "fromBlock": hex(from_block), "toBlock": hex(to_block)}
         try:
             return bool(self._ask("eth_getLogs", asked) == [])
         except _NO_PLAIN_ANSWER:
