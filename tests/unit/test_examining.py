@@ -70,7 +70,47 @@ def test_a_line_that_a_crash_tore_off_has_not_happened(tmp_path):
     assert Record(file).is_planted(bytes([3]) * 32)
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"input": 7}', '{"batch": {}}', '{"other": 1}'])
+def test_what_is_over_is_neither_remembered_nor_kept_on_disk(tmp_path):
+    file = tmp_path / "planted.jsonl"
+    record = Record(file, remembered=3)
+    for number in range(50):
+        record.plant(bytes([number]) * 32)
+        record.commit(Planted(bytes([number]) * 32, bytes([9]) * 32, (number,)))
+        if number != 7:
+            record.end(bytes([number]) * 32)
+    record.expose("0xC1")
+    assert len(record._inputs) == 3
+    file.chmod(0o600)
+    long = file.stat().st_size
+    again = Record(file, remembered=3)
+    assert file.stat().st_size < long / 10
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+    for known in (again, Record(file)):
+        assert [n for n in range(50) if known.is_planted(bytes([n]) * 32)] == [47, 48, 49]
+        assert [planted.leaves for planted in known.open_batches()] == [(7,)]
+        assert known.is_known("0xC1")
+
+
+def test_a_crash_while_the_record_is_written_anew_loses_nothing(tmp_path, monkeypatch):
+    file = tmp_path / "planted.jsonl"
+    Record(file).plant(bytes([1]) * 32)
+    (tmp_path / "planted.jsonl.new").write_text('{"input": "02')  # of a process that was killed
+    assert Record(file).is_planted(bytes([1]) * 32)
+
+    def full(_descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InvalidInput, match="cannot read or write"):
+        Record(file)
+    monkeypatch.undo()
+    assert Record(file).is_planted(bytes([1]) * 32)
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"input": 7}', '{"batch": {}}', '{"other": 1}', "[" * 10**5, "\u00e9", "7" * (1 << 17)]
+)
 def test_a_damaged_record_is_refused_with_its_line(tmp_path, line):
     file = tmp_path / "planted.jsonl"
     file.write_text(f'{{"client": "0xC1"}}\n{line}\n')
@@ -310,6 +350,18 @@ def scene(judged):
     opening = Opening(chain, store, chain.outbox, record, RECORD.model_id, clients, lambda _answer, _anchor: bad[0])
     yield SimpleNamespace(chain=chain, opening=opening, record=record, batch=batch, bad=bad, client=judged.client)
     store.close()
+
+
+def test_what_was_recorded_and_never_sealed_is_forgotten_at_the_next_start(scene):
+    lost = Planted(bytes([5]) * 32, bytes([6]) * 32, (0,))
+    scene.record.commit(lost)
+    scene.opening.step()
+    assert lost in scene.record.open_batches()  # it may be sealed just now
+    again = Opening(
+        scene.chain, scene.opening.store, scene.chain.outbox, scene.record, RECORD.model_id, {}, lambda _a, _b: True
+    )
+    assert lost not in again.record.open_batches()
+    assert scene.batch.root in {planted.root for planted in again.record.open_batches()}
 
 
 def test_canaries_are_opened_with_their_clients_signatures_and_proofs(scene):

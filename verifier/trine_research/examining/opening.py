@@ -89,8 +89,20 @@ class Opening:
         self.model_id = model_id
         self._clients = clients
         self._is_bad = is_bad
-        self._found_bad: dict[bytes, bool] = {}  # by receipt
+        self._found_bad: dict[tuple[bytes, int], bool] = {}  # by root and leaf
         self._apart = Apart(MAX_PAUSE_SECONDS)
+        self._forget_unsealed()
+
+    def _forget_unsealed(self) -> None:
+        """The last process ended between record and store: these answers are sealed otherwise, if they are not yet."""
+        for planted in self.record.open_batches():
+            name = batch_id(self.chain.domain.chain_id, self.chain.domain.verifying_contract, self._header(planted))
+            if self.store.batch(name) is None:
+                log.warning("planted_batch_was_not_sealed", root=planted.root.hex())
+                self.record.end(planted.root)
+
+    def _header(self, planted: Planted) -> Header:
+        return Header(self.chain.address, self.model_id, planted.root, planted.canary)
 
     def step(self) -> None:
         """Does what is due, for each batch whatever becomes of the others."""
@@ -99,12 +111,11 @@ class Opening:
 
     def _advance(self, planted: Planted) -> None:
         chain = self.chain
-        header = Header(chain.address, self.model_id, planted.root, planted.canary)
+        header = self._header(planted)
         name = batch_id(chain.domain.chain_id, chain.domain.verifying_contract, header)
         stored = self.store.batch(name)
         if stored is None:
-            # The process ended between record and store, and the answers were sealed otherwise; or are just now.
-            return
+            return  # it is sealed just now
         in_flight = self.outbox.open_names()
         batch = chain.batch(name)
         if batch.state == BatchState.SETTLED:
@@ -165,12 +176,13 @@ class Opening:
 
     def _would_win(self, answer: StoredAnswer, stored: StoredBatch, batch: Batch, leaf: int) -> bool:
         """A cheat may have come out right, and juries may be too small: the bond would be lost."""
-        if answer.digest not in self._found_bad:
+        key = stored.root, leaf
+        if key not in self._found_bad:
             anchor = Anchor(self.chain.domain, self.chain.address, self.model_id, stored.root, batch.leaf_count)
-            self._found_bad[answer.digest] = self._is_bad(answer, anchor)
-            if not self._found_bad[answer.digest]:
+            self._found_bad[key] = self._is_bad(answer, anchor)
+            if not self._found_bad[key]:
                 log.info("canary_is_good", batch=stored.batch_id.hex(), leaf=leaf)
-        if not self._found_bad[answer.digest]:
+        if not self._found_bad[key]:
             return False
         barred = [self.chain.address, *(seat.verifier for seat in self.chain.seats(batch))]
         epoch, now = self.chain.contracts_block_number() // self.chain.epoch_blocks(), self.chain.timestamp()
@@ -213,14 +225,19 @@ class Opening:
             self._submit("withdraw credit after", stored.batch_id, CALLS.withdraw_appeal_credit(), in_flight)
         if chain.is_bounty_paid(stored.batch_id):
             log.info("examiner_paid", batch=stored.batch_id.hex(), wei=chain.bounty_paid(stored.batch_id))
-            self.record.end(planted.root)
+            self._forget(planted)
             return
         due = chain.bounty_due(header)
         if due == 0:
             log.info("nothing_to_be_paid", batch=stored.batch_id.hex())
-            self.record.end(planted.root)
+            self._forget(planted)
         elif due <= chain.bounty_available():  # else another day
             self._submit("claim bounty of", stored.batch_id, CALLS.claim_bounty(header), in_flight)
+
+    def _forget(self, planted: Planted) -> None:
+        self.record.end(planted.root)
+        for leaf in planted.leaves:
+            self._found_bad.pop((planted.root, leaf), None)
 
     def _submit(self, verb: str, name: bytes, call: Call, in_flight: frozenset[str], due: Due = NOT_DUE) -> None:
         act = f"{verb} {name.hex()}"
