@@ -1,6 +1,7 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ignition from "@nomicfoundation/hardhat-ignition";
+import verify from "@nomicfoundation/hardhat-verify";
 import { configVariable, defineConfig } from "hardhat/config";
 
 // The compiler is the one that npm installed: nothing is downloaded at build time.
@@ -51,7 +52,7 @@ const compilation = {
 };
 
 export default defineConfig({
-  plugins: [ignition, compilation],
+  plugins: [ignition, verify, compilation],
   paths: {
     sources: "./contracts",
     tests: { solidity: "./tests/contracts" },
@@ -71,6 +72,11 @@ export default defineConfig({
   },
   // `--strategy create2` gives deploy/ignition's factory one address on every chain that has CreateX.
   ignition: { strategyConfig: { create2: { salt: `0x${Buffer.from("trine").toString("hex").padEnd(64, "0")}` } } },
+  // `trine deploy verify`.
+  verify: {
+    etherscan: process.env.ETHERSCAN_API_KEY ? { apiKey: process.env.ETHERSCAN_API_KEY } : { enabled: false },
+    sourcify: process.env.TRINE_SOURCIFY_URL ? { apiUrl: process.env.TRINE_SOURCIFY_URL } : {},
+  },
   networks: {
     // `hardhat node`: a block a second even without transactions, because draws wait for later blocks.
     default: {

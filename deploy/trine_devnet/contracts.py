@@ -76,25 +76,37 @@ def check_code(rpc: Rpc, deployment: Deployment) -> None:
     """Raises TrineError when the code of a contract, but for immutables, is not what ships with `trine`."""
     codes = rpc.batch("eth_getCode", [(deployment.address(name), "latest") for name in CONTRACTS])
     for name, code in zip(CONTRACTS, codes, strict=True):
-        expected, found = bytecode(_compiled(name)), bytearray.fromhex(code[2:])
+        expected, found = bytecode(compiled_of(name)), bytearray.fromhex(code[2:])
         for part in expected.immutables:
             found[part] = bytes(len(found[part]))
         if found != expected.deployed:
             raise TrineError(f"{name}: the code at {deployment.address(name)} is not what ships with trine")
 
 
-def _compiled(name: str) -> str:
+def compiled_of(name: str, seeds: str | None = None) -> str:
     """What stands at a contract's address: for `Seeds`, one of its sources. A devnet's blocks have a RANDAO."""
-    return str(specification()["sources"][specification()["seeds"]]) if name == "Seeds" else name
+    return str(specification()["sources"][seeds or specification()["seeds"]]) if name == "Seeds" else name
 
 
-def words_of(parameters: Mapping[str, int | str], addresses: Mapping[str, str]) -> dict[str, int | str]:
-    """Every word's value. Raises InvalidInput for a parameter that does not exist or is neither number nor address."""
-    defaults: dict[str, int | str] = {**specification()["parameters"], **specification()["development"]}
+def words_of(
+    parameters: Mapping[str, int | str], addresses: Mapping[str, str], deployer: str | None = None
+) -> dict[str, int | str]:
+    """Every word's value; with a deployer those of a network that lasts, without one a devnet's.
+
+    Raises InvalidInput for a parameter that does not exist, is neither number nor address, or is missing.
+    """
+    defaults: dict[str, int | str] = {**specification()["parameters"], **({} if deployer else _development())}
     if unknown := sorted(set(parameters) - set(defaults)):
         raise InvalidInput(f"no constructor takes {', '.join(unknown)}; parameters are {', '.join(sorted(defaults))}")
-    fixed: dict[str, int | str] = {**addresses, "deployer": DEVNET_DEPLOYER, "nobody": NOBODY}
-    return fixed | {name: _value(name, given, fixed) for name, given in {**defaults, **parameters}.items()}
+    given = {**defaults, **parameters}
+    if missing := sorted(name for name, value in given.items() if value is None):
+        raise InvalidInput(f"{', '.join(missing)} must be given: there is no default on a network that lasts")
+    fixed: dict[str, int | str] = {**addresses, "deployer": deployer or DEVNET_DEPLOYER, "nobody": NOBODY}
+    return fixed | {name: _value(name, value, fixed) for name, value in given.items()}
+
+
+def _development() -> dict[str, int | str]:
+    return dict(specification()["development"])
 
 
 def _value(name: str, given: int | str, fixed: Mapping[str, int | str]) -> int | str:
@@ -111,16 +123,29 @@ def _value(name: str, given: int | str, fixed: Mapping[str, int | str]) -> int |
 
 def _deployment_of(name: str, words: Mapping[str, int | str]) -> bytes:
     """Call data of the factory's `deploy`."""
-    nothing: dict[str, Any] = {"type": "constructor", "inputs": []}
-    compiled = _compiled(name)
-    constructor = next((entry for entry in abi(compiled) if entry["type"] == "constructor"), nothing)
+    (deploy_,) = (entry for entry in abi(FACTORY) if entry.get("name") == "deploy")
+    code = creation_of(name, words)
+    return function_abi_to_4byte_selector(cast(Any, deploy_)) + encode(["bytes32", "bytes"], [salt_of(name), code])
+
+
+def creation_of(name: str, words: Mapping[str, int | str], seeds: str | None = None) -> bytes:
+    """A contract's init code with its constructor's arguments."""
+    types = get_abi_input_types(cast(Any, _constructor(name, seeds)))
+    return bytecode(compiled_of(name, seeds)).creation + encode(types, arguments_of(name, words, seeds))
+
+
+def arguments_of(name: str, words: Mapping[str, int | str], seeds: str | None = None) -> list[Any]:
+    """Of a contract's constructor, in its order; structs are tuples."""
     given: dict[str, Any] = dict(specification()["constructors"][name])
-    values = [_argument(name, entry, given, words) for entry in constructor["inputs"]]
+    values = [_argument(name, entry, given, words) for entry in _constructor(name, seeds)["inputs"]]
     if given:
         raise TrineError(f"{name}'s constructor does not take {', '.join(given)}: correct deployment.json")
-    code = bytecode(compiled).creation + encode(get_abi_input_types(cast(Any, constructor)), values)
-    (deploy_,) = (entry for entry in abi(FACTORY) if entry.get("name") == "deploy")
-    return function_abi_to_4byte_selector(cast(Any, deploy_)) + encode(["bytes32", "bytes"], [salt_of(name), code])
+    return values
+
+
+def _constructor(name: str, seeds: str | None) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"type": "constructor", "inputs": []}
+    return next((entry for entry in abi(compiled_of(name, seeds)) if entry["type"] == "constructor"), nothing)
 
 
 def _argument(contract: str, entry: Mapping[str, Any], given: dict[str, Any], words: Mapping[str, int | str]) -> Any:
@@ -130,9 +155,10 @@ def _argument(contract: str, entry: Mapping[str, Any], given: dict[str, Any], wo
     counterpart = specification()["counterparts"].get(name.removesuffix("_")) if entry["type"] == "address" else None
     word = given.pop(name, None) or counterpart or name
     try:
-        return [words[one] for one in word] if isinstance(word, list) else words[word]
+        value = [words[one] for one in word] if isinstance(word, list) else words[word]
     except KeyError as missing:
         raise TrineError(
             f"{contract}'s constructor takes {entry['type']} {name}, and nothing is called {missing}: add it to "
             "deployment.json"
         ) from None
+    return bytes.fromhex(str(value).removeprefix("0x")) if entry["type"] == "bytes" else value

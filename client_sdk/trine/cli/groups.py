@@ -18,6 +18,7 @@ from trine.cli.output import complain
 _NODE = ("client_sdk", "node")
 _VERIFIER = (*_NODE, "verifier")
 FOLDERS = {
+    "deploy": (*_VERIFIER, "deploy"),
     "devnet": (*_VERIFIER, "deploy"),
     "engine": _NODE,
     "examiner": _VERIFIER,

@@ -1,0 +1,1 @@
+"""Puts Trine's contracts on a network that lasts: `trine deploy`. Hardhat Ignition sends, this decides whether."""
