@@ -12,7 +12,9 @@ are read, and what must hold is checked. Exit code 1 if anything does not.
 
 The schedule follows from the seed alone; what the faults meet does not. Committees have long windows here, so that an
 outage of a minute is no fault by the protocol's own rules: whoever is away longer than a window is penalised, and must
-be. `--only twin` shows an operator's own mistake: whatever it costs is shown as a slash, and is the operator's.
+be. Draws have 256 blocks, four times a devnet's: it mines one for each transaction, too, and 64 of them are over in
+half a minute. `--only twin` shows an operator's own mistake: whatever it costs is shown as a slash, and is the
+operator's.
 
 `--postgres URL` puts a verifier's store there, into an empty database; `--postgres-restart COMMAND` is what starts that
 server anew.
@@ -58,6 +60,7 @@ PARAMETERS: dict[str, int | str] = {
     "promptsPerChallenge": 1,
     "seedDelayBlocks": 1,
     "drawDelayBlocks": 1,
+    "epochBlocks": 256,
     "commitSeconds": 180,
     "revealSeconds": 150,
     "appealWindowSeconds": 20,

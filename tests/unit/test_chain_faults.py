@@ -14,6 +14,8 @@ from chain_support import devnet, funded
 from trine.errors import NotReady
 from trine_devnet.faults.chain import keep_state, reorganize
 from trine_devnet.faults.disk import SmallDisk
+from trine_devnet.faults.injecting import Gear, Injector
+from trine_devnet.faults.plan import CHAIN, Injection, KillChain
 from trine_devnet.network import TOKEN
 
 NOBODY = "0x" + "12" * 20
@@ -58,6 +60,14 @@ def test_a_killed_chain_comes_back_with_its_past_and_without_its_last_moments(ne
     assert net.rpc.call("eth_getTransactionReceipt", "0x" + bytes(lost["transactionHash"]).hex()) is None
     net.chain(account).transfer(NOBODY, 4)
     assert net.admin.token_balance(NOBODY) == before + 5
+
+
+def test_a_chain_that_is_back_is_not_killed_by_what_was_planned_before(net):
+    """Keeping the state of a long chain takes longer than the fault was to last: it is restarted first, then."""
+    injector = Injector(net, Gear({}), net.report, seed=1)
+    (done,) = injector.run([Injection(0.0, 0.0, CHAIN, KillChain(lost_seconds=1.0))], seconds=2.0)
+    assert done.ended is not None
+    assert net.admin.block_number() > 0
 
 
 def test_a_request_that_is_too_large_is_said(net):

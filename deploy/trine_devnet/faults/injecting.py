@@ -217,7 +217,7 @@ class Injector:
             case KillChain(lost_seconds):
                 keep_state(self._net.rpc, self._chain_state)
                 self._chain_is_down = True
-                self._at(self._now() + lost_seconds, self._net.kill_chain)
+                self._at(self._now() + lost_seconds, self._kill_chain)
         return None
 
     def _lift(self, injection: Injection) -> str | None:
@@ -250,8 +250,13 @@ class Injector:
         self._net.restart(name, state.clock_seconds)
         state.is_down, state.again_at, state.since = False, None, self._now()
 
+    def _kill_chain(self) -> None:
+        """Unless it was started again before its time to die came: keeping its state may take longer than planned."""
+        if self._chain_is_down:
+            self._net.kill_chain()
+
     def _restart_chain(self) -> None:
-        self._net.kill_chain()  # if that is not done yet
+        self._kill_chain()  # if that is not done yet
         self._net.restart_chain(self._chain_state)
         self._chain_is_down = False
 
