@@ -35,6 +35,24 @@ MAX_REASON = 2_000
 Messages = str | Sequence[Mapping[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A node that an order went to before, in vain."""
+
+    node: str
+    node_url: str
+    reason: str
+    may_cost_wei: int  # 0 where it has begun nothing; else it may have, and could be paid for it up to this
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "node": self.node,
+            "nodeUrl": self.node_url,
+            "reason": self.reason,
+            "mayCostWei": str(self.may_cost_wei),
+        }
+
+
 @dataclass(slots=True)
 class Answer:
     """An answer with the node's signed promise, and the chain's certificate once asked for."""
@@ -47,6 +65,8 @@ class Answer:
     node_url: str
     seconds: float = 0.0
     certificate: Certificate | None = field(default=None)
+    tried: tuple[Tried, ...] = ()
+    """Nodes that were asked before the one that answered."""
 
     @property
     def tokens_per_second(self) -> float:

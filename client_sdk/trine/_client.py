@@ -7,10 +7,9 @@ be on their way at once.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -19,8 +18,10 @@ import httpx2
 from trine import _flow as flow
 from trine._answer import Answer, Draft, Messages
 from trine._core import Core, Stream, decoded
+from trine._failover import CONNECT_SECONDS, Patience, Trying
+from trine._reading import PLAIN, Body, Reply, require_plain
 from trine.chain import Chain, Deployment, InclusionClaim
-from trine.errors import NodeRefused, NodeUnreachable, VerificationFailed
+from trine.errors import NodeError, NodeUnreachable, VerificationFailed
 from trine.protocol.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ class Client:
     `Client(rpc_url="http://127.0.0.1:8545", deployment="devnet.json", account=account).chat("Hello")`
 
     `rpc_url`: one address, or several that stand in for one another. `node` pins one endpoint; otherwise the calibrated
-    node of the best reputation is asked. Deposits are with one node each: `deposit_wei`, if not zero, is deposited
-    whenever what the account has with the node does not cover the next order. `timeout`, in seconds, bounds a request,
-    and how long a node that is busy is asked again. Thread-safe: no order waits for another.
+    node of the best reputation is asked, and when it does not answer the next best, three at most. One that may have
+    begun an order can be paid for it, up to its worst price: `Answer.tried` says so, and no later voucher forgets it.
+    Deposits are with one node each: `deposit_wei`, if not zero, is deposited whenever what the account has with the
+    node does not cover the next order. `timeout`, in seconds, bounds an order, busy nodes and others included.
+    Thread-safe: no order waits for another.
     """
 
     def __init__(
@@ -159,12 +162,25 @@ class Client:
                 match step:
                     case flow.Work(call):
                         result = call()
-                    case flow.Fetch(method, url, headers, json):
-                        result = self._http.request(method, url, headers=headers, json=json)
+                    case flow.Fetch():
+                        result = self._fetched(step)
                     case flow.Pause(seconds):
                         time.sleep(seconds)
             except Exception as raised:  # noqa: BLE001  (the flow decides)
                 error = raised
+
+    def _fetched(self, step: flow.Fetch) -> Reply:
+        deadline = time.monotonic() + step.seconds
+        with self._http.stream(
+            step.method, step.url, headers={**PLAIN, **step.headers}, json=step.json, timeout=_timeout(step.seconds)
+        ) as response:
+            return self._read(response, step.url, deadline)
+
+    def _read(self, response: httpx2.Response, url: str, deadline: float) -> Reply:
+        body = Body(url, response.headers, deadline)
+        for chunk in response.iter_raw():
+            body.add(chunk)
+        return Reply(response.status_code, response.headers, body.whole())
 
 
 class TextStream:
@@ -174,38 +190,47 @@ class TextStream:
         self, client: Client, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
     ) -> None:
         self._client = client
-        self._draft = partial(flow.draft, client._core, messages, model, max_tokens, stop)
+        self._model = model
+        self._asked = messages, max_tokens, stop
         self.answer: Answer | None = None
 
     def __iter__(self) -> Iterator[str]:
         client, core = self._client, self._client._core
-        deadline = time.monotonic() + client._timeout
-        for attempt in itertools.count():
-            node, url, draft = client._run(self._draft())
-            stream, started, cost = Stream(core, draft, node, url), time.monotonic(), None
+        trying, model = Trying(core, client._timeout), core.model(self._model)
+        while True:
+            place = trying.choose(model)
+            order, stream, cost = None, None, None
             try:
-                with client._http.stream("POST", f"{url}/v1/chat/completions", json=_streamed(draft)) as response:
-                    if response.status_code != 200:
-                        response.read()
-                        decoded(response)
-                    for chunk in response.iter_bytes():
-                        yield from stream.feed(chunk)
+                order = client._run(flow.order_at(core, place, model, *self._asked))
+                stream, started = Stream(core, order, *place), time.monotonic()
+                yield from self._texts(order, stream, place, trying.patience(model, place))
                 self.answer = stream.end(time.monotonic() - started)
-                cost = self.answer.receipt.fee_wei
+                self.answer.tried, cost = trying.tried, self.answer.receipt.fee_wei
                 return
-            except NodeRefused as error:
-                cost = _cost_of(error, stream)
-                pause = None if stream.has_begun else core.pause_after(error, node, attempt, deadline)
-                if pause is None:
-                    raise
-            except httpx2.HTTPError as error:
-                core.forget_nodes()
-                raise NodeUnreachable(
-                    f"{url:.200}: the answer was cut off ({type(error).__name__}): ask again, or name another node"
-                ) from None
+            except (NodeError, httpx2.HTTPError) as raised:
+                error = raised if isinstance(raised, NodeError) else _cut_off(raised, place[1])
+                pause = trying.after(error, model, place, order, begun=stream is not None and stream.has_begun)
             finally:
-                core.ledger(node).give_back(draft.number, cost)
+                if order:
+                    core.ledger(place[0]).give_back(order.number, cost)
             time.sleep(pause)
+
+    def _texts(self, order: Draft, stream: Stream, place: tuple[str, str], patience: Patience) -> Iterator[str]:
+        http, url = self._client._http, f"{place[1]}/v1/chat/completions"
+        with http.stream(
+            "POST", url, headers=PLAIN, json=_streamed(order), timeout=_timeout(patience.seconds)
+        ) as response:
+            if response.status_code != 200:
+                decoded(self._client._read(response, url, time.monotonic() + flow.SMALL_SECONDS))
+            require_plain(response.headers)
+            chunks = response.iter_raw()
+            while True:
+                asked = time.monotonic()
+                chunk = next(chunks, None)
+                patience.spend(time.monotonic() - asked, begun=stream.has_begun)
+                if chunk is None:
+                    return
+                yield from stream.feed(chunk)
 
 
 class AsyncClient:
@@ -313,14 +338,27 @@ class AsyncClient:
                     match step:
                         case flow.Work(call):
                             result = await asyncio.to_thread(call)
-                        case flow.Fetch(method, url, headers, json):
-                            result = await self._http.request(method, url, headers=headers, json=json)
+                        case flow.Fetch():
+                            result = await self._fetched(step)
                         case flow.Pause(seconds):
                             await asyncio.sleep(seconds)
                 except Exception as raised:  # noqa: BLE001  (the flow decides)
                     error = raised
         finally:
             steps.close()  # cancelled: what the flow holds is given back
+
+    async def _fetched(self, step: flow.Fetch) -> Reply:
+        deadline = time.monotonic() + step.seconds
+        async with self._http.stream(
+            step.method, step.url, headers={**PLAIN, **step.headers}, json=step.json, timeout=_timeout(step.seconds)
+        ) as response:
+            return await self._read(response, step.url, deadline)
+
+    async def _read(self, response: httpx2.Response, url: str, deadline: float) -> Reply:
+        body = Body(url, response.headers, deadline)
+        async for chunk in response.aiter_raw():
+            body.add(chunk)
+        return Reply(response.status_code, response.headers, body.whole())
 
 
 class AsyncTextStream:
@@ -330,48 +368,68 @@ class AsyncTextStream:
         self, client: AsyncClient, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
     ) -> None:
         self._client = client
-        self._draft = partial(flow.draft, client._core, messages, model, max_tokens, stop)
+        self._model = model
+        self._asked = messages, max_tokens, stop
         self.answer: Answer | None = None
 
     async def __aiter__(self) -> AsyncIterator[str]:
         client, core = self._client, self._client._core
-        deadline = time.monotonic() + client._timeout
-        for attempt in itertools.count():
-            node, url, draft = await client._run(self._draft())
-            stream, started, cost = Stream(core, draft, node, url), time.monotonic(), None
+        trying, model = Trying(core, client._timeout), await asyncio.to_thread(core.model, self._model)
+        while True:
+            place = await asyncio.to_thread(trying.choose, model)
+            order, stream, cost = None, None, None
             try:
-                async with client._http.stream("POST", f"{url}/v1/chat/completions", json=_streamed(draft)) as response:
-                    if response.status_code != 200:
-                        await response.aread()
-                        decoded(response)
-                    async for chunk in response.aiter_bytes():
-                        for text in stream.feed(chunk):
-                            yield text
+                order = await client._run(flow.order_at(core, place, model, *self._asked))
+                stream, started = Stream(core, order, *place), time.monotonic()
+                async with aclosing(self._texts(order, stream, place, trying.patience(model, place))) as texts:
+                    async for text in texts:
+                        yield text
                 self.answer = stream.end(time.monotonic() - started)
-                cost = self.answer.receipt.fee_wei
+                self.answer.tried, cost = trying.tried, self.answer.receipt.fee_wei
                 return
-            except NodeRefused as error:
-                cost = _cost_of(error, stream)
-                pause = None if stream.has_begun else core.pause_after(error, node, attempt, deadline)
-                if pause is None:
-                    raise
-            except httpx2.HTTPError as error:
-                core.forget_nodes()
-                raise NodeUnreachable(
-                    f"{url:.200}: the answer was cut off ({type(error).__name__}): ask again, or name another node"
-                ) from None
+            except (NodeError, httpx2.HTTPError) as raised:
+                error = raised if isinstance(raised, NodeError) else _cut_off(raised, place[1])
+                pause = trying.after(error, model, place, order, begun=stream is not None and stream.has_begun)
             finally:
-                core.ledger(node).give_back(draft.number, cost)
+                if order:
+                    core.ledger(place[0]).give_back(order.number, cost)
             await asyncio.sleep(pause)
+
+    async def _texts(
+        self, order: Draft, stream: Stream, place: tuple[str, str], patience: Patience
+    ) -> AsyncGenerator[str, None]:
+        http, url = self._client._http, f"{place[1]}/v1/chat/completions"
+        async with http.stream(
+            "POST", url, headers=PLAIN, json=_streamed(order), timeout=_timeout(patience.seconds)
+        ) as response:
+            if response.status_code != 200:
+                decoded(await self._client._read(response, url, time.monotonic() + flow.SMALL_SECONDS))
+            require_plain(response.headers)
+            chunks = response.aiter_raw()
+            while True:
+                asked = time.monotonic()
+                chunk = await anext(chunks, None)
+                patience.spend(time.monotonic() - asked, begun=stream.has_begun)
+                if chunk is None:
+                    return
+                for text in stream.feed(chunk):
+                    yield text
 
 
 def _streamed(draft: Draft) -> dict[str, Any]:
     return {**draft.body, "stream": True}
 
 
-def _cost_of(error: NodeRefused, stream: Stream) -> int | None:
-    """Nothing for an order that was not begun; nobody knows of another."""
-    return 0 if error.status in flow.UNSERVED and not stream.has_begun else None
+def _timeout(seconds: float) -> httpx2.Timeout:
+    """Of a connection, and of every wait for more bytes."""
+    return httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+
+
+def _cut_off(error: httpx2.HTTPError, url: str) -> NodeUnreachable:
+    return NodeUnreachable(
+        f"{url:.200}: the answer was cut off ({type(error).__name__}): ask again, or name another node",
+        unsent=isinstance(error, flow.NOT_CONNECTED),
+    )
 
 
 def _handed_out(core: Core, node: str, draft: Draft) -> dict[str, Any]:

@@ -10,11 +10,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
-
-import httpx2
 
 from trine._answer import (
     REQUEST_LIFETIME_SECONDS,
@@ -31,9 +29,10 @@ from trine._answer import (
     refusal,
 )
 from trine._ledger import Ledger
+from trine._reading import Reply
 from trine._sse import EventDecoder
 from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntry, Role
-from trine.errors import InvalidInput, NodeRefused, NotReady, VerificationFailed
+from trine.errors import InvalidInput, NodeRefused, NodeUnreachable, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Voucher
@@ -43,8 +42,12 @@ MODEL_SECONDS = 300.0
 """Its price may change, and what is registered."""
 CHOICE_SECONDS = 60.0
 """Reputations move slowly."""
+REST_SECONDS = 60.0
+"""A node that did not answer is not the first to be asked for so long."""
 PAGES = 4
 """Of the directory, 256 operators each."""
+MAX_TEXT = 8 << 20
+"""Characters of an answer: a token has a few, and an answer a million tokens at most."""
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
 PAYMENT_RETRIES = 6
 LEDGER_CODES = frozenset({"voucher_too_low", "order_behind", "acknowledged_too_little", "acknowledgement_required"})
@@ -62,7 +65,8 @@ class Core:
         self._deposit_wei = deposit_wei
         self._models: dict[str | None, tuple[float, ModelEntry]] = {}
         self._lock = threading.Lock()
-        self._choices: dict[bytes, tuple[float, tuple[str, str]]] = {}
+        self._choices: dict[bytes, tuple[float, list[tuple[str, str]]]] = {}
+        self._resting: dict[str, float] = {}  # until when, by the monotonic clock
         self._ledgers: dict[str, Ledger] = {}
         self._stake_per_leaf = (-math.inf, 0)  # when it was read, and the wei
         self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
@@ -91,23 +95,50 @@ class Core:
         serving.sort(key=lambda entry: (-entry.score_bps, entry.operator))
         return [(entry.operator, entry.endpoint) for entry in serving]
 
-    def choose(self, model: ModelEntry) -> tuple[str, str]:
-        """(address, endpoint) of the node to ask; for a minute the same one. Raises NotReady."""
+    def choose(self, model: ModelEntry, avoided: Collection[str] = ()) -> tuple[str, str]:
+        """(address, endpoint) of the node to ask, none of those that are to be avoided; for a minute the same one.
+
+        Raises NotReady.
+        """
+        serving = self._candidates(model)
+        left = [place for place in serving if place[0] not in avoided]
+        now = time.monotonic()
         with self._lock:
-            at, chosen = self._choices.get(model.model_id, (-math.inf, None))
-        if chosen and time.monotonic() - at < CHOICE_SECONDS:
-            return chosen
+            awake = [place for place in left if self._resting.get(place[0], 0.0) <= now]
+        if left:
+            return (awake or left)[0]
+        where = f" at {self._node}" if self._node else ""
+        others = ", ".join(endpoint for _, endpoint in self.nodes(model, PAGES)[:5])
+        raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
+
+    def has_other(self, model: ModelEntry, avoided: Collection[str]) -> bool:
+        """Whether there is a node besides those, as far as is known without asking the chain."""
+        with self._lock:
+            _, known = self._choices.get(model.model_id, (0.0, []))
+        return any(address not in avoided for address, _ in known)
+
+    def _candidates(self, model: ModelEntry) -> list[tuple[str, str]]:
+        """Who may be asked, best first: one, where a certain one is wanted. Remembered for a minute."""
+        with self._lock:
+            at, known = self._choices.get(model.model_id, (-math.inf, []))
+        if known and time.monotonic() - at < CHOICE_SECONDS:
+            return known
         # Of a crowd a few are enough to choose from, unless a certain one is wanted or none of them serves.
         for at_most_pages in (PAGES, None):
             serving = self.nodes(model, at_most_pages)
-            for address, endpoint in serving:
-                if self._node is None or self._node.rstrip("/") == endpoint.rstrip("/"):
-                    with self._lock:
-                        self._choices[model.model_id] = time.monotonic(), (address, endpoint)
-                    return address, endpoint
-        where = f" at {self._node}" if self._node else ""
-        others = ", ".join(endpoint for _, endpoint in serving[:5])
-        raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
+            if self._node is not None:
+                serving = [place for place in serving if place[1].rstrip("/") == self._node.rstrip("/")][:1]
+            if serving:
+                with self._lock:
+                    self._choices[model.model_id] = time.monotonic(), serving
+                return serving
+        return []
+
+    def rest(self, node: str) -> None:
+        """It did not answer: others come first for a while."""
+        with self._lock:
+            self._resting = {each: until for each, until in self._resting.items() if until > time.monotonic()}
+            self._resting[node] = time.monotonic() + REST_SECONDS
 
     def forget_nodes(self) -> None:
         """One does not answer: the chain is asked again who serves."""
@@ -127,6 +158,7 @@ class Core:
         asked = as_input(messages, stop)
         request = draft_request(asked, model, chain.address, max_tokens, chain.now())
         self._require_secured(request.max_fee_wei)
+        ledger.expire(chain.now())
         taken = ledger.take(request.max_fee_wei, request.deadline)
         try:
             request = replace(request, deadline=taken.deadline)
@@ -336,6 +368,7 @@ class Stream:
         )
         self._events = EventDecoder()
         self._parts: list[str] = []
+        self._size = 0
         self.answer: Answer | None = None
 
     def feed(self, chunk: bytes) -> list[str]:
@@ -344,7 +377,8 @@ class Stream:
 
     @property
     def has_begun(self) -> bool:
-        return bool(self._parts)
+        """Whether there was any text."""
+        return self._size > 0
 
     def _read(self, event: str) -> str:
         if event.strip() == "[DONE]":
@@ -360,6 +394,9 @@ class Stream:
         try:
             for choice in document.get("choices") or []:
                 text = str(choice.get("delta", {}).get("content") or "")
+                self._size += len(text)
+                if self._size > MAX_TEXT:
+                    raise VerificationFailed(f"the node's answer is longer than {MAX_TEXT} characters")
                 self._parts.append(text)
                 if choice.get("finish_reason"):
                     self.answer = self._finish(document.get("trine"), "".join(self._parts), choice["finish_reason"])
@@ -371,13 +408,15 @@ class Stream:
     def end(self, seconds: float) -> Answer:
         for event in self._events.end():
             self._read(event)
+        if self.answer is None and not self.has_begun:
+            raise NodeUnreachable("the node's stream ended without a token")
         if self.answer is None:
             raise VerificationFailed("the stream ended without a receipt: do not use this answer")
         self.answer.seconds = seconds
         return self.answer
 
 
-def decoded(response: httpx2.Response) -> Any:
+def decoded(response: Reply) -> Any:
     """The JSON of a good answer. Raises NodeRefused for any other."""
     try:
         document = response.json()

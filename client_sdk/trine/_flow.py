@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +17,8 @@ import httpx2
 
 from trine._answer import Answer, Draft, Messages, placed_certificate
 from trine._core import Core, decoded
-from trine.chain import InclusionClaim
+from trine._failover import Trying
+from trine.chain import InclusionClaim, ModelEntry
 from trine.errors import (
     ChainError,
     NodeError,
@@ -32,8 +33,10 @@ from trine.protocol.certificate import Certificate
 T = TypeVar("T")
 POLL_SECONDS = 0.5
 RETRIES = 2
-UNSERVED = frozenset({400, 401, 402, 403, 404, 413, 429})
-"""A node that answers with one of these has served nothing, so nothing is owed for it."""
+NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+"""Nothing was sent."""
+SMALL_SECONDS = 30.0
+"""For what a node knows without computing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Fetch:
     url: str
     headers: dict[str, str] = field(default_factory=dict)
     json: Any = None
+    seconds: float = SMALL_SECONDS  # for all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,20 @@ def draft(
     """Address and endpoint of the node to ask, and a signed and paid order. Whoever gets it gives it back."""
     chosen = yield Work(partial(core.model, model))
     node, url = yield Work(partial(core.choose, chosen))
-    ledger = core.ledger(node)
-    if not ledger.is_known:
+    made = yield from order_at(core, (node, url), chosen, messages, max_tokens, stop)
+    return node, url, made
+
+
+def order_at(
+    core: Core, place: tuple[str, str], model: ModelEntry, messages: Messages, max_tokens: int, stop: Sequence[str]
+) -> Flow[Draft]:
+    """A signed and paid order for this node. Whoever gets it gives it back."""
+    node, url = place
+    if not core.ledger(node).is_known:
         account = yield from account_at(core, node, url)
         yield Work(partial(core.learn, account, node))
-    made: Draft = yield Work(partial(core.prepare, messages, chosen, max_tokens, stop, node))
-    return node, url, made
+    made: Draft = yield Work(partial(core.prepare, messages, model, max_tokens, stop, node))
+    return made
 
 
 def account_at(core: Core, node: str, url: str) -> Flow[Any]:
@@ -93,29 +105,30 @@ def account_at(core: Core, node: str, url: str) -> Flow[Any]:
 def chat(
     core: Core, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str], timeout: float
 ) -> Flow[Answer]:
-    """A whole answer. A node that is busy is asked again when it says, within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    for attempt in itertools.count():
-        node, url, order = yield from draft(core, messages, model, max_tokens, stop)
-        started, cost = time.monotonic(), None
+    """A whole answer, within `timeout` seconds. A node that is busy is asked again when it says; one that does not
+    answer is left for the next best: see `_failover`."""
+    trying = Trying(core, timeout)
+    chosen: ModelEntry = yield Work(partial(core.model, model))
+    while True:
+        place = yield Work(partial(trying.choose, chosen))
+        node, url = place
+        order: Draft | None = None
+        cost: int | None = None
         try:
+            order = yield from order_at(core, place, chosen, messages, max_tokens, stop)
+            started, seconds = time.monotonic(), trying.whole_seconds(chosen, node)
             # Safe to repeat: a node answers the same signed request with the same answer.
-            document = yield from fetched(Fetch("POST", f"{url}/v1/chat/completions", json=order.body))
-            answer = core.finish(document, order, node, url)
+            asked = Fetch("POST", f"{url}/v1/chat/completions", json=order.body, seconds=seconds)
+            answer = core.finish((yield from fetched(asked)), order, node, url)
             answer.seconds, cost = time.monotonic() - started, answer.receipt.fee_wei
+            answer.tried = trying.tried
             return answer
-        except NodeRefused as error:
-            cost = 0 if error.status in UNSERVED else None
-            pause = core.pause_after(error, node, attempt, deadline)
-            if pause is None:
-                raise
-        except NodeUnreachable:
-            core.forget_nodes()
-            raise
+        except NodeError as error:
+            pause = trying.after(error, chosen, place, order)
         finally:
-            core.ledger(node).give_back(order.number, cost)
+            if order:
+                core.ledger(node).give_back(order.number, cost)
         yield Pause(pause)
-    raise AssertionError("unreachable")
 
 
 def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Certificate]:
@@ -177,15 +190,19 @@ def claim_inclusion(core: Core, answer: Answer) -> Flow[InclusionClaim]:
 
 def fetched(step: Fetch) -> Flow[Any]:
     """The JSON of a good answer, asked for again where the connection fails. Raises NodeError."""
+    deadline, unsent = time.monotonic() + step.seconds, True
     for attempt in itertools.count():
         try:
-            response = yield step
+            response = yield replace(step, seconds=max(0.1, deadline - time.monotonic()))
         except httpx2.TransportError as error:
-            if attempt == RETRIES:
-                raise NodeUnreachable(f"{step.url:.200}: no answer ({type(error).__name__})") from None
+            unsent &= isinstance(error, NOT_CONNECTED)
+            pause = POLL_SECONDS * (attempt + 1)
+            if attempt == RETRIES or isinstance(error, httpx2.TimeoutException) or time.monotonic() + pause > deadline:
+                said = f"{step.url:.200}: no answer ({type(error).__name__})"
+                raise NodeUnreachable(said, unsent=unsent) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            raise NodeUnreachable(f"{step.url:.200}: {type(error).__name__}") from None
+            raise NodeUnreachable(f"{step.url:.200}: {type(error).__name__}", unsent=unsent) from None
         else:
             return decoded(response)
-        yield Pause(POLL_SECONDS * (attempt + 1))
+        yield Pause(pause)
     raise AssertionError("unreachable")

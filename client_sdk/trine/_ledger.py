@@ -20,6 +20,10 @@ REMEMBERED = 1 << 16
 """Orders whose fees are known, of each node."""
 
 
+RESERVED_SECONDS = 3_600
+"""After its deadline an order that a node may have begun is answered, or never will be: its time-outs are shorter."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """An order's place in the ledger, and what its voucher says. `deadline` is the order's, seconds."""
@@ -49,6 +53,7 @@ class Ledger:
         self._since = 0
         self._learned = 0  # how often
         self._taken: dict[int, _OnItsWay] = {}
+        self._reserved: dict[int, _OnItsWay] = {}
         self._fees: dict[bytes, int] = {}  # by hash of the order
 
     @property
@@ -72,7 +77,7 @@ class Ledger:
     def open_since(self) -> int | None:
         """The earliest deadline of an order that is on its way: later ones cannot be acknowledged yet."""
         with self._lock:
-            return min((order.deadline for order in self._taken.values()), default=None)
+            return min((order.deadline for order in self._open()), default=None)
 
     def note_fee(self, request_hash: bytes, fee_wei: int) -> None:
         """What the receipt says that an order costs. Of the last ones it is remembered."""
@@ -100,7 +105,7 @@ class Ledger:
         """What orders with a deadline before `as_of`, seconds, have earned in all. Less than before changes nothing,
         nor does what an order on its way would be part of."""
         with self._lock:
-            if as_of > self._as_of and all(as_of <= order.deadline for order in self._taken.values()):
+            if as_of > self._as_of and all(as_of <= order.deadline for order in self._open()):
                 self._earned, self._as_of = max(self._earned, earned_wei), as_of
 
     def take(self, worst_wei: int, deadline: int = 0) -> Taken:
@@ -109,9 +114,33 @@ class Ledger:
         with self._lock:
             number, deadline = next(self._numbers), max(deadline, self._as_of)
             self._taken[number] = _OnItsWay(worst_wei, self._learned, deadline)
-            limit = (self._owed or 0) + sum(order.worst_wei for order in self._taken.values())
+            limit = (self._owed or 0) + sum(order.worst_wei for order in self._open())
             # Never less than what is acknowledged: that much may be collected in any case.
             return Taken(number, max(limit, self._earned), self._earned, self._as_of, deadline)
+
+    def reserve(self, number: int) -> None:
+        """The order goes to another node though this one may have begun it: its worst price stays promised here, and
+        no later voucher takes it for done, until `expire`."""
+        with self._lock:
+            order = self._taken.pop(number, None)
+            if order is not None:
+                self._reserved[number] = order
+
+    def expire(self, now: int) -> None:
+        """Of what is reserved, that whose time is over is what the node can prove: it is asked. `now`: the chain's."""
+        with self._lock:
+            over = [n for n, order in self._reserved.items() if order.deadline + RESERVED_SECONDS < now]
+            for number in over:
+                del self._reserved[number]
+                self._owed = None
+
+    @property
+    def reserved_wei(self) -> int:
+        with self._lock:
+            return sum(order.worst_wei for order in self._reserved.values())
+
+    def _open(self) -> list[_OnItsWay]:
+        return [*self._taken.values(), *self._reserved.values()]
 
     def give_back(self, number: int, fee_wei: int | None) -> None:
         """The order is over: it cost `fee_wei`, or nobody knows. Twice is once."""

@@ -46,6 +46,10 @@ class NodeError(TrineError):
 class NodeUnreachable(NodeError):
     """No answer from the node within the time allowed."""
 
+    def __init__(self, message: str, *, unsent: bool = False) -> None:
+        super().__init__(message)
+        self.unsent = unsent  # for certain: no connection was made
+
 
 class NodeRefused(NodeError):
     """The node answered with an error."""

@@ -75,6 +75,9 @@ def ask(
             save_receipt.write_text(json_module.dumps(answer.held(), indent=2) + "\n")
         if not json:
             sys.stdout.write("\n")
+            for each in answer.tried:
+                may = f"; it may still ask {tokens(each.may_cost_wei)} for it" if each.may_cost_wei else ""
+                note(f"{each.node} was asked first and did not answer: {each.reason:.200}{may}")
             note(
                 f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s"
             )
@@ -88,6 +91,7 @@ def ask(
             {
                 "text": answer.text,
                 "receipt": answer.receipt.to_json(),
+                "tried": [each.to_json() for each in answer.tried],
                 "certificate": certificate.to_json() if certificate else None,
                 "result": certificate.result if certificate else None,
             }

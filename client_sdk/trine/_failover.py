@@ -1,0 +1,145 @@
+"""Which node an order goes to next when one does not answer: the next best, a bounded number of them, within one time.
+
+What a node may have begun may cost something: such an order goes elsewhere only with its worst price kept apart for the
+node that had it first, and the answer says so. Once text was shown, or where a node is named, nothing goes elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from trine._answer import Tried
+from trine.errors import NodeError, NodeRefused, NodeUnreachable, PaymentRequired
+
+if TYPE_CHECKING:
+    from trine._answer import Draft
+    from trine._core import Core
+    from trine.chain import ModelEntry
+
+MAX_NODES = 3
+"""That one order is sent to."""
+CONNECT_SECONDS = 10.0
+FIRST_TOKEN_SECONDS = 60.0
+"""How long a node may take to show the first token where there is another to ask: queues are long, promises short."""
+SOON_SECONDS = 5.0
+"""A busy node that says so is waited for; one that names a later time is not where there is another."""
+BUSY_ATTEMPTS = 8
+"""Nor one that has said "soon" so often."""
+UNSERVED = frozenset({400, 401, 402, 403, 404, 413, 429})
+"""A node that answers with one of these has served nothing, so nothing is owed for it."""
+
+
+class Trying:
+    """One order's way."""
+
+    def __init__(self, core: Core, timeout: float) -> None:
+        self._core = core
+        self.deadline = time.monotonic() + timeout
+        self.tried: tuple[Tried, ...] = ()
+        self._attempt = 0
+
+    def choose(self, model: ModelEntry) -> tuple[str, str]:
+        """(address, endpoint) of the node to ask now. Raises NotReady."""
+        return self._core.choose(model, self._avoided)
+
+    def patience(self, model: ModelEntry, place: tuple[str, str]) -> Patience:
+        """With a node that streams."""
+        node, url = place
+        left = max(0.1, self.deadline - time.monotonic())
+        return Patience(url, min(FIRST_TOKEN_SECONDS, left / 2) if self._has_other(model, node) else left, left)
+
+    def whole_seconds(self, model: ModelEntry, node: str) -> float:
+        """How long a node may take for a whole answer that does not come as a stream."""
+        left = max(0.1, self.deadline - time.monotonic())
+        return left / 2 if self._has_other(model, node) else left
+
+    def after(
+        self, error: NodeError, model: ModelEntry, place: tuple[str, str], order: Draft | None, *, begun: bool = False
+    ) -> float:
+        """Seconds until the next try, with the same node or with another. Raises where there is none."""
+        node, url = place
+        core, ledger = self._core, self._core.ledger(node)
+        cost = 0 if _is_unserved(error) and not begun else None
+        pause = None
+        if isinstance(error, NodeRefused) and not begun:
+            pause = core.pause_after(error, node, self._attempt, self.deadline)
+        is_left = pause is None or (self._is_long(error, pause) and self._has_other(model, node))
+        moves = is_left and not begun and self._moves_on(error) and self._has_other(model, node)
+        may_cost = order.request.max_fee_wei if order and cost is None else 0
+        if order and moves and cost is None:
+            ledger.reserve(order.number)
+        elif order:
+            ledger.give_back(order.number, cost)
+        if is_left and not moves:
+            self._give_up(error, url)
+        if moves:
+            core.rest(node)
+            self.tried += (Tried(node, url, str(error), may_cost),)
+            self._attempt = 0
+            return 0.0
+        self._attempt += 1
+        return pause or 0.0
+
+    @property
+    def _avoided(self) -> frozenset[str]:
+        return frozenset(each.node for each in self.tried)
+
+    def _has_other(self, model: ModelEntry, node: str) -> bool:
+        may = len(self.tried) + 1 < MAX_NODES and time.monotonic() < self.deadline
+        return may and self._core.has_other(model, self._avoided | {node})
+
+    def _is_long(self, error: NodeError, pause: float) -> bool:
+        if not isinstance(error, NodeRefused) or error.status not in (429, 500, 502, 503, 504):
+            return False
+        return error.status >= 500 or pause > SOON_SECONDS or self._attempt >= BUSY_ATTEMPTS
+
+    def _moves_on(self, error: NodeError) -> bool:
+        """What another node may do better. What a fallback asks for (a deposit, say) is no reason to end there."""
+        if isinstance(error, NodeUnreachable) or self.tried:
+            return True
+        return isinstance(error, NodeRefused) and (error.status >= 500 or error.status in (404, 408, 429))
+
+    def _give_up(self, error: NodeError, url: str) -> None:
+        """Raises the error, or one that says what each of the nodes said."""
+        if isinstance(error, NodeUnreachable):
+            self._core.forget_nodes()
+        if not self.tried:
+            raise error
+        said = [f"{each.node_url:.200}: {each.reason:.200}" for each in self.tried]
+        hint = ""
+        if isinstance(error, PaymentRequired):
+            hint = "; deposits are with one node each, `deposit_wei` lets the client make them"
+        raise NodeUnreachable(
+            f"none of {len(said) + 1} nodes answered: {'; '.join(said)}; {url:.200}: {error!s:.200}{hint}"
+        ) from None
+
+
+class Patience:
+    """How long one node may take: to begin, and in all. Only time that was waited counts, not what a reader takes."""
+
+    def __init__(self, url: str, first: float, whole: float) -> None:
+        """Seconds."""
+        self._url = url
+        self._first = first
+        self._whole = whole
+        self._waited = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """For the next bytes."""
+        return self._first
+
+    def spend(self, seconds: float, *, begun: bool) -> None:
+        """Raises NodeUnreachable."""
+        self._waited += seconds
+        if not begun and self._waited > self._first:
+            raise NodeUnreachable(f"{self._url:.200}: no token within {self._first:.0f} s")
+        if self._waited > self._whole:
+            raise NodeUnreachable(f"{self._url:.200}: the answer did not end within {self._whole:.0f} s")
+
+
+def _is_unserved(error: NodeError) -> bool:
+    if isinstance(error, NodeUnreachable):
+        return error.unsent
+    return isinstance(error, NodeRefused) and error.status in UNSERVED
