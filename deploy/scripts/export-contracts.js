@@ -3,12 +3,13 @@
 // `--check` writes nothing and fails when a copy is stale.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 
-// The contracts that the Ignition module deploys, and the factory that creates them.
+// The contracts that the Ignition module deploys, the factory that creates them, and what is for other chains.
 const CONTRACTS = [
   "TrineToken", "Timelock", "Parameters", "Staking", "ModelRegistry", "Reputation", "Payments", "Committees",
   "Calibration", "Batches", "Finality", "Appeals", "Canaries", "Inclusion", "VerifierKeys", "Requests",
   "Erc8004Adapter", "Directory", "Examiners", "RandaoSeeds", "DrandSeeds",
   "deployment/Factory",
+  "foreign/CertificateVerifier", "foreign/ExampleConsumer",
 ];
 // What the two sources of seeds have in common: an ABI without code.
 const INTERFACES = ["Seeds"];

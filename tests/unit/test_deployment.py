@@ -48,7 +48,9 @@ def test_a_beacons_round_comes_after_the_seed_block():
 
 def test_abi_and_code_are_exported_for_every_contract():
     script = (project_root() / "deploy" / "scripts" / "export-contracts.js").read_text()
-    listed = re.findall(r'"(?:deployment/)?(\w+)"', script[script.index("const CONTRACTS") : script.index("];")])
+    listed = re.findall(
+        r'"(?:deployment/|foreign/)?(\w+)"', script[script.index("const CONTRACTS") : script.index("];")]
+    )
     assert set(listed) == set(COMPILED)
     # Compares what is exported with what the compiler makes.
     compared = (project_root() / "tests" / "contracts" / "Packaged.t.sol").read_text()

@@ -285,6 +285,12 @@ class Calls:
 
         return self._ask(lambda: int(self._web3.eth.get_transaction_receipt(HexBytes(transaction))["gasUsed"]))
 
+    def transaction_input(self, transaction: bytes) -> bytes:
+        """What a transaction called its contract with. Raises ChainError."""
+        from hexbytes import HexBytes
+
+        return self._ask(lambda: bytes(HexBytes(self._web3.eth.get_transaction(HexBytes(transaction))["input"])))
+
     # Sending
 
     def gateway(self) -> Gateway:
@@ -411,8 +417,8 @@ class Calls:
         with self.reading_ahead(questions):
             return [self._read(contract, function, *arguments) for contract, function, arguments in questions]
 
-    def _question(self, contract: str, function: str, arguments: tuple[Any, ...]) -> Question:
-        return Question(contract, self.deployment.address(contract), function, arguments)
+    def _question(self, contract: str, function: str, arguments: tuple[Any, ...], block: int | None = None) -> Question:
+        return Question(contract, self.deployment.address(contract), function, arguments, block)
 
     def _known_ahead(self, contract: str, function: str, arguments: tuple[Any, ...]) -> Any:
         """Each answer once: who asks again wants to know what has changed."""

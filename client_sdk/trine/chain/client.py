@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trine.chain.appeals import AppealCalls
 from trine.chain.calibration import CalibrationCalls
 from trine.chain.examiners import ExaminerCalls
+from trine.chain.key_sets import KeySetCalls
 from trine.chain.parameters import ParameterCalls
 from trine.chain.payments import PaymentCalls
 from trine.chain.registry import RegistryCalls
@@ -27,6 +28,7 @@ else:
 
 
 class Chain(
+    KeySetCalls,
     StakingCalls,
     RegistryCalls,
     ParameterCalls,

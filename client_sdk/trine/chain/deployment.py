@@ -44,7 +44,9 @@ SOURCES = {"randao": "RandaoSeeds", "drand": "DrandSeeds"}
 """What may stand at the address of `Seeds`, by what it calls its source."""
 FACTORY = "Factory"
 """Creates all of CONTRACTS. It has no place in a deployment: nobody calls it afterwards."""
-COMPILED = (*(name for name in CONTRACTS if name != "Seeds"), *SOURCES.values(), FACTORY)
+FOREIGN = ("CertificateVerifier", "ExampleConsumer")
+"""For other chains than the deployment's: what checks certificates there, and an example of what uses it."""
+COMPILED = (*(name for name in CONTRACTS if name != "Seeds"), *SOURCES.values(), FACTORY, *FOREIGN)
 """What has code in this package."""
 
 
@@ -119,7 +121,7 @@ class Deployment:
 
 @cache
 def abi(contract: str) -> list[dict[str, Any]]:
-    """The ABI of FACTORY, of one of CONTRACTS or of one of SOURCES; `Seeds` is what these have in common."""
+    """The ABI of FACTORY, of one of CONTRACTS, FOREIGN or SOURCES; `Seeds` is what these have in common."""
     text = resources.files("trine.chain").joinpath("abi", f"{contract}.json").read_text()
     loaded: list[dict[str, Any]] = json.loads(text)
     return loaded

@@ -11,7 +11,7 @@ from eth_utils.abi import abi_to_signature
 from eth_utils.crypto import keccak
 from web3.exceptions import ContractLogicError
 
-from trine.chain.deployment import CONTRACTS, abi
+from trine.chain.deployment import CONTRACTS, FOREIGN, abi
 from trine.chain.endpoint import origin_of
 from trine.chain.reasons import explained
 from trine.errors import ChainUnreachable, TransactionReverted
@@ -57,7 +57,7 @@ def decode_error(data: Any) -> str | None:
 def _error_table() -> dict[str, tuple[str, list[str]]]:
     """By selector: names and types of the contracts' errors."""
     errors: dict[str, tuple[str, list[str]]] = {}
-    for contract in CONTRACTS:
+    for contract in (*CONTRACTS, *FOREIGN):
         for item in abi(contract):
             if item["type"] == "error":
                 selector = keccak(text=abi_to_signature(item))[:4].hex()  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ inner nodes hash the sorted pair, as in a batch's tree; a leaf is hashed twice a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,6 +23,10 @@ MAX_SIGNERS = 256
 MAX_WEIGHT = 2**64 - 1
 MAX_STEP_EPOCHS = 1024
 
+KEY_SET_TYPEHASH = keccak(
+    text="TrineKeySet(uint256 chainId,address batches,uint256 epoch,bytes32 root,uint256 count,uint256 totalWeight,"
+    "uint256 validUntil)"
+)
 HANDOVER_TYPEHASH = keccak(
     text="TrineHandover(uint256 chainId,address batches,uint256 signingEpoch,bytes32 signingRoot,uint256 epoch,"
     "bytes32 root,uint256 count,uint256 totalWeight,uint256 validUntil)"
@@ -83,6 +87,12 @@ class KeySet:
     def has_quorum(self, weight: int) -> bool:
         """Whether `weight` is more than two thirds of all. Exact."""
         return weight * 3 > self.total_weight * 2
+
+    def id_on(self, chain_id: int, batches: str) -> bytes:
+        """32 bytes that name the set and the network that it is of: what people compare, and what readers trust."""
+        values = [self.epoch, self.root, self.count, self.total_weight, self.valid_until]
+        kinds = ["bytes32", "uint256", "address", "uint256", "bytes32", *["uint256"] * 3]
+        return bytes(keccak(encode(kinds, [KEY_SET_TYPEHASH, chain_id, batches, *values])))
 
     def handover_digest(self, chain_id: int, batches: str, following: KeySet) -> bytes:
         """What this set's keys sign to hand over to `following`.
@@ -192,6 +202,19 @@ def hands_over(
     return weight is not None and current.has_quorum(weight)
 
 
+def enough_signers(key_set: KeySet, weights: Mapping[int, int]) -> list[int] | None:
+    """Of signers' weights by index, the indices of as few as are more than two thirds of the set, in rising order: the
+    heaviest, of equal ones the first. None where all together are not."""
+    chosen: list[int] = []
+    weight = 0
+    for index in sorted(weights, key=lambda i: (-weights[i], i)):
+        if key_set.has_quorum(weight):
+            break
+        chosen.append(index)
+        weight += weights[index]
+    return sorted(chosen) if key_set.has_quorum(weight) else None
+
+
 def leaf_hash(index: int, key: EligibleKey) -> bytes:
     """keccak256(keccak256(abi.encode(index, key hash, weight))). `CertificateLib.keyLeaf` is its twin."""
     return bytes(keccak(keccak(encode(["uint256", "bytes32", "uint64"], [index, key.key_hash, key.weight]))))
@@ -204,13 +227,15 @@ def root(keys: Sequence[EligibleKey]) -> bytes:
 
 def proof(keys: Sequence[EligibleKey], index: int) -> tuple[bytes, ...]:
     """The siblings of leaf `index`, from the bottom up."""
-    if not 0 <= index < len(keys):
-        raise InvalidInput(f"key index {index} is outside [0, {len(keys)})")
-    siblings = []
-    for level in _levels(keys)[:-1]:
-        siblings.append(level[index ^ 1])
-        index >>= 1
-    return tuple(siblings)
+    return proofs(keys, [index])[index]
+
+
+def proofs(keys: Sequence[EligibleKey], indices: Sequence[int]) -> dict[int, tuple[bytes, ...]]:
+    """The siblings of each of these leaves, from the bottom up; the tree is built once."""
+    if any(not 0 <= index < len(keys) for index in indices):
+        raise InvalidInput(f"key indices {list(indices)!r:.100} are not all in [0, {len(keys)})")
+    levels = _levels(keys)[:-1]
+    return {index: tuple(level[(index >> depth) ^ 1] for depth, level in enumerate(levels)) for index in indices}
 
 
 def _levels(keys: Sequence[EligibleKey]) -> list[list[bytes]]:
