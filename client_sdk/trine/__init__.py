@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trine.chain import Chain, Deployment, create_keystore, load_keystore
     from trine.protocol.certificate import Certificate
     from trine.protocol.messages import Receipt, Request
+    from trine.protocol.portable import PortableCertificate
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -42,6 +43,7 @@ else:
             "Chain": "trine.chain",
             "Client": "trine._client",
             "Deployment": "trine.chain",
+            "PortableCertificate": "trine.protocol.portable",
             "Receipt": "trine.protocol.messages",
             "Request": "trine.protocol.messages",
             "TextStream": "trine._client",
@@ -66,6 +68,7 @@ __all__ = [
     "NodeUnreachable",
     "NotReady",
     "PaymentRequired",
+    "PortableCertificate",
     "ProtocolError",
     "Receipt",
     "Request",

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import httpx2
 
@@ -23,6 +23,7 @@ from trine._reading import PLAIN, Body, Reply, require_plain
 from trine.chain import Chain, Deployment, InclusionClaim
 from trine.errors import NodeError, NodeUnreachable, VerificationFailed
 from trine.protocol.certificate import Certificate
+from trine.protocol.portable import PortableCertificate
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -116,13 +117,39 @@ class Client:
         """Iterate over it for the text as it comes; `.answer` holds the checked answer afterwards."""
         return TextStream(self, messages, model, max_tokens, stop)
 
+    @overload
     def certify(
-        self, answer: Answer, *, final: bool = False, timeout: float = CERTIFICATE_TIMEOUT_SECONDS
-    ) -> Certificate:
+        self, answer: Answer, *, final: bool = False, hard: Literal[False] = False, timeout: float = ...
+    ) -> Certificate: ...
+
+    @overload
+    def certify(
+        self,
+        answer: Answer,
+        *,
+        final: bool = False,
+        hard: Literal[True],
+        root_epoch: int | None = None,
+        timeout: float = ...,
+    ) -> PortableCertificate: ...
+
+    def certify(
+        self,
+        answer: Answer,
+        *,
+        final: bool = False,
+        hard: bool = False,
+        root_epoch: int | None = None,
+        timeout: float = CERTIFICATE_TIMEOUT_SECONDS,
+    ) -> Certificate | PortableCertificate:
         """Waits until the answer's batch is settled; returns (and keeps) its certificate. Raises NotReady.
 
-        With `final`, until no appeal can change the answer's verdict any more.
+        With `final`, until no appeal can change the answer's verdict any more. With `hard`, returns the certificate
+        that is checked without a chain, which `root_epoch` lets begin with the key set of an earlier epoch that its
+        reader trusts; raises NotReady for a batch that was settled by votes.
         """
+        if hard:
+            return self._run(flow.certify_hard(self._core, answer, final, root_epoch, timeout))
         return self._run(flow.certify(self._core, answer, final, timeout))
 
     def acknowledge(self, *, model: str | None = None) -> int:
@@ -298,14 +325,39 @@ class AsyncClient:
         """Iterate over it with `async for`; `.answer` holds the checked answer afterwards."""
         return AsyncTextStream(self, messages, model, max_tokens, stop)
 
+    @overload
     async def certify(
         self,
         answer: Answer,
         *,
         final: bool = False,
+        hard: Literal[False] = False,
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> Certificate: ...
+
+    @overload
+    async def certify(
+        self,
+        answer: Answer,
+        *,
+        final: bool = False,
+        hard: Literal[True],
+        root_epoch: int | None = None,
+        timeout: float = ...,  # noqa: ASYNC109
+    ) -> PortableCertificate: ...
+
+    async def certify(
+        self,
+        answer: Answer,
+        *,
+        final: bool = False,
+        hard: bool = False,
+        root_epoch: int | None = None,
         timeout: float = CERTIFICATE_TIMEOUT_SECONDS,  # noqa: ASYNC109  (same name as in Client)
-    ) -> Certificate:
+    ) -> Certificate | PortableCertificate:
         """See `Client.certify`."""
+        if hard:
+            return await self._run(flow.certify_hard(self._core, answer, final, root_epoch, timeout))
         return await self._run(flow.certify(self._core, answer, final, timeout))
 
     async def acknowledge(self, *, model: str | None = None) -> int:

@@ -18,6 +18,7 @@ import httpx2
 from trine._answer import Answer, Draft, Messages, placed_certificate
 from trine._core import Core, decoded
 from trine._failover import Trying
+from trine.certificates import portable_certificate
 from trine.chain import InclusionClaim, ModelEntry
 from trine.errors import (
     ChainError,
@@ -29,6 +30,7 @@ from trine.errors import (
     VerificationFailed,
 )
 from trine.protocol.certificate import Certificate
+from trine.protocol.portable import PortableCertificate
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
@@ -155,6 +157,16 @@ def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Cer
         if time.monotonic() > deadline:
             raise NotReady(f"the answer was not {'final' if final else 'settled'} within {timeout:.0f} s")
         yield Pause(POLL_SECONDS)
+
+
+def certify_hard(
+    core: Core, answer: Answer, final: bool, root_epoch: int | None, timeout: float
+) -> Flow[PortableCertificate]:
+    """The certificate with its committee's signatures, once the batch is settled by them. Raises NotReady, also for one
+    that was settled by votes."""
+    certificate = yield from certify(core, answer, final, timeout)
+    found: PortableCertificate = yield Work(partial(portable_certificate, core.chain, certificate, root_epoch))
+    return found
 
 
 def acknowledge(core: Core, node: str, url: str) -> Flow[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,14 @@ class Advanced:
     signers: int
     gas: int
     transaction: bytes
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"epoch {self.since} handed over to {self.epoch}: {self.signers} signers, {self.gas:,} gas, transaction "
+            f"0x{self.transaction.hex()}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,19 @@ class Relay:
         following, handover = self._handover(current, target)
         return self._install(current, following, handover)
 
-    def run(self, stop: threading.Event, poll_seconds: float = POLL_SECONDS) -> None:
+    def catch_up(self) -> Iterator[Advanced]:
+        """Steps until the newest set is there. Raises as `step`."""
+        while self._foreign.newest_epoch() < self._chain.newest_key_epoch():
+            advanced = self.step()
+            if advanced:
+                yield advanced
+
+    def run(
+        self,
+        stop: threading.Event,
+        poll_seconds: float = POLL_SECONDS,
+        tell: Callable[[Advanced], None] = lambda _: None,
+    ) -> None:
         """Steps until `stop`. What may pass is logged and tried again. Raises VerificationFailed, and InvalidInput."""
         pause = PAUSES_SECONDS[0]
         while not stop.is_set():
@@ -99,7 +120,9 @@ class Relay:
                 pause = min(2 * pause, PAUSES_SECONDS[1])
                 continue
             pause = PAUSES_SECONDS[0]
-            if advanced is None:
+            if advanced:
+                tell(advanced)
+            else:
                 stop.wait(poll_seconds)
 
     def _handover(self, current: Roster, target: int) -> tuple[Roster, Handover]:

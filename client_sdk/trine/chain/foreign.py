@@ -182,5 +182,5 @@ def require_same(there: KeySet | None, here: KeySet) -> None:
             f"the CertificateVerifier's key set of epoch {here.epoch} is not the network's ({shown}, expected "
             f"0x{here.root.hex()}): either it was given a wrong genesis, or more than two thirds of an earlier set "
             "have signed a lie, or your RPC endpoint shows another history. Trust nothing that it says, and compare "
-            "the sets with other people's (`trine relay genesis`)"
+            "the sets with other people's (`trine certificate root`)"
         )

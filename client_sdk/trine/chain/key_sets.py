@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trine.chain.calls import checksum
 from trine.chain.committees import POOL_PAGE, CommitteeCalls
 from trine.chain.deployment import Deployment
 from trine.errors import ChainError, ChainUnreachable, InvalidInput, NotReady, TransactionReverted
 from trine.protocol.key_root import MAX_KEYS
-from trine.protocol.roster import NO_KEY, Roster
+from trine.protocol.roster import Roster
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -131,10 +130,3 @@ class KeySetCalls(CommitteeCalls):
             middle = (low + high) // 2
             low, high = (middle + 1, high) if self._contracts_number(middle) < wanted else (low, middle)
         return low
-
-    # Keys
-
-    def key_hash_of(self, operator: str) -> bytes | None:
-        """keccak256 of the operator's current BLS key; None if it has none."""
-        key_hash = bytes(self._read("VerifierKeys", "keyHashOf", checksum(operator)))
-        return None if key_hash == NO_KEY else key_hash

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from trine.cli import appeal, ask, audit, claim, keys, stake
+from trine.cli import appeal, ask, audit, certificate, claim, keys, relay, stake, verify
 from trine.cli.groups import from_elsewhere, group
 from trine.cli.output import say
 
@@ -45,9 +45,12 @@ def build() -> TyperGroup:
     app.command("ask")(ask.ask)
     app.command("appeal")(appeal.appeal)
     app.command("claim")(claim.claim)
+    app.command("verify")(verify.verify)
     app.add_typer(keys.app, name="keys")
     app.add_typer(stake.app, name="stake")
     app.add_typer(audit.app, name="audit")
+    app.add_typer(certificate.app, name="certificate")
+    app.add_typer(relay.app, name="relay")
     command = cast(TyperGroup, get_command(app))
     command.commands |= cast(Any, from_elsewhere())
     return command

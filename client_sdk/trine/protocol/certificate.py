@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from eth_abi.abi import encode
-from eth_utils.address import is_hex_address
+from eth_utils.address import is_hex_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput, VerificationFailed
@@ -247,7 +247,7 @@ class HardCertificate:
         try:
             return cls(
                 chain_id=int(document["chainId"]),
-                batches=str(document["batches"]),
+                batches=str(to_checksum_address(document["batches"])),
                 epoch=int(document["epoch"]),
                 root=_word(document["root"]),
                 canary=_word(document["canary"]),

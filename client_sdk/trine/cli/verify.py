@@ -1,0 +1,110 @@
+"""`trine verify`: a certificate that travels, checked with nothing but what its reader trusts."""
+
+from __future__ import annotations
+
+import json as json_module
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trine.cli.options import AsJson
+from trine.cli.output import fail_cleanly, print_json, say
+from trine.errors import InvalidInput, VerificationFailed
+
+
+@fail_cleanly
+def verify(
+    file: Annotated[
+        Path, typer.Argument(help="What `trine certificate get` has written.", exists=True, dir_okay=False)
+    ],
+    root: Annotated[
+        str, typer.Option(help="Id of the key set that you trust: `trine certificate root` computes it from the chain.")
+    ],
+    text: Annotated[
+        Path | None, typer.Option(help="File with the answer's text, to be compared.", exists=True, dir_okay=False)
+    ] = None,
+    at: Annotated[
+        int | None, typer.Option(min=0, help="When you got the file, in seconds since 1970; default: now.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Checks a certificate without a chain and without a network. Exit code 7 when it does not hold, or does not say
+    that the answer was accepted."""
+    from trine.protocol.key_root import KeySet
+    from trine.protocol.messages import text_hash
+    from trine.protocol.portable import MAX_FILE_BYTES, PortableCertificate
+
+    trusted = _trusted(root)
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise InvalidInput(f"{file} has more than {MAX_FILE_BYTES} bytes: that is no certificate")
+    found = PortableCertificate.from_json(parsed(file))
+    started = time.perf_counter()
+    found.verify(trusted, int(time.time()) if at is None else at)
+    milliseconds = (time.perf_counter() - started) * 1e3
+    hard = found.certificate
+    if text is not None and text_hash(_text(text)) != hard.receipt.text_hash:
+        raise VerificationFailed(f"{text} is not the certified answer: its text hashes to something else")
+    last: KeySet = found.key_sets[-1]
+    if json:
+        print_json(
+            {
+                "result": hard.result,
+                "chainId": hard.chain_id,
+                "batches": hard.batches,
+                "batchId": "0x" + hard.batch_id.hex(),
+                "index": hard.index,
+                "epoch": hard.epoch,
+                "committee": len(hard.members),
+                "handovers": len(found.handovers),
+                "validUntil": min(key_set.valid_until for key_set in found.key_sets),
+                "receipt": hard.receipt.to_json(),
+                "milliseconds": round(milliseconds, 2),
+            }
+        )
+    else:
+        say(f"the certificate holds: {hard.receipt.node}'s answer, result {hard.result}")
+        say(f"  batch      0x{hard.batch_id.hex()}, leaf {hard.index}, on chain {hard.chain_id}")
+        say(f"  signed by  {len(hard.members)} of {last.count} keys of epoch {hard.epoch}")
+        say(f"  text       0x{hard.receipt.text_hash.hex()}{'' if text is None else ' (the file has it)'}")
+        say(f"  checked in {milliseconds:.1f} ms, {len(found.handovers)} hand-overs from the set that you trust")
+    if hard.result != "accept":
+        raise VerificationFailed(f"the verifiers' result is {hard.result}: do not use this answer")
+
+
+def parsed(file: Path) -> Any:
+    """The file's JSON, in which no name stands twice. Raises InvalidInput."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise InvalidInput(f"{file} is no certificate: a name stands twice in one object")
+        return found
+
+    try:
+        return json_module.loads(file.read_bytes(), object_pairs_hook=once)
+    except InvalidInput:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{file} is no certificate: {error}") from None
+
+
+def _trusted(root: str) -> bytes:
+    try:
+        trusted = bytes.fromhex(root.removeprefix("0x"))
+    except ValueError:
+        trusted = b""
+    if len(trusted) != 32:
+        raise InvalidInput(
+            f"--root {root!r:.80} is no id of a key set: expected 0x and 64 hexadecimal digits, as "
+            "`trine certificate root` prints them"
+        )
+    return trusted
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}") from None
