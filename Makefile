@@ -21,7 +21,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
-	test-rest test-fast test-units test-e2e test-contracts invariants mutants studies soak \
+	test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
 	faults abi vectors gas migration lock hooks audit prove consensus clean
 
 help:
@@ -34,7 +34,7 @@ help:
 ##
 ## make setup       only what `make demo` needs; `make setup-dev`: what `make test` needs. Both do it themselves
 ## make lint        the quick half of `make check`; `make hooks` runs it before every commit
-## make test-fast | test-units | test-e2e | test-contracts | invariants      one part of the tests
+## make test-fast | test-units | test-e2e | test-contracts | test-js | invariants      one part of the tests
 ## make abi | vectors | gas       writes what is generated from the contracts and the protocol
 ## make migration M="what changed"      writes a revision for changed tables of the operators' stores
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
@@ -115,6 +115,7 @@ test-rest: build/.ready
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory stale
 	@$(MAKE) --no-print-directory test-contracts
+	@$(MAKE) --no-print-directory test-js
 	@$(MAKE) --no-print-directory test-e2e
 
 test-long: setup-dev
@@ -166,6 +167,11 @@ test-contracts: build/.ready
 	@echo "==> Solidity tests; gas is what snapshots/ says"
 	@: > .gas-snapshot
 	npm run --silent test -- --snapshot-check --grep .
+
+# Certificates read in JavaScript, with the vectors that Python is tested with.
+test-js: node_modules/.ready
+	@echo "==> JavaScript"
+	npm run --silent test-js
 
 # 200,000 random acts of all roles; the short run of the same is among the tests.
 invariants: build/.ready

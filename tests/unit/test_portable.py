@@ -76,7 +76,7 @@ def test_attack_every_field_is_tampered_with(number):
 
 
 def test_the_vectors_refusals_are_refused():
-    assert len(VECTORS["refused"]) > 300
+    assert len(VECTORS["refused"]) > 200
     for case in VECTORS["refused"]:
         document, root_id = VECTORS["certificates"][case["certificate"]]["document"], CASES[case["certificate"]][1]
         assert refused(changed(document, case["path"], case["value"]), root_id), case["path"]

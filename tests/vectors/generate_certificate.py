@@ -71,7 +71,7 @@ def vectors() -> dict[str, Any]:
         ],
         "refused": [
             {"certificate": number, "path": path, "value": value}
-            for number in (0, 2)
+            for number in (0, 1)
             for path, value in changes(found[number].to_json())
         ],
     }

@@ -42,13 +42,15 @@ def expand_g2(compressed: bytes) -> bytes:
 
 def _g1(raw: bytes) -> G1Point:
     point = G1Point.from_xy_bytes_be(raw)
-    _signature(point)
+    if point == G1Point.identity():
+        raise ValueError("the point at infinity")
     return point
 
 
 def _g2(raw: bytes) -> G2Point:
     point = G2Point.from_xy_bytes_be(raw)
-    _key(point)
+    if point == G2Point.identity():
+        raise ValueError("the point at infinity")
     return point
 
 

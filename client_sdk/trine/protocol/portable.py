@@ -86,6 +86,7 @@ class PortableCertificate:
                     "at which you got the file if that was earlier, or have the certificate made again from a newer "
                     "root"
                 )
+        self.certificate.verify(self.key_sets[-1])
         source = (self.certificate.chain_id, self.certificate.batches)
         for current, following, handover in zip(self.key_sets, self.key_sets[1:], self.handovers, strict=False):
             if not hands_over(current, following, *source, handover.members, handover.signature):
@@ -93,7 +94,6 @@ class PortableCertificate:
                     f"epoch {current.epoch} does not hand over to the key set of epoch {following.epoch}: that is not "
                     "signed by distinct keys with more than two thirds of the weight"
                 )
-        self.certificate.verify(self.key_sets[-1])
 
     def to_json(self) -> dict[str, Any]:
         return {
