@@ -133,4 +133,4 @@ def test_a_command_whose_packages_are_not_installed_says_so(monkeypatch, capsys)
 def test_a_mistyped_group_is_guessed(capsys):
     with pytest.raises(SystemExit, match="2"):
         build().main(["verifer", "run"])
-    assert "Did you mean 'verifier'?" in capsys.readouterr().err
+    assert "Did you mean 'verifier'" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from trine_operator.outbox import Submits
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
 from trine_operator.service import create_evidence_app
+from trine_verifier.handing_over import HandingOver, KeySets, handover_endpoints
 from trine_verifier.kept import Limits
 from trine_verifier.keys import load_signing_key, register_signing_key
 from trine_verifier.settings import VerifierSettings
@@ -67,6 +68,8 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         return outbox.halted or reason[0] or store.why_not_ready()
 
     app = create_evidence_app("Trine verifier", store, chain, why_not, operator.lease.instance, store.kept)
+    handing_over = HandingOver(chain, KeySets(store, operator.lease.fence), signing_key) if signing_key else None
+    app.include_router(handover_endpoints(handing_over))
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
@@ -112,6 +115,10 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         Worker("batcher", lambda: keep_doing("batcher", batcher.step, blocks, stop, at_least_every=PATIENCE_SECONDS)),
         Worker("pruning", lambda: keep_doing("pruning", pruning.step, blocks, stop, at_least_every=IDLE_SECONDS)),
     ]
+    if handing_over:
+        step = handing_over.step
+        hand_over = partial(keep_doing, "handing_over", step, blocks, stop, at_least_every=PATIENCE_SECONDS)
+        workers.append(Worker("handing_over", hand_over))
     for worker in workers:
         worker.start()
     try:
