@@ -1,6 +1,7 @@
 """A verifier that is calibrated honestly and then cheats as it is told: `python -m trine_devnet.cheating_verifier`.
 
 Everything but what `Voting` decides is the real verifier. On appeals it is honest: these cheats are about the three.
+Those that only judge otherwise sign like everybody; those that play with commitments do it on the chain.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from trine.chain import Batch, BatchState, Chain, Event, Parameters, Seat
 from trine.chain.deployment import abi
 from trine.chain.writes import CALLS
 from trine.cli.output import fail_cleanly
+from trine.protocol.signing import Why
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_devnet.orders import Orders
@@ -39,7 +41,7 @@ class Seated(Voting):
             honest.chain, honest.store, honest.outbox, honest.engine, honest.model_id, honest.stop, honest.wake
         )
         self._asleep, self._apart, self.checks = honest._asleep, honest._apart, honest.checks
-        self.seats, self.dissenting = honest.seats, honest.dissenting
+        self.seats, self.dissenting, self.signing = honest.seats, honest.dissenting, honest.signing
         self.orders = orders
         self.rpc_url = rpc_url
 
@@ -47,6 +49,15 @@ class Seated(Voting):
         """What colleagues have committed or revealed in the batch's round, oldest first."""
         found = self.chain.events("Batches", event, batchId=batch.batch_id)
         return [e for e in found if e.args["verifier"] != self.chain.address and e.args["round"] == batch.round]
+
+
+class Voter(Seated):
+    """Does not sign, and tells the others so: what it is about happens on the chain."""
+
+    def signs(self, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote | None, terms: Parameters) -> bool:
+        if self.signing:
+            self.signing.decline(batch.batch_id, batch.round, Why.NO_KEY)
+        return False
 
 
 class AlwaysAccept(Seated):
@@ -73,7 +84,7 @@ class Slandering(Seated):
         return _unchecked(Outcome.ACCEPT if ours else Outcome.REJECT, batch)
 
 
-class NeverReveal(Seated):
+class NeverReveal(Voter):
     """Checks and commits like everybody, and keeps its vote to itself."""
 
     def vote(self, duty: Duty, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote) -> None:
@@ -81,7 +92,7 @@ class NeverReveal(Seated):
             super().vote(duty, batch, seats, stored)
 
 
-class Copying(Seated):
+class Copying(Voter):
     """Commits what a colleague has committed, and tries to open it with what the colleague reveals."""
 
     def judge(self, batch: Batch, terms: Parameters, crowd: int) -> list[Verdict] | None:
@@ -108,13 +119,15 @@ class Copying(Seated):
         return dict(web3.eth.contract(abi=abi("Batches")).decode_function_input(sent["input"])[1])
 
 
-class Waiting(Seated):
+class Waiting(Voter):
     """Commits nothing until a colleague has revealed, then tries to commit the same vote under a salt of its own."""
 
     def advance(self, batch_id: bytes, round_: int) -> None:
         batch = self.chain.batch(batch_id)
         is_over = batch.state != BatchState.DRAWN or batch.round != round_
         has_tried = self.store.vote(batch_id, round_) is not None
+        if not is_over:
+            self.signs(batch, self.chain.seats(batch), None, self.chain.parameters(batch.terms))
         seen = self.others("VoteRevealed", batch) if batch.round == round_ and not has_tried else []
         if seen:
             self._commit_late(batch, Vote.from_words(seen[0].args["accepts"], seen[0].args["rejects"]))

@@ -5,6 +5,7 @@ import random
 import time
 
 import pytest
+from conftest import VERIFIERS
 
 from trine.chain import Ballot, BatchState
 from trine.chain.writes import CALLS
@@ -59,7 +60,25 @@ def test_a_node_that_dies_before_its_evidence_is_fetched_is_waited_for(net, batc
     assert client.chain.batch(batch_id).round == 0
 
 
-def test_a_verifier_that_dies_between_commit_and_reveal_reveals(net, batch_of):
+@pytest.fixture
+def voters(net):
+    """Two of the four vote on the chain meanwhile, so that every committee does."""
+    names = VERIFIERS[:2]
+    before = {name: net.operators[name].config.read_text() for name in names}
+
+    def restart(changes):
+        for name in names:
+            net.operators[name].child.stop()
+            net.operators[name].config.write_text(before[name] + changes)
+            net.restart(name)
+        net.wait_ready(list(names))
+
+    restart("sign_results = false\n")
+    yield
+    restart("")
+
+
+def test_a_verifier_that_dies_between_commit_and_reveal_reveals(net, voters, batch_of):
     client, answer, batch_id = batch_of("Name a fish.", BatchState.DRAWN)
     seats = client.chain.seats(client.chain.batch(batch_id))
     names = {running.account.address: name for name, running in net.operators.items()}
@@ -68,7 +87,8 @@ def test_a_verifier_that_dies_between_commit_and_reveal_reveals(net, batch_of):
     net.operators[name].child.kill()
     net.restart(name)
     assert client.certify(answer).result == "accept"
-    assert client.chain.batch(batch_id).revealed == 3
+    batch = client.chain.batch(batch_id)
+    assert (batch.revealed, batch.signed) == (3, False)
     net.wait_ready([name])
 
 

@@ -69,6 +69,21 @@ def test_two_votes_are_said():
     assert "2 different votes" in fault
 
 
+def settle_signed(account, accepts, rejects):
+    return signed(account, call("settleSigned", HEADER.values(), SEATS, 5, accepts, rejects, bytes(512), bytes(128)))
+
+
+def test_a_signed_result_is_the_vote_of_every_seat():
+    said = said_by_seat([settle_signed(BOB, 3, 0)], 31337, BATCHES)
+    assert {seat: each.votes for seat, each in said.items()} == {
+        (ALICE.address, BATCH): {(3, 0)},
+        (BOB.address, BATCH): {(3, 0)},
+    }
+    assert faults(settle_signed(BOB, 3, 0), reveal(ALICE, 3, 0)) == []
+    (fault,) = faults(settle_signed(BOB, 3, 0), reveal(ALICE, 1, 2))
+    assert "2 different votes" in fault
+
+
 @pytest.mark.parametrize(
     "other",
     [b"", b"\x02\xff", b"nonsense", signed(ALICE, b""), signed(ALICE, b"\1\2\3\4"), commit(ALICE, 2, to=BOB.address)],

@@ -22,10 +22,14 @@ from trine_operator.outbox import Submits
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
 from trine_operator.service import create_evidence_app
+from trine_verifier.exchange import Exchange
 from trine_verifier.handing_over import HandingOver, KeySets, handover_endpoints
 from trine_verifier.kept import Limits
 from trine_verifier.keys import load_signing_key, register_signing_key
+from trine_verifier.metrics import create_metrics_router
+from trine_verifier.seat_service import SeatEndpoints
 from trine_verifier.settings import VerifierSettings
+from trine_verifier.signing import Signing
 from trine_verifier.store import VerifierStore
 from trine_verifier.voting import Voting
 
@@ -70,6 +74,10 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     app = create_evidence_app("Trine verifier", store, chain, why_not, operator.lease.instance, store.kept)
     handing_over = HandingOver(chain, KeySets(store, operator.lease.fence), signing_key) if signing_key else None
     app.include_router(handover_endpoints(handing_over))
+    signing = Signing(chain, store, signing_key if settings.sign_results else None, operator.lease.fence)
+    exchange = signing.exchanges = Exchange(signing)
+    app.include_router(SeatEndpoints(signing).router)
+    app.include_router(create_metrics_router(signing))
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()
@@ -84,6 +92,8 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
 
     voting = make_voting(chain, store, outbox, engine, model.model_id, stop, wake)
     voting.dissenting.willing = settings.willing
+    voting.signing, signing.wake = signing, wake
+    exchange.start()
     batcher = Batcher(
         store,
         chain,
@@ -134,6 +144,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
         blocks.stop()
         for worker in workers:
             worker.join()
+        exchange.stop()
         voting.close()
         server.stop()
         operator.close(DRAIN_SECONDS)

@@ -35,6 +35,7 @@ class VerifierSettings(OperatorSettings):
     bls_keystore: Path | None = Field(
         None, description="EIP-2335 file of the key that signs results; without one, results are voted on"
     )
+    sign_results: bool = Field(True, description="settle by signatures where all seats do; else by votes on the chain")
     bls_password_file: Path | None = Field(None, description="file whose first line opens the BLS keystore")
     port: int = Field(8100, ge=0, le=65_535)
 

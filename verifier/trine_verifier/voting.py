@@ -1,4 +1,4 @@
-"""Watches draws, checks, commits, reveals, settles, finalizes. A restart at any point goes on from store and chain."""
+"""Watches draws, checks, signs or commits and reveals, settles, finalizes. A restart goes on from store and chain."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import structlog
 from trine.chain import Ballot, Batch, BatchState, Chain, Parameters, Seat
 from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
-from trine.errors import TransactionReverted
+from trine.errors import TransactionReverted, TrineError
 from trine.protocol.calibration import challenge_prompts
 from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
+from trine.protocol.signing import FALL_BACK_SHARE, MINED_SHARE, Do, Why
 from trine.protocol.verdict import Verdict
 from trine_node.engines.base import Engine
 from trine_operator.apart import Apart
@@ -38,6 +39,7 @@ from trine_verifier.duties import (
 from trine_verifier.gathering import Gathering
 from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.seats import Seats, shows_no_draw
+from trine_verifier.signing import Signing
 from trine_verifier.store import StoredVote, VerifierStore
 
 log = structlog.get_logger()
@@ -105,6 +107,7 @@ class Voting:
         self._apart = Apart(MAX_PAUSE_SECONDS)
         self.gathering = Gathering(chain, store)
         self.dissenting = Dissenting(chain, store, outbox)
+        self.signing: Signing | None = None  # without it, every seat votes on the chain
         self._appealing = Appealing(
             chain, store, outbox, engine, model_id, stop, self.checks, self.seats, self.gathering, wake
         )
@@ -152,12 +155,17 @@ class Voting:
         )  # fmt: skip
         if duty is Duty.OVER and shows_no_draw(batch, round_) and self.seats.is_drawn(batch_id, round_):
             return  # the events say otherwise: they are newer, or are about to be taken back
+        if self.signing and (batch.state is not BatchState.DRAWN or batch.round != round_):
+            self.signing.conclude(batch, round_)
         if self._lost.is_lost(batch, seats, chain, stored, duty, terms):
             return
         if duty is Duty.CHECK:
             self.checks.want(
                 (batch_id, round_), batch.known_header.node, lambda crowd: self._check(batch, terms, crowd)
             )
+            self.signs(batch, seats, None, terms)  # so that others are heard meanwhile
+            return
+        if duty is Duty.COMMIT and stored and self.signs(batch, seats, stored, terms):
             return
         if duty in (Duty.COMMIT, Duty.REVEAL) and stored:
             self.vote(duty, batch, seats, stored)
@@ -214,6 +222,35 @@ class Voting:
         self.outbox.submit(Act((name,), call, due, guards))
         log.info("duty", batch=batch_id.hex(), action=verb)
         return True
+
+    def signs(self, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote | None, terms: Parameters) -> bool:
+        """Whether the seat waits with its commitment, because the three may sign. Sends the settlement when it is its
+        turn. Nothing that goes wrong here may cost the time to commit."""
+        if self.signing is None:
+            return False
+        try:
+            step = self.signing.advance(batch, seats, stored, terms)
+            if step.do is Do.SEND:
+                self._settle_signed(self.signing, batch, seats, terms)
+        except TransactionReverted as error:
+            log.info("signatures_refused", batch=batch.batch_id.hex(), reason=error.reason)
+            self.signing.decline(batch.batch_id, batch.round, Why.NOT_TAKEN)
+            return False
+        except TrineError:
+            if stored is None or batch.clock - self.chain.timestamp() > FALL_BACK_SHARE * terms.commit_seconds:
+                raise
+            log.warning("signing_failed", batch=batch.batch_id.hex(), exc_info=True)
+            return False
+        except Exception:
+            log.exception("signing_failed", batch=batch.batch_id.hex())
+            return False
+        return stored is not None and step.do is not Do.VOTE
+
+    def _settle_signed(self, signing: Signing, batch: Batch, seats: tuple[Seat, ...], terms: Parameters) -> None:
+        made = signing.settlement(batch.batch_id, batch.round)
+        call = CALLS.settle_signed(batch.known_header, seats, made.epoch, made.result, made.keys, made.signature)
+        due = Due(at=batch.clock - round(MINED_SHARE * terms.commit_seconds))
+        self._submit("settle-signed", batch.batch_id, call, due, of=f"/{batch.round}")
 
     def _check(self, batch: Batch, terms: Parameters, crowd: int) -> None:
         """Keeps the vote, which is committed at the next step."""

@@ -10,7 +10,7 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from trine.chain.deployment import Deployment
-from trine.chain.records import Anchoring, Batch, BatchState, Marks, Result, Seat, Verdict
+from trine.chain.records import Anchoring, Batch, BatchState, Event, Marks, Result, Seat, Verdict
 from trine.chain.seeds import SeedCalls
 from trine.errors import NotReady, VerificationFailed
 from trine.protocol import committee
@@ -77,10 +77,7 @@ class BatchCalls(SeedCalls):
     def draw_again(self, batch: Batch) -> tuple[str, ...]:
         """The committee that public data give for the batch's round. Raises TransactionReverted when the chain has
         forgotten the weights of that epoch."""
-        name = "CommitteeRedrawn" if batch.round else "BatchAnchored"
-        event = self.newest_event("Batches", name, batchId=batch.batch_id)
-        if event is None:
-            raise NotReady(f"batch 0x{batch.batch_id.hex()} waits for no committee")
+        event = self._seed_event(batch)
         seed_block, header = int(event.args["seedBlock"]), batch.known_header
         fixed_at = self.block_timestamp(event.block)
         epoch = committee.epoch_at(seed_block, self.epoch_blocks())
@@ -93,6 +90,18 @@ class BatchCalls(SeedCalls):
             fixed_at=fixed_at,
             calibration=batch.is_calibration,
         )
+
+    def draw_epoch(self, batch: Batch) -> int:
+        """The epoch whose weights draw the committee of the batch's round: that of the round's seed block."""
+        return committee.epoch_at(int(self._seed_event(batch).args["seedBlock"]), self.epoch_blocks())
+
+    def _seed_event(self, batch: Batch) -> Event:
+        """What has fixed the seed block of the batch's round. Raises NotReady."""
+        name = "CommitteeRedrawn" if batch.round else "BatchAnchored"
+        event = self.newest_event("Batches", name, batchId=batch.batch_id)
+        if event is None or int(event.args.get("round", 0)) != batch.round:
+            raise NotReady(f"the endpoint shows no seed block of round {batch.round} of batch 0x{batch.batch_id.hex()}")
+        return event
 
     def vote(self, batch: Batch, seat: int) -> Vote | None:
         """A seat's vote, once it is revealed."""

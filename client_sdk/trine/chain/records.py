@@ -203,6 +203,8 @@ class Batch:
                 return "waits to be anchored"
             case BatchState.ANCHORED:
                 return "anchored, waits for its committee to be drawn"
+            case BatchState.DRAWN if not self.committed:
+                return "drawn, its committee checks, and signs if it agrees"
             case BatchState.DRAWN:
                 return f"{self.committed} of {SEATS} votes committed, {self.revealed} revealed"
             case BatchState.SETTLED:

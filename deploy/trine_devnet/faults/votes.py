@@ -32,7 +32,8 @@ class Said:
 
 
 def said_by_seat(transactions: Iterable[bytes], chain_id: int, batches: str) -> dict[Seat, Said]:
-    """From raw transactions, mined or not. `batches`: the contract's address. What is none of it is passed over."""
+    """From raw transactions, mined or not: commitments, revealed votes, signed results. `batches`: the contract's
+    address. What is none of it is passed over."""
     found: dict[Seat, Said] = defaultdict(Said)
     for raw in transactions:
         try:
@@ -48,6 +49,11 @@ def said_by_seat(transactions: Iterable[bytes], chain_id: int, batches: str) -> 
                 header, _seats, _seat, accepts, rejects, _distance, _salt = decode(_types("reveal"), data[4:])
                 name = batch_id(chain_id, batches, Header(to_checksum_address(header[0]), *header[1:]))
                 found[verifier, name].votes.add((accepts, rejects))
+            elif data[:4] == _selector("settleSigned"):
+                header, seats, _epoch, accepts, rejects, _keys, _signature = decode(_types("settleSigned"), data[4:])
+                name = batch_id(chain_id, batches, Header(to_checksum_address(header[0]), *header[1:]))
+                for signer, _locked in seats:  # each of them has signed just this
+                    found[to_checksum_address(signer), name].votes.add((accepts, rejects))
         except Exception:  # noqa: BLE001, S112  (anything may be sent, and eth-account lets errors of RLP through)
             continue
     return found

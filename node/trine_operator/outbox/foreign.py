@@ -23,6 +23,7 @@ DUTIES = (
     ("Batches", "anchorCalibration"),
     ("Batches", "commit"),
     ("Batches", "reveal"),
+    ("Batches", "settleSigned"),
     ("Appeals", "commit"),
     ("Appeals", "reveal"),
     ("Calibration", "request"),
