@@ -34,7 +34,7 @@ from trine_operator.outbox.protection import promise, recorded, vote_guard
 from trine_operator.service.frame import create_frame
 from trine_verifier.metrics import create_metrics_router
 from trine_verifier.signing import Signing
-from trine_verifier.trust import FIRST_SECONDS, MOST_TIMES, NEVER, MistrustRow, mistrusted_until
+from trine_verifier.trust import FIRST_SECONDS, MOST_TIMES, NEVER, Debt, MistrustRow, mistrusted_until
 
 
 @pytest.fixture
@@ -307,7 +307,38 @@ def test_a_seat_that_looks_and_copies_has_one_free_ride_and_then_votes_blind(sea
 
 
 def owed_to(member):
-    return member.signing._trust.owed_by(BATCH_ID, 0)
+    return member.signing._trust.shown_to(BATCH_ID, 0)
+
+
+def test_a_seat_that_opens_garbage_and_commits_a_copy_on_the_chain_is_found_too(seats):
+    first, _second, third = seats.members
+    garbage, said = lazy(seats)
+    copied = peek(seats, said)
+    if third.address not in owed_to(first):
+        seats.run_until(lambda _: third.address in owed_to(first), seats.members[:2])
+    opened = state(seating(seats), third.address, garbage, Stage.OPENED, third.signing.chain.sign)
+    httpx2.post(url(first), json=opened.to_json())
+    seats.run_until(everybody_votes, [first])
+    assert owed_to(first)[third.address].is_opened
+    commitment = seating(seats).commitment_of(third.address, copied, 0, b"c" * 32)
+    seats.table.committed.append((third.address, commitment))
+    first.signing.conclude(dataclasses.replace(seats.table.batch, state=BatchState.SETTLED), 0)
+    assert first.signing._trust.mistrusts([third.address], seats.table.now)
+
+
+@pytest.mark.parametrize(
+    ("on_chain", "opened", "broken"),
+    [
+        (b"c", False, False),  # what it had said, it can only reveal
+        (b"c", True, False),
+        (b"x", False, True),
+        (b"x", True, True),
+        (None, True, False),  # it pays on the chain for saying nothing there
+        (None, False, True),
+    ],
+)
+def test_what_a_seat_owes_that_was_shown_a_vote(on_chain, opened, broken):
+    assert Debt(b"c", opened).is_broken(on_chain) is broken
 
 
 @pytest.mark.parametrize("how", ["opens late", "commits the same on the chain"])

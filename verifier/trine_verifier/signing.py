@@ -35,7 +35,7 @@ from trine.protocol.signing import (
 from trine.protocol.votes import Vote
 from trine_operator.outbox.protection import promise, vote_guard
 from trine_verifier.store import StoredVote, VerifierStore
-from trine_verifier.trust import Trust
+from trine_verifier.trust import Debt, Trust
 
 log = structlog.get_logger()
 
@@ -182,22 +182,20 @@ class Signing:
                 self.settled[how] += 1
                 why = room.declined.value if room.declined and not batch.signed else None
                 log.info("batch_settled", batch=batch.batch_id.hex(), round=round_, by=how, why=why)
-        owed = {} if batch.signed and batch.round == round_ else self._trust.owed_by(*key)
-        broken = self._broken(batch, round_, owed) if owed else []
+        debts = {} if batch.signed and batch.round == round_ else self._trust.shown_to(*key)
+        broken = self._broken(batch, round_, debts) if debts else []
         for verifier in broken:
             log.warning("vote_kept_back", batch=batch.batch_id.hex(), round=round_, verifier=verifier)
         self._trust.conclude(*key, broken, self.chain.timestamp())
 
-    def _broken(self, batch: Batch, round_: int, owed: dict[str, bytes]) -> list[str]:
-        """Who of those that were shown our vote has committed to another than it had said, or to none."""
+    def _broken(self, batch: Batch, round_: int, debts: dict[str, Debt]) -> list[str]:
+        """Who of those that were shown our vote may have copied it."""
         since = self.chain.anchoring(batch.batch_id).block
         events = self.chain.events("Batches", "VoteCommitted", from_block=since, batchId=batch.batch_id)
-        kept = {
-            (event.args["verifier"], bytes(event.args["commitment"]))
-            for event in events
-            if event.args["round"] == round_
+        on_chain = {
+            event.args["verifier"]: bytes(event.args["commitment"]) for event in events if event.args["round"] == round_
         }
-        return [verifier for verifier, commitment in owed.items() if (verifier, commitment) not in kept]
+        return [verifier for verifier, debt in debts.items() if debt.is_broken(on_chain.get(verifier))]
 
     # Threads of the service and of exchanges
 
@@ -294,7 +292,8 @@ class Signing:
         seating = Seating(
             chain.domain, batch.batch_id, batch.round, epoch, batch.leaf_count, tuple(verifiers), tuple(hashes)
         )
-        peers, fixed = {verifier: Peer() for verifier in others}, self._trust.shown_to(batch.batch_id, batch.round)
+        peers, debts = {verifier: Peer() for verifier in others}, self._trust.shown_to(batch.batch_id, batch.round)
+        fixed = {verifier: debt.commitment for verifier, debt in debts.items()}
         return Room(seating, me, batch.committee, endpoints, hindrance, peers, fixed, View(0, 0, 0, False))
 
     def _hindrance(self, hashes: dict[str, bytes | None], others: list[str]) -> Why | None:

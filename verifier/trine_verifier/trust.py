@@ -1,13 +1,14 @@
 """Which verifiers may be shown a vote before it is on the chain: those who opened their own when they were shown one.
 
 A seat could commit to anything off-chain, look at the votes that it is shown for that, and commit a copy on the chain.
-So whoever was shown a vote of ours owes us its own. It has paid when it opens what it had committed to, or commits just
-that on the chain. Who has not by the end of the seat is shown nothing for a day, the next time for two, then four.
+So whoever was shown a vote of ours owes us its own: it commits on the chain what it had said, or, where it commits
+nothing there, has opened it to us. Who has not by the end is shown nothing for a day, the next time for two, then four.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, ColumnElement, String, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -40,6 +41,19 @@ class MistrustRow(Base):
     verifier: Mapped[str] = mapped_column(String(42), primary_key=True)
     times: Mapped[int]
     until: Mapped[int] = mapped_column(BigInteger)  # the chain's seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What a seat had committed to when it was shown our vote, and whether it has opened that to us."""
+
+    commitment: bytes
+    is_opened: bool
+
+    def is_broken(self, on_chain: bytes | None) -> bool:
+        """Whether it may have copied, by its commitment on the chain; pure. Opening alone proves nothing: a seat may
+        open garbage to us and commit a copy there."""
+        return on_chain != self.commitment if on_chain else not self.is_opened
 
 
 def mistrusted_until(times: int, now: int) -> int:
@@ -87,20 +101,13 @@ class Trust:
                 if row is not None:
                     row.opened = True
 
-    def shown_to(self, batch_id: bytes, round_: int) -> dict[str, bytes]:
-        """Who was shown our vote, and what each had committed to."""
-        return {verifier: commitment for verifier, commitment, _ in self._rows(batch_id, round_)}
-
-    def owed_by(self, batch_id: bytes, round_: int) -> dict[str, bytes]:
-        """The same of those who have not opened that."""
-        return {verifier: commitment for verifier, commitment, opened in self._rows(batch_id, round_) if not opened}
-
-    def _rows(self, batch_id: bytes, round_: int) -> list[tuple[str, bytes, bool]]:
+    def shown_to(self, batch_id: bytes, round_: int) -> dict[str, Debt]:
+        """Who was shown our vote, and what each owes for it."""
         if (batch_id, round_) not in self._open:
-            return []
+            return {}
         with self._store.reading() as session:
             rows = session.scalars(select(ShownVoteRow).where(_seat(batch_id, round_)))
-            return [(row.verifier, bytes.fromhex(row.commitment), row.opened) for row in rows]
+            return {row.verifier: Debt(bytes.fromhex(row.commitment), row.opened) for row in rows}
 
     def conclude(self, batch_id: bytes, round_: int, broken_by: Iterable[str], now: int) -> None:
         """The round is over: who has broken its word is mistrusted, nobody owes anything any more."""
