@@ -98,11 +98,11 @@ def main() -> None:
         plain = ("--excludes", str(work / "gpu.txt"), *pinned)
         with_triton = ("--excludes", str(work / "gpu-but-triton.txt"), *pinned)
 
-        distributions = (SDK, NODE, VERIFIER, DEVNET, "--extra", "study", "--extra", "postgres")
+        distributions = (SDK, NODE, VERIFIER, DEVNET, "--extra", "study", "--extra", "postgres", "--extra", "x402")
         lock("development", *distributions, "--group", "development", *with_triton, without=("torch",))
         same = as_in("development")
         lock("runtime", SDK, NODE, VERIFIER, DEVNET, "--group", "build", *plain, *same, without=("torch",))
-        operator = (SDK, NODE, VERIFIER, "--extra", "postgres", "--group", "build")
+        operator = (SDK, NODE, VERIFIER, "--extra", "postgres", "--extra", "x402", "--group", "build")
         lock("operator", *operator, *plain, *same, without=("torch",))
         lock("sdk", SDK, *same)
         lock("torch-cuda", "-", *same, given=torch, without=names((LOCKS / "runtime.txt").read_text()))

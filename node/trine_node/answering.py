@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trine.chain import Chain, Model, Parameters
 from trine.protocol.evidence import parsed_input
@@ -28,6 +28,9 @@ from trine_node.orders import (
 )
 from trine_operator.refusal import Refusal
 from trine_operator.store import Store, StoredAnswer
+
+if TYPE_CHECKING:
+    from trine_node.x402.door import Door
 
 COVERED_SECONDS = 10.0
 COVERED_CLIENTS = 10_000
@@ -60,13 +63,15 @@ class Answering:
         allow_unsigned: bool,
         anchor_within_seconds: int = ANCHOR_WITHIN_SECONDS,
         max_unacknowledged_wei: int = MAX_UNACKNOWLEDGED_WEI,
+        door: Door | None = None,
     ) -> None:
-        """`anchor_within_seconds` is what receipts promise."""
+        """`anchor_within_seconds` is what receipts promise. `door` is where unsigned orders are paid by x402."""
         self.engine = engine
         self.chain = chain
         self.store = store
         self.model = model
         self.allow_unsigned = allow_unsigned
+        self.door = door
         self._covered: dict[str, tuple[float, int]] = {}  # what clients' deposits cover, and when that was read
         self._anchor_within_seconds = anchor_within_seconds
         self._max_unacknowledged_wei = max_unacknowledged_wei
@@ -92,6 +97,8 @@ class Answering:
             )
         if order.signed is None and self.allow_unsigned:
             return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
+        if order.signed is None and self.door is not None:
+            return self._accept_paid(order, prompt_ids, self.door, terms)
         digest = check_signed(order, domain=self.chain.domain, model_id=self.model.model_id, now=self.chain.now())
         signed = order.signed
         if signed is None:
@@ -100,14 +107,7 @@ class Answering:
             return earlier
         client = signed.request.client
         worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
-        if worst > terms.stake_per_leaf:
-            raise Refusal(
-                f"the answer may cost {worst} wei, more than the stake behind it, {terms.stake_per_leaf}: shorten the "
-                "prompt or lower max_tokens",
-                status=402,
-                code="fee_over_stake",
-                param="trine",
-            )
+        _require_stake(worst, terms)
         # Asked before the lock: an endpoint that is slow must not keep everybody else's orders waiting.
         covered = self._covered_by(client, self._owed_and_promised(client) + worst)
         with self._promised_lock:
@@ -128,6 +128,13 @@ class Answering:
                 self.store.save_voucher(signed.voucher, signed.voucher_signature, self.chain.now())
             self._promised[digest] = Promised(client, worst, signed.request.deadline)
         return Accepted(order, prompt_ids, digest, client)
+
+    def _accept_paid(
+        self, order: Order, prompt_ids: tuple[int, ...], door: Door, terms: Parameters
+    ) -> Accepted | StoredAnswer:
+        if door.terms.asset == self.chain.deployment.address("TrineToken"):  # what another is worth nobody knows here
+            _require_stake(door.units(order, len(prompt_ids)), terms)
+        return door.accept(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
 
     def _check_acknowledged(self, client: str, voucher: Voucher, deadline: int) -> None:
         """Raises Refusal for a voucher that acknowledges too little, or when the client has done so for too long."""
@@ -203,6 +210,9 @@ class Answering:
 
     def release(self, accepted: Accepted) -> None:
         """Forgets the worst-case fee of an order that is finished or was given up."""
+        if accepted.payment and self.door:
+            self.door.release(accepted)
+            return
         with self._promised_lock:
             self._promised.pop(accepted.request_hash, None)
 
@@ -211,14 +221,32 @@ class Answering:
         try:
             within = self._anchor_within_seconds
             for piece in generate(self.engine, self.chain, self.model, accepted, cancelled, within):
-                # The same unsigned question within one second makes the same receipt: one promise, kept once.
-                if isinstance(piece, Finished) and self.store.answer(piece.digest) is None:
-                    self.store.add_answer(piece.digest, piece.evidence)
+                if isinstance(piece, Finished):
+                    self._keep(accepted, piece)
                 yield piece
         finally:
             self.release(accepted)
+
+    def _keep(self, accepted: Accepted, finished: Finished) -> None:
+        if accepted.payment and self.door:
+            self.door.keep(accepted, finished)
+        # The same unsigned question within one second makes the same receipt: one promise, kept once.
+        elif self.store.answer(finished.digest) is None:
+            self.store.add_answer(finished.digest, finished.evidence)
 
     def recall(self, stored: StoredAnswer) -> Finished:
         """An answer that was given before."""
         whole = self.engine.decode(stored.evidence.output_ids)
         return Finished(stored.digest, stored.evidence, shown(whole, parsed_input(stored.evidence).stop))
+
+
+def _require_stake(worst_wei: int, terms: Parameters) -> None:
+    """Raises Refusal: whoever earns more by an answer than it can lose has a reason to cheat."""
+    if worst_wei > terms.stake_per_leaf:
+        raise Refusal(
+            f"the answer may cost {worst_wei} wei, more than the stake behind it, {terms.stake_per_leaf}: shorten the "
+            "prompt or lower max_tokens",
+            status=402,
+            code="fee_over_stake",
+            param="trine",
+        )

@@ -52,6 +52,7 @@ class Accepted:
     prompt_ids: tuple[int, ...]
     request_hash: bytes
     client: str
+    payment: bytes | None = None  # the name of the payment by x402 that it is made for
 
 
 def generate(

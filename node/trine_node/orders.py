@@ -68,6 +68,7 @@ class Order:
     stream: bool
     include_usage: bool
     signed: SignedRequest | None
+    payment: str | None = None  # the header PAYMENT-SIGNATURE of x402, unread
 
     @property
     def is_chat(self) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from trine.chain import Role
-from trine.errors import TrineError
+from trine.chain.follower import Follower
+from trine.errors import InvalidInput, TrineError
 from trine.protocol.evidence import Evidence
 from trine.protocol.inputs import Input
 from trine_node.answering import Answering
@@ -28,6 +31,9 @@ from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop
 from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.service import EvidenceEndpoints
 from trine_operator.store import Commit, Store
+
+if TYPE_CHECKING:
+    from trine_node.x402.door import Door
 
 log = structlog.get_logger()
 
@@ -58,6 +64,7 @@ def run_node(
     stop = stop_on_signals()
     operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
+    door = _door(settings, operator)
     answering = Answering(
         engine,
         chain,
@@ -66,6 +73,7 @@ def run_node(
         allow_unsigned=settings.allow_unsigned,
         anchor_within_seconds=settings.anchor_within_seconds,
         max_unacknowledged_wei=settings.max_unacknowledged_wei,
+        door=door,
     )
     outbox = operator.outbox
     more = extend(operator) if extend else Extension(wrap_engine)
@@ -111,6 +119,8 @@ def run_node(
         Worker("collecting", lambda: keep_doing("collecting", collecting.step, blocks, stop, at_least_every=1.0)),
         Worker("pruning", lambda: keep_doing("pruning", pruning.step, blocks, stop, at_least_every=IDLE_SECONDS)),
     ]
+    if door is not None:
+        workers.append(_settling(door, settings, operator, blocks, stop))
     for worker in workers:
         worker.start()
     try:
@@ -132,7 +142,7 @@ def run_node(
         stop.wait()
     finally:
         log.info("node_stopping")
-        app.state.openai.closing = True
+        app.state.openai.close()
         stop.set()
         blocks.stop()
         server.stop()
@@ -143,3 +153,30 @@ def run_node(
         except TrineError as error:
             log.warning("last_collection_failed", error=str(error))
         operator.close(DRAIN_SECONDS)
+
+
+def _door(settings: NodeSettings, operator: Operator[Engine, Store]) -> Door | None:
+    """Where unsigned orders are paid by x402, if they are. Raises InvalidInput, naming what is missing."""
+    if settings.x402 is None:
+        return None
+    try:
+        from trine_node.x402.opening import open_door
+    except ImportError:
+        raise InvalidInput("settings: x402 needs the library: pip install 'trine-node[x402]'") from None
+    return open_door(
+        settings.x402,
+        operator.chain,
+        operator.store,
+        operator.model,
+        url=settings.endpoint,
+        anchor_within_seconds=settings.anchor_within_seconds,
+    )
+
+
+def _settling(
+    door: Door, settings: NodeSettings, operator: Operator[Engine, Store], blocks: Follower, stop: threading.Event
+) -> Worker:
+    from trine_node.x402.settling import Settling
+
+    settling = Settling(operator.chain, door.ledger, operator.outbox, keep_days=settings.keep_evidence_days)
+    return Worker("x402", lambda: keep_doing("x402", settling.step, blocks, stop, at_least_every=1.0))

@@ -25,6 +25,30 @@ class Limits(BaseModel):
     request_timeout_seconds: float = Field(600, gt=0, le=86_400)
 
 
+class X402(BaseModel):
+    """Answers for who pays by HTTP 402 and x402; see docs/operators.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asset: str | None = Field(
+        None, pattern="^0x[0-9a-fA-F]{40}$", description="token with EIP-3009 to be paid in; default: the deployment's"
+    )
+    asset_name: str | None = Field(None, min_length=1, max_length=64, description="of its EIP-712 domain")
+    asset_version: str | None = Field(None, min_length=1, max_length=16, description="of its EIP-712 domain")
+    units_per_million_tokens: int | None = Field(
+        None, ge=0, le=10**30, description="price in the asset's smallest unit; default: the model's, in its token"
+    )
+    min_units: int = Field(0, ge=0, le=10**30, description="least price of an answer: settling one costs gas")
+    max_unsettled: int = Field(64, ge=1, le=1_000, description="answers on credit until their verdicts, all payers'")
+    max_unsettled_per_payer: int = Field(4, ge=1, le=1_000, description="the same of one payer")
+
+    @model_validator(mode="after")
+    def _has_price(self) -> Self:
+        if self.asset is not None and self.units_per_million_tokens is None:
+            raise ValueError("another asset needs units_per_million_tokens: the model's price is in the deployment's")
+        return self
+
+
 class NodeSettings(OperatorSettings):
     """Everything a node can be told."""
 
@@ -49,6 +73,7 @@ class NodeSettings(OperatorSettings):
         Decimal("0.1"), ge=0, le=10**9, description="whole tokens that opening must bring: less is not worth the gas"
     )
     limits: Limits = Field(default_factory=Limits)
+    x402: X402 | None = Field(None, description="serve unsigned requests for payment by x402")
 
     @property
     def max_unacknowledged_wei(self) -> int:
@@ -57,6 +82,12 @@ class NodeSettings(OperatorSettings):
     @property
     def open_threshold_wei(self) -> int:
         return int(self.open_threshold * 10**18)
+
+    @model_validator(mode="after")
+    def _unsigned_requests_are_one_thing(self) -> Self:
+        if self.allow_unsigned and self.x402 is not None:
+            raise ValueError("allow_unsigned and x402: unsigned requests are either free or paid, choose one")
+        return self
 
     @model_validator(mode="after")
     def _receipts_can_be_kept(self) -> Self:

@@ -256,8 +256,12 @@ class Store:
     def add_answer(self, digest: bytes, evidence: Evidence) -> None:
         """Durable on return: only then may the receipt leave the process."""
         with self.writing() as session:
-            session.add(_answer_row(digest, evidence))
-            _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
+            self.put_answer(session, digest, evidence)
+
+    def put_answer(self, session: Session, digest: bytes, evidence: Evidence) -> None:
+        """The same, within a transaction of the caller's."""
+        session.add(_answer_row(digest, evidence))
+        _move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
 
     def answer(self, digest: bytes) -> StoredAnswer | None:
         return self._one_answer(AnswerRow.digest == digest.hex())

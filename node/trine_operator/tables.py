@@ -110,3 +110,32 @@ class VoucherRow(Base):
     acknowledged_as_of: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     acknowledged_signature: Mapped[str] = mapped_column(String(130), default="", server_default="")
     seen_at: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # the chain's seconds
+
+
+class PaymentRow(Base):
+    """A payment by x402: an EIP-3009 authorization that a payer has signed for one answer.
+
+    States: reserved (the answer is being made), answered, settled, dropped (the answer was not accepted), expired (no
+    verdict in time), unpaid (the payer has not kept what it signed). Amounts in the token's units, as text.
+    """
+
+    __tablename__ = "x402_payments"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ordered: Mapped[str] = mapped_column(String(64))  # hash of what it pays for
+    asset: Mapped[str] = mapped_column(String(42))
+    payer: Mapped[str] = mapped_column(String(42))
+    pay_to: Mapped[str] = mapped_column(String(42))
+    value: Mapped[str] = mapped_column(String(78))
+    valid_after: Mapped[int] = mapped_column(BigInteger)
+    valid_before: Mapped[int] = mapped_column(BigInteger)
+    nonce: Mapped[str] = mapped_column(String(64))
+    signature: Mapped[str] = mapped_column(String(130))
+    block: Mapped[int] = mapped_column(BigInteger)  # when it was taken: it was not used before
+    state: Mapped[str] = mapped_column(String(8))
+    answer: Mapped[str | None] = mapped_column(String(64))  # digest
+    executed: Mapped[str | None] = mapped_column(String(64))  # hash of the transaction that settled it
+
+    __table_args__ = (
+        Index("payments_by_state", "state", "valid_before"),
+        Index("payments_of_payer", "payer", "state"),
+    )

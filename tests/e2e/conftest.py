@@ -8,6 +8,7 @@ from trine import Client
 from trine.chain import Role
 from trine_devnet.faults.proxy import RpcProxy
 from trine_devnet.network import TOKEN, Devnet, Member
+from trine_devnet.paying import PAID_BY_X402
 from trine_devnet.reporting import Report
 
 PARAMETERS = {
@@ -34,7 +35,14 @@ def standing(tmp_path_factory):
         network.add(
             [
                 Member("honest", Role.NODE, "bf16", options={"batch_max_wait_seconds": 6.0}),
-                Member("cheater", Role.NODE, "fp32", ("int8-weights", "swapped-token", "other-prompt")),
+                # The last cheat is for test_x402.
+                Member(
+                    "cheater",
+                    Role.NODE,
+                    "fp32",
+                    ("int8-weights", "swapped-token", "other-prompt", "other-prompt"),
+                    options={**PAID_BY_X402, "x402.max_unsettled_per_payer": 8},
+                ),
             ]
         )
         network.wait_ready()

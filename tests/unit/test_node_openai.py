@@ -311,7 +311,7 @@ def test_a_closing_node_finishes_what_it_began_and_takes_nothing_new(store_url):
         working = threading.Thread(target=lambda: results.append(node.http.post(CHAT, json=body(40)).status_code))
         working.start()
         wait_for(lambda: node.answering.engine.produced > 0)
-        node.app.state.openai.closing = True
+        node.app.state.openai.close()
         assert node.http.post(CHAT, json=body(1)).status_code == 503
         working.join()
         assert results == [200]

@@ -360,12 +360,22 @@ class Served:
 
 @contextmanager
 def serving(
-    store_url, *, allow_unsigned=True, price=PRICE_WEI, engine_=None, chain=None, readiness=lambda: None, **limits
+    store_url,
+    *,
+    allow_unsigned=True,
+    price=PRICE_WEI,
+    engine_=None,
+    chain=None,
+    readiness=lambda: None,
+    door=lambda chain, store: None,
+    **limits,
 ):
     """A node's service on a loopback port."""
     chain = chain or RecordingChain()
     store = Store(store_url)
-    answering = Answering(engine_ or engine(), chain, store, model(price), allow_unsigned=allow_unsigned)
+    answering = Answering(
+        engine_ or engine(), chain, store, model(price), allow_unsigned=allow_unsigned, door=door(chain, store)
+    )
     app = create_app(answering, Limits(**limits), readiness)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

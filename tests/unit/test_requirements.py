@@ -62,7 +62,7 @@ def test_the_demo_installs_what_the_distributions_ask_for(name: str) -> None:
 
 def test_other_locks_hold_what_they_are_for() -> None:
     assert_locked(wanted(PROJECTS["trine"]), "sdk")
-    assert_locked(wanted(PROJECTS["trine-node"], "postgres"), "operator", "torch-cuda")
+    assert_locked(wanted(PROJECTS["trine-node"], "postgres", "x402"), "operator", "torch-cuda")
     assert_locked(wanted(PROJECTS["trine-verifier"], "study"), "development", "torch-cuda")
     assert_locked(group("build"), "runtime")
     assert_locked(group("development"), "development")

@@ -309,7 +309,7 @@ class Calls:
         """Raises what web3 does for arguments that do not fit."""
         contract = self._contract(call.contract)
         data = contract.encode_abi(call.function, args=list(call.arguments))
-        return EncodedCall(call.function, self.deployment.address(call.contract), bytes.fromhex(data[2:]))
+        return EncodedCall(call.function, call.at or self.deployment.address(call.contract), bytes.fromhex(data[2:]))
 
     def note_mined(self) -> None:
         """A transaction of ours was just mined: who follows the chain need not wait for the next poll."""
@@ -345,6 +345,18 @@ class Calls:
         """Addresses of the contracts, topics of their events."""
         addresses = sorted({self.deployment.address(contract) for contract, _ in kinds})
         return addresses, sorted({topic_of(contract, name) for contract, name in kinds})
+
+    def events_at(self, contract: str, address: str, name: str, from_block: int, **filters: Any) -> list[Event]:
+        """Events of another contract that has one of CONTRACTS' interface, from a block to now."""
+        deployed = self._web3.eth.contract(address=cast(Any, checksum(address)), abi=abi(contract))
+        return list(self._logs.read(deployed, name, from_block, self._newest_block().number, filters))
+
+    def read_at(self, contract: str, address: str, function: str, *arguments: Any) -> Any:
+        """What a view function of one of CONTRACTS returns at another address that has it.
+
+        None where the address has no such function, or the endpoint gives no plain answer.
+        """
+        return self._views.call(contract, checksum(address), function, arguments, None)
 
     def newest_event(self, contract: str, name: str, **filters: Any) -> Event | None:
         """The newest event of one kind, or None."""

@@ -33,11 +33,15 @@ some are behind."""
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function of one of the deployment's contracts, with its arguments."""
+    """A function of one of the deployment's contracts, with its arguments.
+
+    `at`: another contract's address that has the same function, a token's that is not the deployment's.
+    """
 
     contract: str
     function: str
     arguments: tuple[Any, ...]
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ def create_app(
     instance: str | None = None,
     evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
 ) -> FastAPI:
-    """OpenAI's endpoints, evidence, health. `app.state.openai.closing = True` refuses new work."""
+    """OpenAI's endpoints, evidence, health. `app.state.openai.close()` refuses new work."""
     app = create_evidence_app("Trine node", answering.store, answering.chain, readiness, instance, evidence=evidence)
     endpoints = OpenAiEndpoints(answering, limits)
     app.state.openai = endpoints

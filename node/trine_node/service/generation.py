@@ -22,6 +22,7 @@ class Generations:
 
     def __init__(self, answering: Answering, *, max_running: int, max_waiting: int, timeout_seconds: float) -> None:
         self._answering = answering
+        self._closing = threading.Event()
         self._timeout_seconds = timeout_seconds
         self._places = threading.BoundedSemaphore(max_running + max_waiting)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="answer")
@@ -34,10 +35,14 @@ class Generations:
     def give_place_back(self) -> None:
         self._places.release()
 
+    def close(self) -> None:
+        """Those that go on for nobody end, too."""
+        self._closing.set()
+
     def start(self, accepted: Accepted) -> Generation:
         """Queues the order. The generation owns the caller's place from here."""
         place = _Place(self._places)
-        generation = Generation(self._answering, accepted, self._timeout_seconds, place)
+        generation = Generation(self._answering, accepted, self._timeout_seconds, place, self._closing)
         future = self._threads.submit(generation.work)
         future.add_done_callback(lambda _: place.give_back())
         generation.future = future
@@ -64,14 +69,23 @@ class Generation:
 
     future: Future[None]
 
-    def __init__(self, answering: Answering, accepted: Accepted, timeout_seconds: float, place: _Place) -> None:
+    def __init__(
+        self,
+        answering: Answering,
+        accepted: Accepted,
+        timeout_seconds: float,
+        place: _Place,
+        closing: threading.Event,
+    ) -> None:
         self._answering = answering
+        self._closing = closing
         self._place = place
         self._accepted = accepted
         self._deadline = time.monotonic() + timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str | Finished | Exception | None] = asyncio.Queue()
         self._given_up = threading.Event()
+        self._is_left = False  # for nobody, but paid
 
     def work(self) -> None:
         """Runs in a thread of its own."""
@@ -105,15 +119,25 @@ class Generation:
                 return
 
     def abandon(self) -> None:
-        """Stops the engine after its current token, or leaves the queue. Does nothing to a finished generation."""
+        """Stops the engine after its current token, or leaves the queue. Does nothing to a finished generation.
+
+        One that is paid by x402 and has begun goes on: its payer may have read most of it, and comes back for the rest
+        with the same payment, or pays for what it has left.
+        """
         if self._given_up.is_set():
             return
+        is_waiting = self.future.cancel()
+        if self._accepted.payment and not is_waiting:
+            self._is_left = True
+            return
         self._given_up.set()
-        if self.future.cancel():
+        if is_waiting:
             self._loop.run_in_executor(None, self._answering.release, self._accepted)
 
     def _is_over(self) -> bool:
-        return self._given_up.is_set() or time.monotonic() > self._deadline
+        if self._given_up.is_set() or time.monotonic() > self._deadline:
+            return True
+        return self._is_left and self._closing.is_set()
 
     def _put(self, piece: str | Finished | Exception | None) -> None:
         try:

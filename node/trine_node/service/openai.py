@@ -8,7 +8,8 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Request
@@ -27,6 +28,9 @@ from trine_operator.refusal import Refusal
 from trine_operator.service.errors import UNKEPT, UNKEPT_CODE, error_body, for_strangers
 from trine_operator.store import StoredAnswer, StoreError
 
+if TYPE_CHECKING:
+    from trine_node.x402.door import Shown
+
 log = structlog.get_logger()
 
 A = TypeVar("A")
@@ -35,6 +39,8 @@ R = TypeVar("R")
 BODY_SECONDS = 30.0
 BODIES_AT_ONCE = 32
 """As many bodies of the largest size may be on their way at once, or any number of smaller ones."""
+PAID_WITH = ("payment", "status", "payer", "asset", "amount")
+"""What of a payment comes with the answer that it is for; what became of it is asked later."""
 ACCEPTING_THREADS = 8
 MAX_VOUCHER_BYTES = 4_096
 
@@ -61,6 +67,13 @@ class OpenAiEndpoints:
         self.router.add_api_route("/chat/completions", self.chat, methods=["POST"])
         self.router.add_api_route("/completions", self.completions, methods=["POST"])
         self.router.add_api_route("/vouchers", self.voucher, methods=["POST"])
+        if answering.door is not None:
+            self.router.add_api_route("/payments/{name}", self.payment, methods=["GET"])
+
+    def close(self) -> None:
+        """Refuses new work, and ends what goes on for nobody."""
+        self.closing = True
+        self._generations.close()
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": [self._entry()]}
@@ -98,9 +111,18 @@ class OpenAiEndpoints:
         await self._apart(self.answering.acknowledge, body)
         return {"accepted": True}
 
+    async def payment(self, name: str) -> Response:
+        """What became of a payment by x402."""
+        door = self.answering.door
+        shown = await self._apart(door.shown, _name(name)) if door else None
+        if shown is None:
+            raise Refusal("no such payment is known here", status=404, code="no_payment", param="name")
+        return JSONResponse(shown.document, headers=_settled(shown))
+
     async def _serve(self, request: Request, *, chat: bool) -> Response:
         if self.closing:
             raise Refusal("the node is shutting down", status=503, code="shutting_down")
+        paid = _payment_of(request)
         order = parse_order(
             await read_json(request, self.limits.max_body_bytes, self._bodies, BODY_SECONDS),
             chat=chat,
@@ -108,15 +130,23 @@ class OpenAiEndpoints:
             default_max_tokens=self.limits.default_max_tokens,
             limit_tokens=self.limits.max_tokens,
         )
-        shape = _Shape(self.answering.model.name, chat)
+        order = replace(order, payment=paid)
         started = await self._start(order)
+        shape = _Shape(self.answering.model.name, chat, await self._paid(order))
         if isinstance(started, Finished):
             if order.stream:
-                return _EventStream(_events(shape, order, _repeated(started)), lambda: None)
+                return _EventStream(_events(shape, order, _repeated(started)), lambda: None, shape.headers)
             return _completed(shape, started)
         if order.stream:
-            return _EventStream(_events(shape, order, started.pieces()), started.abandon)
+            return _EventStream(_events(shape, order, started.pieces()), started.abandon, shape.headers)
         return await self._whole(request, shape, started)
+
+    async def _paid(self, order: Order) -> Shown | None:
+        """The payment of an order that was let in by it."""
+        door = self.answering.door
+        if door is None or order.signed is not None or order.payment is None:
+            return None
+        return await self._apart(lambda header: door.shown(door.name_of(header)), order.payment)
 
     async def _start(self, order: Order) -> Generation | Finished:
         """A generation on its way, or the answer that this signed request got before."""
@@ -157,8 +187,11 @@ NOT_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\u
 class _EventStream(StreamingResponse):
     """Gives its generation up when it ends, also when the client leaves before the first event."""
 
-    def __init__(self, events: AsyncIterator[str], abandon: Callable[[], None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+    def __init__(
+        self, events: AsyncIterator[str], abandon: Callable[[], None], headers: dict[str, str] | None = None
+    ) -> None:
+        headers = {"cache-control": "no-cache", **(headers or {})}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
         self._abandon = abandon
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,8 +204,10 @@ class _EventStream(StreamingResponse):
 class _Shape:
     """OpenAI's objects for one answer: the same id, time and model in all of them."""
 
-    def __init__(self, model: str, chat: bool) -> None:
+    def __init__(self, model: str, chat: bool, paid: Shown | None = None) -> None:
         self.chat = chat
+        self.headers = _settled(paid) if paid else {}
+        self._paid = paid
         self.id = ("chatcmpl-" if chat else "cmpl-") + f"{time.time_ns():x}"
         self.created = int(time.time())
         self.model = model
@@ -184,7 +219,7 @@ class _Shape:
         else:
             choice["text"] = finished.text
         kind = "chat.completion" if self.chat else "text_completion"
-        return {**self._head(kind), "choices": [choice], "usage": _usage(finished), "trine": _promise(finished)}
+        return {**self._head(kind), "choices": [choice], "usage": _usage(finished), "trine": self._promise(finished)}
 
     def chunk(self, text: str, *, first: bool = False) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
@@ -200,10 +235,17 @@ class _Shape:
             choice["delta"] = {}
         else:
             choice["text"] = ""
-        return {**self._head(self._chunk_kind), "choices": [choice], "trine": _promise(finished)}
+        return {**self._head(self._chunk_kind), "choices": [choice], "trine": self._promise(finished)}
 
     def usage_chunk(self, finished: Finished) -> dict[str, Any]:
         return {**self._head(self._chunk_kind), "choices": [], "usage": _usage(finished)}
+
+    def _promise(self, finished: Finished) -> dict[str, Any]:
+        promise = _promise(finished)
+        if self._paid is None:
+            return promise
+        known = {name: value for name, value in self._paid.document.items() if name in PAID_WITH}
+        return {**promise, "payment": known}
 
     @property
     def _chunk_kind(self) -> str:
@@ -329,7 +371,32 @@ class BodyBudget:
 
 
 def _completed(shape: _Shape, finished: Finished) -> Response:
-    return JSONResponse(shape.completion(finished), headers={"x-trine-receipt": "0x" + finished.digest.hex()})
+    headers = {"x-trine-receipt": "0x" + finished.digest.hex(), **shape.headers}
+    return JSONResponse(shape.completion(finished), headers=headers)
+
+
+def _payment_of(request: Request) -> str | None:
+    """The header of x402, unread. Raises Refusal for two of them."""
+    given = request.headers.getlist("payment-signature")
+    if len(given) > 1:
+        raise Refusal("the header PAYMENT-SIGNATURE comes twice", code="invalid_payment", param="payment-signature")
+    return given[0] if given else None
+
+
+def _settled(paid: Shown) -> dict[str, str]:
+    """PAYMENT-RESPONSE says what was charged, so it comes when something was."""
+    return {"payment-response": paid.settlement} if paid.settlement else {}
+
+
+def _name(given: str) -> bytes:
+    """Raises Refusal."""
+    try:
+        name = bytes.fromhex(given.removeprefix("0x"))
+    except ValueError:
+        name = b""
+    if len(name) != 32:
+        raise Refusal("a payment is named by 0x and 64 hexadecimal digits", param="name")
+    return name
 
 
 def _promise(finished: Finished) -> dict[str, Any]:

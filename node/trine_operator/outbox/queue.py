@@ -160,6 +160,13 @@ class Queue:
         with self._store.reading() as session:
             return session.scalars(query).first() or 0
 
+    def executed(self, name: str) -> bytes | None:
+        """The transaction of the newest act of that name that is done."""
+        done = select(ActRow.executed).where(ActRow.name == name, ActRow.state == State.DONE.value)
+        with self._store.reading() as session:
+            found = session.scalars(done.order_by(ActRow.number.desc())).first()
+            return bytes.fromhex(found) if found else None
+
     def open_acts(self) -> list[Kept]:
         return self._acts(ActRow.state.in_([State.QUEUED.value, State.SENT.value]))
 

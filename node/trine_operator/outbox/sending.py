@@ -103,6 +103,10 @@ class Outbox:
     def open_names(self) -> frozenset[str]:
         return self._names
 
+    def executed(self, name: str) -> bytes | None:
+        """Hash of the transaction that has done what is named, once that is certain. Those long ago are forgotten."""
+        return self._queue.executed(name)
+
     def submit(self, act: Act) -> None:
         """See `Submits.submit`."""
         self._refuse_if_halted()

@@ -53,6 +53,7 @@ def refuse(refusal: Refusal) -> JSONResponse:
     response = error_response(
         str(refusal), status=refusal.status, code=refusal.code, param=refusal.param, retry_after=retry
     )
+    response.headers.update(refusal.headers)
     if refusal.status in BODY_NOT_READ:
         response.headers["connection"] = "close"
     return response
