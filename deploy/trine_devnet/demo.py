@@ -23,6 +23,7 @@ from trine.protocol.votes import Vote
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.options import Options
 from trine_devnet.outcomes import HOT, Outcome, Seen, Standing, cut, summary, vote_line
+from trine_devnet.paying import PAID_BY_X402
 from trine_devnet.reporting import Report
 from trine_devnet.waiting import wait_until
 from trine_verifier.store import VerifierStore
@@ -60,7 +61,7 @@ class Demo:
     def members(self) -> list[Member]:
         nodes = [
             Member(f"node-{dtype}" if index < 1 or dtype not in self.options.node_dtypes[:index] else
-                   f"node-{dtype}-{index}", Role.NODE, dtype)
+                   f"node-{dtype}-{index}", Role.NODE, dtype, options=PAID_BY_X402 if index == 1 else {})
             for index, dtype in enumerate(self.options.node_dtypes)
         ]  # fmt: skip
         verifiers = [
@@ -136,9 +137,11 @@ class Demo:
     def _jobs(self, nodes: list[Member]) -> dict[str, list[Seen]]:
         jobs: dict[str, list[Seen]] = {node.name: [] for node in nodes}
         honest = [node.name for node in nodes if not node.cheats]
+        free = [node.name for node in nodes if not node.cheats and node.options != PAID_BY_X402]
         asked = [*QUESTIONS, *((prompt, "sdk") for prompt in self.options.prompts)]
         for index, (prompt, via) in enumerate(asked):
-            name = honest[index % len(honest)]
+            asked_of = free if via.startswith("openai") else honest
+            name = asked_of[index % len(asked_of)]
             jobs[name].append(Seen(prompt, via, name))
         for index, cheat in enumerate(self.options.cheats):
             prompt = CHEATED_QUESTIONS[index % len(CHEATED_QUESTIONS)]

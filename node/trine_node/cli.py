@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,10 +54,11 @@ def serve(
 def check(config: Config = None) -> None:
     """Says what is ready and what is missing, with the next command. Sends and serves nothing."""
     from trine.chain import Role
-    from trine_node.examination import examine, report
+    from trine_node.examination import examine, examine_x402, report
     from trine_node.settings import NodeSettings
     from trine_operator.logs import configure_logs
 
     configure_logs("warning")
     settings = NodeSettings.load(config)
-    report(examine(settings, Role.NODE, "trine node serve", settings.batch_max_leaves), "the node can serve")
+    findings = examine(settings, Role.NODE, "trine node serve", settings.batch_max_leaves)
+    report(chain(findings, examine_x402(settings)), "the node can serve")

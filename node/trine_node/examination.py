@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trine.cli.output import say, tokens
-from trine.errors import NotReady, TrineError
+from trine.errors import InvalidInput, NotReady, TrineError
 
 if TYPE_CHECKING:
     from trine.chain import Role
+    from trine_node.settings import NodeSettings
     from trine_operator.settings import OperatorSettings
 
 
@@ -96,3 +97,24 @@ def examine(settings: OperatorSettings, role: Role, start: str, leaves: int) -> 
     asks = f"no: `{start}` will ask for a challenge" if settings.calibrate else "no"
     todo = None if calibrated or settings.calibrate else "set calibrate = true"
     yield Finding("calibrated", "yes" if calibrated else asks, todo)
+
+
+def examine_x402(settings: NodeSettings) -> Iterator[Finding]:
+    """Whether what payers sign by x402 could be charged, where the setting is on."""
+    from trine_operator.opening import find_model, open_chain
+
+    if settings.x402 is None:
+        return
+    try:
+        from trine_node.x402.opening import terms_of
+    except ImportError:
+        yield Finding("x402", "the library is not installed", "pip install 'trine-node[x402]'")
+        return
+    chain = open_chain(settings)
+    try:
+        terms = terms_of(settings.x402, chain, find_model(chain, settings.model), settings.anchor_within_seconds)
+    except InvalidInput as error:
+        yield Finding("x402", str(error), "see to x402 in the settings")
+        return
+    price = f"{terms.units_per_million_tokens} units of {terms.name} a million tokens"
+    yield Finding("x402", f"{price}, charged after final verdicts; signatures must be good for {terms.valid_seconds} s")

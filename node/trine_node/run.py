@@ -64,7 +64,11 @@ def run_node(
     stop = stop_on_signals()
     operator = open_operator(settings, Role.NODE, partial(load_engine, settings), Store, stop)
     chain, store, engine, model = operator.chain, operator.store, operator.engine, operator.model
-    door = _door(settings, operator)
+    try:
+        door = _door(settings, operator)
+    except BaseException:
+        operator.close()
+        raise
     answering = Answering(
         engine,
         chain,

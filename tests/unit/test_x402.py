@@ -24,7 +24,8 @@ from x402.mechanisms.evm.exact import ExactEvmScheme
 
 from trine.chain.confirmations import Confirmations, Confirming
 from trine.errors import InvalidInput
-from trine_node.settings import X402
+from trine_node.examination import examine_x402
+from trine_node.settings import X402, NodeSettings
 from trine_node.x402.asset import execution
 from trine_node.x402.authorization import parse_payment
 from trine_node.x402.ledger import Ledger, State
@@ -604,3 +605,40 @@ def test_nobody_loads_the_library_but_who_asks_for_it():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert said.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "charged after final verdicts"),
+        ({"asset_name": "Another"}, "correct x402.asset_name"),
+    ],
+)
+def test_the_check_before_a_start_says_whether_payments_could_be_charged(net, given, said):
+    name = f"checked-{len(given)}"
+    net.create_account(name, 0)
+    settings = NodeSettings(
+        rpc_url=net.rpc_url,
+        deployment=net.deployment_file,
+        keystore=net.keystore(name),
+        password_file=net.password_file,
+        model=net.record.name,
+        x402=X402(**given),
+    )
+    (finding,) = examine_x402(settings)
+    assert said in finding.found
+    assert (finding.todo is None) == (not given)
+
+
+def test_unsigned_requests_are_free_or_paid_and_another_token_needs_a_price(tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text('allow_unsigned = true\n[x402]\nasset = "0x' + "12" * 20 + '"\n')
+    with pytest.raises(InvalidInput, match="another asset needs units_per_million_tokens"):
+        NodeSettings.load(file)
+    file.write_text(
+        'allow_unsigned = true\nmodel = "m"\n'
+        + "".join(f'{name} = "x"\n' for name in ("deployment", "keystore", "password_file"))
+        + "[x402]\n"
+    )
+    with pytest.raises(InvalidInput, match="either free or paid"):
+        NodeSettings.load(file)

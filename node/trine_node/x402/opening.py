@@ -15,10 +15,16 @@ def open_door(
     settings: X402, chain: Chain, store: Store, model: Model, *, url: str, anchor_within_seconds: int
 ) -> Door:
     """`url`: where the node is reached. Raises InvalidInput for a token that x402 cannot pay in, ChainError."""
+    caps = Caps(settings.max_unsettled, settings.max_unsettled_per_payer)
+    return Door(chain, store, Ledger(store), terms_of(settings, chain, model, anchor_within_seconds), caps, url)
+
+
+def terms_of(settings: X402, chain: Chain, model: Model, anchor_within_seconds: int) -> Terms:
+    """Raises InvalidInput for a token that x402 cannot pay in, ChainError."""
     asset = Asset(chain, settings.asset or chain.deployment.address("TrineToken"))
     name, version = asset.domain(settings.asset_name, settings.asset_version)
     price = settings.units_per_million_tokens
-    terms = Terms(
+    return Terms(
         chain_id=chain.domain.chain_id,
         asset=asset.address,
         name=name,
@@ -28,5 +34,3 @@ def open_door(
         min_units=settings.min_units,
         valid_seconds=valid_seconds(chain.parameters(), anchor_within_seconds),
     )
-    caps = Caps(settings.max_unsettled, settings.max_unsettled_per_payer)
-    return Door(chain, store, Ledger(store), terms, caps, url)

@@ -97,7 +97,8 @@ class Settling:
                     pass
         if self._clock() >= self._forget_at:
             self._forget_at = self._clock() + FORGET_SECONDS
-            self._ledger.forget(now - self._keep_seconds)
+            while self._ledger.forget(now - self._keep_seconds):
+                pass
 
     def _see_to(self, judged: Judged, due: Next) -> None:
         payment = judged.payment
