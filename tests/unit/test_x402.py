@@ -3,6 +3,7 @@
 Verdicts are written to the store as the batcher writes them; tests/e2e has real committees.
 """
 
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from json import dumps, loads
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -201,6 +203,22 @@ def test_the_stock_client_is_answered_at_once_and_charged_after_the_final_verdic
     assert (settlement.success, settlement.payer, settlement.amount) == (True, payer.address, str(price))
     (event,) = net.admin.events("TrineToken", "AuthorizationUsed", authorizer=payer.address)
     assert settlement.transaction == shown.json()["transaction"] == "0x" + event.transaction.hex()
+
+
+def test_what_the_documents_tell_developers_to_write_pays(node, payer, net):
+    text = (Path(__file__).parents[2] / "docs" / "developers.md").read_text()
+    code_block = re.search(r"## A stock x402 client\n.*?```python\n(.*?)```", text, re.DOTALL)
+    node.served.answering.door._url = node.served.url
+    said = {
+        "key": payer.key,
+        "token": net.admin.deployment.address("TrineToken"),
+        "model": body()["model"],
+        "node": node.served.url,
+    }
+    exec(code_block[1], said)  # noqa: S102
+    said["session"].close()
+    assert said["status"] == "answered"
+    assert len(node.served.store.unbatched(9)) == 1
 
 
 @pytest.mark.parametrize("result", ["reject", "unavailable", "inconclusive", "void"])
