@@ -83,3 +83,27 @@ def test_commands_say_what_is_wrong(net, answers, tmp_path):
     lost = trine("relay", "run", "--to", "http://127.0.0.1:9", "--verifier", "0x" + "11" * 20, *account, *here)
     assert lost.returncode == 3
     assert "Traceback" not in lost.stderr
+
+
+def test_a_verifier_is_deployed_once_and_only_with_a_genesis_that_was_compared(net):
+    network, epoch = net.network, net.chain.newest_key_epoch()
+    here = ["--rpc-url", network.rpc_url, "--deployment", network.deployment_file]
+    genesis = json.loads(trine("certificate", "root", "--epoch", epoch, "--json", *here).stdout)["id"]
+    with Abroad(network) as abroad:
+        account = ["--keystore", network.keystore("relay"), "--password-file", network.password_file]
+        to = ["--to", abroad.rpc_url, "--epoch", epoch, *account, *here]
+        wrong = trine("relay", "deploy", "--genesis", "0x" + "00" * 32, *to)
+        assert (wrong.returncode, "one of the two is wrong" in " ".join(wrong.stderr.split())) == (3, True)
+        deployed = trine("relay", "deploy", "--genesis", genesis, *to)
+        assert deployed.returncode == 0, deployed.stderr
+        assert trine("relay", "deploy", "--genesis", genesis, *to).stdout == deployed.stdout
+        run = ["relay", "run", "--once", "--to", abroad.rpc_url, "--verifier", deployed.stdout.strip(), *account, *here]
+        assert trine(*run).stdout == ""
+        net.next_epoch()
+        said = trine(*run)
+        assert f"epoch {epoch} handed over to {epoch + 1}: 4 signers" in said.stdout
+        assert f"newest key set there is of epoch {epoch + 1}" in said.stderr
+        net.next_epoch()
+        refused = trine(*run, "--max-gas", 1000)
+        assert (refused.returncode, "raise --max-gas" in " ".join(refused.stderr.split())) == (3, True)
+        assert trine("relay", "run", "--once", "--to", network.rpc_url, *run[5:]).returncode == 3

@@ -11,6 +11,7 @@ from eth_account import Account
 from signed_support import TEXT, Endpoints, anchoring_node, other_chain, send, signing
 
 from trine import handovers
+from trine import relay as relay_module
 from trine.certificates import handed_over, hard_certificate, portable_certificate, source_of
 from trine.chain.deployment import abi, bytecode
 from trine.chain.foreign import ForeignChain, deploy_verifier
@@ -473,3 +474,25 @@ def test_attack_a_relayer_cannot_install_what_too_few_have_signed(net, source, a
     twice = handovers.Handover((members[0], *members), handover.signature)
     with pytest.raises(TransactionReverted, match="CertificateVerifierMembersNotRising"):
         foreign.advance(following.key_set, twice)
+
+
+def test_a_relay_that_runs_goes_on_after_what_passes_and_ends_when_told(net, source, abroad, monkeypatch):
+    monkeypatch.setattr(relay_module, "PAUSES_SECONDS", (0.05, 0.1))
+    epoch = net.next_epoch()
+    relay, foreign = relay_from(net, source, abroad, epoch)
+    for account in net.accounts[:3]:
+        net.endpoints.instead[account.address] = lambda request: send(request, {}, 503)
+    net.next_epoch()
+    stop, told = threading.Event(), []
+    runner = threading.Thread(target=relay.run, args=(stop, 0.05, told.append))
+    runner.start()
+    while len(net.endpoints.asked) < 10:  # twice in vain
+        time.sleep(0.05)
+    assert not told
+    net.endpoints.instead.clear()
+    while foreign.newest_epoch() == epoch:
+        time.sleep(0.05)
+    stop.set()
+    runner.join(60)
+    assert not runner.is_alive()
+    assert [advanced.epoch for advanced in told] == [epoch + 1]
