@@ -49,7 +49,7 @@ export interface Verified {
 }
 
 /**
- * Checks a certificate: its document, or the document's JSON (in which no name may stand twice).
+ * Checks a certificate: its document, or the document's JSON, in which it also notices a name that stands twice.
  *
  * `root` is the id of the key set that you trust (`trine certificate root`), `at` when you got the file, in seconds since
  * 1970; now unless told otherwise. Throws CertificateError when anything does not hold. Returns also what was rejected:

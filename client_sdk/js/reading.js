@@ -96,6 +96,8 @@ export const readDocument = (given) => {
     } catch (error) {
       fail(`not a certificate: ${error.message}`);
     }
+    // No string of the format has white space. What is left out when it is written anew stood there twice, or otherwise.
+    if (given.replace(/\s/g, "") !== JSON.stringify(value)) malformed("the JSON");
   }
   return document(value, "document");
 };

@@ -139,12 +139,17 @@ async def _ask(
         body = await download(url, MAX_ANSWER_BYTES, ANSWER_SECONDS)
         key, signature = signed_in(body)
     except (NodeError, InvalidInput) as error:
-        return str(error)[:MAX_SAID]
+        return shown(str(error))
     if bls.key_hash(key) != eligible.key_hash:
         return "shows another key than the one that it has registered"
     if not await asyncio.to_thread(bls.verify, [key], digest, signature):
         return "has not signed the key sets that the chain gives: it, or our RPC endpoint, is on another chain, or lies"
     return key, signature
+
+
+def shown(said: str) -> str:
+    """What others have said, as it may stand in a log: short, and without control codes."""
+    return "".join(each for each in said[:MAX_SAID] if each.isprintable())
 
 
 def signed_in(body: bytes) -> tuple[bytes, bytes]:

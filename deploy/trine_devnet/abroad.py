@@ -15,6 +15,7 @@ from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from trine import Answer, Client
 from trine.certificates import source_of
 from trine.chain import Chain, Deployment, create_keystore
 from trine.chain.calls import checksum
@@ -189,6 +190,14 @@ class Abroad:
         except ChainUnreachable:
             return False
         return True
+
+
+def certificate_abroad(network: Devnet, client: Client, answer: Answer) -> ShownAbroad:
+    """What comes of an answer of the network's on a second chain. Raises NotReady for an answer that was settled by
+    votes, which has no certificate that travels."""
+    portable = client.certify(answer, hard=True)
+    with Abroad(network) as abroad:
+        return abroad.show(portable, answer.text)
 
 
 def _output(command: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from trine.certificates import handed_over, source_of
 from trine.chain import Role
 from trine.errors import NotReady
 from trine.handovers import collect
-from trine_devnet.abroad import FOREIGN_CHAIN_ID, Abroad
+from trine_devnet.abroad import FOREIGN_CHAIN_ID, certificate_abroad
 from trine_devnet.waiting import wait_until
 
 QUESTION = "Name the capital of France."
@@ -61,8 +61,7 @@ def test_an_answer_is_taken_on_another_chain_and_a_tampered_one_is_not(net, ask,
             problem = error  # settled by votes: it happens
     else:
         raise AssertionError(problem)
-    with Abroad(net) as abroad:
-        shown = abroad.show(portable, answer.text)
+    shown = certificate_abroad(net, client, answer)
     assert shown.holds
     assert shown.chain_id == FOREIGN_CHAIN_ID != client.chain.deployment.chain_id
     file = tmp_path / "certificate.json"

@@ -254,6 +254,7 @@ BAD = {
     "compresses": (packed, "compressed"),
     "redirects": (redirected, "answers 302"),
     "refuses": (lambda r: send(r, {"error": "no"}, 500), "answers 500"),
+    "writes to the terminal": (lambda r: send(r, b"\x1b[2J\x07gone", 500), "[2Jgone"),
     "is no JSON": (lambda r: send(r, b"<html>"), "no hand-over"),
     "nests": (lambda r: send(r, b"[" * 16000), "no hand-over"),
     "is a list": (lambda r: send(r, []), "no hand-over"),
@@ -276,6 +277,7 @@ def test_attack_an_endpoint_that_misbehaves_costs_little_and_is_named(net, sourc
     net.endpoints.instead[culprit] = bad
     collected = collect(current, following, source_of(source), source.endpoint_of)
     assert reason in collected.refused[culprit]
+    assert collected.refused[culprit].isprintable()
     assert len(collected.signatures) == 4
     handover = assembled(current, following, collected)
     assert 2 not in [member.index for member in handover.members]

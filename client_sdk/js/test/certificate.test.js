@@ -83,4 +83,8 @@ test("anything else is refused with an error of ours", () => {
   }
   const poisoned = JSON.stringify(certificates[0].document).replace("{", '{"__proto__":{"format":1},');
   refused(poisoned, rootId, /not a certificate/);
+  const text = JSON.stringify(certificates[0].document, null, 2);
+  assert.ok(verifyCertificate(text, { root: rootId, at }));
+  refused(text.replace("{", '{"format":"trine-certificate-1",'), rootId, /not a certificate/);
+  refused(text.replace(/"index": (\d+)/, '"index": $1.0'), rootId, /not a certificate/);
 });
