@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 from eth_account import Account
@@ -88,6 +92,14 @@ class SeenChain:
             )
 
 
+@functools.cache
+def empty_store() -> Path:
+    """A store with its tables: making them takes most of what opening a new one takes."""
+    file = Path(tempfile.mkdtemp()) / "empty.sqlite"
+    VerifierStore(f"sqlite:///{file}").close()
+    return file
+
+
 class Member:
     """A verifier that follows the rules: its seats, its exchange, its endpoint, its store."""
 
@@ -101,7 +113,10 @@ class Member:
         self.start()
 
     def start(self):
-        self.store = VerifierStore(f"sqlite:///{self.folder}/verifier-{self.number}.sqlite")
+        file = self.folder / f"verifier-{self.number}.sqlite"
+        if not file.exists():
+            shutil.copy(empty_store(), file)
+        self.store = VerifierStore(f"sqlite:///{file}")
         self.signing = Signing(SeenChain(self.table, self.account), self.store, self.secret)
         self.exchange = self.signing.exchanges = Exchange(self.signing, SECONDS)
         self.exchange.start()

@@ -262,7 +262,7 @@ anytime = st.builds(
 
 
 @given(st.none() | st.builds(OwnVote, votes, st.just(0), st.just(b"s" * 32)), st.tuples(anybody, anybody), anytime)
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 def test_no_seat_tells_too_much_or_waits_too_long(own, others, seen):
     step = next_step(own, others, seen, turn=0)
     told = [each.statement for each in others if each.statement]
@@ -289,7 +289,7 @@ moves = st.lists(
 
 
 @given(moves, st.lists(votes, min_size=3, max_size=3), st.sets(st.integers(0, 2)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_in_any_interleaving_no_seat_signs_a_copy_and_none_misses_its_deadline(schedule, found, silent):
     """Three seats that follow the rules; messages are lost, time passes, some fall silent for good."""
     now = CLOCK - WINDOW
