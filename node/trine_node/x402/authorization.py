@@ -26,6 +26,8 @@ from trine_operator.refusal import Refusal
 
 MAX_HEADER_CHARACTERS = 8_192
 """A payment of the stock client's takes 1,400."""
+SHOWN = 40
+"""Characters of a stranger's words that are said back to it, in a header."""
 MAX_TIME = 1 << 40
 """Of a time in seconds. OpenZeppelin's token takes times with bit 47 set for numbers of blocks."""
 NUMBER = re.compile("0|[1-9][0-9]{0,77}", re.ASCII)
@@ -67,7 +69,7 @@ def parse_payment(header: str) -> tuple[PaymentRequirements, Authorization]:
         # Not the library's decoder, whose `json` follows a deeply nested header until the interpreter's stack ends.
         payload = PaymentPayload.model_validate(from_json(b64decode(header, validate=True), allow_inf_nan=False))
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "payload"
+        where = ".".join(map(str, error.errors()[0]["loc"]))[:SHOWN] or "payload"
         raise _bad(f"the header PAYMENT-SIGNATURE is no payment of x402 version 2: {where}") from None
     except ValueError:
         raise _bad("the header PAYMENT-SIGNATURE is not JSON in base64") from None
@@ -99,8 +101,8 @@ def check_payment(
     """Raises Refusal (402) unless the payment is exactly what was offered, signed, and good until the last moment at
     which a verdict on the answer can become final. `now`: the chain's seconds."""
     faults = {
-        f"scheme {accepted.scheme!r} is not offered": accepted.scheme != SCHEME,
-        f"network {accepted.network!r} is not offered, {terms.network} is": accepted.network != terms.network,
+        f"scheme {accepted.scheme[:SHOWN]!r} is not offered": accepted.scheme != SCHEME,
+        f"network {accepted.network[:SHOWN]!r} is not offered, {terms.network} is": accepted.network != terms.network,
         f"token {authorization.asset} is not offered, {terms.asset} is": authorization.asset != terms.asset,
         f"it pays {authorization.pay_to}, not {terms.pay_to}": authorization.pay_to != terms.pay_to,
         f"it pays {authorization.value} units, the answer costs {units}": authorization.value != units,
