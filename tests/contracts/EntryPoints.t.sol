@@ -38,6 +38,29 @@ interface IPermitToken {
     function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
         external;
     function burnFrom(address account, uint256 value) external;
+    function transferWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external;
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external;
+    function cancelAuthorization(address authorizer, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
 }
 
 interface ITimelock {
@@ -421,6 +444,19 @@ contract EntryPointsTest is World {
         (uint8 v, bytes32 r, bytes32 s) = _permit(CLIENT, 10 ether, 0);
         more.permit(_user, CLIENT, 10 ether, timestamp, v, r, s);
         vm.snapshotGasLastCall("trinetoken", "permit");
+        uint256 until = timestamp + 1;
+        (v, r, s) = _authorize("TransferWithAuthorization", NODE, until, "1");
+        more.transferWithAuthorization(_user, NODE, 1 ether, 0, until, "1", v, r, s);
+        vm.snapshotGasLastCall("trinetoken", "transfer with authorization");
+        (v, r, s) = _authorize("ReceiveWithAuthorization", NODE, until, "2");
+        vm.prank(NODE);
+        more.receiveWithAuthorization(_user, NODE, 1 ether, 0, until, "2", v, r, s);
+        vm.snapshotGasLastCall("trinetoken", "receive with authorization");
+        bytes32 cancellation = keccak256("CancelAuthorization(address authorizer,bytes32 nonce)");
+        (v, r, s) =
+            vm.sign(USER_KEY, _digest(address(token), keccak256(abi.encode(cancellation, _user, bytes32("3")))));
+        more.cancelAuthorization(_user, "3", v, r, s);
+        vm.snapshotGasLastCall("trinetoken", "cancel an authorization");
     }
 
     function testErc8004Adapter() external {
@@ -589,6 +625,20 @@ contract EntryPointsTest is World {
                 timestamp
             )
         );
+        return vm.sign(USER_KEY, _digest(address(token), structHash));
+    }
+
+    function _authorize(string memory kind, address to, uint256 validBefore, bytes32 nonce)
+        private
+        returns (uint8, bytes32, bytes32)
+    {
+        bytes32 typeHash = keccak256(
+            abi.encodePacked(
+                kind,
+                "(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+            )
+        );
+        bytes32 structHash = keccak256(abi.encode(typeHash, _user, to, 1 ether, uint256(0), validBefore, nonce));
         return vm.sign(USER_KEY, _digest(address(token), structHash));
     }
 
