@@ -17,7 +17,7 @@ from trine.cli.output import fail_cleanly, say
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
 from trine_devnet.launcher import prepare
-from trine_devnet.options import CHEATS, DTYPES, PARAMETERS, Options
+from trine_devnet.options import ACT_NAMES, CHEATS, DTYPES, PARAMETERS, SLOW_ACTS, Options
 
 if TYPE_CHECKING:
     from trine_devnet.network import Devnet
@@ -59,13 +59,26 @@ def demo(
     cheat: Cheats = None,
     cheating_verifier: CheatingVerifiers = None,
     max_tokens: MaxTokens = 48,
+    every: Annotated[bool, typer.Option("--all", help="Play the acts that take minutes, too.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"This act and no questions; may be repeated: {', '.join(ACT_NAMES)}.", metavar="ACT"),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for what was shown, by name, with its transactions.")
+    ] = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
+    if unknown := sorted(set(only or ()) - set(ACT_NAMES)):
+        raise InvalidInput(f"no act is called {', '.join(unknown)}: choose from {', '.join(ACT_NAMES)}")
     started, launcher = time.monotonic(), prepare(home)
     from trine.cli.output import err, out
     from trine.protocol.policy import Policy
+    from trine_devnet.acts.programme import chosen
+    from trine_devnet.acts.telling import document, write
+    from trine_devnet.acts.telling import show as show_acts
     from trine_devnet.demo import Demo
     from trine_devnet.network import Devnet
     from trine_devnet.reporting import report_to
@@ -74,15 +87,22 @@ def demo(
     _end_on_sigterm()
     with report_to(err, started) as report, Devnet(home, report, launcher) as net:
         net.start_chain(PARAMETERS, preferred_port=RPC_PORT)
-        outcome = Demo(net, options, report).run()
-        show(outcome, out, bounds(Policy.from_bytes(net.record.policy), options))
+        demonstration = Demo(net, options, report, chosen(only or (), every))
+        outcome = demonstration.perform() if only else demonstration.run()
+        if not only:
+            show(outcome, out, bounds(Policy.from_bytes(net.record.policy), options))
+        show_acts(outcome.played, out)
+        if json:
+            write(json, document(outcome.played, outcome.answers, outcome.failures))
         if outcome.first_certificate_seconds is not None:
             first, last = outcome.first_certificate_seconds, report.seconds
             say(f"first certified answer after {first:.0f} s, all final after {last:.0f} s, set-up not counted")
         for failure in outcome.failures:
             err.print(f"FAILED: {failure}", markup=False, style="red", soft_wrap=True)
-        if not outcome.failures:
+        if not outcome.failures and not only:
             say("every honest answer was accepted; every cheat was rejected, slashed and is in the reputation")
+            if not every:
+                say(f"`{sys.argv[0]} devnet demo --all` also plays {', '.join(SLOW_ACTS)}, which takes minutes")
         if keep:
             if options.cheats:
                 say("\nthe cheater has used up its cheats: from here on it answers honestly")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import openai
@@ -20,6 +20,8 @@ from trine.errors import NotReady
 from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Receipt, text_hash
 from trine.protocol.votes import Vote
+from trine_devnet.acts.act import Act
+from trine_devnet.acts.programme import Programme
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.options import Options
 from trine_devnet.outcomes import HOT, Outcome, Seen, Standing, cut, summary, vote_line
@@ -30,6 +32,7 @@ from trine_verifier.store import VerifierStore
 
 LOOK_SECONDS = 2.0
 """How long to wait for a certificate before looking how far it is."""
+ACT_LOOK_SECONDS = 0.4
 DEPOSIT = 100 * TOKEN
 
 QUESTIONS = (
@@ -50,10 +53,11 @@ CHEATED_QUESTIONS = (
 class Demo:
     """One run over a started chain. `report` gets a line for everything that happens."""
 
-    def __init__(self, net: Devnet, options: Options, report: Report) -> None:
+    def __init__(self, net: Devnet, options: Options, report: Report, acts: Sequence[Act] = ()) -> None:
         self.net = net
         self.options = options
         self.report = report
+        self.acts = acts
         self._first: float | None = None
         self._given_up = threading.Event()
         self._lock = threading.Lock()
@@ -101,7 +105,12 @@ class Demo:
             self.net.wait_ready()
             self.tell_verifiers()
             futures += [pool.submit(self._ask_all, node.name, jobs[node.name], client, pool) for node in nodes[1:]]
-            self._see(futures, questions, "answers and verdicts", lambda: all(future.done() for future in futures))
+            with self._programme(quick=True) as beside:
+
+                def over() -> bool:
+                    return beside.is_over and all(future.done() for future in futures)
+
+                self._see(futures, questions, "answers and verdicts", over, beside)
             for future in futures:
                 future.result()
         finally:
@@ -111,17 +120,64 @@ class Demo:
         for question in questions:
             self._judge(question, chain)
         after = self._standings(chain, client)
-        return Outcome(questions, before, after, self._first, self._failures(questions, chain))
+        failures = self._failures(questions, chain)
+        return self._with_acts(Outcome(questions, before, after, self._first, failures, beside.played))
 
-    def _see(self, futures: list[Future[None]], questions: list[Seen], what: str, done: Callable[[], bool]) -> None:
-        """Shows how far questions are, until `done` or all are. Raises NotReady when nothing moves any more."""
+    def perform(self) -> Outcome:
+        """The acts alone: starts operators if one of them plays on this network, and asks no questions."""
+        played = []
+        if any(act.is_quick for act in self.acts):
+            self.net.add(self.members(), self.options.threads)
+            self.net.wait_ready()
+            with self._programme(quick=True) as programme:
+                self._watch(programme)
+            played = programme.played
+        return self._with_acts(Outcome([], {}, {}, None, [], played))
+
+    def _with_acts(self, outcome: Outcome) -> Outcome:
+        """Plays those that have networks of their own, one after the other, and adds what has failed."""
+        with self._programme(quick=False) as programme:
+            self._watch(programme)
+        outcome.played += programme.played
+        outcome.failures += [f"{act.act.name}: {act.said}" for act in outcome.played if not act.holds]
+        return outcome
+
+    def _programme(self, *, quick: bool) -> Programme:
+        acts = [act for act in self.acts if act.is_quick == quick]
+        home = self.net.home.with_name(f"{self.net.home.name}-acts")
+        return Programme(acts, self.net, self.report, home, side_by_side=len(acts) if quick else 1)
+
+    def _watch(self, programme: Programme) -> None:
+        """Each act notices itself when nothing moves any more."""
+        try:
+            while not programme.is_over:
+                self.report.progress("what else is shown", programme.states)
+                time.sleep(ACT_LOOK_SECONDS)
+        finally:
+            self.report.end_progress()
+
+    def _see(
+        self,
+        futures: list[Future[None]],
+        questions: list[Seen],
+        what: str,
+        done: Callable[[], bool],
+        beside: Programme | None = None,
+    ) -> None:
+        """Shows how far questions and acts are, until `done`, or all questions are if no acts are played.
+
+        Raises NotReady when nothing moves any more.
+        """
 
         def states() -> Mapping[str, str]:
             asked = {f"{q.node} {cut(q.prompt, 24)!r}": q.state for q in questions if q.state}
-            return {**self.net.states(), **asked}
+            return {**self.net.states(), **asked, **(beside.states if beside else {})}
 
         children = [running.child for running in self.net.operators.values()]
-        over = lambda: done() or bool(futures and all(f.done() for f in futures))  # noqa: E731
+
+        def over() -> bool:
+            return done() or (beside is None and bool(futures) and all(future.done() for future in futures))
+
         wait_until(over, what, children, self.report, states)
 
     def tell_verifiers(self) -> None:

@@ -15,6 +15,11 @@ PARAMETERS: dict[str, int | str] = {
     "drawDelayBlocks": 1,
     "appealWindowSeconds": 6,
 }
+QUICK_ACTS: tuple[str, ...] = ()
+"""What is shown beside the questions, on the same network; `acts.programme` has what each does."""
+SLOW_ACTS = ("canary_caught", "appeal_overturned")
+"""With networks of their own."""
+ACT_NAMES = (*QUICK_ACTS, *SLOW_ACTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from trine import Answer
 from trine.protocol.certificate import Certificate
+from trine_devnet.acts.act import Played
 
 HOT = "temperature 0.9"
 """A request that a node must refuse."""
@@ -58,6 +60,13 @@ class Outcome:
     after: dict[str, Standing]
     first_certificate_seconds: float | None
     failures: list[str]
+    played: list[Played] = field(default_factory=list)
+    """Acts beside the questions."""
+
+    @property
+    def answers(self) -> dict[str, int]:
+        """How many questions came to which verdict."""
+        return dict(Counter(question.verdict for question in self.seen))
 
 
 def summary(question: Seen) -> str:

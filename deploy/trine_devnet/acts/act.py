@@ -1,0 +1,105 @@
+"""What an act is, what it is given, and what is left of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trine.chain import Chain, Event
+from trine.errors import NotReady, TrineError
+from trine_devnet.network import Devnet
+from trine_devnet.reporting import Report
+from trine_devnet.waiting import Movement
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.4
+
+
+@dataclass(slots=True)
+class Stage:
+    """What an act works with: the demo's network, and a way to say how far it is."""
+
+    net: Devnet
+    report: Report
+    home: Path
+    """For what an act writes; a folder of its own beside the network's."""
+    state: str = ""
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def until(self, done: Callable[[], T | None], what: str, net: Devnet | None = None) -> T:
+        """What `done` returns, as soon as it is something. Raises NotReady when nothing moves any more."""
+        self.state = f"waits for {what}"
+        children = [running.child for running in (net or self.net).operators.values()]
+        movement = Movement(children)
+        while not (found := done()):
+            if self.given_up.wait(LOOK_SECONDS):
+                raise NotReady(f"stopped while waiting for {what}")
+            for child in children:
+                if not child.running:
+                    raise NotReady(f"{child.name} ended while waiting for {what}: {child.log}")
+            movement.note(what)
+            if stalled := movement.stalled_seconds:
+                raise NotReady(f"nothing has moved for {stalled:.0f} s while waiting for {what}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an act has shown: a sentence or two, and the transactions that anybody may look up."""
+
+    said: str
+    transactions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """`name`: of `--only` and in the JSON. `is_quick`: plays on the demo's network, beside the questions."""
+
+    name: str
+    title: str
+    play: Callable[[Stage], Shown]
+    is_quick: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """An act that is over."""
+
+    act: Act
+    holds: bool
+    said: str
+    transactions: tuple[str, ...]
+    seconds: float
+
+
+class NotShown(TrineError):
+    """What an act is about did not happen."""
+
+
+def play(act: Act, stage: Stage) -> Played:
+    """Never raises: an act that fails says why."""
+    started = time.monotonic()
+    try:
+        shown = act.play(stage)
+        if not shown.transactions:
+            raise NotShown("no transaction shows it")
+        return Played(act, True, shown.said, shown.transactions, time.monotonic() - started)
+    except Exception as error:  # noqa: BLE001  (it fails the demo, with the others' results shown)
+        said = str(error) if isinstance(error, TrineError) else f"{type(error).__name__}: {error}"
+        return Played(act, False, said, (), time.monotonic() - started)
+    finally:
+        stage.state = ""
+
+
+def hashes(events: Sequence[Event]) -> tuple[str, ...]:
+    """Their transactions, each once, in order."""
+    return tuple(dict.fromkeys("0x" + bytes(event.transaction).hex() for event in events))
+
+
+def events(chain: Chain, contract: str, name: str, **filters: Any) -> list[Event]:
+    return list(chain.events(contract, name, **filters))
