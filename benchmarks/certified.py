@@ -1,145 +1,113 @@
-"""What a certificate costs whoever checks it: offline in Python, in JavaScript, and in gas on another chain.
+"""From the last token to a verdict that holds, and what it costs: real nodes, verifiers and chain, no Solidity test.
 
-`python benchmarks/certified.py checking`: certificates of tests/vectors/certificate.json (3, 7 and 15 signers, after no
-hand-over, one and two). Times are processor time of one core, the median of `--times` checks.
+    python benchmarks/certified.py checking
+    python benchmarks/certified.py latency --answers 200 --block-seconds 1,2,12
+    python benchmarks/certified.py latency --answers 20 --block-seconds 1        # minutes
+    python benchmarks/certified.py gas --leaves 1,16,256
+    python benchmarks/certified.py gas --leaves 1,16 --eth-dollars 2500 --base-gwei 0.004
+
+`checking`: what a certificate costs whoever checks it, in Python, in JavaScript and in gas on another chain. Times are
+processor time of one core, the median of `--times` checks. `latency`: under load, from the moment a client has the whole answer until its batch's verdict is in a block (soft), and
+until `Client.certify(hard=True)` has handed out the certificate that is checked without the chain (hard). The chain
+mines at the given times only. `gas`: of all transactions of a batch, by answer, settled by signatures and by votes, and
+what a million verified tokens cost at the prices that are given; the defaults are assumptions, and printed as such.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
+import os
+import platform
 import tempfile
-import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eth_account import Account
+from certified_checking import TARGET_MS, checking, show_checking
+from certified_gas import CHAINS, Prices, costs, measure_gas, show_costs
+from certified_latency import measure_latency, show_latency
 
-from trine.chain.foreign import ForeignChain, deploy_verifier
-from trine.protocol.portable import PortableCertificate
-from trine_devnet.processes import free_port, start
-from trine_devnet.rpc import Rpc
-from trine_devnet.toolchain import anvil, project_root
+from trine.chain import Role
+from trine_devnet.network import Devnet, Member
+from trine_devnet.options import PARAMETERS
+from trine_devnet.reporting import Report
 
-ROOT = project_root()
-VECTORS = ROOT / "tests" / "vectors" / "certificate.json"
-FUNDED_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
-TARGET_MS = 10.0
-JAVASCRIPT = """
-import { readFileSync } from "node:fs";
-import { verifyCertificate } from %(package)s;
-const { certificates, at } = JSON.parse(readFileSync(%(vectors)s, "utf8"));
-console.log(JSON.stringify(certificates.map(({ document, rootId }) => {
-  const spent = [];
-  for (let i = 0; i < %(times)d + 10; i++) {
-    const before = process.cpuUsage();
-    verifyCertificate(document, { root: rootId, at });
-    const { user, system } = process.cpuUsage(before);
-    spent.push((user + system) / 1e3);
-  }
-  return spent.slice(10);
-})));
-"""
-
-
-def checking(times: int) -> list[dict[str, Any]]:
-    vectors = json.loads(VECTORS.read_text())
-    held = [PortableCertificate.from_json(each["document"]) for each in vectors["certificates"]]
-    python = [median_ms(each, vectors["at"], times) for each in held]
-    javascript = javascript_ms(times)
-    gas = gas_of(held)
-    return [
-        {
-            "signers": len(each.certificate.members),
-            "handovers": len(each.handovers),
-            "bytes": len(json.dumps(each.to_json(), separators=(",", ":"))),
-            "python_ms": round(one, 2),
-            "javascript_ms": round(other, 2),
-            **spent,
-        }
-        for each, one, other, spent in zip(held, python, javascript, gas, strict=True)
-    ]
-
-
-def median_ms(portable: PortableCertificate, at: int, times: int) -> float:
-    """From the document's JSON to the result."""
-    text, root_id, spent = json.dumps(portable.to_json()), portable.root_id, []
-    for _ in range(times):
-        began = time.process_time()
-        PortableCertificate.from_json(json.loads(text)).verify(root_id, at)
-        spent.append((time.process_time() - began) * 1e3)
-    return statistics.median(spent)
-
-
-def javascript_ms(times: int) -> list[float]:
-    package, vectors = (json.dumps(str(path)) for path in (ROOT / "client_sdk" / "js" / "index.js", VECTORS))
-    script = JAVASCRIPT % {"package": package, "vectors": vectors, "times": times}
-    done = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
-    return [statistics.median(spent) for spent in json.loads(done.stdout)]
-
-
-def gas_of(held: list[PortableCertificate]) -> list[dict[str, int]]:
-    """Of a whole transaction that checks the certificate, and of one that installs its first hand-over."""
-    port = free_port()
-    found = []
-    with tempfile.TemporaryDirectory() as folder, Rpc(f"http://127.0.0.1:{port}") as rpc:
-        command = [anvil(), "--port", str(port), "--chain-id", "31338", "--hardfork", "prague", "--silent"]
-        child = start("certified", command, Path(folder) / "log", cwd=Path(folder))
-        try:
-            wait_for(rpc)
-            for portable in held:
-                found.append(gas_on(rpc, portable))
-        finally:
-            child.stop()
-    return found
-
-
-def gas_on(rpc: Rpc, portable: PortableCertificate) -> dict[str, int]:
-    last, hard = portable.key_sets[-1], portable.certificate
-    account = Account.from_key(FUNDED_KEY)
-    source = {"chain_id": hard.chain_id, "batches": hard.batches, "max_age_epochs": 64}
-    there = deploy_verifier(rpc.url, account, genesis=last, **source)
-    data = there._contract("CertificateVerifier").encode_abi("check", args=[hard.to_call()])
-    check = int(rpc.call("eth_estimateGas", {"from": account.address, "to": there.verifier, "data": data}), 16)
-    if not portable.handovers:
-        return {"check_gas": check}
-    first: ForeignChain = deploy_verifier(rpc.url, account, genesis=replace(portable.key_sets[0]), **source)
-    handover = portable.handovers[0]
-    gas = first.advance_gas(portable.key_sets[1], handover)
-    return {"check_gas": check, "advance_signers": len(handover.members), "advance_gas": gas}
-
-
-def wait_for(rpc: Rpc) -> None:
-    for _ in range(200):
-        try:
-            rpc.call("eth_chainId")
-        except Exception:  # noqa: BLE001  (it is starting)
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit("the chain has not started")
+VERIFIERS = 4
 
 
 def main() -> None:
+    given = _arguments().parse_args()
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}", flush=True)
+    shown: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    if given.command == "checking":
+        shown |= {"checking": checking(given.times), "target_ms": TARGET_MS}
+        show_checking(shown["checking"])
+    else:
+        _measure(given, shown)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(shown, indent=2) + "\n")
+
+
+def _measure(given: argparse.Namespace, shown: dict[str, Any]) -> None:
+    with network() as net:
+        if given.command == "latency":
+            shown["latency"] = [
+                measure_latency(net, seconds, given.answers, given.clients, given.tokens, given.hard_every)
+                for seconds in given.block_seconds
+            ]
+            show_latency(shown["latency"])
+        else:
+            prices = Prices(given.eth_dollars, given.token_dollars, {c: getattr(given, f"{c}_gwei") for c in CHAINS})
+            shown["gas"] = measure_gas(net, given.leaves)
+            shown["costs"] = costs(net, shown["gas"], prices, given.answer_tokens)
+            show_costs(shown["gas"], shown["costs"], prices, given.answer_tokens)
+
+
+@contextmanager
+def network() -> Iterator[Devnet]:
+    """Four honest verifiers, ready; whoever measures adds the nodes."""
+    with (
+        tempfile.TemporaryDirectory(prefix="trine-certified-") as folder,
+        Devnet(Path(folder) / "home", Report(partial(print, flush=True))) as net,
+    ):
+        net.start_chain(PARAMETERS)
+        net.add([Member(f"verifier-{number}", Role.VERIFIER) for number in range(1, VERIFIERS + 1)])
+        net.wait_ready()
+        yield net
+
+
+def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["checking"])
-    parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    rows = checking(asked.times)
-    print("signers  hand-overs    bytes  Python ms  JavaScript ms  check gas  advance gas (signers)")
-    for row in rows:
-        advance = f"{row['advance_gas']:,} ({row['advance_signers']})" if "advance_gas" in row else "-"
-        print(
-            f"{row['signers']:>7}  {row['handovers']:>10}  {row['bytes']:>7,}  {row['python_ms']:>9.2f}  "
-            f"{row['javascript_ms']:>13.2f}  {row['check_gas']:>9,}  {advance}"
-        )
-    if asked.json:
-        asked.json.parent.mkdir(parents=True, exist_ok=True)
-        asked.json.write_text(json.dumps({"checking": rows, "target_ms": TARGET_MS}, indent=1) + "\n")
+    commands = parser.add_subparsers(dest="command", required=True)
+    checks = commands.add_parser("checking")
+    checks.add_argument("--times", type=int, default=50, help="each certificate is checked")
+    latency = commands.add_parser("latency")
+    latency.add_argument("--answers", type=int, default=200, help="at each block time")
+    latency.add_argument("--block-seconds", type=_numbers, default=[1, 2, 12])
+    latency.add_argument("--clients", type=int, default=8, help="asking at once")
+    latency.add_argument("--tokens", type=int, default=8, help="an answer")
+    latency.add_argument("--hard-every", type=int, default=5, help="certificates are made of every so manieth answer")
+    gas = commands.add_parser("gas")
+    gas.add_argument("--leaves", type=_numbers, default=[1, 16, 256], help="answers a batch")
+    gas.add_argument("--answer-tokens", type=int, default=256, help="of prompt and answer, for the price of a token")
+    gas.add_argument("--eth-dollars", type=float, default=3_000.0, help="assumption")
+    gas.add_argument("--token-dollars", type=float, default=0.05, help="of the stake token; assumption")
+    for chain, gwei in CHAINS.items():
+        gas.add_argument(f"--{chain}-gwei", type=float, default=gwei, help="all of a unit of gas costs; assumption")
+    for command in (checks, latency, gas):
+        command.add_argument("--json", type=Path)
+    return parser
+
+
+def _numbers(text: str) -> list[int]:
+    found = [int(part) for part in text.split(",")]
+    if not all(0 < number <= 256 for number in found):
+        raise argparse.ArgumentTypeError("numbers from 1 to 256, with commas between")
+    return found
 
 
 if __name__ == "__main__":

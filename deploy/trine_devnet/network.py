@@ -268,6 +268,13 @@ class Devnet:
         if self._epochs:
             self._epochs.watch()
 
+    def change(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Starts an operator again with other settings."""
+        running = self.operators[name]
+        running.config.write_text(_toml({**self.settings_of(name), **changes}))
+        running.child.stop()
+        self.restart(name)
+
     def start_beside(self, name: str, changes: dict[str, Any]) -> Child:
         """A second process of an operator, with the same key and other settings. To be stopped by who starts it."""
         running = self.operators[name]
