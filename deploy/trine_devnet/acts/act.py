@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trine.chain import Chain, Event
+from trine import Client
+from trine.chain import Chain, Event, Role
 from trine.errors import NotReady, TrineError
-from trine_devnet.network import Devnet
+from trine_devnet.network import TOKEN, Devnet
 from trine_devnet.reporting import Report
 from trine_devnet.waiting import Movement
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.4
+DEPOSIT_WEI = 10 * TOKEN
 
 
 @dataclass(slots=True)
@@ -30,6 +32,17 @@ class Stage:
     """For what an act writes; a folder of its own beside the network's."""
     state: str = ""
     given_up: threading.Event = field(default_factory=threading.Event)
+
+    def client(self, name: str) -> Client:
+        """Of an honest node that takes signed orders, with an account of its own. To be closed."""
+        node = next(r for r in self.net.operators.values() if r.member.role is Role.NODE and not r.member.cheats)
+        return Client(
+            rpc_url=self.net.rpc_url,
+            deployment=self.net.deployment_file,
+            account=self.net.create_client(f"client-{name}"),
+            node=node.endpoint,
+            deposit_wei=DEPOSIT_WEI,
+        )
 
     def until(self, done: Callable[[], T | None], what: str, net: Devnet | None = None) -> T:
         """What `done` returns, as soon as it is something. Raises NotReady when nothing moves any more."""
