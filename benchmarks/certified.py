@@ -6,11 +6,12 @@
     python benchmarks/certified.py gas --leaves 1,16,256
     python benchmarks/certified.py gas --leaves 1,16 --eth-dollars 2500 --base-gwei 0.004
 
-`checking`: what a certificate costs whoever checks it, in Python, in JavaScript and in gas on another chain. Times are
-processor time of one core, the median of `--times` checks. `latency`: under load, from the moment a client has the whole answer until its batch's verdict is in a block (soft), and
-until `Client.certify(hard=True)` has handed out the certificate that is checked without the chain (hard). The chain
-mines at the given times only. `gas`: of all transactions of a batch, by answer, settled by signatures and by votes, and
-what a million verified tokens cost at the prices that are given; the defaults are assumptions, and printed as such.
+`checking`: what a certificate costs whoever checks it, in Python, in JavaScript and in gas on another chain; processor
+time of one core, the median of `--times` checks. `latency`: under load, from the moment a client has the whole answer
+until its batch's verdict is in a block (soft), and until `Client.certify(hard=True)` has handed out the certificate
+that is checked without the chain (hard). The chain mines at the given times only. `gas`: of all transactions of a
+batch, by answer, settled by signatures and by votes, and what a million verified tokens cost at the prices that are
+given; the defaults are assumptions, and printed as such.
 """
 
 from __future__ import annotations
