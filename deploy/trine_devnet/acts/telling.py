@@ -17,6 +17,7 @@ from trine_devnet.acts.programme import ACTS
 
 TABLE_WIDTH = 110
 """Columns that the table needs; a narrower terminal gets paragraphs."""
+TITLE = "what else was shown"
 HASHES = 2
 """Transactions that the table names; the document has all."""
 
@@ -26,17 +27,19 @@ def show(played: Sequence[Played], console: Console) -> None:
     if not played:
         return
     if console.is_terminal and console.width < TABLE_WIDTH:
+        console.print(Text(f"{TITLE}\n", style="italic"))
         for act in played:
             console.print(_paragraph(act))
         return
-    table = Table(title="what else was shown", title_justify="left", show_lines=True)
+    table = Table(title=TITLE, title_justify="left", show_lines=True)
     table.add_column("act", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("what happened", ratio=1)
     table.add_column("transactions", no_wrap=True)
     table.add_column("s", justify="right")
     for act in played:
-        table.add_row(act.act.title, _verdict(act), Text(act.said), _some(act), f"{act.seconds:.0f}")
+        named = Text.assemble(act.act.title, "\n", (act.act.name, "dim"))
+        table.add_row(named, _verdict(act), Text(act.said), _some(act), f"{act.seconds:.0f}")
     (console if console.is_terminal else Console(file=console.file, width=max(TABLE_WIDTH, console.width))).print(table)
 
 
@@ -76,7 +79,7 @@ def _short(transaction: str) -> str:
 
 
 def _paragraph(act: Played) -> Padding:
-    head = Text.assemble(_verdict(act), f"  {act.act.title} ({act.seconds:.0f} s)")
+    head = Text.assemble(_verdict(act), f"  {act.act.title} ({act.act.name}, {act.seconds:.0f} s)")
     lines = [head, Text(act.said)]
     if act.transactions:
         lines.append(Text(" ".join(_some(act).plain.split("\n")), style="dim"))
