@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -36,6 +37,8 @@ REWARD_WEI = 10**15
 MAX_AGE_EPOCHS = 1024
 RELAY_SECONDS = 120.0
 GAS = 6_000_000
+LOOK_SECONDS = 0.05
+MINING_LOOKS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +177,16 @@ class Abroad:
         )
 
     def _mined(self, transaction: dict[str, str]) -> dict[str, Any]:
-        """The receipt; this chain mines at once. Raises TrineError for what reverts."""
-        receipt = self._rpc.call("eth_getTransactionReceipt", self._rpc.call("eth_sendTransaction", transaction))
-        if not receipt or int(receipt["status"], 16) != 1:
+        """The receipt; this chain mines at once, but beside answering. Raises TrineError for what reverts."""
+        sent, receipt = self._rpc.call("eth_sendTransaction", transaction), None
+        for _ in range(MINING_LOOKS):
+            if receipt := self._rpc.call("eth_getTransactionReceipt", sent):
+                break
+            time.sleep(LOOK_SECONDS)
+        if not receipt:
+            raise NotReady("the second chain does not mine a transaction")
+        if int(receipt["status"], 16) != 1:
+            self._rpc.call("eth_call", transaction, "latest")  # raises with the contract's reason
             raise TrineError("the second chain refused a transaction")
         return dict(receipt)
 
