@@ -20,7 +20,8 @@ from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_node.answering import Answering
 from trine_operator.pruning import BATCHES_AT_ONCE, DAY_SECONDS, IDLE_SECONDS, Pruning
-from trine_operator.store import ANSWERS_AT_ONCE, EvidencePruned
+from trine_operator.store import EvidencePruned
+from trine_operator.store.pruning import ANSWERS_AT_ONCE
 from trine_operator.tables import AnswerRow
 from trine_verifier.store import ROWS_AT_ONCE, AppealSeat, VerifierStore, VoteRow
 

@@ -18,10 +18,11 @@ from test_node_support import RecordingChain, answer, body, engine, model, seale
 
 from trine_node.answering import Answering
 from trine_operator import database
-from trine_operator import store as store_module
 from trine_operator.outbox.protection import recorded
 from trine_operator.outbox.queue import Queue
-from trine_operator.store import PROBE_SECONDS, Store, StoreError
+from trine_operator.store import Store, StoreError
+from trine_operator.store import transactions as store_module
+from trine_operator.store.transactions import PROBE_SECONDS
 from trine_operator.tables import AnswerRow
 from trine_verifier.store import VerifierStore
 

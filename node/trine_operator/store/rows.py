@@ -1,0 +1,100 @@
+"""From what the store is given to rows, and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trine.protocol.evidence import Evidence
+from trine.protocol.messages import Receipt, Request
+from trine_operator.store.records import Order, StoredAnswer, StoredBatch
+from trine_operator.tables import AnswerRow, BatchRow
+
+FAR = (1 << 63) - 1
+ORDER = (
+    AnswerRow.sequence,
+    AnswerRow.batch_id,
+    AnswerRow.leaf,
+    AnswerRow.deadline,
+    AnswerRow.signed_order,
+)
+"""What payment needs of an answer: evidence may be hundreds of kilobytes."""
+
+
+def row_of_batch(batch: StoredBatch) -> BatchRow:
+    return BatchRow(
+        batch_id=batch.batch_id.hex(),
+        model_id=batch.model_id.hex(),
+        root=batch.root.hex(),
+        canary=batch.canary.hex(),
+        leaves=json.dumps([leaf.hex() for leaf in batch.leaves]),
+        challenge_id=batch.challenge_id.hex() if batch.challenge_id else None,
+        state="sealed",
+    )
+
+
+def batch_in(row: BatchRow) -> StoredBatch:
+    return StoredBatch(
+        batch_id=bytes.fromhex(row.batch_id),
+        model_id=bytes.fromhex(row.model_id),
+        root=bytes.fromhex(row.root),
+        canary=bytes.fromhex(row.canary),
+        leaves=tuple(bytes.fromhex(leaf) for leaf in json.loads(row.leaves)),
+        challenge_id=bytes.fromhex(row.challenge_id) if row.challenge_id else None,
+        state=row.state,
+        accepted=int(row.accepted, 16),
+        rejected=int(row.rejected, 16),
+    )
+
+
+def row_of_answer(digest: bytes, evidence: Evidence) -> AnswerRow:
+    receipt = evidence.receipt
+    return AnswerRow(
+        digest=digest.hex(),
+        request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
+        model_id=receipt.model_id.hex(),
+        client=receipt.client,
+        fee_wei=str(receipt.fee_wei),
+        # Beyond 63 bits no database has room, and no chain gets there.
+        deadline=min(evidence.request.deadline, FAR) if evidence.request else None,
+        signed_order=_signed_order(evidence) if evidence.request else None,
+        evidence=json.dumps(evidence.to_json()),
+    )
+
+
+def answer_in(row: AnswerRow) -> StoredAnswer:
+    document = json.loads(row.evidence)
+    shown = {"anchorBy": 0} | document["receipt"]  # those of before there was such a promise have none
+    return StoredAnswer(
+        sequence=row.sequence,
+        digest=bytes.fromhex(row.digest),
+        receipt=Receipt.from_json(shown),
+        receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
+        kept=None if row.is_pruned else Evidence.from_json(document | {"receipt": shown}),
+        batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
+        leaf=row.leaf,
+        result=row.result,
+    )
+
+
+def order_in(row: Any) -> Order:
+    """From the columns ORDER of an answer with a deadline, which is in a batch."""
+    document = json.loads(row.signed_order)
+    return Order(
+        row.sequence,
+        bytes.fromhex(row.batch_id),
+        row.leaf,
+        Receipt.from_json(document["receipt"]),
+        Request.from_json(document["request"]),
+        bytes.fromhex(document["requestSignature"].removeprefix("0x")),
+    )
+
+
+def _signed_order(evidence: Evidence) -> str:
+    shown = evidence.to_json()
+    return json.dumps({name: shown[name] for name in ("request", "requestSignature", "receipt")})
+
+
+def without_evidence(document: str) -> str:
+    shown = json.loads(document)
+    return json.dumps({name: shown[name] for name in ("receipt", "receiptSignature")})
