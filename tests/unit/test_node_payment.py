@@ -6,11 +6,13 @@ import time
 import pytest
 from eth_account import Account as EthAccount
 from test_node_support import (
+    CHAT,
     MESSAGES,
     NAME,
     PRICE_WEI,
     RecordingChain,
     SlowEngine,
+    account,
     account_access,
     answer,
     body,
@@ -25,8 +27,6 @@ from trine.protocol.messages import Receipt, Voucher
 from trine_node.orders import parse_order
 from trine_operator.payments import collect_earned
 
-CHAT = "/v1/chat/completions"
-
 
 @pytest.fixture
 def node(tmp_path):
@@ -37,10 +37,6 @@ def node(tmp_path):
 @pytest.fixture
 def client():
     return EthAccount.create()
-
-
-def account(node, client):
-    return node.http.get(f"/v1/accounts/{client.address}", headers=account_access(node.chain, client)).json()
 
 
 def refused(response):

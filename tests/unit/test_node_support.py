@@ -51,6 +51,7 @@ from trine_operator.store import Store, sealed_batch
 
 RECORD = load_record("smollm2-135m-instruct")
 NAME = RECORD.name
+CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Name three primary colours."}]
 PRICE_WEI = 10
 WINDOW = 256
@@ -346,6 +347,11 @@ def account_access(chain, client):
     """Headers with which a client asks for its account."""
     at = chain.now()
     return {"authorization": access_header(at, sign(client, account_digest(chain.domain, chain.address, at)))}
+
+
+def account(node, client):
+    """What the node says of the client's account."""
+    return node.http.get(f"/v1/accounts/{client.address}", headers=account_access(node.chain, client)).json()
 
 
 @dataclass

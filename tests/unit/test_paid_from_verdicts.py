@@ -13,12 +13,13 @@ import pytest
 from eth_account import Account as EthAccount
 from test_client_parallel import client_of
 from test_node_support import (
+    CHAT,
     MESSAGES,
     NAME,
     PRICE_WEI,
     RECORD,
     RecordingChain,
-    account_access,
+    account,
     answer,
     chain_batch,
     model,
@@ -38,8 +39,6 @@ from trine_node.orders import MAX_LIFETIME_SECONDS, parse_order
 from trine_operator.inclusion import CLAIMS_AT_ONCE, Claims
 from trine_operator.payments import OPENINGS_AT_ONCE, Collecting, collect_earned
 from trine_operator.tables import AnswerRow
-
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
@@ -72,10 +71,6 @@ def ask(node, payer, question="Question?", **options):
     """By a client that knows nothing of what was before: another process of the account."""
     with client_of(node, account=payer) as client:
         return client.chat(question, max_tokens=3, **options)
-
-
-def account(node, payer):
-    return node.http.get(f"/v1/accounts/{payer.address}", headers=account_access(node.chain, payer)).json()
 
 
 def refused(response):

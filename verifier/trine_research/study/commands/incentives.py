@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated
 
 import typer
 
 from trine.cli.output import fail_cleanly
-from trine_research.study.commands.options import JsonFile
+from trine_research.study.commands.options import JsonFile, exact
 
 
 @fail_cleanly
@@ -33,16 +32,8 @@ def incentives(
     json_file: JsonFile = None,
 ) -> None:
     """What a verifier gains by checking, by abstaining, by accepting everything, under the shipped parameters."""
-    from trine.errors import InvalidInput
     from trine_research.study import incentives_report, writing
     from trine_research.study.incentives import ETHER, Setting
-
-    def exact(value: float) -> Fraction:
-        """As it was typed, not as a binary number."""
-        try:
-            return Fraction(str(value))
-        except ValueError:
-            raise InvalidInput(f"{value} is no number") from None
 
     study = incentives_report.Study(
         setting=Setting(

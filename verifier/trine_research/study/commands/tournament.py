@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated
 
 import typer
 
 from trine.cli.output import fail_cleanly
-from trine_research.study.commands.options import JsonFile, PlotFile
+from trine_research.study.commands.options import JsonFile, PlotFile, exact
 
 
 @fail_cleanly
@@ -37,18 +36,10 @@ def tournament(
     plot_file: PlotFile = None,
 ) -> None:
     """Every role's strategies against an honest rest, under the shipped parameters: who gains by what, and where."""
-    from trine.errors import InvalidInput
     from trine_research.study import writing
     from trine_research.study.incentives import ETHER
     from trine_research.study.tournament import matrix, report
     from trine_research.study.tournament.world import World
-
-    def exact(value: float) -> Fraction:
-        """As it was typed, not as a binary number."""
-        try:
-            return Fraction(str(value))
-        except ValueError:
-            raise InvalidInput(f"{value} is no number") from None
 
     world = World(
         tokens=tokens,
