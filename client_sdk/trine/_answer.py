@@ -22,6 +22,7 @@ from trine.protocol.messages import (
     require_signer,
     text_hash,
 )
+from trine.protocol.numbers import whole
 
 TEMPLATE_ALLOWANCE_TOKENS = 256
 """Tokens that a chat template may add; the rest of a prompt has at most one token a byte."""
@@ -94,7 +95,7 @@ class Answer:
             if not isinstance(url, str):
                 raise InvalidInput("nodeUrl is no text")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"this is no receipt as it was saved: {error!r}") from None
+            raise InvalidInput(f"this is no receipt as it was saved: {error!r:.300}") from None
         return cls("", "", receipt, signature, receipt.struct_hash(), url.rstrip("/"))
 
 
@@ -173,18 +174,18 @@ def owed_by_proof(account: Any, client: str, node: str, domain: Domain) -> int:
     Raises VerificationFailed when the node claims more than it can prove.
     """
     try:
-        owed = int(account["owedWei"])
+        owed = whole(account["owedWei"])
         proof = account["voucher"]
         if owed == 0:
             return 0
-        voucher = Voucher(client, node, int(proof["cumulativeWei"]), int(proof["earnedWei"]), int(proof["asOf"]))
+        voucher = Voucher(client, node, whole(proof["cumulativeWei"]), whole(proof["earnedWei"]), whole(proof["asOf"]))
         signature = bytes.fromhex(proof["signature"].removeprefix("0x"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VerificationFailed(f"the node's account of what is owed is malformed: {error!r}") from None
+        raise VerificationFailed(f"the node's account of what is owed is malformed: {error!r:.300}") from None
     try:
         digest = voucher.digest(domain)
     except EncodingError as error:
-        raise VerificationFailed(f"the node's account of what is owed is malformed: {error!r}") from None
+        raise VerificationFailed(f"the node's account of what is owed is malformed: {error!r:.300}") from None
     require_signer(digest, signature, client, "the voucher that the node shows")
     if not 0 <= owed <= voucher.cumulative_wei:
         raise VerificationFailed(f"the node claims {owed} wei, our highest voucher is over {voucher.cumulative_wei}")
@@ -200,11 +201,11 @@ def acknowledged_by_proof(account: Any, client: str, node: str, domain: Domain) 
         shown = account["acknowledged"]
         if shown is None:
             return 0, 0
-        voucher = Voucher(client, node, int(shown["cumulativeWei"]), int(shown["earnedWei"]), int(shown["asOf"]))
+        voucher = Voucher(client, node, whole(shown["cumulativeWei"]), whole(shown["earnedWei"]), whole(shown["asOf"]))
         signature = bytes.fromhex(shown["signature"].removeprefix("0x"))
         require_signer(voucher.digest(domain), signature, client, "the voucher that the node shows")
     except (KeyError, TypeError, ValueError, AttributeError, EncodingError) as error:
-        raise VerificationFailed(f"the node's account of what was acknowledged is malformed: {error!r}") from None
+        raise VerificationFailed(f"the node's account of what was acknowledged is malformed: {error!r:.300}") from None
     return voucher.earned_wei, voucher.as_of
 
 
@@ -216,7 +217,7 @@ def earned_by_proof(account: Any, client: str, node: str, domain: Domain, since:
     costs more than it allowed, or is in no such batch, is found here. Raises VerificationFailed.
     """
     try:
-        shown, as_of = account["orders"], int(account["asOf"])
+        shown, as_of = account["orders"], whole(account["asOf"])
         if not isinstance(shown, list) or len(shown) > MAX_ORDERS:
             raise ValueError(f"at most {MAX_ORDERS} orders are looked at")
         known: set[bytes] = set()
@@ -241,7 +242,7 @@ def earned_by_proof(account: Any, client: str, node: str, domain: Domain, since:
             known.add(digest)
             earned.append(Earned(digest, place.batch_id, place.index, request.deadline, receipt.fee_wei))
     except (KeyError, TypeError, ValueError, AttributeError, InvalidInput) as error:
-        raise VerificationFailed(f"the node's account of what was earned is malformed: {error!r}") from None
+        raise VerificationFailed(f"the node's account of what was earned is malformed: {error!r:.300}") from None
     return sorted(earned, key=lambda one: one.deadline), as_of
 
 
@@ -253,7 +254,7 @@ def checked_answer(
         receipt = Receipt.from_json(extras["receipt"])
         signature = bytes.fromhex(extras["signature"].removeprefix("0x"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VerificationFailed(f"the node gave no readable receipt: {error!r}") from None
+        raise VerificationFailed(f"the node gave no readable receipt: {error!r:.300}") from None
     require_signer(receipt.digest(domain), signature, node, "receipt")
     request = draft.request
     faults = {
@@ -288,7 +289,7 @@ def placed_certificate(document: Any, answer: Answer, domain: Domain) -> Certifi
             return None
         return _certificate(place, answer.receipt, answer.receipt_signature, domain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VerificationFailed(f"the node's account of the batch is malformed: {error!r}") from None
+        raise VerificationFailed(f"the node's account of the batch is malformed: {error!r:.300}") from None
 
 
 def _certificate(place: Any, receipt: Receipt, signature: bytes, domain: Domain) -> Certificate:
@@ -297,7 +298,7 @@ def _certificate(place: Any, receipt: Receipt, signature: bytes, domain: Domain)
         batches=domain.verifying_contract,
         root=bytes.fromhex(place["root"].removeprefix("0x")),
         canary=bytes.fromhex(place["canary"].removeprefix("0x")),
-        index=int(place["index"]),
+        index=whole(place["index"]),
         receipt=receipt,
         receipt_signature=signature,
         proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in place["proof"]),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from trine.errors import InvalidInput, NotReady
 from trine.protocol.beacon import Beacon, expanded
+from trine.protocol.numbers import whole
 
 QUICKNET = "52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971"
 """Hash of drand's network of rounds every three seconds: https://docs.drand.love."""
@@ -50,7 +51,7 @@ def _shown(url: str, round_: int) -> bytes:
     answer = _get(url)
     try:
         document = json.loads(answer)
-        shown, signature = int(document["round"]), bytes.fromhex(document["signature"])
+        shown, signature = whole(document["round"]), bytes.fromhex(document["signature"])
     except (ValueError, LookupError, TypeError, RecursionError):
         raise InvalidInput("shows no round") from None
     if shown != round_:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from eth_utils.address import is_address, to_checksum_address
 
 from trine.errors import InvalidInput
+from trine.protocol.numbers import whole
 
 CONTRACTS = (
     "TrineToken",
@@ -109,7 +110,7 @@ class Deployment:
     @classmethod
     def from_json(cls, document: Any, where: str = "deployment") -> Self:
         try:
-            chain_id, block = int(document["chainId"]), int(document["block"])
+            chain_id, block = whole(document["chainId"]), whole(document["block"])
             contracts = {name: str(document["contracts"][name]) for name in CONTRACTS}
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{where}: missing or malformed field {error}") from None

@@ -18,6 +18,7 @@ from trine.protocol import bls, merkle
 from trine.protocol.header import Header, batch_id
 from trine.protocol.key_root import KeySet, Member, signed_by
 from trine.protocol.messages import Domain, Receipt, require_signer
+from trine.protocol.numbers import whole
 from trine.protocol.votes import Vote
 
 COMMITTEE_SIZES = (3, 7, 15)
@@ -112,11 +113,11 @@ class Certificate:
         """Reads `to_json`'s form. Raises InvalidInput."""
         try:
             certificate = cls(
-                chain_id=int(document["chainId"]),
+                chain_id=whole(document["chainId"]),
                 batches=str(document["batches"]),
                 root=_word(document["root"]),
                 canary=_word(document["canary"]),
-                index=int(document["index"]),
+                index=whole(document["index"]),
                 receipt=Receipt.from_json(document["receipt"]),
                 receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
                 proof=tuple(_word(sibling) for sibling in document["proof"]),
@@ -126,7 +127,7 @@ class Certificate:
             )
             named = _word(document["batchId"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a certificate: {error!r}") from None
+            raise InvalidInput(f"not a certificate: {error!r:.300}") from None
         if certificate.batch_id != named:
             raise InvalidInput("not a certificate: its batch id does not follow from its header")
         return certificate
@@ -246,12 +247,12 @@ class HardCertificate:
         """Reads `to_json`'s form. Raises InvalidInput."""
         try:
             return cls(
-                chain_id=int(document["chainId"]),
+                chain_id=whole(document["chainId"]),
                 batches=str(to_checksum_address(document["batches"])),
-                epoch=int(document["epoch"]),
+                epoch=whole(document["epoch"]),
                 root=_word(document["root"]),
                 canary=_word(document["canary"]),
-                index=int(document["index"]),
+                index=whole(document["index"]),
                 receipt=Receipt.from_json(document["receipt"]),
                 receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
                 proof=tuple(_word(sibling) for sibling in document["proof"]),
@@ -261,7 +262,7 @@ class HardCertificate:
                 signature=bytes.fromhex(document["signature"].removeprefix("0x")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a hard certificate: {error!r}") from None
+            raise InvalidInput(f"not a hard certificate: {error!r:.300}") from None
 
 
 def _word(text: str) -> bytes:

@@ -16,6 +16,7 @@ from eth_utils.crypto import keccak
 from trine.errors import InvalidInput
 from trine.protocol import bls
 from trine.protocol.merkle import EMPTY_LEAF, pair
+from trine.protocol.numbers import whole
 
 MIN_KEYS = 3
 MAX_KEYS = 1 << 16
@@ -134,11 +135,11 @@ class KeySet:
         """Reads `to_json`'s form. Raises InvalidInput."""
         try:
             return cls(
-                epoch=int(document["epoch"]),
+                epoch=whole(document["epoch"]),
                 root=bytes.fromhex(document["root"].removeprefix("0x")),
-                count=int(document["count"]),
-                total_weight=int(document["totalWeight"]),
-                valid_until=int(document["validUntil"]),
+                count=whole(document["count"]),
+                total_weight=whole(document["totalWeight"]),
+                valid_until=whole(document["validUntil"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(f"not a key set: {error!r}") from None
@@ -166,8 +167,8 @@ class Member:
         """Reads `to_json`'s form. Raises InvalidInput."""
         try:
             return cls(
-                index=int(document["index"]),
-                weight=int(document["weight"]),
+                index=whole(document["index"]),
+                weight=whole(document["weight"]),
                 key=bytes.fromhex(document["key"].removeprefix("0x")),
                 proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in document["proof"]),
             )

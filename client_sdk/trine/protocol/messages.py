@@ -256,7 +256,7 @@ def _from_json(struct: str, name: str, kind: str, value: Any) -> Any:
             raise ValueError(f"{number} does not fit {kind}")
         return number
     except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"{struct}.{name}: {error}") from None
+        raise InvalidInput(f"{struct}.{name}: {error!s:.200}") from None
 
 
 # Field tuples and dataclass fields must stay in step: checked once, at import.
