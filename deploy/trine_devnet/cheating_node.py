@@ -1,14 +1,14 @@
 """A node that passes its calibration honestly and then cheats: `python -m trine_devnet.cheating_node`.
 
-Everything but the engine, and whom it shows its evidence, is the real node, so whatever catches it would catch any
-operator.
+Everything but the engine, whom it shows its evidence, and what it seals, is the real node, so whatever catches it would
+catch any operator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -20,6 +20,11 @@ from trine_node.settings import NodeSettings
 from trine_operator.logs import configure_logs
 from trine_operator.service import EvidenceEndpoints
 from trine_research.adversaries import Adversary, make_adversary
+
+if TYPE_CHECKING:
+    from trine_node.run import Extension
+    from trine_operator.opening import Operator
+    from trine_operator.store import Store
 
 log = structlog.get_logger()
 
@@ -67,14 +72,25 @@ def serve(
     config: Annotated[Path, typer.Option(exists=True, dir_okay=False)],
     cheat: Annotated[list[str] | None, typer.Option(help="Adversary's name or module:attribute; repeatable.")] = None,
     shows: Annotated[str, typer.Option(help="Who is shown evidence: everybody, one-seat or nobody.")] = "everybody",
+    anchors_nothing: Annotated[bool, typer.Option(help="Sells answers and anchors none.")] = False,
 ) -> None:
     """Serves like `trine node serve`, but cheats after calibration."""
-    from trine_node.run import run_node
+    from trine_node.run import Extension, run_node
 
     if shows not in SHOWS:
         raise InvalidInput(f"nobody shows evidence to {shows!r}: choose from {', '.join(SHOWS)}")
     configure_logs()
-    run_node(NodeSettings.load(config), lambda engine: InTurn(engine, cheat or []), SHOWS[shows])
+
+    def extend(operator: Operator[Engine, Store]) -> Extension:
+        if anchors_nothing:
+            operator.store.waiting = _nothing  # type: ignore[assignment,method-assign]
+        return Extension(lambda engine: InTurn(engine, cheat or []))
+
+    run_node(NodeSettings.load(config), evidence=SHOWS[shows], extend=extend)
+
+
+def _nothing(_limit: int) -> None:
+    """Nothing ever waits to be sealed. A calibration's answers are sealed as they come."""
 
 
 if __name__ == "__main__":

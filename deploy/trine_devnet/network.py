@@ -58,6 +58,7 @@ class Member:
     stake: int = 2_000 * TOKEN
     options: dict[str, Any] = field(default_factory=dict)
     shows: str = "everybody"
+    anchors: bool = True  # or a node keeps what it has sold out of every batch
     examines: bool = False  # a node that plants canaries; its options name clients
 
 
@@ -361,9 +362,9 @@ class Devnet:
         if member.cheats and member.role is Role.VERIFIER:
             arguments += ["--orders", str(self._orders(member.name))]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_verifier", arguments, log)
-        if member.cheats or member.shows != "everybody":
+        if member.cheats or member.shows != "everybody" or not member.anchors:
             arguments += [argument for cheat in member.cheats for argument in ("--cheat", cheat)]
-            arguments += ["--shows", member.shows]
+            arguments += ["--shows", member.shows, *([] if member.anchors else ["--anchors-nothing"])]
             return self._started_launcher().start(member.name, "trine_devnet.cheating_node", arguments, log)
         if member.examines:
             module = "trine_research.examining.cli"

@@ -43,6 +43,7 @@ def standing(tmp_path_factory):
                     ("int8-weights", "swapped-token", "other-prompt", "other-prompt"),
                     options={**PAID_BY_X402, "x402.max_unsettled_per_payer": 8},
                 ),
+                Member("hider", Role.NODE, "bf16", anchors=False, options={"anchor_within_seconds": 600}),
             ]
         )
         network.wait_ready()

@@ -124,7 +124,7 @@ def draw(chain, batch_id):
 
 def penalties(net):
     chain = net.chain()
-    mine = {running.account.address for name, running in net.operators.items() if name != "cheater"}
+    mine = {running.account.address for name, running in net.operators.items() if name not in ("cheater", "hider")}
     kinds = (
         ("Batches", "VerifierPenalized", "verifier"),
         ("Finality", "WrongVotePenalized", "verifier"),
