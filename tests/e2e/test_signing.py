@@ -16,9 +16,12 @@ def test_nine_of_ten_batches_of_honest_verifiers_settle_signed(net, ask):
     client = ask("cheater")
     chain = client.chain
     before = chain.block_number()
-    answers = [client.chat(f"Say {number}.", max_tokens=2) for number in range(BATCHES)]
+    answers = []
+    for number in range(BATCHES):
+        answers.append(client.chat(f"Say {number}.", max_tokens=2))
+        eventually(lambda: client.batch_of(answers[-1]) is not None, "the answer to be sealed")
     batches = {client.certify(answer).batch_id for answer in answers}
-    assert len(batches) > BATCHES // 2
+    assert len(batches) == BATCHES
     settled = [
         event for event in chain.events("Batches", "BatchSettled", from_block=before)
         if bytes(event.args["batchId"]) in batches
