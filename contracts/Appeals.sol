@@ -50,8 +50,6 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     }
 
     uint256 public constant LEVELS = 2;
-    /// @dev Half of a fine is burned: nobody may get stake back by appealing against itself.
-    uint256 private constant SHARED_DIVISOR = 2;
 
     IStakeToken private immutable TOKEN;
     IStaking private immutable STAKING;
@@ -389,7 +387,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             STAKING.unlock(seats[i].verifier, seats[i].locked);
             uint256 penalty =
                 level.committed & (1 << i) != 0 ? values.noRevealPenaltyWei : values.noCommitPenaltyWei;
-            _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, 0, false);
+            _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, false);
         }
     }
 
@@ -440,9 +438,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         for (uint256 i = 0; i < seats.length; ++i) {
             if (wrong & (1 << i) == 0) continue;
             STAKING.unlock(seats[i].verifier, seats[i].locked);
-            IStaking.Stake memory stake = STAKING.stakeOf(seats[i].verifier);
-            uint256 shared = Math.min(penalty, stake.active + stake.unbonding) / SHARED_DIVISOR;
-            end.fines += _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, shared, true);
+            end.fines += _penalize(batchId, leafIndex, header, seats[i].verifier, penalty, true);
         }
     }
 
@@ -470,7 +466,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         STAKING.paySeats(freed, rewards, BatchId.unwrap(batchId));
     }
 
-    /// @param shared What this contract gets of it, for who was right; the rest is burned.
+    /// @dev Half of a fine for a wrong vote comes here, for who was right; the rest is burned.
     /// @param voted Wrongly; else not at all.
     function _penalize(
         BatchId batchId,
@@ -478,12 +474,12 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         Header calldata header,
         address verifier,
         uint256 amount,
-        uint256 shared,
         bool voted
     ) private returns (uint256 received) {
         (uint64 rejected, uint64 missed) = voted ? (OUTCOME, uint64(0)) : (uint64(0), OUTCOME);
         // Before the slash, which sets the weights of the next epoch by it.
         REPUTATION.record(verifier, Role.Verifier, header.modelId, batchId, 0, rejected, missed);
+        uint256 shared = voted ? amount : 0; // of which `Staking` gives half
         uint256 taken;
         (taken, received) = STAKING.slash(verifier, amount, address(this), shared, BatchId.unwrap(batchId));
         emit AppealSeatPenalized(batchId, leafIndex, verifier, taken);

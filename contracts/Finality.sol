@@ -56,7 +56,7 @@ contract Finality is IFinality, ReentrancyGuardTransient {
     // Two bits a seat, as `Batches` keeps them.
     uint256 private constant REVEALED = 2;
     uint8 private constant UNANIMOUS = 42; // all accepted all: 0b101010
-    /// @dev Of what an appeal takes from stake, half is burned: nobody may get stake back by appealing against itself.
+    /// @dev `Staking` burns half of what it takes at least, so for a refund twice as much is taken.
     uint256 private constant SHARED_DIVISOR = 2;
 
     IBatches private immutable BATCHES;
@@ -308,14 +308,12 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         emit WrongVotePenalized(id, verifier, debt.canary, taken, bounty);
     }
 
-    /// @dev Half of what there is to take goes to `Appeals`, also where that is less than `amount`.
+    /// @dev As much of it as `Staking` lets others have, half, goes to `Appeals`.
     function _slashShared(BatchId id, address operator, uint256 amount)
         private
         returns (uint256 taken, uint256 bounty)
     {
-        IStaking.Stake memory stake = STAKING.stakeOf(operator);
-        uint256 there = Math.min(amount, stake.active + stake.unbonding);
-        return STAKING.slash(operator, amount, APPEALS, there / SHARED_DIVISOR, BatchId.unwrap(id));
+        return STAKING.slash(operator, amount, APPEALS, amount, BatchId.unwrap(id));
     }
 
     /// @dev When everything is final: frees the seats that voted and pays each its part of the fee, for the leaves on

@@ -35,8 +35,6 @@ contract Inclusion is IInclusion, ReentrancyGuardTransient {
     uint256 public constant MAX_ANSWER_SECONDS = 7 days;
     uint256 public constant MAX_BOND_WEI = 1e24;
     uint256 private constant CLAIM_SECONDS = 7 days;
-    /// @dev Of what is slashed, half is burned: nobody may get stake back by claiming against itself.
-    uint256 private constant SHARED_DIVISOR = 2;
 
     IERC20 private immutable TOKEN;
     IStaking private immutable STAKING;
@@ -119,10 +117,9 @@ contract Inclusion is IInclusion, ReentrancyGuardTransient {
         uint256 amount = PARAMETERS.current().stakePerLeafWei;
         // No answer is sold for more than its rejection costs.
         amount += Math.min(receipt.feeWei, amount);
-        IStaking.Stake memory stake = STAKING.stakeOf(receipt.node);
-        uint256 part = Math.min(amount, stake.active + stake.unbonding) / SHARED_DIVISOR;
+        // As much as `Staking` lets others have of it: half.
         (uint256 slashed, uint256 compensation) =
-            STAKING.slash(receipt.node, amount, receipt.client, part, receiptHash);
+            STAKING.slash(receipt.node, amount, receipt.client, amount, receiptHash);
         emit InclusionBroken(receiptHash, receipt.node, receipt.client, slashed, compensation);
         TOKEN.safeTransfer(receipt.client, BOND_WEI);
     }

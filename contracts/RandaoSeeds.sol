@@ -9,7 +9,8 @@ import {Seeds} from "./Seeds.sol";
 /// hash could be ground by `extraData`; this cannot. The proposer of the slot before keeps one bit, which costs it the
 /// slot: see docs/randomness.md.
 /// @dev Documented in `ISeeds`. The block's header is shown; that it hashes to what the chain knows proves every field,
-/// so it is only walked, not checked for being RLP.
+/// so it is only walked, not checked for being RLP. OpenZeppelin's `BlockHeader` reads the whole list first: a record
+/// costs 64,633 gas with it instead of 45,930, and the first in its place 81,702 instead of 58,710.
 // Hashes and numbers are compared for equality, never amounts that others could shift.
 // slither-disable-start incorrect-equality
 contract RandaoSeeds is Seeds {

@@ -64,6 +64,9 @@ contract Staking is IStaking, ReentrancyGuardTransient {
     /// @notice Least amount that can be staked or unbonded in part: dust is not worth a share.
     uint256 public constant MIN_AMOUNT_WEI = 1e9;
     uint256 private constant BPS = 10_000;
+    /// @dev Of every slash half is burned at least, or a node that is to be judged would have its stake back by being
+    /// its own client, and an operator by appealing or claiming against itself.
+    uint256 private constant SHARED_DIVISOR = 2;
     // Where the members of an operator's first word are; `active` is lowest.
     uint256 private constant LOCKED_SHIFT = 104;
     uint256 private constant BUSY_SHIFT = 208;
@@ -309,7 +312,7 @@ contract Staking is IStaking, ReentrancyGuardTransient {
         _release(theirs, operator);
         (uint256 active, uint256 unbonding) = (theirs.active, theirs.unbonding.assets);
         taken = Math.min(amount, active + unbonding);
-        compensated = Math.min(compensation, taken);
+        compensated = Math.min(compensation, taken / SHARED_DIVISOR);
         // In proportion, or those who were quick to leave would let the others pay.
         uint256 fromUnbonding = taken == 0 ? 0 : Math.mulDiv(taken, unbonding, active + unbonding, Math.Rounding.Ceil);
         active -= taken - fromUnbonding;

@@ -135,8 +135,8 @@ interface IStaking is IRewards {
     function paySeats(Seat[] calldata seats, uint256[] calldata rewards, bytes32 cause) external;
 
     /// @notice Takes up to `amount` from active and unbonding stake in proportion; never fails for want of stake.
-    /// Up to `compensation` of what was taken goes to `beneficiary`, the rest is burned. Only `Batches`, `Finality`,
-    /// `Appeals`, `Inclusion`.
+    /// Up to `compensation` of what was taken goes to `beneficiary`, half of it at most; the rest is burned. Only
+    /// `Batches`, `Finality`, `Appeals`, `Inclusion`.
     /// @return taken What was really taken.
     /// @return compensated What `beneficiary` received.
     function slash(address operator, uint256 amount, address beneficiary, uint256 compensation, bytes32 cause)

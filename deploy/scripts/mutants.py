@@ -1,254 +1,321 @@
-"""Changes one operator, number or condition of a contract at a time and runs the tests that concern it.
+"""Changes a contract in one place at a time and runs the Solidity tests: which changes does none of them notice?
 
 A change that no test notices is a rule that nobody holds the contract to.
 
-    python deploy/scripts/mutants.py contracts/Finality.sol --sample 20 --minutes 60 --json build/mutants.json
+    python deploy/scripts/mutants.py --minutes 60
+    python deploy/scripts/mutants.py contracts/Finality.sol --all
 
-Works on a copy of the tree. What the file of results has is not tried again while the contract stays as it is, so it
-may be stopped and started. Survivors are for people to read: some changes make no difference.
+Without `--all`, changes are tried in a random order that `--seed` decides, so that those which were tried when the time
+is over are a sample of all, and the share that was noticed comes with an interval. A process keeps compiler and test
+runner (`mutants-worker.js`), compiles only contracts that contain the change, and runs test files one by one until one
+fails: those first that noticed most changes of the same contract. Nothing is written but the file of results; what it
+has is not tried again while the contract stays as it is, so it may be stopped and started.
+
+Not counted: changes that the compiler refuses, those after which it makes the same code (it proves that they make no
+difference), and those that `tests/contracts/equivalent-mutants.toml` explains.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import json
-import random
-import shutil
+import math
+import os
+import queue
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("contracts", "tests/contracts", "tests/vectors", "client_sdk/trine/chain/bytecode")
-FILES = ("hardhat.config.js", "package.json")
-SWAPS = {
-    "+": "-", "-": "+", "*": "/", "/": "*", "%": "*", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=",
-    "!=": "==", "&&": "||", "||": "&&", "&": "|", "|": "&", "<<": ">>", ">>": "<<",
-}  # fmt: skip
+from mutations import ROOT, Mutant, mutants
+
+EXPLAINED = ROOT / "tests" / "contracts" / "equivalent-mutants.toml"
+LEFT_OUT = {
+    "Packaged": "compares code byte for byte, so it notices every change and says nothing about any",
+    "Gas": "says what acts cost, not what they do",
+    "SortitionGas": "says what draws cost, not what they do",
+}
+"""Test files that are not run, and why."""
 BESIDES = {
-    "Batches": ("BatchesSigned", "Merit", "Attacks"),
-    "BatchRecords": ("Batches", "Merit"),
-    "Finality": ("Merit", "Canaries"),
+    "Batches": ("Merit", "Unavailable", "Attacks"),
+    "BatchRecords": ("Batches", "BatchesSigned", "Merit"),
+    "Finality": ("Merit", "Canaries", "Unavailable"),
     "Appeals": ("Merit", "Attacks"),
     "Staking": ("Incentives", "Attacks"),
-    "Payments": ("Attacks",),
-    "Committees": ("Incentives",),
-    "Reputation": ("Decay",),
+    "Committees": ("Incentives", "Differential"),
+    "RandaoSeeds": ("Seeds",),
+    "DrandSeeds": ("Seeds",),
+    "Guarded": ("EntryPoints", "Batches"),
 }
-"""Tests of a contract besides its own."""
-BUILD_SECONDS = 1800
-TEST_SECONDS = 1800
-# Only parses: a whole compilation is not needed to know where operators are.
-PARSE = """
-import solc from "solc";
-let text = "";
-for await (const part of process.stdin) text += part;
-const input = {
-  language: "Solidity",
-  sources: { source: { content: text } },
-  settings: { stopAfter: "parsing", outputSelection: { "*": { "": ["ast"] } } },
-};
-process.stdout.write(solc.compile(JSON.stringify(input)));
-"""
+"""Test files that are tried first besides those named after the contract, before results say better."""
+START_SECONDS = 3600  # compiles what is not compiled yet
+COMPILE_SECONDS = 900
+LONGEST_TEST = (120, 20)  # seconds, and so many times what it took without a change
+KILLED = ("killed", "too slow")
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """Bytes `start` to `end` of a file are `new` instead of `old`."""
+class Worker:
+    """The process that compiles and runs tests. A context manager; ends with its caller."""
 
-    path: str
-    line: int
-    start: int
-    end: int
-    old: str
-    new: str
+    def __init__(self) -> None:
+        self._start()
 
-    def key(self, source: bytes) -> str:
-        """Also of the file's other bytes: with another contract it is another mutant."""
-        text = json.dumps(asdict(self)).encode() + source
-        return hashlib.sha256(text).hexdigest()[:16]
+    def __enter__(self) -> Worker:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._stop()
 
-def mutants(path: Path) -> list[Mutant]:
-    """All of a contract, in order. Exits where the compiler cannot read it."""
-    source = path.read_bytes()
-    command = ["node", "--input-type=module", "-e", PARSE]
-    result = subprocess.run(command, input=source, cwd=ROOT, capture_output=True, timeout=120, check=False)
-    if result.returncode != 0:
-        sys.exit(f"{path} cannot be parsed, is node_modules there? {result.stderr.decode(errors='replace')}")
-    found = json.loads(result.stdout)
-    if "ast" not in found.get("sources", {}).get("source", {}):
-        sys.exit(f"{path} cannot be parsed: {found.get('errors')}")
-    name = path.relative_to(ROOT).as_posix()
-    changes = sorted(set(_changes(found["sources"]["source"]["ast"], source)))
-    return [
-        Mutant(name, source[:start].count(b"\n") + 1, start, end, source[start:end].decode(), new)
-        for start, end, new in changes
-    ]
+    def _start(self) -> None:
+        command = ["node", "deploy/scripts/mutants-worker.js"]
+        log = (ROOT / "build" / "mutants.log").open("ab")
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # `node` may be a wrapper with the real one below
+        )
+        self._answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, args=(self._process, self._answers), daemon=True).start()
+        self.files: list[str] = self._answer(START_SECONDS)["files"]
 
+    def _stop(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
-def _changes(node: Any, source: bytes) -> Iterator[tuple[int, int, str]]:
-    """(start, end, new text) in a part of the tree."""
-    if isinstance(node, list):
-        for each in node:
-            yield from _changes(each, source)
-        return
-    if not isinstance(node, dict):
-        return
-    kind = node.get("nodeType")
-    if kind in ("InlineAssembly", "ImportDirective", "PragmaDirective", "EventDefinition", "ErrorDefinition"):
-        return
-    if kind == "BinaryOperation" and node["operator"] in SWAPS:
-        operator = node["operator"]
-        left, right = _end(node["leftExpression"]), _start(node["rightExpression"])
-        # Brackets and blanks may stand around it, and a comment would make it doubtful which one is meant.
-        between = source[left:right].decode()
-        if between.strip(" \n\t()") == operator:
-            at = left + between.index(operator)
-            yield at, at + len(operator), SWAPS[operator]
-    if kind == "UnaryOperation" and node["operator"] in ("!", "~") and node["prefix"]:
-        yield _start(node), _start(node) + 1, ""
-    if kind == "Literal" and node.get("kind") == "number" and node["value"].isdecimal():
-        yield _start(node), _end(node), f"({source[_start(node) : _end(node)].decode()} + 1)"
-    if kind == "FunctionCall" and node["expression"].get("name") == "require":
-        yield _start(node["arguments"][0]), _end(node["arguments"][0]), "true"
-    if kind == "IfStatement":
-        for value in ("true", "false"):
-            yield _start(node["condition"]), _end(node["condition"]), value
-    for child in node.values():
-        yield from _changes(child, source)
+    @staticmethod
+    def _read(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            answers.put(line)
+        answers.put("")
 
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        line = self._answers.get(timeout=seconds)
+        if not line:
+            sys.exit(f"the process that compiles has ended: see {ROOT / 'build' / 'mutants.log'}")
+        found: dict[str, Any] = json.loads(line)
+        return found
 
-def _start(node: dict[str, Any]) -> int:
-    return int(node["src"].split(":")[0])
-
-
-def _end(node: dict[str, Any]) -> int:
-    start, length, _ = node["src"].split(":")
-    return int(start) + int(length)
-
-
-def tests_of(path: Path) -> list[str]:
-    """Test files that concern a contract. Exits if there are none."""
-    names = (path.stem, *BESIDES.get(path.stem, ("Libraries",) if path.parent.name == "libraries" else ()))
-    found = [f"tests/contracts/{name}.t.sol" for name in names if (ROOT / f"tests/contracts/{name}.t.sol").exists()]
-    if not found:
-        sys.exit(f"no test file is named after {path.stem}: say with --tests which concern it")
-    return found
-
-
-def prepare(work: Path) -> None:
-    """A copy of what builds and tests take; what was built there before is used again."""
-    for name in COPIED:
-        shutil.rmtree(work / name, ignore_errors=True)
-        shutil.copytree(ROOT / name, work / name)
-    for name in FILES:
-        shutil.copy2(ROOT / name, work / name)
-    if not (work / "node_modules").exists():
-        (work / "node_modules").symlink_to((ROOT / "node_modules").resolve())
-    (work / ".gas-snapshot").touch()
-
-
-def outcome(work: Path, tests: Sequence[str]) -> str:
-    """'killed', 'survived', 'no build' or 'too slow', which is killed, too."""
-    hardhat = work / "node_modules" / ".bin" / "hardhat"
-    steps = (
-        ([str(hardhat), "build", "--quiet"], BUILD_SECONDS),
-        ([str(hardhat), "test", "solidity", *tests], TEST_SECONDS),
-    )
-    for number, (command, seconds) in enumerate(steps):
+    def ask(self, task: str, seconds: float, **content: Any) -> dict[str, Any]:
+        """Raises TimeoutError, after which the process is another one."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"task": task, **content}) + "\n")
+        self._process.stdin.flush()
         try:
-            result = subprocess.run(command, cwd=work, capture_output=True, timeout=seconds, check=False)
-        except subprocess.TimeoutExpired:
-            return "too slow"
-        if result.returncode != 0:
-            (work / "last.log").write_bytes(result.stdout + result.stderr)
-            return "killed" if number else "no build"
-    return "survived"
+            return self._answer(seconds)
+        except queue.Empty:
+            self._stop()
+            self._start()
+            raise TimeoutError(task) from None
 
 
-@contextmanager
-def locked(path: Path | None) -> Iterator[None]:
-    """Holds a file's lock, where machines are shared."""
-    if path is None:
-        yield
-        return
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+class Results:
+    """What is known of each mutant, and how long test files take; a JSON file, never half-written."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.mutants: dict[str, dict[str, Any]] = found.get("mutants", {})
+        self.seconds: dict[str, float] = found.get("seconds", {})
+
+    def save(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        new = self.file.with_suffix(".new")
+        content = {"seconds": self.seconds, "mutants": self.mutants}
+        new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        new.replace(self.file)
+
+    def order(self, path: str, files: Sequence[str]) -> list[str]:
+        """Those first that noticed most changes of the contract, then by name, then the quick ones."""
+        noticed = Counter(each["by"].split(" ")[0] for each in self.mutants.values() if each["path"] == path)
+        stem = Path(path).stem
+        named = (stem, *BESIDES.get(stem, ("Libraries",) if "/libraries/" in path else ()))
+
+        def rank(file: str) -> tuple[float, ...]:
+            name = Path(file).name.removesuffix(".t.sol")
+            known = named.index(name) if name in named else len(named) - name.startswith(stem)
+            return (-noticed[file], known, self.seconds.get(file, 0))
+
+        return sorted(files, key=rank)
+
+
+def attempt(worker: Worker, mutant: Mutant, source: bytes, results: Results) -> dict[str, Any]:
+    """Compiles and tests a mutant: its outcome, and by what it was noticed."""
+    made = worker.ask("change", COMPILE_SECONDS, path=mutant.path, source=mutant.applied(source).decode())
+    if "error" in made:
+        return {"outcome": "no build", "by": ""}
+    if made["same"]:
+        return {"outcome": "same code", "by": ""}
+    for file in results.order(mutant.path, runnable(worker.files)):
+        if file not in results.seconds:
+            results.seconds[file] = unchanged(worker, file)
+        least, times = LONGEST_TEST
+        try:
+            found = worker.ask("test", max(least, times * results.seconds[file]), file=file)
+        except TimeoutError:
+            return {"outcome": "too slow", "by": file}
+        # A library of which a test makes use may no longer compile with it.
+        if "error" in found or found["failed"]:
+            return {"outcome": "killed", "by": f"{file} {found.get('error') or found['failed'][0]}"[:200]}
+    return {"outcome": "survived", "by": ""}
+
+
+def runnable(files: Sequence[str]) -> list[str]:
+    return [file for file in files if Path(file).name.removesuffix(".t.sol") not in LEFT_OUT]
+
+
+def unchanged(worker: Worker, file: str) -> float:
+    """Seconds that a test file takes with the contracts as they are. Exits where it fails."""
+    began = time.monotonic()
+    found = worker.ask("test", START_SECONDS, file=file, unchanged=True)
+    if "error" in found or found["failed"]:
+        sys.exit(f"without any change, {file} fails: {found.get('error') or found['failed']}")
+    return round(time.monotonic() - began, 1)
+
+
+def explanations() -> list[dict[str, str]]:
+    """Changes that make no difference, and why."""
+    found = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))
+    entries: list[dict[str, str]] = found.get("equivalent", [])
+    for each in entries:
+        if not {"path", "before", "after", "why"} <= each.keys():
+            sys.exit(f"{EXPLAINED}: path, before, after and why belong to every entry, not {each}")
+    return entries
+
+
+def why(row: dict[str, Any], entries: Sequence[dict[str, str]]) -> str | None:
+    """The explanation of a change, if there is one."""
+    for each in entries:
+        if all(each[name] == row[name] for name in ("path", "before", "after")):
+            return each["why"]
+    return None
+
+
+def interval(killed: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (J. Am. Stat. Assoc. 22, 1927)."""
+    if count == 0:
+        return 0.0, 1.0
+    z, share = 1.959964, killed / count
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def report(drawn: Sequence[Mutant], sources: dict[str, bytes], results: Results, total: int) -> None:
+    """Prints what came of those that were drawn and tried."""
+    rows = [results.mutants[key] for each in drawn if (key := each.key(sources[each.path])) in results.mutants]
+    entries = explanations()
+    outcomes = Counter(row["outcome"] for row in rows)
+    survivors = [row for row in rows if row["outcome"] == "survived"]
+    equivalent = [row for row in survivors if why(row, entries)]
+    killed = sum(outcomes[name] for name in KILLED)
+    counted = killed + len(survivors) - len(equivalent)
+    print(f"\n{len(rows)} of {total} changes tried; left out: ", end="")
+    print(f"{outcomes['no build']} do not compile, {outcomes['same code']} compile to the same code, ", end="")
+    print(f"{len(equivalent)} are explained in {EXPLAINED.relative_to(ROOT)}")
+    for row in equivalent:
+        print(f"  {row['path']}:{row['line']}: {row['after']}\n      {why(row, entries)}")
+    low, high = interval(killed, counted)
+    share = f"{killed / counted:.1%}" if counted else "-"
+    print(f"noticed: {killed} of {counted}, {share} (95 % interval {low:.1%} to {high:.1%})")
+    for row in survivors:
+        if row not in equivalent:
+            print(f"  not noticed, {row['path']}:{row['line']}\n    {row['before']}\n    {row['after']}")
+
+
+class Turns:
+    """Holds a file's lock for some seconds and the mutant that is tried then, where machines are shared."""
+
+    def __init__(self, path: Path | None, seconds: float) -> None:
+        self._path, self._seconds, self._since = path, seconds, 0.0
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        if self._path is None or self._file is not None:
+            return
+        self._file = self._path.open("a")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None and time.monotonic() - self._since >= self._seconds:
+            self._file.close()
+            self._file = None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("contracts", nargs="+", type=Path)
-    parser.add_argument("--sample", type=int, default=20, help="mutants of each contract, drawn by --seed; 0: all")
+    parser.add_argument("contracts", nargs="*", type=Path, help="files; without any, all of contracts/")
+    parser.add_argument("--all", action="store_true", help="all in order, instead of a random order")
+    parser.add_argument("--sample", type=int, default=0, help="only the first so many")
     parser.add_argument("--minutes", type=float, default=60, help="no mutant is begun later")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tests", nargs="*", help="files that are run instead of those that are known to concern it")
+    parser.add_argument("--again", action="store_true", help="tries what was not noticed again, after tests were added")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "mutants.json", dest="file")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutants", help="where the copy is")
     parser.add_argument("--lock", type=Path, help="a file that is locked while a mutant is tried")
+    parser.add_argument("--turn", type=float, default=0, help="seconds that the lock is held; 0: for one mutant")
     parser.add_argument("--list", action="store_true", help="only say which mutants there are")
+    parser.add_argument("--report", action="store_true", help="only say what is known")
     options = parser.parse_args()
+    paths = [each.resolve() for each in options.contracts] or sorted((ROOT / "contracts").rglob("*.sol"))
+    every = mutants(paths)
+    drawn = every if options.all else sorted(every, key=lambda each: each.rank(options.seed))
+    drawn = drawn[: options.sample or None]
+    if options.list:
+        for mutant in drawn:
+            print(f"{mutant.path}:{mutant.line}: {mutant.before}\n    {mutant.after}")
+        print(f"{len(every)} mutants, {len(drawn)} are drawn")
+        return
+    sources = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
+    results = Results(options.file)
+    if not options.report:
+        _try(drawn, sources, options, results)
+    report(drawn, sources, results, len(every))
+
+
+def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.Namespace, results: Results) -> None:
     end = time.monotonic() + 60 * options.minutes
-    results: dict[str, Any] = json.loads(options.file.read_text()) if options.file.exists() else {}
-    for path in (each.resolve() for each in options.contracts):
-        every = mutants(path)
-        drawn = every
-        if 0 < options.sample < len(every):
-            rng = random.Random(options.seed)  # noqa: S311, which mutants are tried is no secret
-            drawn = sorted(rng.sample(every, options.sample), key=lambda each: each.start)
-        print(f"{path.name}: {len(every)} mutants, {len(drawn)} are tried")
-        if options.list:
-            for mutant in drawn:
-                print(f"  line {mutant.line}: {mutant.old!r} -> {mutant.new!r}")
-            continue
-        if not _try(path, drawn, options, results, end):
-            print("The time is over; start again to go on.")
-            break
-    if not options.list:
-        survivors = [each for each in results.values() if each["outcome"] == "survived"]
-        print(f"{len(results)} tried in all, {len(survivors)} survived")
-
-
-def _try(path: Path, drawn: Sequence[Mutant], options: argparse.Namespace, results: dict[str, Any], end: float) -> bool:
-    """Whether all were tried in time."""
-    source, tests = path.read_bytes(), options.tests or tests_of(path)
-    todo = [mutant for mutant in drawn if mutant.key(source) not in results]
+    todo = [each for each in drawn if _is_open(results.mutants.get(each.key(sources[each.path])), options.again)]
     if not todo:
-        return True
-    options.work.mkdir(parents=True, exist_ok=True)
-    options.file.parent.mkdir(parents=True, exist_ok=True)
-    with locked(options.lock):
-        prepare(options.work)
-        if (found := outcome(options.work, tests)) != "survived":
-            sys.exit(f"without any change, {' '.join(tests)}: {found}; see {options.work / 'last.log'}")
-    target = options.work / path.relative_to(ROOT)
-    for mutant in todo:
-        if time.monotonic() > end:
-            return False
-        began = time.monotonic()
-        with locked(options.lock):
-            target.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
-            try:
-                found = outcome(options.work, tests)
-            finally:
-                target.write_bytes(source)
-        seconds = round(time.monotonic() - began, 1)
-        results[mutant.key(source)] = {**asdict(mutant), "outcome": found, "tests": tests, "seconds": seconds}
-        # After each, and never half of it: it may be stopped at any time.
-        new = options.file.with_suffix(".new")
-        new.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        new.replace(options.file)
-        print(f"  line {mutant.line}: {mutant.old!r} -> {mutant.new!r}: {found}, {seconds:g} s", flush=True)
-    return True
+        return
+    (ROOT / "build").mkdir(exist_ok=True)
+    for name, reason in LEFT_OUT.items():
+        print(f"not run: {name}.t.sol {reason}")
+    turns = Turns(options.lock, options.turn)
+    with turns:
+        worker = Worker()
+    with worker:
+        for mutant in todo:
+            if time.monotonic() > end:
+                print("The time is over; start again to go on.")
+                return
+            with turns:
+                began = time.monotonic()
+                found = attempt(worker, mutant, sources[mutant.path], results)
+                seconds = round(time.monotonic() - began, 1)
+            results.mutants[mutant.key(sources[mutant.path])] = {**asdict(mutant), **found, "seconds": seconds}
+            results.save()
+            print(f"{mutant.path}:{mutant.line}: {mutant.old!r} -> {mutant.new!r}: {found['outcome']}", end="")
+            print(f", {seconds:g} s {found['by'][:100]}", flush=True)
+
+
+def _is_open(row: dict[str, Any] | None, again: bool) -> bool:
+    return row is None or (again and row["outcome"] == "survived")
 
 
 if __name__ == "__main__":

@@ -200,6 +200,8 @@ contract ExaminersTest is AppealWorld {
     }
 
     function testOnlyWhatIsThereIsPaid() external {
+        vm.expectEmit(address(examiners));
+        emit IExaminers.Released(BOB, POOL);
         examiners.release(BOB, POOL);
         BatchId id = _examined(1, ALL ^ 1, 1);
         Header memory header = _headerOf(id);
@@ -227,6 +229,8 @@ contract ExaminersTest is AppealWorld {
         _refusedValues(IExaminers.Values(1, 1_000_000 ether + 1, 3), "budgetWei");
         _refusedValues(IExaminers.Values(1, 1, 2), "ordinaryPerCanary");
         _refusedValues(IExaminers.Values(1, 1, 256), "ordinaryPerCanary");
+        vm.expectEmit(address(examiners));
+        emit IExaminers.ValuesSet(values);
         examiners.set(values);
         Check.eq(examiners.current().budgetWei, 1, "set");
         vm.expectRevert(abi.encodeWithSelector(IExaminers.ExaminersZeroAddress.selector));

@@ -34,6 +34,8 @@ contract FactoryTest {
     function testTwoContractsKnowOneAnotherWithoutAWiringStep() external {
         address left = _factory.addressOf(address(this), "left");
         address right = _factory.addressOf(address(this), "right");
+        vm.expectEmit(address(_factory));
+        emit IFactory.Deployed(address(this), "left", left);
         Check.eq(_factory.deploy("left", _initCode(right, 1)), left, "left");
         Check.eq(_factory.deploy("right", _initCode(left, 2)), right, "right");
         Check.eq(Half(left).OTHER(), right, "left knows right");

@@ -215,8 +215,9 @@ contract FinalityTest is FinalityWorld {
         staking.slash(NODE, STAKE - 128 ether, address(0), 0, 0);
         _finalize(first);
         Check.eq(_active(NODE), 0, "all");
-        Check.eq(payments.refundOf(first, 7), uint256(102.4 ether) / 256, "as far as it goes");
-        Check.eq(token.balanceOf(address(payments)), 102.4 ether, "at most what was to be refunded");
+        // Or a node that is to be judged would slash itself elsewhere first, and have the rest back as its own client.
+        Check.eq(payments.refundOf(first, 7), uint256(64 ether) / 256, "half of what there was");
+        Check.eq(token.balanceOf(address(payments)), 64 ether, "the other half is burned");
         _holds(0);
     }
 

@@ -35,10 +35,17 @@ contract ModelRegistryTest {
     }
 
     function testChangesAreVersionedAndKeepTheContent() external {
-        ModelId id = _registry.register("m", "file:/m", "manifest", "policy", _classes(), "prompts", 3, 5);
+        ModelId id = ModelId.wrap(keccak256(abi.encode("m", keccak256("manifest"))));
+        vm.expectEmit(address(_registry));
+        emit IModelRegistry.ModelRegistered(id, keccak256("manifest"), "m", "file:/m", "manifest");
+        _registry.register("m", "file:/m", "manifest", "policy", _classes(), "prompts", 3, 5);
         vm.roll(99);
         _registry.setPolicy(id, "policy 2", _classes());
+        vm.expectEmit(address(_registry));
+        emit IModelRegistry.PromptSetSet(id, keccak256("prompts 2"), 4, "prompts 2");
         _registry.setPromptSet(id, "prompts 2", 4);
+        vm.expectEmit(address(_registry));
+        emit IModelRegistry.PriceSet(id, 6);
         _registry.setPrice(id, 6);
         IModelRegistry.Model memory m = _registry.modelOf(id);
         Check.eq(m.policyVersion, 2, "version");
@@ -88,6 +95,8 @@ contract ModelRegistryTest {
 
     function testTheOwnerReplacesTheRegistrar() external {
         Check.eq(_registry.registrar(), REGISTRAR, "at first");
+        vm.expectEmit(address(_registry));
+        emit IModelRegistry.RegistrarSet(address(0));
         _registry.setRegistrar(address(0));
         Check.eq(_registry.registrar(), address(0), "nobody");
         vm.prank(REGISTRAR);

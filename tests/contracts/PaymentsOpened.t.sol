@@ -73,6 +73,8 @@ contract PaymentsOpenedTest is World {
 
     function testAnAcceptedAnswerIsPaidByOpening() external {
         Batch memory b = _accepted(_orders(2, 1000));
+        vm.expectEmit(address(payments));
+        emit IPayments.AnswerCollected(_client, NODE, b.receipts[0].requestHash, b.id, 0, FEE);
         _open(_voucher(2 * MAX_FEE, 0, 0), b, 0);
         _got(FEE);
         Check.yes(payments.isOpened(NODE, b.receipts[0].requestHash), "noted");

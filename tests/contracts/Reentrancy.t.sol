@@ -8,10 +8,12 @@ import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20P
 import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
 import {IAnswerConsumer} from "../../contracts/interfaces/IAnswerConsumer.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
+import {IInclusion} from "../../contracts/interfaces/IInclusion.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IRequests} from "../../contracts/interfaces/IRequests.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
+import {Request, RequestLib} from "../../contracts/libraries/RequestLib.sol";
 import {BatchId, Header, ModelId} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
 import {Trees} from "./Trees.sol";
@@ -19,6 +21,9 @@ import {Check, vm} from "./Vm.sol";
 
 /// @notice A world whose token calls whoever receives it, and receivers that call back.
 contract ReentrancyTest is AppealWorld {
+    using RequestLib for Receipt;
+
+    uint256 private constant NODE_KEY = 0x40DE;
     bytes4 private constant REENTERED = bytes4(keccak256("ReentrancyGuardReentrantCall()"));
 
     Receiver private _attacker;
@@ -103,6 +108,108 @@ contract ReentrancyTest is AppealWorld {
         _do(address(payments), abi.encodeCall(IPayments.deposit, (NODE, 1 ether)));
         vm.expectPartialRevert(IPayments.PaymentsNothingToRefund.selector);
         payments.refund(id, Trees.open(receipts, 0, NO_CANARY));
+    }
+
+    /// Whatever a guarded contract is asked while it pays somebody, by whomever, it refuses.
+    function testNothingGuardedIsDoneWhileItsContractPays() external {
+        bytes[] memory calls = new bytes[](8);
+        calls[0] = abi.encodeCall(IStaking.stake, (1 ether));
+        calls[1] = abi.encodeCall(IStaking.delegate, (NODE, 1 ether, 0));
+        calls[2] = abi.encodeCall(IStaking.unbond, (NODE, 1 ether));
+        calls[3] = abi.encodeCall(IStaking.withdraw, (NODE));
+        calls[4] = abi.encodeCall(IStaking.addCredit, (1 ether));
+        calls[5] = abi.encodeCall(IStaking.withdrawCredit, ());
+        calls[6] = abi.encodeCall(IStaking.slash, (NODE, 1, address(_attacker), 1, 0));
+        for (uint256 i = 0; i < 7; ++i) {
+            _do(address(staking), abi.encodeCall(IStaking.addCredit, (1 ether)));
+            _reentering(
+                address(staking), abi.encodeCall(IStaking.withdrawCredit, ()), address(staking), calls[i], 1 ether
+            );
+        }
+
+        IPayments.Voucher memory voucher;
+        Opening memory opening;
+        calls[0] = abi.encodeCall(IPayments.deposit, (NODE, 1));
+        calls[1] = abi.encodeCall(IPayments.depositWithPermit, (NODE, 1, 0, 0, 0, 0));
+        calls[2] = abi.encodeCall(IPayments.collect, (voucher, ""));
+        calls[3] = abi.encodeCall(IPayments.collectOpened, (voucher, "", new Request[](0), new Opening[](0)));
+        calls[4] = abi.encodeCall(IPayments.payOut, (NODE, 1));
+        calls[5] = abi.encodeCall(IPayments.refund, (BatchId.wrap(0), opening));
+        calls[6] = abi.encodeCall(IPayments.fundRefunds, (BatchId.wrap(0), 1, 1));
+        calls[7] = abi.encodeCall(IPayments.sendProtocolFees, ());
+        for (uint256 i = 0; i < 8; ++i) {
+            _do(address(payments), abi.encodeCall(IPayments.deposit, (NODE, 1 ether)));
+            _do(address(payments), abi.encodeCall(IPayments.requestWithdrawal, (NODE, 1 ether)));
+            _wait(1 days);
+            _reentering(
+                address(payments), abi.encodeCall(IPayments.withdraw, (NODE)), address(payments), calls[i], 1 ether
+            );
+        }
+    }
+
+    function testNothingOfAnAppealOrARequestIsDoneWhileTheirContractPays() external {
+        Header memory header;
+        bytes[] memory calls = new bytes[](6);
+        IStaking.Seat[][] memory judges = new IStaking.Seat[][](0);
+        IStaking.Seat[] memory seats = new IStaking.Seat[](0);
+        calls[0] = abi.encodeCall(IAppeals.appeal, (header, seats, 0, REJECTED));
+        calls[1] = abi.encodeCall(IAppeals.appealAgain, (BatchId.wrap(0), 0, REJECTED));
+        calls[2] = abi.encodeCall(IAppeals.draw, (header, 0, judges));
+        calls[3] = abi.encodeCall(IAppeals.expire, (BatchId.wrap(0), 0));
+        calls[4] = abi.encodeCall(IAppeals.resolve, (header, 0, seats));
+        calls[5] = abi.encodeCall(IAppeals.conclude, (header, 0, judges));
+        BatchId id = _settled("appealed", 6);
+        for (uint256 i = 0; i < 6; ++i) {
+            // An appeal that nobody hears brings its bond back as a credit.
+            _do(
+                address(appeals), abi.encodeCall(IAppeals.appeal, (_headerOf(id), _seatsOf(id), i, REJECTED))
+            );
+            for (uint256 round = 0; round < _values().maxRounds; ++round) {
+                _drawAppeal(id, i);
+                _wait(appeals.caseOf(id, i).clock + 1 - timestamp);
+                _resolve(id, i);
+            }
+            _conclude(id, i);
+            _reentering(
+                address(appeals), abi.encodeCall(IAppeals.withdrawCredit, ()), address(appeals), calls[i], BOND_1
+            );
+            if (i < 5) id = _settled(bytes32(uint256(i + 1) << 64), 6);
+        }
+
+        Opening memory opening;
+        bytes32 requestId = _post(0);
+        _wait(1 days + 1);
+        requests.expire(requestId);
+        bytes memory fulfil = abi.encodeCall(IRequests.fulfil, (requestId, BatchId.wrap(0), opening, ""));
+        bytes memory withdraw = abi.encodeCall(IRequests.withdrawCredit, ());
+        _reentering(address(requests), withdraw, address(requests), fulfil, 1 ether);
+    }
+
+    function testNothingOfAClaimIsDoneWhileItsBondIsPaid() external {
+        Receipt memory receipt;
+        (receipt.client, receipt.node) = (address(_attacker), vm.addr(NODE_KEY));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(NODE_KEY, receipt.digest(address(batches)));
+        _do(address(token), abi.encodeCall(token.approve, (address(inclusion), type(uint256).max)));
+        Opening memory opening;
+        bytes[] memory calls = new bytes[](3);
+        calls[0] = abi.encodeCall(IInclusion.claim, (receipt, ""));
+        calls[1] = abi.encodeCall(IInclusion.answer, (opening));
+        calls[2] = abi.encodeCall(IInclusion.conclude, (receipt));
+        for (uint256 i = 0; i < 3; ++i) {
+            receipt.issuedAt += 1;
+            receipt.anchorBy = uint64(timestamp);
+            (v, r, s) = vm.sign(NODE_KEY, receipt.digest(address(batches)));
+            _wait(1);
+            _do(address(inclusion), abi.encodeCall(IInclusion.claim, (receipt, abi.encodePacked(r, s, v))));
+            _wait(6 hours + 1);
+            _reentering(
+                address(inclusion),
+                abi.encodeCall(IInclusion.conclude, (receipt)),
+                address(inclusion),
+                calls[i],
+                INCLUSION_BOND
+            );
+        }
     }
 
     function testACallbackCannotBringOrExpireItsRequestAgain() external {

@@ -10,6 +10,7 @@ import {IRequests} from "../../../contracts/interfaces/IRequests.sol";
 import {IStaking} from "../../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../../contracts/interfaces/IVerdicts.sol";
 import {Opening, Receipt} from "../../../contracts/libraries/LeafLib.sol";
+import {Request, RequestLib} from "../../../contracts/libraries/RequestLib.sol";
 import {BatchId, ModelId} from "../../../contracts/types/Types.sol";
 import {Trees} from "../Trees.sol";
 import {Check, Vm, vm} from "../Vm.sol";
@@ -24,7 +25,10 @@ interface IGuarded {
 /// @notice All roles at random. Every function does something that the protocol must allow, and tells the model; when
 /// nothing of the kind is possible, nothing. So none reverts: whatever does is a fault of the protocol.
 abstract contract Handler is Model {
-    uint256 private constant MAX_BATCHES = 6; // open at a time
+    using RequestLib for Request;
+
+    uint256 internal constant ANCHOR_SECONDS = 1 hours; // from a receipt to the time by which it is in a batch
+    uint256 internal constant MAX_BATCHES = 6; // open at a time
     uint256 private constant MAX_VERSIONS = 40;
     bytes4 private constant TOO_FEW = bytes4(keccak256("CommitteesTooFew(uint256,uint256)"));
 
@@ -114,23 +118,20 @@ abstract contract Handler is Model {
     // Batches
 
     function anchor(uint256 seed, uint256 size) external counted {
-        if (_open.length >= MAX_BATCHES || IGuarded(address(batches)).paused()) return;
         uint256 leaves = size % 16 == 0 ? 1 + seed % 256 : 1 + seed % 5;
-        IParameters.Values memory values = parameters.current();
-        if (staking.freeStakeOf(NODE) < leaves * values.stakePerLeafWei) return;
-        if (staking.creditOf(NODE) < _highestFee(leaves, values)) return;
+        (bool possible, IParameters.Values memory values) = _canAnchor(leaves);
+        if (!possible) return;
         uint256 canaries_ = leaves <= 5 ? (seed >> 8) % (1 << leaves) : 0;
         _anchorBatch(leaves, canaries_, values);
     }
 
     /// A void batch is anchored again as it was.
     function anchorAgain(uint256 seed) external counted {
-        if (_open.length >= MAX_BATCHES || _void.length == 0 || IGuarded(address(batches)).paused()) return;
+        if (_void.length == 0) return;
         uint256 index = seed % _void.length;
         Batch storage b = _batches[_void[index]];
-        IParameters.Values memory values = parameters.current();
-        if (staking.freeStakeOf(NODE) < b.leaves * values.stakePerLeafWei) return;
-        if (staking.creditOf(NODE) < _highestFee(b.leaves, values)) return;
+        (bool possible, IParameters.Values memory values) = _canAnchor(b.leaves);
+        if (!possible) return;
         _anchor(b.root, b.canary, b.leaves);
         _anchored(b, values);
         ++reached[Corner.AnchoredAgain];
@@ -327,6 +328,7 @@ abstract contract Handler is Model {
         vm.prank(NODE);
         payments.collect(voucher, signature);
         _deposits[payer] -= paid;
+        _collected[payer] += paid;
         _paidToNode(wallet, pool, paid);
     }
 
@@ -369,6 +371,7 @@ abstract contract Handler is Model {
         uint256 before = token.balanceOf(opening.receipt.client);
         payments.refund(b.id, opening);
         uint256 gained = token.balanceOf(opening.receipt.client) - before;
+        _gained[opening.receipt.client] += gained;
         ++reached[Corner.Refunded];
         Check.atMost(gained, perLeaf, "at most what the slash brought");
         Check.atMost(gained, opening.receipt.feeWei, "at most the fee");
@@ -559,49 +562,76 @@ abstract contract Handler is Model {
     }
 
     function _anchorBatch(uint256 leaves, uint256 canaries_, IParameters.Values memory values) private {
-        bytes32 nonce = bytes32(++_nonce);
         bytes32 request = leaves <= 5 && BatchId.unwrap(_answeredBy[_requestId]) == 0 ? _requestId : bytes32(0);
+        _anchorReceipts(Answers(bytes32(++_nonce), timestamp, leaves, request), canaries_, values);
+    }
+
+    function _anchorReceipts(Answers memory answers, uint256 canaries_, IParameters.Values memory values)
+        internal
+        returns (BatchId id)
+    {
+        (uint256 leaves, bytes32 nonce) = (answers.leaves, answers.nonce);
         bytes32 canary = leaves <= 5 ? keccak256(abi.encode(canaries_, SALT)) : nonce;
         bytes32 root = leaves <= 5
-            ? Trees.root(_receiptsOf(nonce, leaves, request))
+            ? Trees.root(_receiptsOf(answers))
             : _root(bytes32(uint256(nonce) << 32), uint256(keccak256(abi.encode(nonce))) % 65_537);
-        BatchId id = _anchor(root, canary, leaves);
+        id = _anchor(root, canary, leaves);
         Batch storage b = _batches[id];
         (b.id, b.root, b.canary, b.leaves, b.canaries) = (id, root, canary, leaves, canaries_);
-        (b.nonce, b.request) = (nonce, request);
-        if (request != 0) _answeredBy[request] = id;
+        b.answers = answers;
+        if (answers.request != 0) _answeredBy[answers.request] = id;
         _anchored(b, values);
         _open.push(id);
+    }
+
+    /// Whether the node can anchor, and under what parameters.
+    function _canAnchor(uint256 leaves) internal view returns (bool, IParameters.Values memory values) {
+        values = parameters.current();
+        if (_open.length >= MAX_BATCHES || IGuarded(address(batches)).paused()) return (false, values);
+        bool hasStake = staking.freeStakeOf(NODE) >= leaves * values.stakePerLeafWei;
+        return (hasStake && staking.creditOf(NODE) >= _highestFee(leaves, values), values);
     }
 
     function _highestFee(uint256 leaves, IParameters.Values memory values) private pure returns (uint256) {
         return leaves * values.verifierFeePerLeafWei + uint256(values.maxBatchTokens) * values.verifierFeePerTokenWei;
     }
 
-    function _receipts(Batch storage b) private view returns (Receipt[] memory) {
-        return _receiptsOf(b.nonce, b.leaves, b.request);
+    function _receipts(Batch storage b) internal view returns (Receipt[] memory) {
+        return _receiptsOf(b.answers);
     }
 
-    function _receiptsOf(bytes32 nonce, uint256 leaves, bytes32 request)
-        private
-        view
-        returns (Receipt[] memory receipts)
-    {
-        receipts = new Receipt[](leaves);
-        for (uint256 i = 0; i < leaves; ++i) {
-            receipts[i].client = _payers[i % 2];
+    function _receiptsOf(Answers memory answers) internal view returns (Receipt[] memory receipts) {
+        receipts = new Receipt[](answers.leaves);
+        for (uint256 i = 0; i < answers.leaves; ++i) {
+            Request memory order = _orderOf(answers, i);
+            receipts[i].requestHash = order.digest(address(batches));
+            receipts[i].client = order.client;
             receipts[i].node = NODE;
-            receipts[i].modelId = ModelId.unwrap(model);
-            receipts[i].promptHash = nonce;
-            receipts[i].inputHash = keccak256("input");
+            receipts[i].modelId = order.modelId;
+            receipts[i].promptHash = answers.nonce;
+            receipts[i].inputHash = order.inputHash;
             receipts[i].textHash = keccak256("answer");
-            receipts[i].promptTokens = 1 + uint32(uint256(nonce) % 2000);
+            receipts[i].promptTokens = 1 + uint32(uint256(answers.nonce) % 2000);
             receipts[i].outputTokens = 1 + uint32(i);
-            receipts[i].feeWei = uint256(keccak256(abi.encode(nonce, i))) % 1 ether;
+            receipts[i].feeWei = uint256(keccak256(abi.encode(answers.nonce, i))) % 1 ether;
+            receipts[i].issuedAt = uint64(answers.issued);
+            receipts[i].anchorBy = uint64(answers.issued + ANCHOR_SECONDS);
         }
-        if (request == 0) return receipts;
-        receipts[0].requestHash = request;
-        receipts[0].client = requests.requestOf(request).requester;
+        if (answers.request == 0) return receipts;
+        receipts[0].requestHash = answers.request;
+        receipts[0].client = requests.requestOf(answers.request).requester;
+    }
+
+    /// What the client of a leaf signed; leaf 0 may answer a contract instead.
+    function _orderOf(Answers memory answers, uint256 leaf) internal view returns (Request memory order) {
+        uint256 random = uint256(keccak256(abi.encode("order", answers.nonce, leaf)));
+        order.client = _payers[leaf % 2];
+        order.modelId = ModelId.unwrap(model);
+        order.inputHash = keccak256("input");
+        order.maxTokens = 10;
+        order.maxFeeWei = random % 1.5 ether;
+        order.nonce = random;
+        order.deadline = uint64(answers.issued + (random >> 128) % 1 days);
     }
 
     function _canaryOpenings(Batch storage b)
@@ -621,7 +651,7 @@ abstract contract Handler is Model {
         }
     }
 
-    function _signVoucher(uint256 who, IPayments.Voucher memory voucher) private returns (bytes memory) {
+    function _signVoucher(uint256 who, IPayments.Voucher memory voucher) internal returns (bytes memory) {
         bytes32 domain = keccak256(
             abi.encode(
                 keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),

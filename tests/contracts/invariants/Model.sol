@@ -5,6 +5,7 @@ import {IAppeals} from "../../../contracts/interfaces/IAppeals.sol";
 import {IBatches} from "../../../contracts/interfaces/IBatches.sol";
 import {ICommittees} from "../../../contracts/interfaces/ICommittees.sol";
 import {IParameters} from "../../../contracts/interfaces/IParameters.sol";
+import {IPayments} from "../../../contracts/interfaces/IPayments.sol";
 import {IStaking} from "../../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../../contracts/interfaces/IVerdicts.sol";
 import {BatchId, Role} from "../../../contracts/types/Types.sol";
@@ -19,12 +20,19 @@ abstract contract Model is AppealWorld {
     uint256 internal constant PAYER_KEY = 0x9A7E4;
     uint256 private constant WORD_BITS = 256;
 
+    /// What receipts follow from.
+    struct Answers {
+        bytes32 nonce;
+        uint256 issued; // seconds
+        uint256 leaves;
+        bytes32 request; // of a contract, that leaf 0 answers
+    }
+
     struct Batch {
         BatchId id;
         bytes32 root;
         bytes32 canary;
-        bytes32 nonce; // of its receipts
-        bytes32 request; // that its leaf 0 answers
+        Answers answers;
         uint256 leaves;
         uint256 canaries; // as committed
         uint256 opened;
@@ -37,6 +45,7 @@ abstract contract Model is AppealWorld {
         uint256[3] accepts;
         uint256[3] rejects;
         uint256 settledAt;
+        uint256 finalAt;
         uint256 settledAccepted; // never changes again
         uint256 settledRejected;
         uint256 accepted; // with appeals
@@ -92,7 +101,16 @@ abstract contract Model is AppealWorld {
         Concluded,
         Refunded,
         Answered,
-        AnchoredAgain
+        AnchoredAgain,
+        Opened,
+        OpeningRefused,
+        ClaimFalse,
+        ClaimRight,
+        ClaimedAgain,
+        AnchoredLate,
+        AnswerRefused,
+        Broken,
+        Examined
     }
 
     mapping(Corner corner => uint256) public reached;
@@ -114,6 +132,10 @@ abstract contract Model is AppealWorld {
     mapping(address account => uint256) internal _bounties; // credit with Appeals
     mapping(address payer => uint256) internal _deposits;
     mapping(address account => uint256) internal _given;
+    mapping(address payer => uint256) internal _collected;
+    mapping(address payer => uint256) internal _asOf;
+    mapping(address payer => uint256) internal _gained; // refunds, and parts of what nodes lost that anchored nothing
+    uint256 internal _taken; // from stake, by slashes
 
     uint256 private _supply;
     uint256 private _leastSupply;
@@ -236,7 +258,10 @@ abstract contract Model is AppealWorld {
 
     function depositsAreAsTheModelSays() external view {
         for (uint256 i = 0; i < 2; ++i) {
-            Check.eq(payments.accountOf(_payers[i], NODE).balance, _deposits[_payers[i]], "deposit");
+            IPayments.Account memory account = payments.accountOf(_payers[i], NODE);
+            Check.eq(account.balance, _deposits[_payers[i]], "deposit");
+            Check.eq(account.collected, _collected[_payers[i]], "collected");
+            Check.eq(account.asOf, _asOf[_payers[i]], "acknowledged");
         }
     }
 
@@ -265,9 +290,14 @@ abstract contract Model is AppealWorld {
         for (uint256 i = 0; i < 2; ++i) {
             // Payers earn nothing: they get back what they paid in, or less.
             uint256 has = token.balanceOf(_payers[i]) + _deposits[_payers[i]] + requests.creditOf(_payers[i]);
-            Check.atMost(has, _given[_payers[i]] + _refundable(), "a payer's");
+            Check.atMost(has, _given[_payers[i]] + _gained[_payers[i]], "a payer's");
         }
         Check.atMost(token.totalSupply(), _supply, "all");
+    }
+
+    /// Of stake that is taken at least half is burned: nobody gets more than half of it back by being judged.
+    function halfOfWhatIsTakenIsBurned() external view {
+        Check.atMost(_taken, 2 * (_supply - token.totalSupply()), "taken");
     }
 
     function votesAreThoseThatWereCast() external view {
@@ -439,6 +469,7 @@ abstract contract Model is AppealWorld {
     function _modelFinal(Batch storage b) internal {
         ++reached[Corner.Final];
         b.state = IBatches.State.Final;
+        b.finalAt = timestamp;
         uint256 leaves = _mask(b.leaves) & ~b.appealed;
         _modelClosed(b, leaves, false);
         _modelJudged(b, leaves, false);
@@ -819,11 +850,12 @@ abstract contract Model is AppealWorld {
         _stake[operator] += amount - kept;
     }
 
-    function _slash(address operator, uint256 amount) private returns (uint256 taken) {
+    function _slash(address operator, uint256 amount) internal returns (uint256 taken) {
         // What is not released yet is out of reach.
         uint256 there = _stake[operator] - staking.stakeOf(operator).releasing;
         taken = amount < there ? amount : there;
         _stake[operator] -= taken;
+        _taken += taken;
         there -= taken;
         if (_locked[operator] <= there) return taken;
         _locked[operator] = there;
@@ -840,6 +872,7 @@ abstract contract Model is AppealWorld {
         token.approve(address(payments), type(uint256).max);
         token.approve(address(appeals), type(uint256).max);
         token.approve(address(requests), type(uint256).max);
+        token.approve(address(inclusion), type(uint256).max);
         vm.stopPrank();
     }
 
@@ -860,11 +893,6 @@ abstract contract Model is AppealWorld {
 
     function _feeHeld(Batch storage b) private view returns (uint256) {
         return b.feeHeld ? _fee(b) : 0;
-    }
-
-    /// All that clients could ever be refunded, fees of tests are less than one token.
-    function _refundable() private view returns (uint256) {
-        return (_nonce + 1) * 5 ether;
     }
 
     function _weightsNow() private view returns (bytes32 hash) {
