@@ -36,14 +36,14 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
     mapping(bytes32 requestId => Request) private _requests;
     mapping(address account => uint256) private _credits;
 
-    constructor(IERC20 token, IVerdicts batches, IPayments payments, address owner_, address guardian_)
+    constructor(IERC20 token_, IVerdicts batches, IPayments payments, address owner_, address guardian_)
         Guarded(owner_, guardian_)
     {
         require(
-            address(token) != address(0) && address(batches) != address(0) && address(payments) != address(0),
+            address(token_) != address(0) && address(batches) != address(0) && address(payments) != address(0),
             RequestsZeroAddress()
         );
-        TOKEN = token;
+        TOKEN = token_;
         BATCHES = batches;
         PAYMENTS = payments;
     }
@@ -73,6 +73,7 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
             waitForFinal: order.waitForFinal,
             state: State.Open,
             escrow: order.maxFeeWei,
+            paid: 0,
             modelId: order.modelId,
             inputHash: keccak256(order.input)
         });
@@ -109,6 +110,8 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
         address node = opening.receipt.node;
         uint256 paid = Math.min(opening.receipt.feeWei, request.escrow);
         _requests[requestId].state = State.Fulfilled;
+        // No more than the escrow, which has as many bits.
+        _requests[requestId].paid = uint128(paid);
         // The rest stays owed, to be fetched: a requester that cannot receive must not stop this.
         _credits[request.requester] += request.escrow - paid;
         _owed -= paid;
@@ -159,6 +162,16 @@ contract Requests is IRequests, Guarded, Nonces, ReentrancyGuardTransient {
     /// @inheritdoc IRequests
     function creditOf(address account) external view returns (uint256) {
         return _credits[account];
+    }
+
+    /// @inheritdoc IRequests
+    function token() external view returns (address) {
+        return address(TOKEN);
+    }
+
+    /// @inheritdoc IRequests
+    function verdicts() external view returns (address) {
+        return address(BATCHES);
     }
 
     /// @inheritdoc IRequests

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-pragma solidity 0.8.37;
+// solhint-disable-next-line compiler-version
+pragma solidity ^0.8.27;
 
 import {Opening} from "../libraries/LeafLib.sol";
 import {BatchId, ModelId} from "../types/Types.sol";
@@ -36,6 +37,7 @@ interface IRequests {
         bool waitForFinal;
         State state;
         uint128 escrow; // as posted
+        uint128 paid; // of it, to the node
         ModelId modelId;
         bytes32 inputHash;
     }
@@ -105,6 +107,12 @@ interface IRequests {
     function nextRequestId(address requester) external view returns (bytes32);
 
     function creditOf(address account) external view returns (uint256);
+
+    /// @notice The token that fees are paid in, an ERC-20.
+    function token() external view returns (address);
+
+    /// @notice Who says what was decided on an answer: an `IVerdicts`.
+    function verdicts() external view returns (address);
 
     /// @notice All that this contract owes: escrows and credits. It never holds less.
     function totalOwed() external view returns (uint256);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-pragma solidity 0.8.37;
+// solhint-disable-next-line compiler-version
+pragma solidity ^0.8.27;
 
 import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
@@ -7,7 +8,7 @@ import {BatchId, Header, Ids, ModelId} from "../types/Types.sol";
 
 /// @notice What a node signs for one answer. The EIP-712 type; `trine.protocol.messages.Receipt` is its twin.
 struct Receipt {
-    bytes32 requestHash; // EIP-712 digest of the client's signed Request; zero for an unsigned request
+    bytes32 requestHash; // digest of the client's signed Request, or the id of a posted one; zero: nobody's
     address client; // zero for an unsigned request
     address node;
     bytes32 modelId;

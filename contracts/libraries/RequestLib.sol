@@ -6,7 +6,7 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 import {LeafLib, Receipt} from "./LeafLib.sol";
 
 /// @notice What a client signs for one answer. The EIP-712 type; `trine.protocol.messages.Request` is its twin. Every
-/// verifier looks for the signature, so an accepted leaf that names a request has one.
+/// verifier looks for the signature, so an accepted leaf that names a request has one, or was posted (`Requests`).
 struct Request {
     address client;
     bytes32 modelId;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-pragma solidity 0.8.37;
+// solhint-disable-next-line compiler-version
+pragma solidity ^0.8.27;
 
 /// @notice Identifies a model: keccak256(abi.encode(name, contentHash)).
 type ModelId is bytes32;

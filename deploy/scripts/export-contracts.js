@@ -2,6 +2,7 @@
 // needs Node or solc: ABIs, and the code that creates a contract and that stays on the chain.
 // `--check` writes nothing and fails when a copy is stale.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 
 // The contracts that the Ignition module deploys, the factory that creates them, and what is for other chains.
 const CONTRACTS = [
@@ -13,6 +14,8 @@ const CONTRACTS = [
 ];
 // What the two sources of seeds have in common: an ABI without code.
 const INTERFACES = ["Seeds"];
+// What the devnet deploys to show how a contract asks.
+const EXAMPLES = ["examples/AnswerConsumer"];
 const target = "client_sdk/trine/chain";
 const check = process.argv.includes("--check");
 
@@ -45,6 +48,11 @@ for (const name of INTERFACES) {
   files[`${target}/abi/${name}.json`] = JSON.stringify(artifactOf(name).abi, null, 1) + "\n";
 }
 
+for (const path of EXAMPLES) {
+  const { contractName, abi, bytecode } = artifactOf(path);
+  files[`deploy/trine_devnet/examples/${contractName}.json`] = JSON.stringify({ abi, bytecode }, null, 1) + "\n";
+}
+
 const textOf = (path) => {
   try {
     return readFileSync(path, "utf8");
@@ -56,10 +64,10 @@ const textOf = (path) => {
 
 const stale = Object.keys(files).filter((path) => textOf(path) !== files[path]);
 if (check && stale.length > 0) {
-  console.error(`stale: ${stale.join(", ")}: run \`make abi\` and commit ${target}`);
+  console.error(`stale: ${stale.join(", ")}: run \`make abi\` and commit what it writes`);
   process.exit(1);
 }
 if (!check) {
-  for (const folder of ["abi", "bytecode"]) mkdirSync(`${target}/${folder}`, { recursive: true });
+  for (const path of stale) mkdirSync(dirname(path), { recursive: true });
   for (const path of stale) writeFileSync(path, files[path]);
 }

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trine.cli.groups import group
-from trine.cli.options import DEFAULT_DEPLOYMENT, DEFAULT_RPC_URL, DeploymentFile, RpcUrl, token_wei
-from trine.cli.output import fail_cleanly, say
+from trine.cli.options import DEFAULT_DEPLOYMENT, DEFAULT_RPC_URL, AsJson, DeploymentFile, RpcUrl, token_wei
+from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
 from trine_devnet.launcher import prepare
@@ -158,6 +158,45 @@ def fund(
     account = checksum(address)
     give(rpc_url, deployment, account, wei)
     say(f"{account} has {amount} tokens more, and gas money")
+
+
+@app.command()
+@fail_cleanly
+def dapp(
+    question: Annotated[str, typer.Argument(help="What the contract is to ask.")] = "What is the capital of France?",
+    fee: Annotated[str, typer.Option(help="Whole tokens that the wallet pays at most.")] = "5",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the contract to be told.", min=1)] = 300.0,
+    rpc_url: RpcUrl = DEFAULT_RPC_URL,
+    deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    json: AsJson = False,
+) -> None:
+    """A contract asks, on a devnet that runs: a new wallet deploys AnswerConsumer.sol, pays, asks, and waits until the
+    contract's state has the answer."""
+    wei = token_wei(fee)
+    from trine.chain import Deployment
+    from trine_devnet.dapp import ask_by_contract
+    from trine_devnet.network import give
+
+    known = Deployment.load(deployment)
+    from trine.chain import Chain
+
+    model = Chain.connect(known, rpc_url).models()[-1]
+    told = ask_by_contract(
+        rpc_url,
+        known,
+        model.model_id,
+        question,
+        fund=lambda address, amount: give(rpc_url, deployment, address, amount),
+        fee_wei=wei,
+        seconds=timeout,
+        tell=note,
+    )
+    if json:
+        print_json(told.to_json())
+        return
+    note(f"{tokens(told.paid_wei)} tokens paid, transaction {told.transactions['fulfil']}, {told.seconds:.0f} s in all")
+    say(f"answerOf(0x{told.request_id.hex()}) of {told.contract} is now:")
+    say(told.answer)
 
 
 def _options(

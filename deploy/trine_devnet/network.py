@@ -40,6 +40,13 @@ SCRYPT_N = 1 << 12
 TOKEN = 10**18
 GAS_MONEY_WEI = 100 * 10**18
 HEALTH_SECONDS = 2.0
+ANSWERS_CONTRACTS = {
+    "answer_requests": True,
+    "request_tokens_per_coin": 100,
+    "request_turn_seconds": 10,
+    "request_margin_seconds": 30,
+}
+"""A devnet's nodes answer what contracts ask, and wait for one another in its own pace."""
 CALIBRATED = "ready, calibrated by a committee"
 
 
@@ -210,10 +217,14 @@ class Devnet:
         """A fresh key in an encrypted keystore, with gas money and tokens."""
         account: LocalAccount = Account.create()
         create_keystore(self.keystore(name), self.password_file.read_text(), bytes(account.key), iterations=SCRYPT_N)
-        # The chain's own method: no transaction of the deployer's to wait for.
-        self.rpc.call("anvil_setBalance", account.address, hex(GAS_MONEY_WEI))
-        self.admin.transfer(account.address, funds)
+        self.fund(account.address, funds)
         return account
+
+    def fund(self, address: str, funds: int) -> None:
+        """Gas money, and tokens in wei."""
+        # The chain's own method: no transaction of the deployer's to wait for.
+        self.rpc.call("anvil_setBalance", address, hex(GAS_MONEY_WEI))
+        self.admin.transfer(address, funds)
 
     def _create_bls_key(self, name: str) -> dict[str, str]:
         """A fresh BLS key in an encrypted keystore: the settings that name it."""
@@ -342,6 +353,8 @@ class Devnet:
         }
         if member.role is Role.NODE:
             settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 0.5}
+            is_plain = not member.cheats and not member.examines and member.shows == "everybody"
+            settings |= ANSWERS_CONTRACTS if is_plain else {}
         else:
             settings |= self._create_bls_key(member.name)
         settings |= member.options

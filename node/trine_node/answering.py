@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from trine.chain import Chain, Model, Parameters
 from trine.protocol.evidence import parsed_input
-from trine.protocol.inputs import shown
+from trine.protocol.inputs import Input, shown
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Voucher
 from trine_node.engines.base import Engine, render
-from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Finished, generate
+from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Fee, Finished, generate
 from trine_node.orders import (
     Order,
     check_acknowledged,
@@ -85,16 +85,8 @@ class Answering:
         Raises Refusal, the engine's InvalidInput, or StoreError when no answer could be kept.
         """
         self.store.require_writable()
-        prompt_ids = tuple(render(self.engine, order.input))
-        terms = self._current_terms()
-        limit, of = min((self.engine.context_tokens, "the context"), (terms.max_batch_tokens, "what a batch may hold"))
-        if len(prompt_ids) + order.max_tokens > limit:
-            raise Refusal(
-                f"{len(prompt_ids)} prompt tokens and {order.max_tokens} answer tokens exceed {of}, {limit}: "
-                "shorten the prompt or lower max_tokens",
-                code="context_length_exceeded",
-                param="messages" if order.is_chat else "prompt",
-            )
+        terms = self.current_terms()
+        prompt_ids = self._fitting_prompt(order, terms)
         if order.signed is None and self.allow_unsigned:
             return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
         if order.signed is None and self.door is not None:
@@ -135,6 +127,37 @@ class Answering:
         if door.terms.asset == self.chain.deployment.address("TrineToken"):  # what another is worth nobody knows here
             _require_stake(door.units(order, len(prompt_ids)), terms)
         return door.accept(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
+
+    def accept_posted(self, order: Order, request_id: bytes, requester: str, fee: Fee) -> Accepted:
+        """The same for a request that was posted on the chain, where its fee waits. Whether it is there and open, and
+        has no answer here yet, the caller has looked.
+
+        Raises Refusal, the engine's InvalidInput, or StoreError when no answer could be kept.
+        """
+        self.store.require_writable()
+        return Accepted(order, self._fitting_prompt(order, self.current_terms()), request_id, requester, fee=fee)
+
+    @property
+    def in_progress(self) -> int:
+        """How many orders of paying clients are being answered."""
+        return len(self._promised)
+
+    def render(self, asked: Input) -> list[int]:
+        """Token ids of the prompt. Raises what the engine does for text that its template refuses."""
+        return list(render(self.engine, asked))
+
+    def _fitting_prompt(self, order: Order, terms: Parameters) -> tuple[int, ...]:
+        """Raises Refusal for more tokens than the context or a batch holds."""
+        prompt_ids = tuple(render(self.engine, order.input))
+        limit, of = min((self.engine.context_tokens, "the context"), (terms.max_batch_tokens, "what a batch may hold"))
+        if len(prompt_ids) + order.max_tokens > limit:
+            raise Refusal(
+                f"{len(prompt_ids)} prompt tokens and {order.max_tokens} answer tokens exceed {of}, {limit}: "
+                "shorten the prompt or lower max_tokens",
+                code="context_length_exceeded",
+                param="messages" if order.is_chat else "prompt",
+            )
+        return prompt_ids
 
     def _check_acknowledged(self, client: str, voucher: Voucher, deadline: int) -> None:
         """Raises Refusal for a voucher that acknowledges too little, or when the client has done so for too long."""
@@ -180,7 +203,7 @@ class Answering:
 
         return earned_before
 
-    def _current_terms(self) -> Parameters:
+    def current_terms(self) -> Parameters:
         """The chain's parameters, as they were lately."""
         at, terms = self._terms or (-math.inf, None)
         if terms is None or time.monotonic() - at > TERMS_SECONDS:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eth_utils.crypto import keccak
 
 from trine.chain import Chain, Model
-from trine.errors import NotReady
+from trine.errors import NotReady, TrineError
 from trine.protocol import fingerprint
 from trine.protocol.calibration import MAX_OUTPUT_TOKENS
 from trine.protocol.evidence import Evidence
@@ -44,6 +44,14 @@ class Finished:
         return "stop" if self.evidence.receipt.finish_reason == FinishReason.STOP else "length"
 
 
+class Unaffordable(TrineError):
+    """The finished answer costs more than there is to pay for it."""
+
+
+Fee = Callable[[int, str], int | None]
+"""What an answer of so many tokens, prompt and answer, with that text costs in wei; None: more than there is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """An order that was checked and will be served."""
@@ -53,6 +61,7 @@ class Accepted:
     request_hash: bytes
     client: str
     payment: bytes | None = None  # the name of the payment by x402 that it is made for
+    fee: Fee | None = None  # of a request that was posted on the chain; None: the model's price a token
 
 
 def generate(
@@ -63,7 +72,10 @@ def generate(
     cancelled: Callable[[], bool],
     anchor_within_seconds: int = ANCHOR_WITHIN_SECONDS,
 ) -> Iterator[str | Finished]:
-    """Text as it is generated, then the answer, signed by the chain's account. Ends without one when cancelled."""
+    """Text as it is generated, then the answer, signed by the chain's account. Ends without one when cancelled.
+
+    Raises Unaffordable, before anything is signed, where the order's own fee does not cover the answer.
+    """
     text = TextStream(engine, accepted.order.input.stop)
     steps: list[Step] = []
     for step in engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled):
@@ -89,6 +101,16 @@ def answer_prompt(engine: Engine, chain: Chain, model: Model, prompt: Input) -> 
     raise NotReady("the engine gave no answer to a calibration prompt")
 
 
+def _fee(model: Model, accepted: Accepted, tokens: int, text: str) -> int:
+    """Raises Unaffordable."""
+    if accepted.fee is not None:
+        fee_wei = accepted.fee(tokens, text)
+        if fee_wei is None:
+            raise Unaffordable("the answer is longer than what waits for it pays for")
+        return fee_wei
+    return model.price_per_token_wei * tokens if accepted.order.signed and any(accepted.request_hash) else 0
+
+
 def _signed(
     engine: Engine, chain: Chain, model: Model, accepted: Accepted, steps: list[Step], anchor_within_seconds: int
 ) -> Finished:
@@ -102,7 +124,7 @@ def _signed(
     if stop and first_stop(engine.decode(output_ids[:-1]), stop) is not None:
         # To verifiers the answer goes on after its end: never seen, and never to be signed.
         raise EngineError("the text of these tokens is not what it was while they came")
-    tokens = len(accepted.prompt_ids) + len(output_ids)
+    fee_wei = _fee(model, accepted, len(accepted.prompt_ids) + len(output_ids), text)
     stopped = output_ids[-1] in engine.eos_ids or first_stop(whole, stop) is not None
     issued_at = chain.now()
     receipt = Receipt(
@@ -120,7 +142,7 @@ def _signed(
         max_tokens=order.max_tokens,
         finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
         engine_class=engine_class_bytes(engine.engine_class),
-        fee_wei=model.price_per_token_wei * tokens if signed else 0,
+        fee_wei=fee_wei,
         issued_at=issued_at,
         anchor_by=issued_at + min(anchor_within_seconds, MAX_ANCHOR_SECONDS),
     )

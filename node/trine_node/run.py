@@ -19,6 +19,7 @@ from trine_node.answering import Answering
 from trine_node.engines.base import Engine
 from trine_node.engines.loading import load_engine
 from trine_node.generating import answer_prompt
+from trine_node.posted.wiring import Posted
 from trine_node.service import create_app
 from trine_node.settings import NodeSettings
 from trine_operator.batcher import Batcher
@@ -103,7 +104,8 @@ def run_node(
     def why_not() -> str | None:
         return outbox.halted or reason[0] or store.why_not_ready()
 
-    app = create_app(answering, settings.limits, why_not, operator.lease.instance, evidence)
+    posted = Posted(settings, answering, outbox, stop.is_set)
+    app = create_app(answering, settings.limits, why_not, operator.lease.instance, evidence, posted.price)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks = chain.follow(settings.poll_seconds)
@@ -138,7 +140,7 @@ def run_node(
         else:
             reason[0] = None
         log.info("node_serving", endpoint=settings.endpoint, ready=reason[0] is None)
-        for name, step in more.steps.items():
+        for name, step in {**more.steps, **posted.steps}.items():
             # One that is slow, or waits for an answer, keeps no other from its turn.
             worker = Worker(name, partial(keep_doing, name, step, blocks, stop, at_least_every=1.0))
             workers.append(worker)

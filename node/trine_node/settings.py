@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from trine.protocol.messages import MAX_ANCHOR_SECONDS
+from trine.protocol.requests import MAX_CALLBACK_GAS
 from trine_operator.settings import OperatorSettings
 
 
@@ -72,8 +73,37 @@ class NodeSettings(OperatorSettings):
     open_threshold: Decimal = Field(
         Decimal("0.1"), ge=0, le=10**9, description="whole tokens that opening must bring: less is not worth the gas"
     )
+    answer_requests: bool = Field(
+        False, description="answer what contracts ask on the chain, where it pays; needs request_tokens_per_coin"
+    )
+    request_tokens_per_coin: Decimal | None = Field(
+        None, gt=0, le=10**9, description="whole tokens that one coin of the chain's gas money is worth to you"
+    )
+    request_least_profit: Decimal = Field(
+        Decimal("0.01"), ge=0, le=10**9, description="whole tokens over price and gas that an answer must bring"
+    )
+    request_max_tokens: int = Field(1_024, ge=1, le=1 << 17, description="longest answer to a contract")
+    request_max_callback_gas: int = Field(
+        MAX_CALLBACK_GAS, ge=0, le=MAX_CALLBACK_GAS, description="most gas that a contract's callback may have"
+    )
+    request_queue: int = Field(256, ge=1, le=10_000, description="posted requests that wait; the best paid stay")
+    request_turn_seconds: int = Field(
+        60, ge=1, le=86_400, description="how long each node that comes first by lot is waited for"
+    )
+    request_margin_seconds: int = Field(
+        600, ge=0, le=30 * 86_400, description="time before a request's deadline that is kept free for delays"
+    )
     limits: Limits = Field(default_factory=Limits)
     x402: X402 | None = Field(None, description="serve unsigned requests for payment by x402")
+
+    @property
+    def request_least_profit_wei(self) -> int:
+        return int(self.request_least_profit * 10**18)
+
+    @property
+    def request_coin_micro(self) -> int:
+        """What a coin is worth in millionths of a token; 1 at least."""
+        return max(int((self.request_tokens_per_coin or Decimal(0)) * 10**6), 1)
 
     @property
     def max_unacknowledged_wei(self) -> int:
@@ -87,6 +117,15 @@ class NodeSettings(OperatorSettings):
     def _unsigned_requests_are_one_thing(self) -> Self:
         if self.allow_unsigned and self.x402 is not None:
             raise ValueError("allow_unsigned and x402: unsigned requests are either free or paid, choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _gas_has_a_price(self) -> Self:
+        if self.answer_requests and self.request_tokens_per_coin is None:
+            raise ValueError(
+                "answer_requests needs request_tokens_per_coin, what one coin of gas money is worth in tokens: gas is "
+                "paid in one and earned in the other"
+            )
         return self
 
     @model_validator(mode="after")

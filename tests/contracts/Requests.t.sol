@@ -18,6 +18,7 @@ import {Built} from "./Built.sol";
 import {Consumer} from "./Consumer.sol";
 import {HookedToken, Leaves, Reenterer, RewardsDouble, VerdictsDouble} from "./Doubles.sol";
 import {MeasuringConsumer} from "./Measured.sol";
+import {RequestsDeployer} from "./RequestsDeployer.sol";
 import {Check, vm} from "./Vm.sol";
 
 contract RequestsTest {
@@ -245,26 +246,22 @@ contract RequestsTest {
     // Callbacks
 
     function testAContractAsksAndKeepsTheAnswer() external {
-        AnswerConsumer consumer = AnswerConsumer(Built.create("AnswerConsumer", abi.encode(_requests, _token)));
+        AnswerConsumer consumer = AnswerConsumer(Built.create("AnswerConsumer", abi.encode(_requests)));
         vm.startPrank(CLIENT);
         _token.approve(address(consumer), type(uint256).max);
-        bytes32 id = consumer.ask(MODEL, INPUT, 1 ether);
+        bytes32 id = consumer.ask(MODEL, "?", 1 ether);
         vm.stopPrank();
-        (BatchId batchId, Opening memory o) = _accepted(_receipt(id, address(consumer)));
+        Receipt memory receipt = _receipt(id, address(consumer));
+        receipt.inputHash = keccak256("{\"messages\":[{\"content\":\"?\",\"role\":\"user\"}]}");
+        (BatchId batchId, Opening memory o) = _accepted(receipt);
         Check.eq(bytes(consumer.answerOf(id)).length, 0, "not yet");
         vm.expectEmit(address(_requests));
         emit IRequests.RequesterCalled(id, address(consumer), true);
         _requests.fulfil(id, batchId, o, OUTPUT);
         Check.eq(keccak256(bytes(consumer.answerOf(id))), keccak256(OUTPUT), "kept");
-        consumer.fetchCredit();
-        Check.eq(_token.balanceOf(address(consumer)), 0.4 ether, "left over");
-        vm.prank(CLIENT);
-        consumer.ask(MODEL, INPUT, 1 ether);
-        Check.eq(_token.balanceOf(CLIENT), 998.4 ether, "what was left pays first");
-        require(_token.transfer(address(consumer), 1 ether));
-        consumer.ask(MODEL, INPUT, 1 ether);
-        vm.expectPartialRevert(AnswerConsumer.AnswerConsumerNotRequests.selector);
-        consumer.onTrineAnswer(id, "forged", 0, 0);
+        Check.eq(_requests.requestOf(id).paid, 0.6 ether, "what the node took");
+        consumer.refundQuestion(id);
+        Check.eq(_token.balanceOf(CLIENT), 999.4 ether, "what it did not goes to who asked");
     }
 
     function testACallbackCanAskTheNextQuestionButNotReenter() external {
@@ -447,21 +444,6 @@ contract RequestsTest {
     function _accepted(Receipt memory receipt) private returns (BatchId id, Opening memory o) {
         (id, o) = Leaves.opening(address(_batches), 5, receipt);
         _batches.set(id, 5, IVerdicts.Verdict.Accepted, true);
-    }
-}
-
-/// @notice Deploys the two that name one another: a contract's second creation has a known address.
-contract RequestsDeployer {
-    function deploy(IStakeToken token, IRewards staking, IVerdicts batches, address owner, address guardian)
-        external
-        returns (IPayments payments, IRequests requests)
-    {
-        bytes32 second = keccak256(abi.encodePacked(hex"d694", address(this), hex"02"));
-        address known = address(uint160(uint256(second)));
-        bytes memory arguments = abi.encode(token, staking, batches, address(0xA9), known, 1 days, owner);
-        payments = IPayments(Built.create("Payments", arguments));
-        requests = IRequests(Built.create("Requests", abi.encode(token, batches, payments, owner, guardian)));
-        require(address(requests) == known, "another address");
     }
 }
 

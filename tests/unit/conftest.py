@@ -20,9 +20,9 @@ SLOW = {
     "adversaries", "call_counts", "chain_faults", "compilation", "connections", "deploy_fitness", "deploy_manifests",
     "devnet_chain", "distributions", "endpoints", "engine", "engine_determinism", "engine_selftest", "event_log",
     "examining", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "migrations", "node_openai",
-    "node_payment", "node_pruning", "node_store", "openai_engine", "outbox", "rpc_proxy", "sending_under_faults",
-    "startup", "stop_strings", "store_faults", "study_billion", "study_calibrate", "study_fit", "study_majority",
-    "text_consensus", "x402",
+    "node_payment", "node_pruning", "node_store", "openai_engine", "outbox", "posted_requests", "rpc_proxy",
+    "sending_under_faults", "solidity_package", "startup", "stop_strings", "store_faults", "study_billion",
+    "study_calibrate", "study_fit", "study_majority", "text_consensus", "x402",
 }  # fmt: skip
 """Modules that load a model, start processes or a chain: `make check` leaves them to `make test`."""
 

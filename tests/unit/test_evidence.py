@@ -7,7 +7,7 @@ import pytest
 from eth_account import Account
 from eth_utils.crypto import keccak
 
-from trine.errors import BadSignature, InvalidInput, VerificationFailed
+from trine.errors import BadSignature, ChainUnreachable, InvalidInput, VerificationFailed
 from trine.protocol import fingerprint, merkle
 from trine.protocol.access import access_header, account_digest, caller, evidence_digest
 from trine.protocol.certificate import Certificate
@@ -23,6 +23,7 @@ from trine.protocol.messages import (
     engine_class_bytes,
     text_hash,
 )
+from trine.protocol.requests import Posted, RequestState
 from trine.protocol.tokens import tokens_hash
 
 NODE, CLIENT, STRANGER = (Account.from_key(bytes([number] * 32)) for number in (1, 2, 3))
@@ -131,6 +132,72 @@ def test_charging_without_a_request_is_a_fault():
     evidence, leaf, anchor = make(signed=False, fee_wei=1)
     assert missing(evidence, 0, leaf, anchor) is None
     assert "no request" in binding_fault(evidence, anchor)
+
+
+POSTED_ID = bytes([9] * 32)
+POSTED = Posted(
+    STRANGER.address, 2_000_000_000, 0, ZERO_ADDRESS, 8, True, RequestState.OPEN, 10, 0, MODEL, ASKED.hash()
+)
+
+
+def make_posted(posted=POSTED, **changes):
+    """An answer to what a contract has posted: nobody has signed anything but the node."""
+    changes = {"request_hash": POSTED_ID, "client": STRANGER.address, "fee_wei": 10, **changes}
+    evidence, leaf, anchor = make(signed=False, **changes)
+    known = {POSTED_ID: posted} if posted else {}
+    return evidence, leaf, dataclasses.replace(anchor, posted=known.get)
+
+
+@pytest.mark.parametrize("state", [RequestState.OPEN, RequestState.FULFILLED, RequestState.EXPIRED])
+def test_an_answer_to_a_posted_request_needs_no_signature(state):
+    """However far the request is: verdicts come after it was answered, appeals later still."""
+    evidence, leaf, anchor = make_posted(dataclasses.replace(POSTED, state=state))
+    assert missing(evidence, 0, leaf, anchor) is None
+    assert binding_fault(evidence, anchor) is None
+    assert Evidence.from_json(evidence.to_json()) == evidence
+
+
+def test_an_answer_in_the_name_of_somebody_who_posted_nothing_is_not_shown():
+    evidence, leaf, anchor = make_posted(None)
+    assert "none of that id was posted" in missing(evidence, 0, leaf, anchor)
+    assert "signed no request" in binding_fault(evidence, anchor)
+
+
+@pytest.mark.parametrize("shown", [{"request": make()[0].request}, {"request_signature": bytes(65)}])
+def test_half_a_signed_request_is_not_made_good_by_a_posted_one(shown):
+    evidence, leaf, anchor = make_posted()
+    assert missing(dataclasses.replace(evidence, **shown), 0, leaf, anchor) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"requester": CLIENT.address}, "another client"),
+        ({"node": CLIENT.address}, "another node"),
+        ({"model_id": bytes(32)}, "another model"),
+        ({"input_hash": bytes(32)}, "something else"),
+        ({"max_tokens": 9}, "at most 9"),
+        ({"escrow": 9}, "over what waits"),
+    ],
+)
+def test_an_answer_that_breaks_the_posted_request_is_a_fault(changes, complaint):
+    evidence, leaf, anchor = make_posted(dataclasses.replace(POSTED, **changes))
+    assert missing(evidence, 0, leaf, anchor) is None
+    assert complaint in binding_fault(evidence, anchor)
+
+
+def test_a_chain_that_does_not_answer_blames_nobody():
+    """What the look-up raises goes on: a vote that the node withheld would cost it stake."""
+    evidence, leaf, anchor = make_posted()
+
+    def away(_request_id):
+        raise ChainUnreachable("the RPC endpoint does not answer")
+
+    broken = dataclasses.replace(anchor, posted=away)
+    with pytest.raises(ChainUnreachable):
+        missing(evidence, 0, leaf, broken)
+    with pytest.raises(ChainUnreachable):
+        binding_fault(evidence, broken)
 
 
 def test_a_leaf_counts_only_at_its_own_index():

@@ -18,7 +18,6 @@ from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted
 from trine.protocol.appeals import VOTES
-from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Verdict
 from trine_node.engines.base import Engine
@@ -30,7 +29,7 @@ from trine_operator.staying import Staying
 from trine_verifier.checking import MAX_DETAIL, check_shown_leaf, withheld
 from trine_verifier.checks import Checks, check_in_time
 from trine_verifier.duties import FINALIZE_GRACE_SECONDS, MAX_PAUSE_SECONDS, Duty, evidence_deadline, listening
-from trine_verifier.gathering import Gathering
+from trine_verifier.gathering import Gathering, anchor_of
 from trine_verifier.lost import LostVotes, committed_on_appeal
 from trine_verifier.seats import Seats, shows_no_appeal_draw
 from trine_verifier.store import AppealSeat, VerifierStore
@@ -173,7 +172,7 @@ class Appealing:
         if header.model_id != self.model_id:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
-        anchor = Anchor(chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
+        anchor = anchor_of(chain, batch)
         patience = listening(case.clock, terms, header.tokens, chain.timestamp(), crowd)
         gathered = self.gathering.leaf(batch, case.leaf, anchor, patience)
         if gathered.shown is None:

@@ -253,6 +253,19 @@ class _Pile:
             self._kept.keep(self.batch.batch_id, some, self.leaves)
 
 
+def anchor_of(chain: Chain, batch: Batch) -> Anchor:
+    """What evidence of the batch is checked against. Raises NotReady for a batch that the chain does not know."""
+    header = batch.known_header
+    return Anchor(
+        chain.domain,
+        header.node,
+        header.model_id,
+        header.root,
+        batch.leaf_count,
+        posted=lambda request_id: chain.posted_request(request_id),
+    )
+
+
 def drawn_for(chain: Chain, batch: Batch, leaf: int | None = None) -> list[str]:
     """All who may have been shown a batch, or the leaf of it that was appealed: its committees, those of the appeal."""
     found = dict.fromkeys(seat.verifier for seat in chain.seats(batch))

@@ -14,7 +14,6 @@ from trine.chain.transactions import Call
 from trine.chain.writes import CALLS
 from trine.errors import TransactionReverted, TrineError
 from trine.protocol.calibration import challenge_prompts
-from trine.protocol.evidence import Anchor
 from trine.protocol.policy import Policy
 from trine.protocol.signing import FALL_BACK_SHARE, MINED_SHARE, Do, Why
 from trine.protocol.verdict import Verdict
@@ -36,7 +35,7 @@ from trine_verifier.duties import (
     evidence_deadline,
     listening,
 )
-from trine_verifier.gathering import Gathering
+from trine_verifier.gathering import Gathering, anchor_of
 from trine_verifier.lost import LostVotes, committed_as
 from trine_verifier.seats import Seats, shows_no_draw
 from trine_verifier.signing import Signing
@@ -288,7 +287,7 @@ class Voting:
         if header.model_id != self.model_id:
             log.warning("foreign_model", batch=batch.batch_id.hex())
             return None
-        anchor = Anchor(self.chain.domain, header.node, header.model_id, header.root, batch.leaf_count)
+        anchor = anchor_of(self.chain, batch)
         patience = listening(batch.clock, terms, header.tokens, self.chain.timestamp(), crowd)
         gathered = self.gathering.batch(batch, anchor, patience)
         if gathered.missing and self.chain.timestamp() < evidence_deadline(batch.clock, terms, header.tokens):

@@ -15,6 +15,7 @@ from trine.chain.parameters import ParameterCalls
 from trine.chain.payments import PaymentCalls
 from trine.chain.registry import RegistryCalls
 from trine.chain.reputation import ReputationCalls
+from trine.chain.requests import RequestCalls
 from trine.chain.staking import StakingCalls
 from trine.chain.verifier_keys import VerifierKeyCalls
 from trine.chain.writes import Writes
@@ -38,6 +39,7 @@ class Chain(
     ReputationCalls,
     PaymentCalls,
     VerifierKeyCalls,
+    RequestCalls,
     Written,
 ):
     """A deployment seen through RPC endpoints, optionally with an account that sends. See `Calls.connect`.

@@ -187,6 +187,19 @@ class Writes(Generic[R_co]):
         """Refunds a rejected answer out of the node's stake, once its verdict is final. See `Certificate.opening`."""
         return self._write("Payments", "refund", batch_id, opening)
 
+    # Requests
+
+    def fulfil_request(self, request_id: bytes, batch_id: bytes, opening: tuple[Any, ...], output: bytes) -> R_co:
+        """Brings the accepted answer to a posted request. See `Certificate.opening`; `output` is its text, UTF-8."""
+        return self._write("Requests", "fulfil", request_id, batch_id, opening, output)
+
+    def expire_request(self, request_id: bytes) -> R_co:
+        """Credits the requester with the fee of a request that nobody has answered in time."""
+        return self._write("Requests", "expire", request_id)
+
+    def withdraw_request_credit(self) -> R_co:
+        return self._write("Requests", "withdrawCredit")
+
     # Inclusion
 
     def claim_inclusion(self, receipt: Receipt, signature: bytes) -> R_co:

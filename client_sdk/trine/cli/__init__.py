@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from trine.cli import appeal, ask, audit, certificate, claim, keys, relay, stake, verify
+from trine.cli import appeal, ask, audit, certificate, claim, keys, relay, request, stake, verify
 from trine.cli.groups import from_elsewhere, group
 from trine.cli.output import say
 
@@ -51,6 +51,7 @@ def build() -> TyperGroup:
     app.add_typer(audit.app, name="audit")
     app.add_typer(certificate.app, name="certificate")
     app.add_typer(relay.app, name="relay")
+    app.add_typer(request.app, name="request")
     command = cast(TyperGroup, get_command(app))
     command.commands |= cast(Any, from_elsewhere())
     return command

@@ -2,14 +2,15 @@
 
 `missing` answers: are these the very bytes that the anchored root fixed? What is not, was not shown: whoever sends it
 may send the right bytes to others, so nothing follows from it but that. `binding_fault` answers: do those bytes honour
-the client's signed request? A fault there is a reason to reject, because everybody who is shown the leaf sees it.
-Whether the model really produces them is `verdict`'s question.
+the client's request, signed or posted on the chain? A fault there is a reason to reject, because everybody who is shown
+the leaf sees it. Whether the model really produces them is `verdict`'s question.
 """
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from eth_utils.crypto import keccak
@@ -18,6 +19,7 @@ from trine.errors import BadSignature, InvalidInput
 from trine.protocol import merkle
 from trine.protocol.inputs import MAX_INPUT_BYTES, Input, parse_input
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Domain, Receipt, Request, require_signer
+from trine.protocol.requests import Posted, posted_fault
 from trine.protocol.tokens import tokens_hash
 
 MAX_TOKENS = 1 << 17
@@ -68,15 +70,23 @@ class Evidence:
         )
 
 
+def _nobody_posted(_request_id: bytes) -> Posted | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """What the chain says of the batch that the evidence belongs to."""
+    """What the chain says of the batch that the evidence belongs to.
+
+    `posted` tells what was posted on the chain under an id, if anything; what it raises goes on to who checks.
+    """
 
     domain: Domain
     node: str
     model_id: bytes
     root: bytes
     leaf_count: int
+    posted: Callable[[bytes], Posted | None] = field(default=_nobody_posted, compare=False)
 
 
 def leaves_fault(leaves: list[bytes], anchor: Anchor) -> str | None:
@@ -114,8 +124,10 @@ def missing(evidence: Evidence, index: int, leaf: bytes, anchor: Anchor) -> str 
     if receipt.request_hash == ZERO_HASH:
         return None
     request = evidence.request
+    if request is None and evidence.request_signature is None and anchor.posted(receipt.request_hash) is not None:
+        return None  # a post needs no signature: only its requester can have made it
     if request is None or evidence.request_signature is None:
-        return "the signed request that the receipt names is not shown"
+        return "the signed request that the receipt names is not shown, and none of that id was posted"
     digest = request.digest(anchor.domain)
     if digest != receipt.request_hash:
         return "request shown does not hash to what the receipt says"
@@ -139,7 +151,7 @@ def binding_fault(evidence: Evidence, anchor: Anchor) -> str | None:
         parse_input(evidence.input)
     except InvalidInput as error:
         return f"input: {error}"
-    return _request_fault(evidence)
+    return _request_fault(evidence, anchor)
 
 
 def parsed_input(evidence: Evidence) -> Input:
@@ -147,8 +159,12 @@ def parsed_input(evidence: Evidence) -> Input:
     return parse_input(evidence.input)
 
 
-def _request_fault(evidence: Evidence) -> str | None:
+def _request_fault(evidence: Evidence, anchor: Anchor) -> str | None:
     receipt, request = evidence.receipt, evidence.request
+    if receipt.request_hash != ZERO_HASH and request is None:
+        posted = anchor.posted(receipt.request_hash)
+        if posted is not None:
+            return posted_fault(posted, receipt)
     if receipt.request_hash == ZERO_HASH or request is None:
         if receipt.client != ZERO_ADDRESS or receipt.fee_wei != 0:
             return "receipt charges a client who signed no request"

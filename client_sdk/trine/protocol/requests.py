@@ -7,6 +7,7 @@ requester. `contracts/Requests.sol` is the twin.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -17,6 +18,16 @@ from trine.protocol.messages import ZERO_ADDRESS, Receipt
 MAX_INPUT_BYTES = 24 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024
 MAX_CALLBACK_GAS = 2_000_000
+MAX_WAIT_SECONDS = 365 * 86_400
+
+
+class RequestState(IntEnum):
+    """See `IRequests.State`."""
+
+    NONE = 0
+    OPEN = 1
+    FULFILLED = 2
+    EXPIRED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,63 @@ class Order:
     deadline: int  # seconds since 1970; the answer must be on the chain by then, after its verdict
     callback_gas: int
     wait_for_final: bool
+
+    def values(self) -> tuple[object, ...]:
+        """`IRequests.Order`, as ABI encoders take it."""
+        return (
+            self.model_id,
+            self.node,
+            self.input,
+            self.max_tokens,
+            self.max_fee_wei,
+            self.deadline,
+            self.callback_gas,
+            self.wait_for_final,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A posted request, as the contract keeps it: all but the input's text. It stays when the request is over."""
+
+    requester: str
+    deadline: int
+    callback_gas: int
+    node: str
+    max_tokens: int
+    wait_for_final: bool
+    state: RequestState
+    escrow: int
+    paid: int
+    model_id: bytes
+    input_hash: bytes
+
+    def is_of(self, order: Order) -> bool:
+        """Whether the event that showed the order is the contract's own word."""
+        return (
+            _same(self.requester, order.requester)
+            and _same(self.node, order.node)
+            and (self.model_id, self.input_hash) == (order.model_id, keccak(order.input))
+            and (self.max_tokens, self.escrow, self.deadline) == (order.max_tokens, order.max_fee_wei, order.deadline)
+            and (self.callback_gas, self.wait_for_final) == (order.callback_gas, order.wait_for_final)
+        )
+
+
+def posted_fault(posted: Posted, receipt: Receipt) -> str | None:
+    """Why a receipt does not honour the posted request that it names, or None: what verifiers look for."""
+    if not _same(posted.requester, receipt.client):
+        return "receipt names another client than the one who posted the request"
+    if not _same(posted.node, ZERO_ADDRESS) and not _same(posted.node, receipt.node):
+        return "the request is for another node"
+    if posted.model_id != receipt.model_id:
+        return "the request is for another model"
+    if posted.input_hash != receipt.input_hash:
+        return "the request asks something else"
+    if posted.max_tokens != receipt.max_tokens:
+        return f"the request is for at most {posted.max_tokens} tokens, the receipt says {receipt.max_tokens}"
+    if receipt.fee_wei > posted.escrow:
+        return f"fee {receipt.fee_wei} is over what waits for the answer, {posted.escrow}"
+    return None
 
 
 def request_id(chain_id: int, requests: str, requester: str, nonce: int) -> bytes:

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from trine_node.answering import Answering
 from trine_node.service.openai import OpenAiEndpoints
+from trine_node.service.posted import PostedEndpoints, Price
 from trine_node.settings import Limits
 from trine_operator.service import EvidenceEndpoints, Readiness, create_evidence_app
 
@@ -16,10 +17,15 @@ def create_app(
     readiness: Readiness,
     instance: str | None = None,
     evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
+    price: Price | None = None,
 ) -> FastAPI:
-    """OpenAI's endpoints, evidence, health. `app.state.openai.close()` refuses new work."""
+    """OpenAI's endpoints, evidence, health; `price` says what posted requests cost, if they are answered.
+
+    `app.state.openai.close()` refuses new work.
+    """
     app = create_evidence_app("Trine node", answering.store, answering.chain, readiness, instance, evidence=evidence)
     endpoints = OpenAiEndpoints(answering, limits)
     app.state.openai = endpoints
     app.include_router(endpoints.router)
+    app.include_router(PostedEndpoints(answering.store, price).router)
     return app

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from trine.protocol.evidence import Evidence
 from trine_operator.store.balances import move
 from trine_operator.store.records import StoredAnswer
-from trine_operator.store.rows import answer_in, row_of_answer
+from trine_operator.store.rows import answer_in, owed_for, row_of_answer
 from trine_operator.store.transactions import Transactions
 from trine_operator.tables import AnswerRow
 
@@ -29,7 +29,7 @@ class Answers(Transactions):
     def put_answer(self, session: Session, digest: bytes, evidence: Evidence) -> None:
         """The same, within a transaction of the caller's."""
         session.add(row_of_answer(digest, evidence))
-        move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
+        move(session, evidence.receipt.client, owed=owed_for(evidence))
 
     def answer(self, digest: bytes) -> StoredAnswer | None:
         return self._one_answer(AnswerRow.digest == digest.hex())

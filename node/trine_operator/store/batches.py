@@ -11,7 +11,7 @@ from trine.protocol.evidence import Evidence
 from trine_operator.database import StoreError
 from trine_operator.store.balances import judge, move
 from trine_operator.store.records import StoredBatch
-from trine_operator.store.rows import batch_in, row_of_answer, row_of_batch
+from trine_operator.store.rows import batch_in, owed_for, row_of_answer, row_of_batch
 from trine_operator.store.transactions import Transactions
 from trine_operator.tables import AnswerRow, BatchRow
 
@@ -41,7 +41,7 @@ class Batches(Transactions):
                 row.digest = keccak(digest + batch.batch_id + bytes([leaf])).hex()
                 row.batch_id, row.leaf = batch.batch_id.hex(), leaf
                 session.add(row)
-                move(session, evidence.receipt.client, owed=evidence.receipt.fee_wei)
+                move(session, evidence.receipt.client, owed=owed_for(evidence))
 
     def batch(self, batch_id: bytes) -> StoredBatch | None:
         with self.reading() as session:

@@ -47,6 +47,12 @@ def batch_in(row: BatchRow) -> StoredBatch:
     )
 
 
+def owed_for(evidence: Evidence) -> int:
+    """What the client owes for it by voucher. What was asked by a transaction is paid out of the contract's escrow."""
+    is_posted = evidence.request is None and any(evidence.receipt.request_hash)
+    return 0 if is_posted else evidence.receipt.fee_wei
+
+
 def row_of_answer(digest: bytes, evidence: Evidence) -> AnswerRow:
     receipt = evidence.receipt
     return AnswerRow(
@@ -54,7 +60,7 @@ def row_of_answer(digest: bytes, evidence: Evidence) -> AnswerRow:
         request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
         model_id=receipt.model_id.hex(),
         client=receipt.client,
-        fee_wei=str(receipt.fee_wei),
+        fee_wei=str(owed_for(evidence)),
         # Beyond 63 bits no database has room, and no chain gets there.
         deadline=min(evidence.request.deadline, FAR) if evidence.request else None,
         signed_order=_signed_order(evidence) if evidence.request else None,
