@@ -25,7 +25,6 @@ from web3.types import TxReceipt
 from trine.chain import Chain, Deployment
 from trine.errors import NotReady, TransactionReverted
 from trine.protocol.inputs import chat_input
-from trine.protocol.requests import RequestState
 
 FEE_WEI = 5 * 10**18
 LOOK_SECONDS = 0.5
@@ -155,15 +154,13 @@ class Dapp:
             if state != last:
                 tell(f"request 0x{request_id.hex()[:12]}…: {state}")
                 last = state
-            if posted and posted.state is not RequestState.OPEN and time.monotonic() > until - seconds + 5:
-                break
             if time.monotonic() > until:
                 raise NotReady(f"the contract has no answer after {seconds:.0f} s; its request is {state}")
             time.sleep(LOOK_SECONDS)
         fulfilled = self.chain.newest_event("Requests", "RequestFulfilled", requestId=request_id)
         if fulfilled is not None:
             self.transactions["fulfil"] = "0x" + fulfilled.transaction.hex()
-        return answer or self.answer_of(request_id)
+        return answer
 
     def _send(self, what: str, to: str | None, data: bytes) -> TxReceipt:
         receipt = self.wallet.send(to, data)

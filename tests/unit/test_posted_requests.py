@@ -76,6 +76,10 @@ class AskedChain(RecordingChain):
     requests: dict = field(default_factory=dict)
     nodes: tuple = ()
     fulfilled_for: str = ""
+    calibrated: bool = True
+
+    def is_calibrated(self, _operator, _role, _model_id):
+        return self.calibrated
 
     def posted_request(self, request_id):
         found = self.requests.get(request_id)
@@ -395,6 +399,18 @@ def test_a_node_that_stops_leaves_the_request_for_its_next_start(store):
     assert node.state(order())[0] == WAITING
     assert not store.unbatched(10)
     Node(store, node.chain).serving.step()
+    assert node.state(order())[0] == ANSWERED
+
+
+def test_a_node_whose_calibration_has_run_out_promises_nothing(store):
+    """Its batches would not be taken."""
+    node = Node(store)
+    node.chain.calibrated = False
+    node.ask(order())
+    node.serving.step()
+    assert node.state(order())[0] == WAITING
+    node.chain.calibrated = True
+    node.serving.step()
     assert node.state(order())[0] == ANSWERED
 
 

@@ -169,7 +169,7 @@ def refund(
     if json:
         print_json({"withdrawnWei": str(credit), **_document(chain, name, _posted(chain, name))})
     elif mine:
-        say(f"{tokens(credit)} tokens are back with {chain.address}")
+        say(f"{tokens(credit)} tokens are back with {chain.address}" if credit else "nothing is left to be taken out")
     else:
         say(f"{posted.requester} is credited with it")
 

@@ -89,7 +89,7 @@ class Serving:
         if self._answering.in_progress >= self._max_busy:
             return False
         waiting = self._posted.waiting()
-        if not waiting:
+        if not waiting or not self._is_calibrated():
             return False
         confirmed, costs = self._chain.confirmed_block(), self._costs()
         # What a re-org could still take away would be an answer that nobody asked for: that costs stake.
@@ -166,6 +166,10 @@ class Serving:
             return True
         self._posted.note(order.request_id, LOST, "another has answered, or it is not the contract's")
         return False
+
+    def _is_calibrated(self) -> bool:
+        """Without that no batch is taken, and a receipt that is in none costs stake."""
+        return self._chain.is_calibrated(self._terms.node, Role.NODE, self._terms.model_id)
 
     def _ranked(self, order: Order) -> list[str]:
         """Whose turn it is, one after the other: hashed once, as long as the nodes are the same."""
