@@ -1,7 +1,6 @@
 """Signed requests and vouchers over HTTP: what is served, what is refused, what is owed."""
 
 import re
-import time
 
 import pytest
 from eth_account import Account as EthAccount
@@ -20,6 +19,7 @@ from test_node_support import (
     serving,
     sign,
     signed_body,
+    wait_for,
 )
 
 from trine.errors import ChainUnreachable, TransactionReverted
@@ -178,7 +178,7 @@ def test_an_order_given_up_leaves_nothing_owed_and_can_be_sent_again(tmp_path, c
     ) as node:
         order = signed_body(node.chain, client, max_tokens=500)
         assert refused(node.http.post(CHAT, json=order)) == (503, "timeout")
-        time.sleep(0.2)
+        wait_for(lambda: not node.answering._promised)
         assert node.store.owed(client.address) == 0
         assert refused(node.http.post(CHAT, json=order)) == (503, "timeout")  # not "in_progress"
 

@@ -500,7 +500,7 @@ class Calls:
             raise unreachable(error, self._rpc_url) from None
         except Web3Exception as error:
             raise ChainError(without_secrets(str(error), self._rpc_url)) from None
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise ChainError(f"the RPC endpoint's answer makes no sense ({type(error).__name__})") from None
 
     def _remember(self, cache: dict[K, T], key: K, value: T) -> None:

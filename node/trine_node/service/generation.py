@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 
 from trine_node.answering import Answering
 from trine_node.generating import Accepted, Finished
+from trine_node.service.turns import Turns
 from trine_operator.refusal import Refusal
 
 
@@ -25,7 +26,7 @@ class Generations:
         self._closing = threading.Event()
         self._timeout_seconds = timeout_seconds
         self._places = threading.BoundedSemaphore(max_running + max_waiting)
-        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="answer")
+        self._turns = Turns(max_running, "answer")
 
     def take_place(self) -> None:
         """Raises Refusal (429) when as many as allowed are waiting. A place is given back, or `start` takes it over."""
@@ -42,8 +43,10 @@ class Generations:
     def start(self, accepted: Accepted) -> Generation:
         """Queues the order. The generation owns the caller's place from here."""
         place = _Place(self._places)
-        generation = Generation(self._answering, accepted, self._timeout_seconds, place, self._closing)
-        future = self._threads.submit(generation.work)
+        generation = Generation(
+            self._answering, accepted, self._timeout_seconds, place, self._closing, self._turns.cancel
+        )
+        future = self._turns.submit(generation.work)
         future.add_done_callback(lambda _: place.give_back())
         generation.future = future
         return generation
@@ -76,8 +79,11 @@ class Generation:
         timeout_seconds: float,
         place: _Place,
         closing: threading.Event,
+        leave: Callable[[Future[None]], bool],
     ) -> None:
+        """`leave` takes what waits for a thread out of the queue; whether it did."""
         self._answering = answering
+        self._leave = leave
         self._closing = closing
         self._place = place
         self._accepted = accepted
@@ -126,7 +132,7 @@ class Generation:
         """
         if self._given_up.is_set():
             return
-        is_waiting = self.future.cancel()
+        is_waiting = self._leave(self.future)
         if self._accepted.payment and not is_waiting:
             self._is_left = True
             return
