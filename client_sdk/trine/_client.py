@@ -400,11 +400,17 @@ class AsyncClient:
             steps.close()  # cancelled: what the flow holds is given back
 
     async def _fetched(self, step: flow.Fetch) -> Reply:
-        deadline = time.monotonic() + step.seconds
-        async with self._http.stream(
-            step.method, step.url, headers={**PLAIN, **step.headers}, json=step.json, timeout=_timeout(step.seconds)
-        ) as response:
-            return await self._read(response, step.url, deadline)
+        deadline, headers = time.monotonic() + step.seconds, {**PLAIN, **step.headers}
+        try:
+            async with (
+                asyncio.timeout(step.seconds),  # head included, however slowly it comes
+                self._http.stream(
+                    step.method, step.url, headers=headers, json=step.json, timeout=_timeout(step.seconds)
+                ) as response,
+            ):
+                return await self._read(response, step.url, deadline)
+        except TimeoutError:
+            raise NodeUnreachable(f"{step.url:.200}: the answer did not end in time") from None
 
     async def _read(self, response: httpx2.Response, url: str, deadline: float) -> Reply:
         body = Body(url, response.headers, deadline)

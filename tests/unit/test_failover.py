@@ -307,6 +307,25 @@ def test_attack_a_node_that_drips_for_ever_ends_when_the_client_said(node):
         assert time.monotonic() - begun < 20
 
 
+def _dripping_head(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nx: ")
+    with suppress(OSError):
+        while not handler.server.over.wait(0.02):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+
+
+def test_attack_a_head_that_drips_ends_when_the_client_said(node):
+    async def run(url):
+        with asking(node, url, kind=AsyncClient, timeout=0.6) as client:
+            client._core._node = url
+            async with client:
+                await chatted(client)
+
+    with odd(_dripping_head) as first, pytest.raises(NodeUnreachable, match="in time"):
+        asyncio.run(asyncio.wait_for(run(first.url), 30))
+
+
 def _compressed(handler):
     body = gzip.compress(bytes(64 << 20))
     handler.send_response(200)

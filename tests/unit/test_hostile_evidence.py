@@ -99,6 +99,7 @@ def batch_at(url):
         ((b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",), b"x"),  # the body drips
         ((b"HTTP/1.1 200 OK\r\nx: ",), b"x"),  # the headers drip
         ((), b" "),  # not even a status
+        ((), b"HTTP/1.1 100 Continue\r\n\r\n"),
         ((b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",), b"1\r\nx\r\n"),
         ((b"HTTP/1.1 500 Broken\r\ncontent-length: 1000000\r\n\r\n",), b"x"),
     ],
@@ -140,6 +141,9 @@ def test_a_node_that_sends_without_end_is_cut_off(monkeypatch):
         good(b'{"leaves": ' + json.dumps(["00" * 32] * 257).encode() + b"}\n" + b"{}\n" * 257),
         good(b"1" * 5_000),
         good(b"NaN"),
+        good(b"<!doctype html><title>Not found</title>"),
+        b"HTTP/1.0 200 OK\r\n\r\n<html>",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000 + b"\r\n{}",
         good("{}".encode("utf-16")),
     ],
 )
