@@ -177,8 +177,8 @@ test-js: node_modules/.ready
 invariants: build/.ready
 	npm run --silent test -- --test-profile long tests/contracts/invariants/Protocol.t.sol
 
-# Whether the Solidity tests notice when a contract is changed: a random sample of all changes, ten to thirty seconds
-# each; it may be stopped and goes on. MUTANTS="contracts/Finality.sol --all": those of one contract.
+# Whether the Solidity tests notice when a contract is changed: a random sample of all changes, seconds to a minute of a
+# core each; it may be stopped and goes on. MUTANTS="contracts/Finality.sol --all": those of one contract.
 mutants: build/.ready
 	python deploy/scripts/mutants.py $(MUTANTS) --minutes 120
 

@@ -54,13 +54,22 @@ BESIDES = {
     "Committees": ("Incentives", "Differential"),
     "RandaoSeeds": ("Seeds",),
     "DrandSeeds": ("Seeds",),
-    "Guarded": ("EntryPoints", "Batches"),
+    "Guarded": ("Batches", "Requests", "Events"),
+    "LeafLib": ("Metering", "Libraries", "Vectors"),
+    "Metering": ("Metering", "Libraries"),
+    "Majority": ("Libraries", "Differential", "Batches"),
+    "SeatsLib": ("Batches", "Appeals"),
+    "Shares": ("Staking",),
+    "Signatures": ("Incentives", "PaymentsOpened"),
+    "RequestLib": ("Vectors", "PaymentsOpened"),
+    "ExampleConsumer": ("CertificateVerifier",),
 }
 """Test files that are tried first besides those named after the contract, before results say better."""
 START_SECONDS = 3600  # compiles what is not compiled yet
 COMPILE_SECONDS = 900
 LONGEST_TEST = (120, 20)  # seconds, and so many times what it took without a change
 KILLED = ("killed", "too slow")
+NEARBY = "survived the nearest tests"
 
 
 class Worker:
@@ -139,8 +148,11 @@ class Results:
         new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         new.replace(self.file)
 
-    def order(self, path: str, files: Sequence[str]) -> list[str]:
-        """Those first that noticed most changes of the contract, then by name, then the quick ones."""
+    def order(self, path: str, files: Sequence[str], near: bool = False) -> list[str]:
+        """Those first that noticed most changes of the contract, then by name, then the quick ones.
+
+        With `near` only those that are named after it, or known to concern it.
+        """
         noticed = Counter(each["by"].split(" ")[0] for each in self.mutants.values() if each["path"] == path)
         stem = Path(path).stem
         named = (stem, *BESIDES.get(stem, ("Libraries",) if "/libraries/" in path else ()))
@@ -150,17 +162,17 @@ class Results:
             known = named.index(name) if name in named else len(named) - name.startswith(stem)
             return (-noticed[file], known, self.seconds.get(file, 0))
 
-        return sorted(files, key=rank)
+        return sorted((file for file in files if not near or rank(file)[1] < len(named)), key=rank)
 
 
-def attempt(worker: Worker, mutant: Mutant, source: bytes, results: Results) -> dict[str, Any]:
+def attempt(worker: Worker, mutant: Mutant, source: bytes, results: Results, near: bool = False) -> dict[str, Any]:
     """Compiles and tests a mutant: its outcome, and by what it was noticed."""
     made = worker.ask("change", COMPILE_SECONDS, path=mutant.path, source=mutant.applied(source).decode())
     if "error" in made:
         return {"outcome": "no build", "by": ""}
     if made["same"]:
         return {"outcome": "same code", "by": ""}
-    for file in results.order(mutant.path, runnable(worker.files)):
+    for file in results.order(mutant.path, runnable(worker.files), near):
         if file not in results.seconds:
             results.seconds[file] = unchanged(worker, file)
         least, times = LONGEST_TEST
@@ -171,7 +183,7 @@ def attempt(worker: Worker, mutant: Mutant, source: bytes, results: Results) -> 
         # A library of which a test makes use may no longer compile with it.
         if "error" in found or found["failed"]:
             return {"outcome": "killed", "by": f"{file} {found.get('error') or found['failed'][0]}"[:200]}
-    return {"outcome": "survived", "by": ""}
+    return {"outcome": NEARBY if near else "survived", "by": ""}
 
 
 def runnable(files: Sequence[str]) -> list[str]:
@@ -221,7 +233,7 @@ def report(drawn: Sequence[Mutant], sources: dict[str, bytes], results: Results,
     rows = [results.mutants[key] for each in drawn if (key := each.key(sources[each.path])) in results.mutants]
     entries = explanations()
     outcomes = Counter(row["outcome"] for row in rows)
-    survivors = [row for row in rows if row["outcome"] == "survived"]
+    survivors = [row for row in rows if row["outcome"] in ("survived", NEARBY)]
     equivalent = [row for row in survivors if why(row, entries)]
     killed = sum(outcomes[name] for name in KILLED)
     counted = killed + len(survivors) - len(equivalent)
@@ -266,6 +278,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="no mutant is begun later")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="tries what was not noticed again, after tests were added")
+    parser.add_argument("--near", action="store_true", help="only the test files that are named after a contract")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "mutants.json", dest="file")
     parser.add_argument("--lock", type=Path, help="a file that is locked while a mutant is tried")
     parser.add_argument("--turn", type=float, default=0, help="seconds that the lock is held; 0: for one mutant")
@@ -290,7 +303,7 @@ def main() -> None:
 
 def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.Namespace, results: Results) -> None:
     end = time.monotonic() + 60 * options.minutes
-    todo = [each for each in drawn if _is_open(results.mutants.get(each.key(sources[each.path])), options.again)]
+    todo = [each for each in drawn if _is_open(results.mutants.get(each.key(sources[each.path])), options)]
     if not todo:
         return
     (ROOT / "build").mkdir(exist_ok=True)
@@ -306,7 +319,7 @@ def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.N
                 return
             with turns:
                 began = time.monotonic()
-                found = attempt(worker, mutant, sources[mutant.path], results)
+                found = attempt(worker, mutant, sources[mutant.path], results, options.near)
                 seconds = round(time.monotonic() - began, 1)
             results.mutants[mutant.key(sources[mutant.path])] = {**asdict(mutant), **found, "seconds": seconds}
             results.save()
@@ -314,8 +327,10 @@ def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.N
             print(f", {seconds:g} s {found['by'][:100]}", flush=True)
 
 
-def _is_open(row: dict[str, Any] | None, again: bool) -> bool:
-    return row is None or (again and row["outcome"] == "survived")
+def _is_open(row: dict[str, Any] | None, options: argparse.Namespace) -> bool:
+    if row is None or (options.again and row["outcome"] in ("survived", NEARBY)):
+        return True
+    return row["outcome"] == NEARBY and not options.near
 
 
 if __name__ == "__main__":

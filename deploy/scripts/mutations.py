@@ -144,12 +144,15 @@ def _condition(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int,
         yield _start(node["condition"]), _end(node["condition"]), value
 
 
-def _statement(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int, str]]:
+def _statement(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, str]]:
     """A call, an assignment or an event is gone; a `require` is, where it is always true."""
     expression = node.get("expression", {})
     if expression.get("nodeType") == "FunctionCall" and expression["expression"].get("name") == "require":
         return
-    yield _start(node), _end(node), ""
+    # With its semicolon: Solidity knows no empty statement, but an empty block.
+    end = source.index(b";", _end(node))
+    if not source[_end(node) : end].strip():
+        yield _start(node), end + 1, "{}"
 
 
 def _modifier(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int, str]]:
