@@ -7,13 +7,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from trine_devnet.acts import appeal_overturned, canary_caught, certificate_abroad, settled_signed, x402_paid
+from trine_devnet.acts import (
+    appeal_overturned,
+    canary_caught,
+    certificate_abroad,
+    request_answered,
+    settled_signed,
+    x402_paid,
+)
 from trine_devnet.acts.act import Act, Played, Shown, Stage, play
 from trine_devnet.network import Devnet
 from trine_devnet.options import ACT_NAMES, QUICK_ACTS
 from trine_devnet.reporting import Report
 
 _PLAYS: dict[str, tuple[str, Callable[[Stage], Shown]]] = {
+    "request_answered": ("a contract's request", request_answered.play),
     "settled_signed": ("a signed settlement", settled_signed.play),
     "certificate_abroad": ("a certificate abroad", certificate_abroad.play),
     "x402_paid": ("a payment over HTTP 402", x402_paid.play),
