@@ -56,11 +56,11 @@ def main() -> None:
 def _measure(given: argparse.Namespace, shown: dict[str, Any]) -> None:
     with network() as net:
         if given.command == "latency":
-            shown["latency"] = [
-                measure_latency(net, seconds, given.answers, given.clients, given.tokens, given.hard_every)
-                for seconds in given.block_seconds
-            ]
-            show_latency(shown["latency"])
+            shown["latency"] = []
+            for seconds in given.block_seconds:
+                measured = measure_latency(net, seconds, given.answers, given.clients, given.tokens, given.hard_every)
+                shown["latency"].append(measured)
+                show_latency(shown["latency"])
         else:
             prices = Prices(given.eth_dollars, given.token_dollars, {c: getattr(given, f"{c}_gwei") for c in CHAINS})
             shown["gas"] = measure_gas(net, given.leaves)

@@ -74,10 +74,9 @@ def measure_latency(
         net.wait_ready()
     net.report.say(f"{answers} answers at a block every {block_seconds} s, {clients} clients")
     asking = [_client_of(net, f"client-{block_seconds}-{number}") for number in range(min(clients, answers))]
-    net.rpc.call("evm_setIntervalMining", block_seconds)
     try:
         with Heads(net) as heads:
-            told = asyncio.run(_asked(asking, heads, answers, tokens, hard_every))
+            told = asyncio.run(_asked(asking, heads, answers, tokens, hard_every, block_seconds))
             return _summary(net, heads, told, block_seconds)
     finally:
         net.rpc.call("evm_setIntervalMining", 1)
@@ -91,10 +90,13 @@ def _client_of(net: Devnet, name: str) -> AsyncClient:
     )  # fmt: skip
 
 
-async def _asked(clients: list[AsyncClient], heads: Heads, answers: int, tokens: int, hard_every: int) -> list[Told]:
+async def _asked(
+    clients: list[AsyncClient], heads: Heads, answers: int, tokens: int, hard_every: int, block_seconds: int
+) -> list[Told]:
     """All answers, with their certificates where these were asked for."""
-    for client in clients:
-        await client.chat("Hello?", max_tokens=1)  # deposits are made before anything is timed
+    # Deposits are made before anything is timed.
+    await asyncio.gather(*(client.chat("Hello?", max_tokens=1) for client in clients))
+    heads.net.rpc.call("evm_setIntervalMining", block_seconds)
     told: list[Told] = []
     numbers = iter(range(answers))
     waiting: list[asyncio.Task[None]] = []
