@@ -73,6 +73,8 @@ class Abroad:
         self._rpc = Rpc(self.rpc_url)
         self._child: Child | None = None
         self._account: LocalAccount = Account.create()
+        self.keystore = network.keystore(f"relay-{self._account.address}")
+        """Of the relay's account, which has the second chain's currency."""
 
     def __enter__(self) -> Self:
         command = [
@@ -80,13 +82,20 @@ class Abroad:
             "--hardfork", "prague",
         ]  # fmt: skip
         self._child = start("abroad", command, self._network.home / "logs" / "abroad.log", cwd=self._network.home)
-        wait_until(self._answers, "the second chain to start", [self._child], self._network.report)
-        self._rpc.call("anvil_setBalance", self._account.address, hex(GAS_MONEY_WEI))
-        password = self._network.password_file.read_text()
-        create_keystore(self._network.keystore("relay"), password, bytes(self._account.key), iterations=SCRYPT_N)
+        try:
+            wait_until(self._answers, "the second chain to start", [self._child], self._network.report)
+            self._rpc.call("anvil_setBalance", self._account.address, hex(GAS_MONEY_WEI))
+            password = self._network.password_file.read_text()
+            create_keystore(self.keystore, password, bytes(self._account.key), iterations=SCRYPT_N)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._child:
             self._child.stop()
         self._rpc.close()
@@ -145,7 +154,7 @@ class Abroad:
         command = [
             sys.executable, "-m", "trine", "relay", "run", "--once", "--every-epoch", "--to", self.rpc_url,
             "--verifier", verifier, "--rpc-url", network.rpc_url, "--deployment", str(network.deployment_file),
-            "--keystore", str(network.keystore("relay")), "--password-file", str(network.password_file),
+            "--keystore", str(self.keystore), "--password-file", str(network.password_file),
         ]  # fmt: skip
         said = _output(command)
         if ForeignChain.at(self.rpc_url, verifier).key_set_of(epoch) is None:

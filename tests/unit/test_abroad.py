@@ -90,7 +90,7 @@ def test_a_verifier_is_deployed_once_and_only_with_a_genesis_that_was_compared(n
     here = ["--rpc-url", network.rpc_url, "--deployment", network.deployment_file]
     genesis = json.loads(trine("certificate", "root", "--epoch", epoch, "--json", *here).stdout)["id"]
     with Abroad(network) as abroad:
-        account = ["--keystore", network.keystore("relay"), "--password-file", network.password_file]
+        account = ["--keystore", abroad.keystore, "--password-file", network.password_file]
         to = ["--to", abroad.rpc_url, "--epoch", epoch, *account, *here]
         wrong = trine("relay", "deploy", "--genesis", "0x" + "00" * 32, *to)
         assert (wrong.returncode, "one of the two is wrong" in " ".join(wrong.stderr.split())) == (3, True)
