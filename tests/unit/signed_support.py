@@ -153,6 +153,9 @@ class Signing:
 def signing(home: Path, verifiers: int = 5) -> Iterator[Signing]:
     with devnet(home) as network:
         calibration = network.chain().deployment.address("Calibration")
+        # A block for each transaction and no others: no epoch passes unless a test wants it.
+        network.rpc.call("evm_setIntervalMining", 0)
+        network.rpc.call("evm_setAutomine", True)
         network.rpc.call("anvil_setCode", calibration, ALWAYS_CALIBRATED)
         network.rpc.call("anvil_impersonateAccount", calibration)
         network.rpc.call("anvil_setBalance", calibration, hex(10**20))
