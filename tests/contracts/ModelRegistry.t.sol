@@ -50,6 +50,7 @@ contract ModelRegistryTest {
         IModelRegistry.Model memory m = _registry.modelOf(id);
         Check.eq(m.policyVersion, 2, "version");
         Check.eq(m.policyBlock, 99, "policy block");
+        Check.eq(m.promptSetBlock, 99, "block of the prompts");
         Check.eq(m.registeredBlock, 77, "content block");
         Check.eq(m.contentHash, keccak256("manifest"), "content");
         Check.eq(m.promptCount, 4, "prompts");
