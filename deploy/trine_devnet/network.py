@@ -353,8 +353,9 @@ class Devnet:
         }
         if member.role is Role.NODE:
             settings |= {"allow_unsigned": True, "batch_max_wait_seconds": 0.5}
-            is_plain = not member.cheats and not member.examines and member.shows == "everybody"
-            settings |= ANSWERS_CONTRACTS if is_plain else {}
+            # Who cheats would take the turn of who answers.
+            is_honest = member.anchors and not member.cheats and not member.examines and member.shows == "everybody"
+            settings |= ANSWERS_CONTRACTS if is_honest else {}
         else:
             settings |= self._create_bls_key(member.name)
         settings |= member.options
