@@ -5,8 +5,9 @@ from __future__ import annotations
 from trine_devnet.acts.act import NotShown, Shown, Stage, events, hashes
 
 ANSWERS = 2
-LEAST = 0.9
-"""Of the batches that are settled meanwhile, the questions' too."""
+BY_VOTES = 10
+"""Of so many batches that are settled meanwhile, the questions' too, one may be by votes; of fewer, one as well: a seat
+that is late on a busy machine sends the others to votes, and nothing is lost."""
 
 
 def play(stage: Stage) -> Shown:
@@ -21,7 +22,7 @@ def play(stage: Stage) -> Shown:
             client.certify(answer, timeout=600)
     settled = events(chain, "Batches", "BatchSettled", from_block=begun)
     signed = [event for event in settled if event.args["signed"]]
-    if len(signed) < LEAST * len(settled):
+    if not signed or len(settled) - len(signed) > max(1, len(settled) // BY_VOTES):
         raise NotShown(f"{len(signed)} of {len(settled)} batches were settled by signatures, the others by votes")
     gas = min(chain.gas_used(event.transaction) for event in signed)
     return Shown(
