@@ -21,7 +21,7 @@ const solc = {
 // themselves does not matter: the older code generator without its optimizer takes seconds where `viaIR` takes minutes.
 const quick = { ...solc, settings: { ...solc.settings, viaIR: false, optimizer: { enabled: false } } };
 // But these contain what they try, a library or a contract whose gas is measured: compiled as what is deployed.
-const COMPILED_AS_DEPLOYED = ["Decay.t", "EpochTree.t", "Libraries.t", "Measured", "erc8004/Registries"]
+const COMPILED_AS_DEPLOYED = ["Decay.t", "EpochTree.t", "Libraries.t", "Measured"]
   .map((name) => `tests/contracts/${name}.sol`);
 
 // What tests may read.

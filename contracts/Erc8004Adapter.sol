@@ -159,6 +159,11 @@ contract Erc8004Adapter is IErc8004Adapter {
     }
 
     /// @inheritdoc IErc8004Adapter
+    function registries() external view returns (address identity, address reputation, address validation) {
+        return (address(IDENTITY), address(REPUTATION), address(VALIDATION));
+    }
+
+    /// @inheritdoc IErc8004Adapter
     function requestHashOf(BatchId batchId, bool isFinal, bytes32 salt) public view returns (bytes32) {
         return keccak256(abi.encode(block.chainid, address(BATCHES), batchId, isFinal, salt));
     }

@@ -169,6 +169,14 @@ class Client:
         """
         return self._run(flow.claim_inclusion(self._core, answer))
 
+    def feedback(self, answer: Answer, value: int | float | str, tag: str = "quality") -> bytes:
+        """Says on-chain, in ERC-8004's reputation registry, what the answer was worth; once an answer that was judged.
+
+        `value`: any number, `tag`: what it measures; the verdict is put beside it. Returns the transaction. Raises
+        InvalidInput before `certify`, NotReady where the node has no agent.
+        """
+        return self._run(flow.feedback(self._core, answer, value, tag))
+
     def batch_of(self, answer: Answer) -> bytes | None:
         """Id of the batch that the node has sealed the answer in; None while it has not. Raises NodeError."""
         place = self._run(flow.place_of(self._core, answer))
@@ -368,6 +376,10 @@ class AsyncClient:
     async def claim_inclusion(self, answer: Answer) -> InclusionClaim:
         """See `Client.claim_inclusion`."""
         return await self._run(flow.claim_inclusion(self._core, answer))
+
+    async def feedback(self, answer: Answer, value: int | float | str, tag: str = "quality") -> bytes:
+        """See `Client.feedback`."""
+        return await self._run(flow.feedback(self._core, answer, value, tag))
 
     async def batch_of(self, answer: Answer) -> bytes | None:
         """See `Client.batch_of`."""

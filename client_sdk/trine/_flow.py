@@ -22,6 +22,7 @@ from trine.certificates import portable_certificate
 from trine.chain import InclusionClaim, ModelEntry
 from trine.errors import (
     ChainError,
+    InvalidInput,
     NodeError,
     NodeRefused,
     NodeUnreachable,
@@ -198,6 +199,16 @@ def claim_inclusion(core: Core, answer: Answer) -> Flow[InclusionClaim]:
         place = None  # what it does not show us it has to show the chain
     claim: InclusionClaim = yield Work(partial(core.claim_inclusion, answer, place))
     return claim
+
+
+def feedback(core: Core, answer: Answer, value: int | float | str, tag: str) -> Flow[bytes]:
+    """Gives feedback on a judged answer; returns the transaction. Raises InvalidInput without a certificate."""
+    from trine.identity import give_feedback
+
+    if answer.certificate is None:
+        raise InvalidInput("feedback is given on judged answers: ask for the answer's certificate first (`certify`)")
+    transaction: bytes = yield Work(partial(give_feedback, core.chain, answer.certificate, value, tag))
+    return transaction
 
 
 def fetched(step: Fetch) -> Flow[Any]:

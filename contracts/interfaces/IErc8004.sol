@@ -2,14 +2,28 @@
 pragma solidity 0.8.37;
 
 // What Trine asks of ERC-8004's registries, a draft: others deploy them, one owner may upgrade them, and the validation
-// registry is expected to change. Only this file and Erc8004Adapter.sol know them.
+// registry is expected to change. These are the functions and events of the draft of 2026 (`getVersion` 2.0.0 of the
+// public reference) that Trine's contracts and processes use; nothing else of Trine knows them.
 
 import {Opening} from "../libraries/LeafLib.sol";
 import {BatchId, Header} from "../types/Types.sol";
 
-/// @title Who an agent is: an ERC-721 token
+/// @title Who an agent is: an ERC-721 token, whose URI leads to its registration file
 interface IErc8004Identity {
+    event Registered(uint256 indexed agentId, string agentURI, address indexed owner);
+    event URIUpdated(uint256 indexed agentId, string newURI, address indexed updatedBy);
+
+    /// @notice Mints an agent, which belongs to the caller and has it as its wallet.
+    function register(string calldata agentURI) external returns (uint256 agentId);
+
+    /// @notice Only the agent's owner or operator.
+    function setAgentURI(uint256 agentId, string calldata newURI) external;
+
+    function approve(address to, uint256 agentId) external;
+
     function ownerOf(uint256 agentId) external view returns (address);
+
+    function tokenURI(uint256 agentId) external view returns (string memory);
 
     function getApproved(uint256 agentId) external view returns (address);
 
@@ -21,6 +35,20 @@ interface IErc8004Identity {
 
 /// @title What clients say of agents
 interface IErc8004Reputation {
+    event NewFeedback(
+        uint256 indexed agentId,
+        address indexed clientAddress,
+        uint64 feedbackIndex,
+        int128 value,
+        uint8 valueDecimals,
+        string indexed indexedTag1,
+        string tag1,
+        string tag2,
+        string endpoint,
+        string feedbackURI,
+        bytes32 feedbackHash
+    );
+
     /// @notice Takes feedback from the caller, who may be neither owner nor operator of the agent.
     function giveFeedback(
         uint256 agentId,
@@ -32,10 +60,43 @@ interface IErc8004Reputation {
         string calldata feedbackURI,
         bytes32 feedbackHash
     ) external;
+
+    /// @notice Mean of what these clients said. There must be some: of all, anybody could be a thousand.
+    function getSummary(
+        uint256 agentId,
+        address[] calldata clientAddresses,
+        string calldata tag1,
+        string calldata tag2
+    ) external view returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals);
+
+    /// @param feedbackIndex Counted from 1, for each client.
+    function readFeedback(
+        uint256 agentId,
+        address clientAddress,
+        uint64 feedbackIndex
+    )
+        external
+        view
+        returns (int128 value, uint8 valueDecimals, string memory tag1, string memory tag2, bool isRevoked);
+
+    function getLastIndex(uint256 agentId, address clientAddress) external view returns (uint64);
 }
 
 /// @title What validators found out about agents' work
 interface IErc8004Validation {
+    event ValidationRequest(
+        address indexed validatorAddress, uint256 indexed agentId, string requestURI, bytes32 indexed requestHash
+    );
+    event ValidationResponse(
+        address indexed validatorAddress,
+        uint256 indexed agentId,
+        bytes32 indexed requestHash,
+        uint8 response,
+        string responseURI,
+        bytes32 responseHash,
+        string tag
+    );
+
     /// @notice Only the agent's owner or operator; once a hash, whoever comes first.
     function validationRequest(
         address validatorAddress,
@@ -53,6 +114,26 @@ interface IErc8004Validation {
         bytes32 responseHash,
         string calldata tag
     ) external;
+
+    /// @notice Reverts for a hash that nobody has asked about. Until there is a response it is 0, like the worst one.
+    function getValidationStatus(bytes32 requestHash)
+        external
+        view
+        returns (
+            address validatorAddress,
+            uint256 agentId,
+            uint8 response,
+            bytes32 responseHash,
+            string memory tag,
+            uint256 lastUpdate
+        );
+
+    /// @notice Mean of the responses of these validators with this tag; of all where there are none.
+    function getSummary(
+        uint256 agentId,
+        address[] calldata validatorAddresses,
+        string calldata tag
+    ) external view returns (uint64 count, uint8 avgResponse);
 }
 
 /// @title Trine's verdicts in the registries of ERC-8004
@@ -139,6 +220,9 @@ interface IErc8004Adapter {
         uint8 decimals,
         string calldata tag
     ) external;
+
+    /// @notice The registries that this adapter speaks to; zero where the chain had none when it was deployed.
+    function registries() external view returns (address identity, address reputation, address validation);
 
     /// @notice The contract that speaks to the reputation registry. It is not the adapter, because the adapter is an
     /// operator of the agents, from whom that registry takes nothing.

@@ -12,15 +12,24 @@ const CONTRACTS = [
   "deployment/Factory",
   "foreign/CertificateVerifier", "foreign/ExampleConsumer",
 ];
-// What the two sources of seeds have in common: an ABI without code.
-const INTERFACES = ["Seeds"];
+// ABIs without code: what the two sources of seeds have in common, and what is asked of ERC-8004's registries, which
+// belong to others.
+const INTERFACES = {
+  Seeds: "Seeds.sol/Seeds",
+  Erc8004Identity: "interfaces/IErc8004.sol/IErc8004Identity",
+  Erc8004Reputation: "interfaces/IErc8004.sol/IErc8004Reputation",
+  Erc8004Validation: "interfaces/IErc8004.sol/IErc8004Validation",
+};
+// Stand-ins for them, which only a devnet deploys.
+const DEVELOPMENT = ["IdentityRegistry", "ReputationRegistry", "ValidationRegistry"];
 // What the devnet deploys to show how a contract asks.
 const EXAMPLES = ["examples/AnswerConsumer"];
 const target = "client_sdk/trine/chain";
+const development = "deploy/trine_devnet/registries";
 const check = process.argv.includes("--check");
 
-const artifactOf = (path) =>
-  JSON.parse(readFileSync(`build/artifacts/contracts/${path}.sol/${path.split("/").at(-1)}.json`, "utf8"));
+const artifactAt = (path) => JSON.parse(readFileSync(`build/artifacts/contracts/${path}.json`, "utf8"));
+const artifactOf = (path) => artifactAt(`${path}.sol/${path.split("/").at(-1)}`);
 
 /** Where a contract's constructor writes into its code. The compiler groups them by numbers that mean nothing here. */
 const immutablesOf = ({ immutableReferences }) =>
@@ -44,8 +53,14 @@ for (const path of CONTRACTS) {
   files[`${target}/bytecode/${artifact.contractName}.json`] = JSON.stringify(codeOf(artifact), null, 1) + "\n";
 }
 
-for (const name of INTERFACES) {
-  files[`${target}/abi/${name}.json`] = JSON.stringify(artifactOf(name).abi, null, 1) + "\n";
+for (const [name, path] of Object.entries(INTERFACES)) {
+  files[`${target}/abi/${name}.json`] = JSON.stringify(artifactAt(path).abi, null, 1) + "\n";
+}
+
+for (const name of DEVELOPMENT) {
+  const artifact = artifactOf(`development/${name}`);
+  const shown = { abi: artifact.abi, ...codeOf(artifact) };
+  files[`${development}/${name}.json`] = JSON.stringify(shown, null, 1) + "\n";
 }
 
 for (const path of EXAMPLES) {

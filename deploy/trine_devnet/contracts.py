@@ -54,14 +54,14 @@ def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
     ]
     rpc.call("anvil_setCode", factory, "0x" + bytecode(FACTORY).deployed.hex())
     hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])
-    for name, receipt in zip(specification()["constructors"], _receipts(rpc, hashes), strict=True):
+    for name, receipt in zip(specification()["constructors"], receipts_of(rpc, hashes), strict=True):
         if int(receipt["status"], 16) != 1:
             raise TrineError(f"the chain did not take {name}'s constructor: a parameter may be out of its range")
     check_code(rpc, known)
     return known
 
 
-def _receipts(rpc: Rpc, hashes: list[str]) -> list[dict[str, str]]:
+def receipts_of(rpc: Rpc, hashes: list[str]) -> list[dict[str, str]]:
     """Once all are mined, which the chain does beside answering. Raises NotReady."""
     for _ in range(MINING_LOOKS):
         receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])

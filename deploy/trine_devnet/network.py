@@ -22,6 +22,7 @@ from trine.errors import ChainUnreachable, InvalidInput, NotReady
 from trine.models import ModelRecord, load_record
 from trine.protocol import bls
 from trine_devnet.addresses import DEVNET_CHAIN_ID
+from trine_devnet.agents import deploy_registries, register
 from trine_devnet.contracts import deploy
 from trine_devnet.epochs import Epochs
 from trine_devnet.launcher import Launcher, empty
@@ -67,6 +68,7 @@ class Member:
     shows: str = "everybody"
     anchors: bool = True  # or a node keeps what it has sold out of every batch
     examines: bool = False  # a node that plants canaries; its options name clients
+    agent: bool = False  # of ERC-8004; a node publishes the verdicts of all its batches
 
 
 @dataclass(slots=True)
@@ -137,7 +139,8 @@ class Devnet:
         self._rpc = Rpc(self.rpc_url)
         self._run_chain()
         self.report.say(f"chain: anvil at {self.rpc_url}")
-        deploy(self._rpc, parameters or {}).save(self.deployment_file)
+        registries: dict[str, int | str] = {**deploy_registries(self._rpc)}
+        deploy(self._rpc, registries | (parameters or {})).save(self.deployment_file)
         self.report.say("contracts: on the chain, their code checked")
         self._register_model()
         self._epochs = Epochs(self.chain(), self._rpc, self.record.model_id, self._are_starting)
@@ -358,6 +361,8 @@ class Devnet:
             settings |= ANSWERS_CONTRACTS if is_honest else {}
         else:
             settings |= self._create_bls_key(member.name)
+        if member.agent:
+            settings |= self._register_agent(member, account, port)
         settings |= member.options
         config = self.home / f"{member.name}.toml"
         config.write_text(_toml(settings))
@@ -366,6 +371,13 @@ class Devnet:
             Orders(cheat).write(self._orders(member.name))
         child = self._spawn(member, config)
         self.operators[member.name] = Running(member, account, f"http://127.0.0.1:{port}", config, child)
+
+    def _register_agent(self, member: Member, account: LocalAccount, port: int) -> dict[str, Any]:
+        """Before its process sends transactions of the account. Returns the settings that belong to it."""
+        file = self.home / f"{member.name}.agent.json"
+        done = register(self.chain(account), member.name, f"http://127.0.0.1:{port}", file)
+        self.report.say(f"{member.name}: agent {done.agent.agent_id} of ERC-8004")
+        return {"registration_file": str(file)} | ({"erc8004_publish_every": 1} if member.role is Role.NODE else {})
 
     def _orders(self, name: str) -> Path:
         return self.home / f"{name}.orders"

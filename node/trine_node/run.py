@@ -30,7 +30,8 @@ from trine_operator.opening import Operator, open_operator
 from trine_operator.payments import Collecting, collect_earned
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
-from trine_operator.service import EvidenceEndpoints
+from trine_operator.publishing import Publishing
+from trine_operator.service import EvidenceEndpoints, serve_registration
 from trine_operator.store import Commit, Store
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def run_node(
     )
     outbox = operator.outbox
     more = extend(operator) if extend else Extension(wrap_engine)
+    terms = settings.publication_terms
+    publishing = Publishing(store, chain, outbox, terms) if terms else None
     batcher = Batcher(
         store,
         chain,
@@ -91,6 +94,7 @@ def run_node(
         max_wait_seconds=settings.batch_max_wait_seconds,
         credit_target_wei=settings.credit_target_wei,
         commit=more.commit,
+        note_final=publishing.note_final if publishing else None,
     )
     reason: list[str | None] = ["starting"]
 
@@ -106,6 +110,7 @@ def run_node(
 
     posted = Posted(settings, answering, outbox, stop.is_set)
     app = create_app(answering, settings.limits, why_not, operator.lease.instance, evidence, posted.price)
+    serve_registration(app, settings.registration_file)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks = chain.follow(settings.poll_seconds)
@@ -127,6 +132,11 @@ def run_node(
     ]
     if door is not None:
         workers.append(_settling(door, settings, operator, blocks, stop))
+    if publishing:
+        publish = publishing.step
+        workers.append(
+            Worker("publishing", lambda: keep_doing("publishing", publish, blocks, stop, at_least_every=5.0))
+        )
     for worker in workers:
         worker.start()
     try:

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from trine.protocol.messages import MAX_ANCHOR_SECONDS
 from trine.protocol.requests import MAX_CALLBACK_GAS
+from trine_operator.publishing import Terms
 from trine_operator.settings import OperatorSettings
 
 
@@ -93,6 +94,19 @@ class NodeSettings(OperatorSettings):
     request_margin_seconds: int = Field(
         600, ge=0, le=30 * 86_400, description="time before a request's deadline that is kept free for delays"
     )
+    erc8004_publish_every: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="final batches that are published in ERC-8004's validation registry: 0 none, 1 all, n those whose "
+        "id is divisible by n",
+    )
+    erc8004_max_gas: int = Field(
+        600_000, ge=100_000, le=10_000_000, description="most gas that one publication may take: others wrote that code"
+    )
+    erc8004_max_fee_gwei: Decimal = Field(
+        Decimal(20), gt=0, le=10**6, description="most that the chain may ask for a unit of gas: above it, it waits"
+    )
     limits: Limits = Field(default_factory=Limits)
     x402: X402 | None = Field(None, description="serve unsigned requests for payment by x402")
 
@@ -112,6 +126,14 @@ class NodeSettings(OperatorSettings):
     @property
     def open_threshold_wei(self) -> int:
         return int(self.open_threshold * 10**18)
+
+    @property
+    def publication_terms(self) -> Terms | None:
+        """None where nothing is published."""
+        if not self.erc8004_publish_every:
+            return None
+        max_fee_wei = int(self.erc8004_max_fee_gwei * 10**9)
+        return Terms(self.erc8004_publish_every, self.erc8004_max_gas, max_fee_wei)
 
     @model_validator(mode="after")
     def _unsigned_requests_are_one_thing(self) -> Self:

@@ -26,7 +26,7 @@ from trine_operator.outbox import Act, Due, Guard, Submits
 from trine_operator.outbox.acts import NOT_DUE, batch_names
 from trine_operator.outbox.protection import anchor_guards
 from trine_operator.payments import collect_earned
-from trine_operator.store import Commit, Store, StoredAnswer, StoredBatch, sealed_batch
+from trine_operator.store import Commit, Noting, Store, StoredAnswer, StoredBatch, sealed_batch
 
 log = structlog.get_logger()
 
@@ -96,9 +96,11 @@ class Batcher:
         max_wait_seconds: float,
         credit_target_wei: int = 0,
         commit: Commit | None = None,
+        note_final: Noting | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` measures waits and pauses, in seconds; `commit` makes the canary words of nodes that plant some."""
+        """`clock` measures waits and pauses, in seconds; `commit` makes the canary words of nodes that plant some;
+        `note_final` is told of batches that nothing changes any more."""
         self.store = store
         self.chain = chain
         self.outbox = outbox
@@ -107,7 +109,7 @@ class Batcher:
         self.max_wait_seconds = max_wait_seconds
         self._commit = commit
         self._credit = Credit(chain, outbox, credit_target_wei)
-        self._finalizing = Finalizing(store, chain, outbox, clock)
+        self._finalizing = Finalizing(store, chain, outbox, clock, note_final)
         self._clock = clock
         self._first_seen: float | None = None
         self._waiting: set[bytes] = set()  # for enough verifiers

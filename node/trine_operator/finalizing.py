@@ -19,7 +19,7 @@ from trine_operator.outbox import Act, Submits
 from trine_operator.outbox.acts import batch_names
 from trine_operator.payments import collect_earned
 from trine_operator.staying import Staying
-from trine_operator.store import Store
+from trine_operator.store import Noting, Store
 
 log = structlog.get_logger()
 
@@ -32,13 +32,19 @@ class Finalizing:
     """The settled batches of one account."""
 
     def __init__(
-        self, store: Store, chain: Chain, outbox: Submits, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        chain: Chain,
+        outbox: Submits,
+        clock: Callable[[], float] = time.monotonic,
+        note_final: Noting | None = None,
     ) -> None:
-        """`clock` measures pauses, in seconds."""
+        """`clock` measures pauses, in seconds; `note_final` is told of batches of clients' answers that are final."""
         self.store = store
         self.chain = chain
         self.outbox = outbox
         self._clock = clock
+        self._note = note_final
         self._due: dict[bytes, int] = {}  # of verdicts that stay: chain's time before which none can be finalized
         self._staying = Staying(chain)
         self._not_before = 0.0
@@ -107,7 +113,8 @@ class Finalizing:
         if not self._staying.stays(batch.batch_id, (result.accepted, result.rejected)):
             return  # a re-org may still take it back, and nobody would look any more
         results = [result.on(leaf) for leaf in range(result.leaf_count)]
-        self.store.mark_final(batch.batch_id, result.accepted, result.rejected, results)
+        note = None if batch.is_calibration else self._note
+        self.store.mark_final(batch.batch_id, result.accepted, result.rejected, results, note)
         self._due.pop(batch.batch_id, None)
         log.info("batch_final", batch=batch.batch_id.hex(), accepted=results.count("accept"), of=len(results))
         collect_earned(self.store, self.chain, self.outbox)

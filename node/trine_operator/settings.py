@@ -83,6 +83,9 @@ class OperatorSettings(BaseSettings):
     max_priority_fee_gwei: Decimal = Field(
         Decimal(20), ge=0, le=10**6, description="most of it that goes to a block's proposer"
     )
+    registration_file: Path | None = Field(
+        None, description="this operator's registration file of ERC-8004, served below /.well-known/"
+    )
     ignore_other_copies: bool = Field(
         False, description="start, and go on, though another copy of this operator seems to run"
     )

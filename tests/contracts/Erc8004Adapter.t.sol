@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IErc8004Adapter, IErc8004Validation} from "../../contracts/interfaces/IErc8004.sol";
+import {IErc8004Adapter, IErc8004Reputation, IErc8004Validation} from "../../contracts/interfaces/IErc8004.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {LeafLib, Opening} from "../../contracts/libraries/LeafLib.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
 import {BatchId, Header, Ids, ModelId} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
-import {IIdentityRegistry, IReputationRegistry, IValidationRegistry} from "./erc8004/IRegistries.sol";
+import {
+    Feedback,
+    IIdentityRegistry,
+    IReputationRegistry,
+    IValidationRegistry,
+    Read,
+    Validation
+} from "./erc8004/IRegistries.sol";
 
 /// @notice Verdicts as a test sets them; says of a batch what `IVerdicts` demands.
 contract Verdicts is IVerdicts {
@@ -68,6 +75,18 @@ contract ReenteringValidation is IErc8004Validation {
     }
 
     function validationResponse(bytes32, uint8, string calldata, bytes32, string calldata) external {}
+
+    function getValidationStatus(bytes32)
+        external
+        pure
+        returns (address, uint256, uint8, bytes32, string memory, uint256)
+    {
+        return (address(0), 0, 0, 0, "", 0);
+    }
+
+    function getSummary(uint256, address[] calldata, string calldata) external pure returns (uint64, uint8) {
+        return (0, 0);
+    }
 }
 
 /// @notice The address of its own by which the adapter speaks.
@@ -89,6 +108,7 @@ contract Erc8004AdapterTest {
     address private constant OWNER = address(0xA1);
     address private constant CLIENT = address(0xC1);
     address private constant STRANGER = address(0x57);
+    uint256 private constant WALLET_KEY = 0xa11e7;
     bytes32 private constant CANARY = "canary";
 
     Verdicts private _verdicts;
@@ -135,16 +155,17 @@ contract Erc8004AdapterTest {
     }
 
     function testAWalletLinksItsOwnersAgent() external {
+        address wallet = vm.addr(WALLET_KEY);
         vm.startPrank(OWNER);
         uint256 agent = _identity.register();
-        _identity.setAgentWallet(agent, NODE);
+        _identity.setAgentWallet(agent, wallet, block.timestamp, _walletSignature(agent));
         vm.stopPrank();
-        vm.prank(NODE);
+        vm.prank(wallet);
         _adapter.link(agent);
-        _linkedIs(NODE, true, agent);
+        _linkedIs(wallet, true, agent);
         vm.prank(OWNER);
-        _identity.setAgentWallet(agent, address(1));
-        _linkedIs(NODE, false, 0);
+        _identity.unsetAgentWallet(agent);
+        _linkedIs(wallet, false, 0);
     }
 
     function testNobodyLinksAnothersAgentOrNone() external {
@@ -215,7 +236,15 @@ contract Erc8004AdapterTest {
             abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterAlreadyPublished.selector, _batch, true)
         );
         _adapter.publishUnder(_header, "another hash");
-        Check.eq(_validation.getValidationStatus(hard).responses, 1, "answered once");
+        address[] memory validators = new address[](1);
+        validators[0] = address(_adapter);
+        for (uint256 i = 0; i < 2; ++i) {
+            (uint64 count, uint8 mean) = _validation.getSummary(_agent, validators, i == 0 ? "soft" : "hard");
+            Check.eq(count, 1, "answered once");
+            Check.eq(mean, i == 0 ? 100 : 0, "what was answered");
+        }
+        Check.eq(_validation.getAgentValidations(_agent).length, 2, "asked twice");
+        Check.eq(Read.validation(_validation, hard).response, 0, "the final verdict");
     }
 
     function testAFinalBatchNeedsNoSoftPublication() external {
@@ -229,7 +258,7 @@ contract Erc8004AdapterTest {
         _settle(1, 1, 0, true);
         bytes32 requestHash = _adapter.publish(_header);
         vm.prank(NODE);
-        vm.expectRevert(abi.encodeWithSignature("Error(string)", "not validator"));
+        vm.expectRevert(abi.encodeWithSignature("NotTheValidator(address)", NODE));
         _validation.validationResponse(requestHash, 0, "", 0, "hard");
     }
 
@@ -240,14 +269,14 @@ contract Erc8004AdapterTest {
         bytes32 squatted = _adapter.requestHashOf(_batch, false, 0);
         vm.prank(STRANGER);
         _validation.validationRequest(address(_adapter), 0, "", squatted);
-        vm.expectRevert(abi.encodeWithSignature("Error(string)", "exists"));
+        vm.expectRevert(abi.encodeWithSignature("RequestExists(bytes32)", squatted));
         _adapter.publish(_header);
         _statusIs(IErc8004Adapter.Status.SettledNotPublished);
 
         bytes32 requestHash = _adapter.publishUnder(_header, "salt");
         Check.eq(requestHash, _adapter.requestHashOf(_batch, false, "salt"), "another hash");
         _isPublished(requestHash, 100, "soft", 1, 1, 0);
-        Check.eq(_validation.getValidationStatus(squatted).responses, 0, "the squatter's stays unanswered");
+        Check.eq(Read.validation(_validation, squatted).responseHash, 0, "the squatter's stays unanswered");
     }
 
     function testWithoutApprovalTheErrorSaysWhoMustApproveWhom() external {
@@ -285,7 +314,7 @@ contract Erc8004AdapterTest {
         uint256 rejected = b & Majority.mask(leafCount) & ~accepted;
         _settle(leafCount, accepted, rejected, true);
         bytes32 requestHash = _adapter.publish(_header);
-        uint256 response = _validation.getValidationStatus(requestHash).response;
+        uint256 response = Read.validation(_validation, requestHash).response;
         uint256 count = 0;
         for (uint256 i = 0; i < leafCount; ++i) {
             if (accepted & (1 << i) != 0) ++count;
@@ -322,6 +351,22 @@ contract Erc8004AdapterTest {
         adapter.publish(_header);
     }
 
+    function testTheAdapterTellsItsRegistries() external view {
+        (address identity, address reputation, address validation) = _adapter.registries();
+        Check.eq(identity, address(_identity), "identity");
+        Check.eq(reputation, address(_reputation), "reputation");
+        Check.eq(validation, address(_validation), "validation");
+    }
+
+    /// Enough, and less than `setApprovalForAll`: the account's other agents are not the adapter's to ask for.
+    function testApprovalOfTheOneAgentIsEnough() external {
+        _link();
+        vm.prank(NODE);
+        _identity.approve(address(_adapter), _agent);
+        _settle(1, 1, 0, true);
+        _isPublished(_adapter.publish(_header), 100, "hard", 1, 1, 0);
+    }
+
     function testMissingRegistriesAreNamed() external {
         vm.expectRevert(abi.encodeWithSelector(IErc8004Adapter.Erc8004AdapterZeroAddress.selector));
         _deploy(IVerdicts(address(0)), address(_identity), address(_reputation), address(_validation));
@@ -350,15 +395,30 @@ contract Erc8004AdapterTest {
         _linkAndApprove();
         Opening memory good = _anchored(9);
         _settle(16, 1 << 9, 0, false);
+        // The registry tells the hash and keeps it not.
+        vm.expectEmit(address(_reputation));
+        emit IErc8004Reputation.NewFeedback(
+            _agent,
+            _adapter.feedbackAuthor(),
+            1,
+            -125,
+            2,
+            "quality",
+            "quality",
+            "accepted",
+            "",
+            "",
+            keccak256(abi.encode(block.chainid, address(_verdicts), _batch, 9))
+        );
         vm.prank(CLIENT);
         _adapter.giveFeedback(_batch, good, -125, 2, "quality");
-        _feedbackIs(1, -125, 2, "quality", "accepted", 9);
+        _feedbackIs(1, -125, 2, "quality", "accepted");
 
         Opening memory bad = _anchored(3);
         _settle(16, 0, 1 << 3, true);
         vm.prank(CLIENT);
         _adapter.giveFeedback(_batch, bad, 5, 0, "");
-        _feedbackIs(2, 5, 0, "", "rejected", 3);
+        _feedbackIs(2, 5, 0, "", "rejected");
     }
 
     function testFeedbackIsGivenOnceAnAnswer() external {
@@ -467,7 +527,7 @@ contract Erc8004AdapterTest {
         vm.prank(NODE);
         _identity.setApprovalForAll(author, true);
         vm.prank(CLIENT);
-        vm.expectRevert(abi.encodeWithSignature("Error(string)", "Self-feedback not allowed"));
+        vm.expectRevert(abi.encodeWithSignature("SelfFeedback(address,uint256)", author, _agent));
         _adapter.giveFeedback(_batch, opening, 1, 0, "quality");
         // What failed may be tried again.
         vm.prank(NODE);
@@ -497,6 +557,32 @@ contract Erc8004AdapterTest {
     function _link() private {
         vm.prank(NODE);
         _adapter.link(_agent);
+    }
+
+    /// EIP-712, by the domain that the registry tells.
+    function _walletSignature(uint256 agent) private returns (bytes memory) {
+        (, string memory name, string memory version, uint256 chain, address at,,) = _identity.eip712Domain();
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256(bytes(name)),
+                keccak256(bytes(version)),
+                chain,
+                at
+            )
+        );
+        bytes32 message = keccak256(
+            abi.encode(
+                keccak256("AgentWalletSet(uint256 agentId,address newWallet,address owner,uint256 deadline)"),
+                agent,
+                vm.addr(WALLET_KEY),
+                OWNER,
+                block.timestamp
+            )
+        );
+        (uint8 v, bytes32 r, bytes32 s) =
+            vm.sign(WALLET_KEY, keccak256(abi.encodePacked(hex"1901", domain, message)));
+        return abi.encodePacked(r, s, v);
     }
 
     function _linkAndApprove() private {
@@ -551,13 +637,12 @@ contract Erc8004AdapterTest {
         uint256 accepted,
         uint256 rejected
     ) private view {
-        IValidationRegistry.Validation memory v = _validation.getValidationStatus(requestHash);
+        Validation memory v = Read.validation(_validation, requestHash);
         Check.eq(v.validator, address(_adapter), "validator");
         Check.eq(v.agentId, _agent, "agent");
         Check.eq(v.response, response, "response");
         Check.eq(v.responseHash, keccak256(abi.encode(leafCount, accepted, rejected)), "response hash");
         Check.eq(keccak256(bytes(v.tag)), keccak256(bytes(tag)), "tag");
-        Check.eq(v.responses, 1, "answered once");
     }
 
     function _feedbackIs(
@@ -565,17 +650,12 @@ contract Erc8004AdapterTest {
         int128 value,
         uint8 decimals,
         string memory tag,
-        string memory verdict,
-        uint256 leaf
+        string memory verdict
     ) private view {
-        IReputationRegistry.Feedback memory f =
-            _reputation.readFeedback(_agent, _adapter.feedbackAuthor(), index);
+        Feedback memory f = Read.feedback(_reputation, _agent, _adapter.feedbackAuthor(), index);
         Check.yes(f.value == value, "value");
         Check.eq(f.decimals, decimals, "decimals");
         Check.eq(keccak256(bytes(f.tag1)), keccak256(bytes(tag)), "tag");
         Check.eq(keccak256(bytes(f.tag2)), keccak256(bytes(verdict)), "verdict");
-        Check.eq(
-            f.feedbackHash, keccak256(abi.encode(block.chainid, address(_verdicts), _batch, leaf)), "feedback hash"
-        );
     }
 }

@@ -34,7 +34,7 @@ def standing(tmp_path_factory):
         # Batches wait a while to be sealed, so that a test can stop the node between a receipt and its anchor.
         network.add(
             [
-                Member("honest", Role.NODE, "bf16", options={"batch_max_wait_seconds": 6.0}),
+                Member("honest", Role.NODE, "bf16", options={"batch_max_wait_seconds": 6.0}, agent=True),
                 # The last cheat is for test_x402.
                 Member(
                     "cheater",

@@ -21,7 +21,7 @@ from trine_operator.opening import open_operator
 from trine_operator.outbox import Submits
 from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
 from trine_operator.pruning import DAY_SECONDS, IDLE_SECONDS, Pruning
-from trine_operator.service import create_evidence_app
+from trine_operator.service import create_evidence_app, serve_registration
 from trine_verifier.exchange import Exchange
 from trine_verifier.handing_over import HandingOver, KeySets, handover_endpoints
 from trine_verifier.kept import Limits
@@ -78,6 +78,7 @@ def run_verifier(settings: VerifierSettings, make_voting: MakeVoting = Voting) -
     exchange = signing.exchanges = Exchange(signing)
     app.include_router(SeatEndpoints(signing).router)
     app.include_router(create_metrics_router(signing))
+    serve_registration(app, settings.registration_file)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()
     blocks, voted = chain.follow(settings.poll_seconds), threading.Event()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trine.chain.agents import AgentCalls
 from trine.chain.appeals import AppealCalls
 from trine.chain.calibration import CalibrationCalls
 from trine.chain.examiners import ExaminerCalls
@@ -40,6 +41,7 @@ class Chain(
     PaymentCalls,
     VerifierKeyCalls,
     RequestCalls,
+    AgentCalls,
     Written,
 ):
     """A deployment seen through RPC endpoints, optionally with an account that sends. See `Calls.connect`.

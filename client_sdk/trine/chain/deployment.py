@@ -122,7 +122,8 @@ class Deployment:
 
 @cache
 def abi(contract: str) -> list[dict[str, Any]]:
-    """The ABI of FACTORY, of one of CONTRACTS, FOREIGN or SOURCES; `Seeds` is what these have in common."""
+    """The ABI of FACTORY, of one of CONTRACTS, FOREIGN or SOURCES; `Seeds` is what these have in common. And what Trine
+    uses of ERC-8004's registries (`trine.chain.agents.REGISTRIES`)."""
     text = resources.files("trine.chain").joinpath("abi", f"{contract}.json").read_text()
     loaded: list[dict[str, Any]] = json.loads(text)
     return loaded

@@ -80,9 +80,12 @@ class Gateway:
 
         return self._ask("fees", ask)
 
-    def estimate(self, call: EncodedCall) -> int:
-        """Gas that the call needs now."""
-        return self._ask(call.function, lambda: self._web3.eth.estimate_gas(self._fields(call)))
+    def estimate(self, call: EncodedCall, most: int | None = None) -> int:
+        """Gas that the call needs now. `most`: what it may take; that of more is a ChainError."""
+        fields = self._fields(call)
+        if most is not None:
+            fields["gas"] = most
+        return self._ask(call.function, lambda: self._web3.eth.estimate_gas(fields))
 
     def signed(self, call: EncodedCall, nonce: int, gas: int, fees: Fees) -> Signed:
         fields = {**self._fields(call), "nonce": nonce, "gas": gas, "value": 0, "chainId": self._chain_id}

@@ -214,6 +214,34 @@ class Writes(Generic[R_co]):
         """Slashes the node that has not answered a claim in time."""
         return self._write("Inclusion", "conclude", receipt.values())
 
+    # ERC-8004
+
+    def register_agent(self, uri: str) -> R_co:
+        """Mints an agent whose owner and wallet is the account. See `AgentCalls.registry`, to be asked before."""
+        return self._write("Erc8004Identity", "register", uri)
+
+    def set_agent_uri(self, agent_id: int, uri: str) -> R_co:
+        return self._write("Erc8004Identity", "setAgentURI", agent_id, uri)
+
+    def approve_for_agent(self, agent_id: int, spender: str) -> R_co:
+        """Makes somebody an operator of this one agent, in the place of who was that; zero: nobody."""
+        return self._write("Erc8004Identity", "approve", checksum(spender), agent_id)
+
+    def link_agent(self, agent_id: int) -> R_co:
+        """Tells the adapter that the account's work is this agent's."""
+        return self._write("Erc8004Adapter", "link", agent_id)
+
+    def unlink_agent(self) -> R_co:
+        return self._write("Erc8004Adapter", "unlink")
+
+    def publish(self, header: Header, salt: bytes = bytes(32)) -> R_co:
+        """Has the verdict of a settled batch of an operator with an agent in the validation registry."""
+        return self._write("Erc8004Adapter", "publishUnder", header.values(), salt)
+
+    def give_feedback(self, batch_id: bytes, opening: tuple[Any, ...], value: int, decimals: int, tag: str) -> R_co:
+        """Of the client of an answer, once it was judged. See `Certificate.opening`."""
+        return self._write("Erc8004Adapter", "giveFeedback", batch_id, opening, value, decimals, tag)
+
 
 class _Named(Writes[Call]):
     def _write(self, contract: str, function: str, *arguments: Any) -> Call:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from trine.cli import appeal, ask, audit, certificate, claim, keys, relay, request, stake, verify
+from trine.cli import appeal, ask, audit, certificate, claim, identity, keys, relay, request, stake, verify
 from trine.cli.groups import from_elsewhere, group
 from trine.cli.output import say
 
@@ -52,6 +52,7 @@ def build() -> TyperGroup:
     app.add_typer(certificate.app, name="certificate")
     app.add_typer(relay.app, name="relay")
     app.add_typer(request.app, name="request")
+    app.add_typer(identity.app, name="identity")
     command = cast(TyperGroup, get_command(app))
     command.commands |= cast(Any, from_elsewhere())
     return command

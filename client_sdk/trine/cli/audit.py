@@ -18,7 +18,7 @@ from trine.cli.options import (
     RpcUrl,
     read_chain,
 )
-from trine.cli.output import fail_cleanly, print_json, say, tokens
+from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -35,18 +35,33 @@ def operator(
     address: Annotated[str, typer.Argument(help="Address of the operator.")],
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    allow_local: Annotated[
+        bool, typer.Option("--allow-local", help="Fetch an agent's file from a private network, too.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Stake, calibration and reputation, with the batches behind them. Exit code 3 for an address without any."""
+    """Stake, calibration and reputation, with the batches behind them, and its agent of ERC-8004.
+
+    Exit code 3 for an address without any.
+    """
+    from trine.agents import agent_report_of
     from trine.audit import operator_report
     from trine.chain.calls import checksum
 
-    operator = checksum(address)
-    report = operator_report(read_chain(rpc_url, deployment), operator)
+    operator, chain = checksum(address), read_chain(rpc_url, deployment)
+    report = operator_report(chain, operator)
+    agent, why_not = agent_report_of(chain, report, local=allow_local) if report.is_known else (None, "")
     if json:
-        print_json(report.to_json())
+        print_json({**report.to_json(), "agent": agent.to_json() if agent else None})
     elif report.is_known:
         _print(report)
+    if agent and not json:
+        from trine.cli.identity import print_agent
+
+        say("")
+        print_agent(agent)
+    if why_not:
+        note(why_not)
     if not report.is_known:
         raise InvalidInput(
             f"{operator} is no operator here: this deployment has never seen it, no stake, no endpoint, no "

@@ -40,6 +40,8 @@ class Act:
     call: Call
     due: Due = NOT_DUE
     guards: tuple[Guard, ...] = ()
+    max_gas: int | None = None
+    """What strangers' code takes may be bounded: an act that needs more is refused."""
 
 
 class Submits(Protocol):

@@ -23,7 +23,7 @@ from trine.chain.transactions import (
     offer,
     raised,
 )
-from trine.errors import ChainUnreachable, TransactionReverted
+from trine.errors import ChainError, ChainUnreachable, TransactionReverted
 from trine_operator.apart import Apart
 from trine_operator.outbox import rules
 from trine_operator.outbox.acts import NOT_DUE, Act
@@ -142,12 +142,28 @@ class Courier:
         try:
             # What is due has no time for a second try: the last reveal settles, and was not the last when simulated.
             factor = act.gas_factor * (1 if act.due == NOT_DUE else DUE_GAS_FACTOR)
-            gas = gas_limit(self._gateway.estimate(act.call), factor)
+            gas = gas_limit(self._estimate(act), factor)
         except TransactionReverted as error:
             self._outcomes.finish(act, None, error.reason)
             return
+        if act.max_gas is not None and gas > act.max_gas:
+            self._outcomes.finish(act, None, f"it takes {gas} gas; it may take {act.max_gas} gas")
+            return
         nonce = rules.free_nonce(view.latest, view.pending, self._held)
         self._sign(act, Signed(b"", b"", nonce, gas, fees))
+
+    def _estimate(self, act: Kept) -> int:
+        """Gas that the act needs. Strangers' code may burn all that it is given, which an endpoint does not call a
+        revert."""
+        if act.max_gas is None:
+            return self._gateway.estimate(act.call)
+        try:
+            return self._gateway.estimate(act.call, act.max_gas)
+        except ChainUnreachable:
+            raise
+        except ChainError as error:
+            why = error.reason if isinstance(error, TransactionReverted) else str(error)
+            raise TransactionReverted(why, reason=f"{why}; it may take {act.max_gas} gas") from None
 
     def _fill_gaps(self, view: View) -> None:
         """A transaction that others sent for the account was dropped, and ours behind it cannot be mined."""

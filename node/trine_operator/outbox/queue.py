@@ -52,6 +52,7 @@ class ActRow(Base):
     state: Mapped[str] = mapped_column(String(8), index=True)
     nonce: Mapped[int | None] = mapped_column(BigInteger, index=True)
     gas_factor: Mapped[int] = mapped_column(default=1)
+    max_gas: Mapped[int | None] = mapped_column(BigInteger)
     executed: Mapped[str | None] = mapped_column(String(64))  # hash of the transaction that was
     reason: Mapped[str | None] = mapped_column(Text)  # of a refusal
     is_reported: Mapped[bool] = mapped_column(default=False)
@@ -101,6 +102,7 @@ class Kept:
     nonce: int | None
     gas_factor: int
     signed: tuple[Signed, ...]
+    max_gas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Queue:
                 due_block=act.due.block,
                 state=State.QUEUED.value,
                 gas_factor=1,
+                max_gas=act.max_gas,
             )
             session.add(row)
             session.flush()
@@ -294,4 +297,4 @@ def _signed(row: SignedRow) -> Signed:
 def _kept(row: ActRow, signed: tuple[Signed, ...]) -> Kept:
     call = EncodedCall(row.function, row.target, bytes.fromhex(row.data))
     due = Due(row.due_at, row.due_block)
-    return Kept(row.number, row.name, call, due, State(row.state), row.nonce, row.gas_factor, signed)
+    return Kept(row.number, row.name, call, due, State(row.state), row.nonce, row.gas_factor, signed, row.max_gas)

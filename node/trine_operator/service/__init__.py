@@ -1,6 +1,8 @@
-"""What every operator serves over HTTP: evidence for verifiers (`evidence`), health and errors (`frame`, `errors`)."""
+"""What every operator serves over HTTP: evidence for verifiers (`evidence`), health and errors (`frame`, `errors`), its
+registration as an agent (`registration`)."""
 
 from trine_operator.service.evidence import EvidenceEndpoints
 from trine_operator.service.frame import Readiness, create_evidence_app, create_frame
+from trine_operator.service.registration import serve_registration
 
-__all__ = ["EvidenceEndpoints", "Readiness", "create_evidence_app", "create_frame"]
+__all__ = ["EvidenceEndpoints", "Readiness", "create_evidence_app", "create_frame", "serve_registration"]

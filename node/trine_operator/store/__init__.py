@@ -13,7 +13,7 @@ from __future__ import annotations
 from trine_operator.database import StoreError
 from trine_operator.store.answers import Answers
 from trine_operator.store.balances import Balances
-from trine_operator.store.batches import Batches
+from trine_operator.store.batches import Batches, Noting
 from trine_operator.store.pruning import Prunable
 from trine_operator.store.records import (
     Commit,
@@ -32,6 +32,7 @@ __all__ = [
     "Due",
     "EvidencePruned",
     "Kept",
+    "Noting",
     "Order",
     "Store",
     "StoreError",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eth_utils.crypto import keccak
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from trine.protocol.evidence import Evidence
 from trine_operator.database import StoreError
@@ -14,6 +15,9 @@ from trine_operator.store.records import StoredBatch
 from trine_operator.store.rows import batch_in, owed_for, row_of_answer, row_of_batch
 from trine_operator.store.transactions import Transactions
 from trine_operator.tables import AnswerRow, BatchRow
+
+Noting = Callable[[Session, bytes], None]
+"""What else is written when a batch is final, by its id."""
 
 
 class Batches(Transactions):
@@ -78,9 +82,12 @@ class Batches(Transactions):
     def mark_settled(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
         self._decide(batch_id, "settled", accepted, rejected, results)
 
-    def mark_final(self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str]) -> None:
-        """Appeals may have changed results since the batch was settled; nothing will any more."""
-        self._decide(batch_id, "final", accepted, rejected, results)
+    def mark_final(
+        self, batch_id: bytes, accepted: int, rejected: int, results: Sequence[str], also: Noting | None = None
+    ) -> None:
+        """Appeals may have changed results since the batch was settled; nothing will any more. `also` is noted in the
+        same transaction."""
+        self._decide(batch_id, "final", accepted, rejected, results, also)
 
     def mark_unsent(self, batch_id: bytes) -> None:
         """Nobody judged the batch: it is anchored again."""
@@ -93,8 +100,18 @@ class Batches(Transactions):
             session.get_one(BatchRow, batch_id.hex()).state = "void"
             judge(session, batch_id, lambda _leaf: "void")
 
-    def _decide(self, batch_id: bytes, state: str, accepted: int, rejected: int, results: Sequence[str]) -> None:
+    def _decide(
+        self,
+        batch_id: bytes,
+        state: str,
+        accepted: int,
+        rejected: int,
+        results: Sequence[str],
+        also: Noting | None = None,
+    ) -> None:
         with self.writing() as session:
             row = session.get_one(BatchRow, batch_id.hex())
             row.state, row.accepted, row.rejected = state, f"{accepted:x}", f"{rejected:x}"
             judge(session, batch_id, lambda leaf: results[leaf])
+            if also:
+                also(session, batch_id)
