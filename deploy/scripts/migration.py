@@ -24,7 +24,7 @@ from trine_operator.database import open_engine
 from trine_operator.tables import Base
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = (ROOT / "node" / "trine_operator", ROOT / "verifier" / "trine_verifier")
+FOLDERS = (ROOT / "node" / "trine_operator", ROOT / "node" / "trine_node", ROOT / "verifier" / "trine_verifier")
 VERSIONS = schema.MIGRATIONS / "versions"
 
 

@@ -18,7 +18,7 @@ from trine.errors import TrineError
 from trine.identity import Registered
 from trine.registration import WELL_KNOWN
 from trine_devnet.addresses import DEVNET_DEPLOYER
-from trine_devnet.contracts import receipts_of
+from trine_devnet.contracts import next_nonce, receipts_of
 from trine_devnet.rpc import Rpc
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def deploy_registries(rpc: Rpc) -> dict[str, str]:
     for name in REGISTRIES:
         code = str(compiled(name)["bytecode"])
         arguments = encode(["address"], addresses[:1]).hex() if addresses else ""
-        call = {"from": DEVNET_DEPLOYER, "gas": hex(GAS), "data": code + arguments}
+        nonce = hex(next_nonce(rpc))
+        call = {"from": DEVNET_DEPLOYER, "nonce": nonce, "gas": hex(GAS), "data": code + arguments}
         receipt = _mined(rpc, rpc.call("eth_sendTransaction", call))
         addresses.append(str(receipt["contractAddress"]))
     return dict(zip(PARAMETERS, addresses, strict=True))

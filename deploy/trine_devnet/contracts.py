@@ -40,7 +40,7 @@ def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
     known = Deployment.bundled(DEVNET_CHAIN_ID)
     factory = factory_address(bytecode(FACTORY).creation)
     words = words_of(parameters, known.contracts)
-    nonce = int(rpc.call("eth_getTransactionCount", DEVNET_DEPLOYER, "pending"), 16)
+    nonce = next_nonce(rpc)
     # Numbered, because the calls of one request may be taken side by side.
     calls = [
         {
@@ -59,6 +59,12 @@ def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
             raise TrineError(f"the chain did not take {name}'s constructor: a parameter may be out of its range")
     check_code(rpc, known)
     return known
+
+
+def next_nonce(rpc: Rpc) -> int:
+    """Of the deployer, who waits for what it has sent. By the newest block: for a moment the pool counts what was just
+    mined once more, and a nonce too high would wait for ever."""
+    return int(rpc.call("eth_getTransactionCount", DEVNET_DEPLOYER, "latest"), 16)
 
 
 def receipts_of(rpc: Rpc, hashes: list[str]) -> list[dict[str, str]]:
