@@ -7,6 +7,7 @@ The real registries belong to others and stand on public chains. A devnet has st
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from trine.errors import TrineError
 from trine.identity import Registered
 from trine.registration import WELL_KNOWN
 from trine_devnet.addresses import DEVNET_DEPLOYER
-from trine_devnet.contracts import next_nonce, receipts_of
+from trine_devnet.contracts import next_nonce, sent
 from trine_devnet.rpc import Rpc
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def deploy_registries(rpc: Rpc) -> dict[str, str]:
         arguments = encode(["address"], addresses[:1]).hex() if addresses else ""
         nonce = hex(next_nonce(rpc))
         call = {"from": DEVNET_DEPLOYER, "nonce": nonce, "gas": hex(GAS), "data": code + arguments}
-        receipt = _mined(rpc, rpc.call("eth_sendTransaction", call))
+        receipt = _mined(rpc, call)
         addresses.append(str(receipt["contractAddress"]))
     return dict(zip(PARAMETERS, addresses, strict=True))
 
@@ -82,8 +83,8 @@ def published(chain: Chain, operator: str) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _mined(rpc: Rpc, transaction: str) -> dict[str, Any]:
-    (receipt,) = receipts_of(rpc, [transaction])
+def _mined(rpc: Rpc, call: Mapping[str, str]) -> dict[str, Any]:
+    (receipt,) = sent(rpc, [call])
     if int(receipt["status"], 16) != 1:
         raise TrineError("the development chain did not take a registry of ERC-8004")
     return receipt

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from eth_abi.abi import encode
@@ -29,6 +29,8 @@ BYTES = re.compile("0x([0-9a-f]{2}){33,512}")
 """Longer than a word: a key."""
 LOOK_SECONDS = 0.05
 MINING_LOOKS = 2400
+LOST_LOOKS = 10
+"""After which it is looked whether the pool has lost what is not mined."""
 
 
 def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
@@ -53,8 +55,7 @@ def deploy(rpc: Rpc, parameters: Mapping[str, int | str]) -> Deployment:
         for number, name in enumerate(specification()["constructors"])
     ]
     rpc.call("anvil_setCode", factory, "0x" + bytecode(FACTORY).deployed.hex())
-    hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])
-    for name, receipt in zip(specification()["constructors"], receipts_of(rpc, hashes), strict=True):
+    for name, receipt in zip(specification()["constructors"], sent(rpc, calls), strict=True):
         if int(receipt["status"], 16) != 1:
             raise TrineError(f"the chain did not take {name}'s constructor: a parameter may be out of its range")
     check_code(rpc, known)
@@ -67,14 +68,20 @@ def next_nonce(rpc: Rpc) -> int:
     return int(rpc.call("eth_getTransactionCount", DEVNET_DEPLOYER, "latest"), 16)
 
 
-def receipts_of(rpc: Rpc, hashes: list[str]) -> list[dict[str, str]]:
-    """Once all are mined, which the chain does beside answering. Raises NotReady."""
-    for _ in range(MINING_LOOKS):
+def sent(rpc: Rpc, calls: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Receipts of numbered transactions, once all are mined, which the chain does beside answering. Raises NotReady."""
+    hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])
+    for look in range(1, MINING_LOOKS + 1):
         receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
         if all(receipts):
             return receipts
         rpc.call("anvil_mine")  # what came before the one that it follows waits for a block
         time.sleep(LOOK_SECONDS)
+        if look % LOST_LOOKS == 0 and not any(int(count, 16) for count in rpc.call("txpool_status").values()):
+            # A block that is mined meanwhile can have the chain lose what it has taken.
+            lost = [number for number, receipt in enumerate(receipts) if not receipt]
+            again = rpc.batch("eth_sendTransaction", [(calls[number],) for number in lost])
+            hashes = [dict(zip(lost, again, strict=True)).get(number, old) for number, old in enumerate(hashes)]
     raise NotReady(f"the devnet's chain has not mined the contracts in {MINING_LOOKS * LOOK_SECONDS:.0f} s")
 
 
