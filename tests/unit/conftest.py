@@ -17,7 +17,8 @@ from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
 
 SLOW = {
-    "adversaries", "call_counts", "chain_faults", "compilation", "connections", "deploy_fitness", "deploy_manifests",
+    "adversaries", "agents", "call_counts", "chain_faults", "compilation", "connections", "deploy_fitness",
+    "deploy_manifests", "publishing",
     "devnet_chain", "distributions", "endpoints", "engine", "engine_determinism", "engine_selftest", "event_log",
     "examining", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "migrations", "node_openai",
     "node_payment", "node_pruning", "node_store", "openai_engine", "outbox", "posted_requests", "rpc_proxy",
