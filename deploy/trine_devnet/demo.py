@@ -65,7 +65,8 @@ class Demo:
     def members(self) -> list[Member]:
         nodes = [
             Member(f"node-{dtype}" if index < 1 or dtype not in self.options.node_dtypes[:index] else
-                   f"node-{dtype}-{index}", Role.NODE, dtype, options=PAID_BY_X402 if index == 1 else {})
+                   f"node-{dtype}-{index}", Role.NODE, dtype, options=PAID_BY_X402 if index == 1 else {},
+                   agent=index == 0)
             for index, dtype in enumerate(self.options.node_dtypes)
         ]  # fmt: skip
         verifiers = [

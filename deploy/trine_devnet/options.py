@@ -15,7 +15,13 @@ PARAMETERS: dict[str, int | str] = {
     "drawDelayBlocks": 1,
     "appealWindowSeconds": 6,
 }
-QUICK_ACTS: tuple[str, ...] = ("request_answered", "settled_signed", "certificate_abroad", "x402_paid")
+QUICK_ACTS: tuple[str, ...] = (
+    "request_answered",
+    "settled_signed",
+    "certificate_abroad",
+    "erc8004_published",
+    "x402_paid",
+)
 """What is shown beside the questions, on the same network; `acts.programme` has what each does."""
 SLOW_ACTS = ("canary_caught", "appeal_overturned")
 """With networks of their own."""
