@@ -91,13 +91,15 @@ const document = object({
 export const readDocument = (given) => {
   let value = given;
   if (typeof given === "string") {
+    let again;
     try {
       value = JSON.parse(given);
+      again = JSON.stringify(value); // what is nested too deeply cannot be written
     } catch (error) {
       fail(`not a certificate: ${error.message}`);
     }
     // No string of the format has white space. What is left out when it is written anew stood there twice, or otherwise.
-    if (given.replace(/\s/g, "") !== JSON.stringify(value)) malformed("the JSON");
+    if (given.replace(/\s/g, "") !== again) malformed("the JSON");
   }
   return document(value, "document");
 };

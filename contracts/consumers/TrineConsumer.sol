@@ -45,8 +45,8 @@ abstract contract TrineConsumer is IAnswerConsumer {
     mapping(bytes32 requestId => Question) private _questions;
 
     event QuestionAsked(bytes32 indexed requestId, uint256 maxFeeWei);
-    /// @param output Not in storage: `retryAnswer` takes it from here.
-    event AnswerNotDelivered(bytes32 indexed requestId, bytes output);
+    /// @dev Without the answer, whose bytes would cost more gas than is kept back: `RequestFulfilled` has them.
+    event AnswerNotDelivered(bytes32 indexed requestId, bytes32 outputHash);
     event QuestionRefunded(bytes32 indexed requestId, uint256 amountWei);
 
     error TrineConsumerUnauthorized(address caller);
@@ -79,7 +79,7 @@ abstract contract TrineConsumer is IAnswerConsumer {
         } catch {
             question.progress = Progress.Undelivered;
             question.undelivered = keccak256(output);
-            emit AnswerNotDelivered(requestId, output);
+            emit AnswerNotDelivered(requestId, question.undelivered);
         }
     }
 
@@ -91,7 +91,7 @@ abstract contract TrineConsumer is IAnswerConsumer {
 
     /// @notice Brings an answer again that `_onAnswer` failed at, with as much gas as the caller gives. Anyone may
     /// call.
-    /// @param output As the event `AnswerNotDelivered` has it.
+    /// @param output As the event `RequestFulfilled` of `Requests` has it.
     function retryAnswer(bytes32 requestId, bytes calldata output) external {
         Question storage question = _questions[requestId];
         Progress progress = question.progress;

@@ -108,7 +108,7 @@ def examine_x402(settings: NodeSettings) -> Iterator[Finding]:
     try:
         from trine_node.x402.opening import terms_of
     except ImportError:
-        yield Finding("x402", "the library is not installed", "pip install 'trine-node[x402]'")
+        yield Finding("x402", "the library is not installed", "in a checkout of Trine, pip install './node[x402]'")
         return
     chain = open_chain(settings)
     try:

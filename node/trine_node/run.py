@@ -178,7 +178,9 @@ def _door(settings: NodeSettings, operator: Operator[Engine, Store]) -> Door | N
     try:
         from trine_node.x402.opening import open_door
     except ImportError:
-        raise InvalidInput("settings: x402 needs the library: pip install 'trine-node[x402]'") from None
+        raise InvalidInput(
+            "settings: x402 needs the library: in a checkout of Trine, pip install './node[x402]'"
+        ) from None
     return open_door(
         settings.x402,
         operator.chain,

@@ -180,6 +180,14 @@ contract TrineConsumerTest {
         Check.eq(_token.balanceOf(address(_handler)), 9.4 ether, "what the node did not take");
     }
 
+    /// @dev What is kept back must do for the longest answer that `Requests` takes, and an event with it would not.
+    function testAHandlerThatBurnsAllLosesNoLongAnswer() external {
+        bytes32 id = _handler.ask(MODEL, 1 ether, 2_000_000);
+        _handler.set(Handler.Does.BurnAllGas);
+        _answerWith(id, new bytes(64 * 1024));
+        _expect(id, TrineConsumer.Progress.Undelivered);
+    }
+
     function testARetryThatFailsCanBeTriedAgain() external {
         bytes32 id = _handler.ask(MODEL, 1 ether, GAS);
         _handler.set(Handler.Does.Revert);

@@ -35,7 +35,7 @@ def standing(tmp_path_factory):
         network.add(
             [
                 Member("honest", Role.NODE, "bf16", options={"batch_max_wait_seconds": 6.0}, agent=True),
-                # The last cheat is for test_x402.
+                # The last cheat is for test_protocol_x402, which comes next to test_protocol.
                 Member(
                     "cheater",
                     Role.NODE,

@@ -48,6 +48,7 @@ class Table:
     keys: dict[str, bytes | None] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     committed: list[tuple[str, bytes]] = field(default_factory=list)
+    drawn: list[str] | None = None  # else all who have keys
     fails: Exception | None = None
 
 
@@ -85,7 +86,12 @@ class SeenChain:
     def anchoring(self, _batch_id):
         return SimpleNamespace(block=1)
 
-    def events(self, _contract, _name, **_filters):
+    def events(self, _contract, name, **_filters):
+        if name == "CommitteeDrawn":
+            drawn = self._table.keys if self._table.drawn is None else self._table.drawn
+            seats = [{"verifier": address} for address in drawn]
+            yield Event("Batches", name, {"round": 0, "seats": seats}, 1, 0, b"")
+            return
         for address, commitment in self._table.committed:
             yield Event(
                 "Batches", "VoteCommitted", {"verifier": address, "round": 0, "commitment": commitment}, 2, 0, b""

@@ -367,13 +367,15 @@ def test_a_consumer_abroad_pays_for_the_answer(net, source, abroad, answers):
         web3.eth.wait_for_transaction_receipt(created)["contractAddress"], abi=abi("ExampleConsumer")
     )
     deadline = web3.eth.get_block("latest")["timestamp"] + 1000
-    consumer.functions.ask(hard.receipt.input_hash, deadline).transact({**sent, "value": 10**15})
+    asked = consumer.functions.ask(hard.receipt.input_hash, deadline).transact({**sent, "value": 10**15})
+    assert web3.eth.wait_for_transaction_receipt(asked)["status"] == 1
     values = hard.receipt.values()
     tampered = replace(hard, signature=hard.members[0].key[:128])
     with pytest.raises(Exception, match=r"0x|revert"):
         consumer.functions.answer(tampered.to_call(), values, TEXT).transact(sent)
     before = web3.eth.get_balance(hard.receipt.node)
-    consumer.functions.answer(hard.to_call(), values, TEXT).transact(sent)
+    answered = consumer.functions.answer(hard.to_call(), values, TEXT).transact(sent)
+    assert web3.eth.wait_for_transaction_receipt(answered)["status"] == 1
     assert web3.eth.get_balance(hard.receipt.node) == before + 10**15
 
 

@@ -306,6 +306,18 @@ def test_a_seat_that_looks_and_copies_has_one_free_ride_and_then_votes_blind(sea
     assert again.step().do is not Do.VOTE
 
 
+def test_who_has_lost_the_seat_by_a_reorg_owes_no_vote(seats):
+    """Another committee was drawn for the same round: it has nothing to commit, and is trusted as before."""
+    first, _second, third = seats.members
+    _garbage, said = lazy(seats)
+    peek(seats, said)
+    if third.address not in owed_to(first):
+        seats.run_until(lambda _: third.address in owed_to(first), seats.members[:2])
+    seats.table.drawn = [first.address, "0x" + "a1" * 20, "0x" + "a2" * 20]
+    first.signing.conclude(dataclasses.replace(seats.table.batch, state=BatchState.SETTLED), 0)
+    assert not first.signing._trust.mistrusts([third.address], seats.table.now)
+
+
 def owed_to(member):
     return member.signing._trust.shown_to(BATCH_ID, 0)
 

@@ -241,7 +241,7 @@ def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(postgres, ev
             if over.is_set():
                 return
             digest = number.to_bytes(32, "big")
-            receipt = replace(evidence.receipt, request_hash=digest, fee_wei=1)
+            receipt = replace(evidence.receipt, issued_at=number, fee_wei=1)
             try:
                 store.add_answer(digest, replace(evidence, receipt=receipt))
                 acknowledged.append(digest)

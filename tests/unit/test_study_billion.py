@@ -208,7 +208,7 @@ def test_a_ray_cluster_counts_the_same(tmp_path: Path) -> None:
 
 def test_without_ray_a_cluster_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InvalidInput, match=r"trine-verifier\[cluster\]"):
+    with pytest.raises(InvalidInput, match=r"verifier\[cluster\]"):
         billion.ray_runner(random_words(1, 1, 0), "local", 1)
 
 

@@ -15,12 +15,13 @@ from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trine.chain import Chain, Deployment
+from trine.chain import Chain, Deployment, views
 from trine.chain.deployment import CONTRACTS, abi
 from trine.chain.records import Result
 from trine.errors import ChainError, ChainUnreachable, InvalidInput, TransactionReverted, WrongChain
 
 CHAIN_ID = 31337
+ADDRESS = "0x" + "11" * 20
 VIEWS = [
     (contract, item)
     for contract in CONTRACTS
@@ -182,3 +183,19 @@ def test_the_endpoint_that_does_not_answer_is_named_without_its_secrets(url, sho
         Chain.connect(Deployment.bundled(CHAIN_ID), url)
     assert shown in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_attack_an_endpoint_that_is_no_utf8_spoils_no_page_of_operators():
+    """`Staking.setEndpoint` takes any bytes, of anybody who was ever an operator."""
+    _, _, gives = views._signature("Directory", "operators")
+    operators = [(ADDRESS, b"http://a", True, 1, 1, 1), (ADDRESS, b"http://\xff", True, 1, 1, 1)]
+    answer = encode([kind.replace("string", "bytes") for kind in gives], [operators, 2])
+    read = views._values_in(views.Question("Directory", ADDRESS, "operators", ()), {"result": "0x" + answer.hex()})
+    assert read is not None
+    assert [operator[1] for operator in read[0]] == ["http://a", "http://\ufffd"]
+
+
+def test_attack_an_endpoint_that_is_no_utf8_is_read_by_web3_too(node, chain):
+    node.says = {"result": "0x" + encode(["bytes"], [b"http://\xff"]).hex()}
+    assert chain.endpoint_of(ADDRESS) == "http://\ufffd"
+    assert chain._web3.codec is views.CODEC

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from json import dumps
+from types import SimpleNamespace
 
 import pytest
 from eth_account import Account
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from test_node_support import PARAMETERS
 from x402.http.utils import decode_payment_required_header
 
+from trine.chain import Event
+from trine_node.x402.asset import Asset
 from trine_node.x402.authorization import Authorization, parse_payment
 from trine_node.x402.ledger import Judged, Payment, State
-from trine_node.x402.settling import Next, decide
+from trine_node.x402.settling import Next, Settling, decide
 from trine_node.x402.terms import CLOCKS_SECONDS, Terms, valid_seconds
 from trine_operator.refusal import Refusal
 
@@ -105,3 +108,72 @@ def test_whatever_a_payment_has_for_a_field_it_is_read_exactly_or_refused(name, 
 def test_only_what_was_accepted_is_ever_charged_and_only_while_its_signature_is_good(result, now, expected):
     payment = Payment(AUTHORIZATION, bytes(32), State.ANSWERED, 0, bytes(32), None)
     assert decide(Judged(payment, result), now) is expected
+
+
+def test_attack_one_transfer_pays_for_one_answer_only():
+    """A contract executes one authorization, and uses the nonces of two more for transfers of nothing to their payer."""
+    payer, node, transaction = "0x" + "22" * 20, "0x" + "33" * 20, b"\1" * 32
+    three = [Authorization(ASSET, payer, node, 1000, 0, 10**9, bytes([n]) * 32, b"\1" * 65) for n in (1, 2, 3)]
+    log = [
+        Event("TrineToken", name, args, 5, index, transaction)
+        for index, (name, args) in enumerate(
+            [
+                ("AuthorizationUsed", {"authorizer": payer, "nonce": three[0].nonce}),
+                ("Transfer", {"from": payer, "to": node, "value": 1000}),
+                ("AuthorizationUsed", {"authorizer": payer, "nonce": three[1].nonce}),
+                ("Transfer", {"from": payer, "to": payer, "value": 0}),
+                ("AuthorizationUsed", {"authorizer": payer, "nonce": three[2].nonce}),
+                ("Transfer", {"from": payer, "to": payer, "value": 0}),
+            ]
+        )
+    ]
+
+    def events_at(_interface, _address, name, from_block, **filters):
+        return [
+            event
+            for event in log
+            if event.name == name
+            and event.block >= from_block
+            and all(event.args[key] == value for key, value in filters.items())
+        ]
+
+    asset = Asset(SimpleNamespace(events_at=events_at), ASSET)
+    used = [event for event in log if event.name == "AuthorizationUsed"]
+    assert [asset._has_paid(each, event) for each, event in zip(three, used, strict=True)] == [True, False, False]
+
+
+def test_attack_who_fills_the_account_again_once_the_time_is_over_has_not_paid():
+    """Empty while the verdict is final, full in the first block in which nothing can be taken any more."""
+    now, clock, ended, balances = [100], [0.0], [], [0]
+
+    class Payer:
+        address = TERMS.pay_to
+
+        def confirmed_block(self):
+            return 10
+
+        def now(self):
+            return now[0]
+
+        def read_at(self, _interface, _address, function, *_arguments):
+            return {"authorizationState": False, "balanceOf": balances[0]}[function]
+
+        def events_at(self, *_of, **_filters):
+            return []
+
+    judged = Judged(Payment(AUTHORIZATION, b"o" * 32, State.ANSWERED, 1, b"a" * 32, None), "accept")
+    ledger = SimpleNamespace(
+        answered=lambda _most: [] if ended else [judged],
+        end=lambda _name, state, _executed=None: ended.append(state),
+        forget=lambda _before: 0,
+    )
+    outbox = SimpleNamespace(open_names=frozenset, executed=lambda _name: None)
+    settling = Settling(Payer(), ledger, outbox, keep_days=1, clock=lambda: clock[0])
+    for now[0] in range(100, UNTIL, 100):
+        clock[0] += 100
+        settling.step()
+    assert ended == []
+    balances[0], now[0] = 10**9, UNTIL
+    clock[0] += 100
+    settling.step()
+    assert ended == [State.UNPAID]

@@ -189,13 +189,17 @@ class Signing:
         self._trust.conclude(*key, broken, self.chain.timestamp())
 
     def _broken(self, batch: Batch, round_: int, debts: dict[str, Debt]) -> list[str]:
-        """Who of those that were shown our vote may have copied it."""
+        """Who of those that were shown our vote may have copied it. Whoever has lost the seat by a re-org, which drew
+        others, has nothing to commit."""
         since = self.chain.anchoring(batch.batch_id).block
+        drawn = self.chain.events("Batches", "CommitteeDrawn", from_block=since, batchId=batch.batch_id)
+        seated = {seat["verifier"] for each in drawn if each.args["round"] == round_ for seat in each.args["seats"]}
         events = self.chain.events("Batches", "VoteCommitted", from_block=since, batchId=batch.batch_id)
         on_chain = {
             event.args["verifier"]: bytes(event.args["commitment"]) for event in events if event.args["round"] == round_
         }
-        return [verifier for verifier, debt in debts.items() if debt.is_broken(on_chain.get(verifier))]
+        owing = {verifier: debt for verifier, debt in debts.items() if verifier in seated}
+        return [verifier for verifier, debt in owing.items() if debt.is_broken(on_chain.get(verifier))]
 
     # Threads of the service and of exchanges
 

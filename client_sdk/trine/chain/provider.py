@@ -11,6 +11,7 @@ from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from trine.chain.endpoints import Endpoints
+from trine.chain.views import CODEC
 
 
 class EndpointsProvider(JSONBaseProvider):
@@ -33,7 +34,9 @@ class EndpointsProvider(JSONBaseProvider):
 
 
 def web3_over(endpoints: Endpoints) -> Web3:
-    """Proof-of-authority chains put more into `extraData` than web3 takes without the middleware."""
+    """Proof-of-authority chains put more into `extraData` than web3 takes without the middleware. Strings that are no
+    UTF-8 are read as `views` does: one operator's must not spoil an event or an answer for all."""
     web3 = Web3(EndpointsProvider(endpoints))
+    web3.codec = CODEC
     web3.middleware_onion.inject(cast(Any, ExtraDataToPOAMiddleware), layer=0)
     return web3

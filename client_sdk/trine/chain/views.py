@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any
 
 from eth_abi.codec import ABICodec
-from eth_abi.decoding import AddressDecoder
-from eth_abi.encoding import AddressEncoder
+from eth_abi.decoding import AddressDecoder, StringDecoder
+from eth_abi.encoding import AddressEncoder, TextStringEncoder
 from eth_abi.exceptions import DecodingError, EncodingError
 from eth_abi.registry import BaseEquals, registry
 from eth_utils.abi import function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
@@ -157,7 +157,7 @@ _NO_PLAIN_ANSWER = (
 def _asked(question: Question) -> tuple[str, Any, str] | None:
     """Method and parameters; None for arguments that web3 has to judge."""
     selector, takes, _ = _signature(question.contract, question.function)
-    data = selector + _CODEC.encode(takes, question.arguments)
+    data = selector + CODEC.encode(takes, question.arguments)
     # Shorter bytes would be filled up with zeros.
     if any(len(value) != 32 for kind, value in zip(takes, question.arguments, strict=True) if kind == "bytes32"):
         return None
@@ -167,7 +167,7 @@ def _asked(question: Question) -> tuple[str, Any, str] | None:
 
 def _values(question: Question, result: Any) -> Any:
     _, _, gives = _signature(question.contract, question.function)
-    values = _CODEC.decode(gives, bytes.fromhex(str(result).removeprefix("0x")))
+    values = CODEC.decode(gives, bytes.fromhex(str(result).removeprefix("0x")))
     return values if len(values) > 1 else values[0]
 
 
@@ -189,16 +189,26 @@ class _ChecksumDecoder(AddressDecoder):
     decoder_fn = staticmethod(to_checksum_address)
 
 
+class _LenientStringDecoder(StringDecoder):
+    def __init__(self) -> None:
+        super().__init__(handle_string_errors="replace")
+
+
 def _codec() -> ABICodec:
-    """eth_abi's, with addresses in EIP-55 form."""
+    """eth_abi's, with addresses in EIP-55 form. Strings are whatever strangers have put there: bytes that are no UTF-8
+    must not make a whole page of operators, or a node's endpoint, unreadable."""
     ours = registry.copy()  # type: ignore[no-untyped-call]
     ours.unregister("address")
     is_address = BaseEquals("address")  # type: ignore[no-untyped-call]
     ours.register(is_address, AddressEncoder, _ChecksumDecoder, label="address")
+    ours.unregister("string")
+    is_string = BaseEquals("string", with_sub=False)  # type: ignore[no-untyped-call]
+    ours.register(is_string, TextStringEncoder, _LenientStringDecoder, label="string")
     return ABICodec(ours)
 
 
-_CODEC = _codec()
+CODEC = _codec()
+"""For web3, too."""
 
 
 @cache

@@ -83,8 +83,16 @@ class Asset:
     def _has_paid(self, authorization: Authorization, event: Event) -> bool:
         """Whether the transaction of an event has paid what was authorized: a nonce may pay somebody else, too."""
         parties = {"from": authorization.payer, "to": authorization.pay_to}
+        # A contract can execute many of a payer's nonces at once: each has the transfer behind it, up to the next.
+        used = self._chain.events_at(
+            INTERFACE, self.address, "AuthorizationUsed", event.block, authorizer=authorization.payer
+        )
+        after = [e.log_index for e in used if e.transaction == event.transaction and e.log_index > event.log_index]
+        behind = range(event.log_index + 1, min(after, default=1 << 62))
         return any(
-            transfer.transaction == event.transaction and transfer.args["value"] == authorization.value
+            transfer.transaction == event.transaction
+            and transfer.log_index in behind
+            and transfer.args["value"] == authorization.value
             for transfer in self._chain.events_at(INTERFACE, self.address, "Transfer", event.block, **parties)
         )
 

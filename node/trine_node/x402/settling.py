@@ -74,6 +74,7 @@ class Settling:
         self._keep_seconds = round(keep_days * SECONDS_A_DAY)
         self._clock = clock
         self._not_before: dict[bytes, float] = {}
+        self._short: set[bytes] = set()  # payments whose account had too little when it was looked at last
         self._forget_at = 0.0
 
     def step(self) -> None:
@@ -110,9 +111,13 @@ class Settling:
             return
         is_short = asset.balance(signed.payer) < signed.value
         if due is Next.EXPIRE:
-            self._end(payment, State.UNPAID if is_short and judged.result == "accept" else State.EXPIRED)
+            owes = judged.result == "accept" and (is_short or payment.name in self._short)
+            self._end(payment, State.UNPAID if owes else State.EXPIRED)
             return
-        if not is_short:
+        if is_short:  # who fills the account again once the time is over has not paid either
+            self._short.add(payment.name)
+        else:
+            self._short.discard(payment.name)
             try:
                 self._outbox.submit(Act((name_of(payment),), execution(signed), Due(at=signed.valid_before)))
                 return
@@ -123,6 +128,7 @@ class Settling:
     def _end(self, payment: Payment, state: State, executed: bytes | None = None) -> None:
         self._ledger.end(payment.name, state, executed)
         self._not_before.pop(payment.name, None)
+        self._short.discard(payment.name)
         log.info(
             "x402_payment_over",
             state=state.value,
