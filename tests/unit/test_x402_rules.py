@@ -111,7 +111,7 @@ def test_only_what_was_accepted_is_ever_charged_and_only_while_its_signature_is_
 
 
 def test_attack_one_transfer_pays_for_one_answer_only():
-    """A contract executes one authorization, and uses the nonces of two more for transfers of nothing to their payer."""
+    """A contract executes one authorization, and uses the nonces of two more to send their payer nothing."""
     payer, node, transaction = "0x" + "22" * 20, "0x" + "33" * 20, b"\1" * 32
     three = [Authorization(ASSET, payer, node, 1000, 0, 10**9, bytes([n]) * 32, b"\1" * 65) for n in (1, 2, 3)]
     log = [
