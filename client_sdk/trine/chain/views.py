@@ -191,7 +191,7 @@ class _ChecksumDecoder(AddressDecoder):
 
 class _LenientStringDecoder(StringDecoder):
     def __init__(self) -> None:
-        super().__init__(handle_string_errors="replace")
+        super().__init__(handle_string_errors="replace")  # type: ignore[no-untyped-call]
 
 
 def _codec() -> ABICodec:
