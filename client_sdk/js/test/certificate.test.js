@@ -81,6 +81,7 @@ test("anything else is refused with an error of ours", () => {
   for (const junk of [null, undefined, 7, "", "{", "[]", [], {}, { format: "trine-certificate-1" }, "null"]) {
     refused(junk, rootId, /not a certificate/);
   }
+  refused("[".repeat(200_000) + "]".repeat(200_000), rootId, /not a certificate/);
   const poisoned = JSON.stringify(certificates[0].document).replace("{", '{"__proto__":{"format":1},');
   refused(poisoned, rootId, /not a certificate/);
   const text = JSON.stringify(certificates[0].document, null, 2);
