@@ -7,7 +7,9 @@ time leads nowhere else. Redirects are not followed, no proxy of the environment
 from __future__ import annotations
 
 import ipaddress
+import queue
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,13 +21,37 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 5.0
 PART_BYTES = 1 << 14
+LEADING_ELSEWHERE = tuple(
+    map(ipaddress.ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fec0::/10"))
+)
+"""Of IPv6: forms of addresses of IPv4, which gateways translate, and sites' own."""
 
 
 def fetch(url: str, most_bytes: int, *, local: bool = False, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:
     """What is at an address of HTTP. `local`: also this machine's and private networks'; and without TLS.
 
-    Raises InvalidInput for an address that is not asked, NotReady when there is no whole answer.
+    Raises InvalidInput for an address that is not asked, NotReady when there is no whole answer in time. The time is
+    for everything, the look-up of the name included: so all of it is done in a thread that nobody waits for longer.
     """
+    said: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            said.put(_fetched(url, most_bytes, local, timeout_seconds))
+        except Exception as error:  # noqa: BLE001  (raised below)
+            said.put(error)
+
+    threading.Thread(target=ask, name="fetching", daemon=True).start()
+    try:
+        found = said.get(timeout=timeout_seconds)
+    except queue.Empty:
+        raise NotReady(f"{_shown(url)} answers too slowly") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _fetched(url: str, most_bytes: int, local: bool, timeout_seconds: float) -> bytes:
     import urllib3
 
     parts = urlsplit(url)
@@ -81,7 +107,8 @@ def _address_of(host: str, port: int, local: bool) -> str:
     for address in found:
         known = ipaddress.ip_address(address.partition("%")[0])
         inner = getattr(known, "ipv4_mapped", None) or known
-        if not local and (not inner.is_global or inner.is_multicast):
+        elsewhere = any(known in network for network in LEADING_ELSEWHERE if network.version == known.version)
+        if not local and (elsewhere or not inner.is_global or inner.is_multicast):
             raise InvalidInput(f"{host[:80]} leads to {address}, into a network that is not everybody's: not fetched")
     return found[0]
 

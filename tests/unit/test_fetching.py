@@ -88,7 +88,22 @@ def test_compressed_bytes_are_not_blown_up(server):
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "10.0.0.1", "192.168.1.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "0.0.0.0"],  # noqa: S104,
+    [
+        "127.0.0.1",
+        "localhost",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "[::1]",
+        "[::ffff:10.0.0.1]",
+        "0.0.0.0",  # noqa: S104
+        "[::127.0.0.1]",
+        "[fec0::1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::a00:1]",
+        "[2002:7f00:1::]",
+        "[::ffff:0:7f00:1]",
+    ],
 )
 def test_a_strangers_address_leads_into_no_private_network(server, host):
     with pytest.raises(InvalidInput, match="not everybody's"):
@@ -138,3 +153,39 @@ def test_what_may_be_secret_is_not_said():
     with pytest.raises(InvalidInput) as refused:
         fetch("http://user:secret@a.example/file?key=secret", MOST)
     assert "secret" not in str(refused.value)
+
+
+DRIPS = {
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "size of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a"),
+    "trailer": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_attack_a_server_that_drips_whatever_it_sends_holds_nobody(drip):
+    first, again = DRIPS[drip]
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            taken, _ = listening.accept()
+            with taken:
+                taken.recv(4096)
+                taken.sendall(first)
+                while not over.wait(0.05):
+                    try:
+                        taken.sendall(again)
+                    except OSError:
+                        return
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        try:
+            # Were it to wait for the server, it would never end.
+            with pytest.raises(NotReady, match="too slowly"):
+                fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/", MOST, local=True, timeout_seconds=0.5)
+        finally:
+            over.set()
+            serving.join(5)
