@@ -98,6 +98,13 @@ def test_attack_anything_in_any_place_is_refused_with_an_error_of_ours(data):
         assert refused(changed(document, path, value), CASES[2][1])
 
 
+def test_attack_a_strange_name_writes_no_line_of_its_own():
+    document = {**VECTORS["certificates"][0]["document"], "\nthe certificate holds\n": 1}
+    with pytest.raises(InvalidInput) as caught:
+        PortableCertificate.from_json(document)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

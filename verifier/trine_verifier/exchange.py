@@ -30,6 +30,8 @@ PAUSE_SECONDS = (0.25, 4.0)
 """Between tries: the first pause, which doubles, and the longest."""
 THREADS = 2
 """That check what was answered: some milliseconds each."""
+LOOK_UPS = 64
+"""Names that are looked up at once. One that hangs keeps its thread when nobody waits for it any more."""
 VOTES_ON_CHAIN, NOT_READY, NO_SEAT = "votes_on_chain", "not_ready", "no_such_seat"
 """Codes of refusals: for good; it has heard us and has nothing to say yet; it does not know the seat yet."""
 
@@ -55,6 +57,8 @@ class Exchange:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
         self._pool = ThreadPoolExecutor(THREADS, "exchange")
+        self._names = ThreadPoolExecutor(LOOK_UPS, "names")
+        self._loop.set_default_executor(self._names)  # which asyncio looks names up in
         self._tasks: dict[tuple[bytes, int, str], asyncio.Task[None]] = {}  # on the loop alone, as is all below
         self._nudges: dict[tuple[bytes, int, str], asyncio.Event] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -68,7 +72,8 @@ class Exchange:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(self._seconds)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._names):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def want(self, room: Room, verifier: str) -> None:
         """See `Exchanges.want`."""

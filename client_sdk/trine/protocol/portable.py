@@ -130,7 +130,8 @@ def _difference(given: Any, canonical: Any, where: str) -> str | None:
         return where
     if isinstance(given, dict):
         if (stray := next(iter(given.keys() ^ canonical.keys()), None)) is not None:
-            return f"{where}.{stray}".strip(".")
+            name = stray if str(stray).isidentifier() else ascii(stray)[:80]  # a stranger's: it is shown in a line
+            return f"{where}.{name}".strip(".")
         pairs = [(f"{where}.{name}".strip("."), given[name], canonical[name]) for name in given]
     elif isinstance(given, list):
         if len(given) != len(canonical):
