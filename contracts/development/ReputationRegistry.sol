@@ -29,6 +29,8 @@ contract ReputationRegistry is IErc8004Reputation {
     IdentityRegistry private immutable IDENTITY;
 
     mapping(uint256 agentId => address[]) private _clients;
+    // Written by reference, which Slither does not follow.
+    // slither-disable-next-line uninitialized-state
     mapping(uint256 agentId => mapping(address client => Feedback[])) private _feedback;
     mapping(bytes32 place => address[]) private _responders; // one entry a response
 
