@@ -64,8 +64,8 @@ abstract contract TrineConsumer is IAnswerConsumer {
         TRINE_VERDICTS = IVerdicts(requests.verdicts());
     }
 
-    // It calls itself only, and counts as answered meanwhile: a handler that calls back finds nothing to bring, and what
-    // it has taken is undone with it when it fails.
+    // It calls itself only, and counts as answered meanwhile: a handler that calls back finds nothing to bring,
+    // and what it has taken is undone with it when it fails.
     // slither-disable-start reentrancy-no-eth,reentrancy-events
     /// @inheritdoc IAnswerConsumer
     function onTrineAnswer(bytes32 requestId, bytes calldata output, bytes32 batchId, uint256 leafIndex) external {
