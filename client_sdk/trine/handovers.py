@@ -13,11 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx2
-
-from trine.errors import InvalidInput, NodeError, NodeUnreachable, NotReady
+from trine import bounded
+from trine.errors import InvalidInput, NodeError, NotReady
 from trine.protocol import bls
 from trine.protocol.key_root import MAX_SIGNERS, MAX_STEP_EPOCHS, enough_signers
 from trine.protocol.portable import Handover
@@ -68,7 +66,7 @@ def collect(
 
     `endpoint_of`: an operator's registered endpoint, which may be anything.
     """
-    return asyncio.run(_collect(current, following, source, endpoint_of, download or bounded_download))
+    return asyncio.run(_collect(current, following, source, endpoint_of, download or body_of))
 
 
 def assembled(current: Roster, following: Roster, collected: Collected, max_signers: int = MAX_SIGNERS) -> Handover:
@@ -178,31 +176,6 @@ def handover_json(
     }
 
 
-async def bounded_download(url: str, max_bytes: int, seconds: float) -> bytes:
-    """The body of a good answer, all of it within `seconds`. Raises NodeUnreachable or NodeError."""
-    try:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise NodeUnreachable(f"the operator registered no endpoint that can be asked: {url!r:.100}")
-        return await asyncio.wait_for(_download(url, max_bytes), seconds)
-    except TimeoutError:
-        raise NodeUnreachable(f"{url:.100}: not all of it came within {seconds:.0f} s") from None
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
-        raise NodeUnreachable(f"{url:.100}: {type(error).__name__}") from None
-
-
-async def _download(url: str, max_bytes: int) -> bytes:
-    # Compressed bytes would be unpacked before anybody could count them.
-    headers, body = {"accept-encoding": "identity"}, bytearray()
-    async with (
-        httpx2.AsyncClient(timeout=None, follow_redirects=False) as http,
-        http.stream("GET", url, headers=headers) as response,
-    ):
-        if "content-encoding" in response.headers:
-            raise NodeError(f"{url:.100} sends compressed bytes, which nobody asked for")
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > max_bytes:
-                raise NodeError(f"{url:.100} sends more than {max_bytes} bytes")
-    if response.status_code != 200:
-        raise NodeError(f"{url:.100} answers {response.status_code}: {bytes(body[:100]).decode('utf-8', 'replace')}")
-    return bytes(body)
+async def body_of(url: str, most_bytes: int, seconds: float) -> bytes:
+    """The body of a good answer. Raises NodeError."""
+    return (await bounded.ask(url, most_bytes, seconds)).good()

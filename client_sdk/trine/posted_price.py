@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from trine.small import fetch_small
+from trine.bounded import fetch_small
 
 ASK_SECONDS = 5.0
 NODES = 16

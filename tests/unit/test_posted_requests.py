@@ -17,13 +17,13 @@ from eth_utils.crypto import keccak
 from sqlalchemy import select
 from test_node_support import NAME, PRICE_WEI, RECORD, RecordingChain, SlowEngine, engine, in_thread, model, serving
 
+from trine.bounded import fetch_small
 from trine.chain import OperatorEntry, Role
 from trine.errors import BadSignature, ChainUnreachable, InvalidInput, TransactionReverted
 from trine.posted_price import ask_price
 from trine.protocol.inputs import chat_input, text_input
 from trine.protocol.messages import ZERO_ADDRESS, text_hash
 from trine.protocol.requests import Order, Posted, RequestState, mismatch
-from trine.small import fetch_small
 from trine_node.answering import Answering
 from trine_node.engines.base import EngineError
 from trine_node.posted.bringing import Bringing, text_by

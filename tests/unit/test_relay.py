@@ -15,7 +15,7 @@ from trine import relay as relay_module
 from trine.certificates import handed_over, hard_certificate, portable_certificate, source_of
 from trine.chain.deployment import abi, bytecode
 from trine.chain.foreign import ForeignChain, deploy_verifier
-from trine.errors import ChainError, InvalidInput, NotReady, TransactionReverted, VerificationFailed
+from trine.errors import ChainError, InvalidInput, NodeUnreachable, NotReady, TransactionReverted, VerificationFailed
 from trine.handovers import assembled, collect, steps_from
 from trine.protocol import bls
 from trine.protocol.key_root import MAX_STEP_EPOCHS, EligibleKey, KeySet, enough_signers
@@ -323,7 +323,7 @@ def test_only_as_many_are_asked_as_are_needed(net, source):
 
     async def nothing(url, *_):
         asked.append(url)
-        raise handovers.NodeUnreachable("away")
+        raise NodeUnreachable("away")
 
     object.__setattr__(many, "key_set", replace(heavy.key_set, total_weight=40 * 10**6))
     collect(many, source.roster(epoch), source_of(source), lambda who: f"http://{who}", download=nothing)

@@ -12,12 +12,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx2
-
+from trine import bounded
 from trine.chain import Batch, Chain
-from trine.errors import InvalidInput, NodeError, NodeUnreachable
+from trine.errors import InvalidInput, NodeError
 from trine.protocol.access import access_header, evidence_digest
 from trine.protocol.evidence import Evidence
 from trine.protocol.merkle import DEPTH, MAX_LEAVES
@@ -26,7 +24,6 @@ MAX_LINE_BYTES = 8 << 20
 """One answer: 130,000 tokens with their fingerprint."""
 MAX_BYTES = 64 << 20
 """A full batch of default answers takes some 30 MB."""
-MAX_ERROR_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,37 +120,9 @@ def _ask(chain: Chain, batch: Batch, seconds: float, endpoint: str | None, path:
 
 
 def download(url: str, authorization: str, seconds: float) -> bytes:
-    """The body of a good answer, all of it within `seconds`. Raises NodeUnreachable or NodeError."""
+    """The body of a good answer, all of it within `seconds`. Raises NodeError: NotServed for another status."""
+    answer = asyncio.run(bounded.ask(url, MAX_BYTES, seconds, headers={"authorization": authorization}))
     try:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise NodeUnreachable(f"the operator registered no endpoint that can be asked: {url!r:.200}")
-        # A time-out of each read would not end what comes byte by byte; this one ends anything, headers included.
-        return asyncio.run(asyncio.wait_for(_download(url, authorization), seconds))
-    except TimeoutError:
-        raise NodeUnreachable(f"{url:.200}: not all of it came within {seconds:.0f} s") from None
-    except NodeError:
-        raise
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
-        raise NodeUnreachable(f"{url:.200}: {type(error).__name__}") from None
-
-
-async def _download(url: str, authorization: str) -> bytes:
-    # Compressed bytes would be unpacked before anybody could count them.
-    headers = {"authorization": authorization, "accept-encoding": "identity"}
-    body = bytearray()
-    async with (
-        httpx2.AsyncClient(timeout=None, follow_redirects=False) as http,
-        http.stream("GET", url, headers=headers) as response,
-    ):
-        is_good = response.status_code == 200
-        if "content-encoding" in response.headers:
-            raise NodeError(f"{url:.200} sends compressed evidence: {response.headers['content-encoding']!r:.40}")
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if not is_good and len(body) >= MAX_ERROR_BYTES:
-                break
-            if len(body) > MAX_BYTES:
-                raise NodeError(f"{url:.200} sends more than {MAX_BYTES} bytes")
-    if not is_good:
-        raise NotServed(f"{url:.200} answers {response.status_code}: {bytes(body[:300]).decode('utf-8', 'replace')}")
-    return bytes(body)
+        return answer.good()
+    except NodeError as error:
+        raise NotServed(str(error)) from None

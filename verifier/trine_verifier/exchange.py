@@ -11,11 +11,11 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import structlog
 
+from trine import bounded
 from trine.errors import NodeError, NodeUnreachable, ProtocolError, TrineError
 from trine.protocol.signing import Statement, Why
 from trine_verifier.signing import Room, Signing
@@ -166,44 +166,22 @@ class Exchange:
             )  # fmt: skip
 
     async def _ask(self, room: Room, verifier: str, statement: Statement) -> Any:
-        """The answer's JSON. Raises NodeUnreachable, SeatRefused or Malformed."""
+        """The answer's JSON. Raises NodeError: SeatRefused for an error, Malformed for no JSON."""
         endpoint, (batch_id, round_) = room.endpoints[verifier], room.key
         url = f"{endpoint.rstrip('/')}/v1/seats/0x{batch_id.hex()}/{round_}"
+        if self._http is None:
+            raise NodeUnreachable("not started")
+        said, kind = json.dumps(statement.to_json()).encode(), {"content-type": "application/json"}
+        answer = await bounded.ask(url, MAX_BYTES, self._seconds, headers=kind, content=said, http=self._http)
         try:
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise NodeUnreachable(f"{verifier} registered no endpoint that can be asked: {endpoint!r:.200}")
-            async with asyncio.timeout(self._seconds):
-                status, body = await self._post(url, json.dumps(statement.to_json()).encode())
-        except TimeoutError:
-            raise NodeUnreachable(f"{url:.200}: not all of it came within {self._seconds:.0f} s") from None
-        except NodeError:
-            raise
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
-            raise NodeUnreachable(f"{url:.200}: {type(error).__name__}") from None
-        try:
-            document = json.loads(body)
+            document = json.loads(answer.body)
         except (ValueError, RecursionError):
             document = None
-        if status != 200:
-            raise SeatRefused(f"{url:.200} answers {status}", _code(document))
+        if answer.status != 200:
+            raise SeatRefused(f"{url:.200} answers {answer.status}", _code(document))
         if document is None:
             raise Malformed(f"{url:.200} answers no JSON")
         return document
-
-    async def _post(self, url: str, content: bytes) -> tuple[int, bytes]:
-        if self._http is None:
-            raise NodeUnreachable("not started")
-        # Compressed bytes would be unpacked before anybody could count them.
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        body = bytearray()
-        async with self._http.stream("POST", url, content=content, headers=headers) as response:
-            if "content-encoding" in response.headers:
-                raise Malformed(f"{url:.200} sends a compressed answer")
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise Malformed(f"{url:.200} sends more than {MAX_BYTES} bytes")
-        return response.status_code, bytes(body)
 
 
 def _code(document: Any) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from trine.bounded import fetch_small
 from trine.errors import BadSignature, InvalidInput
 from trine.protocol.messages import Domain, Receipt, require_signer
-from trine.small import fetch_small
 
 log = structlog.get_logger()
 
