@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -96,6 +97,27 @@ def test_attack_anything_in_any_place_is_refused_with_an_error_of_ours(data):
     value = data.draw(junk)
     if json.dumps(value) != json.dumps(here):
         assert refused(changed(document, path, value), CASES[2][1])
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("utf-32"),
+        lambda text: text.replace('"0x', '"\\u0030x', 1).encode(),
+        lambda text: text.replace('"format"', '"form\\u0061t"', 1).encode(),
+        lambda text: re.sub(r'"index": \d+', '"index": -0', text, count=1).encode(),
+        lambda text: text.replace("{", "{\u00a0", 1).encode(),
+        lambda text: text.replace('"format"', '"format": "trine-certificate-1", "format"', 1).encode(),
+    ],
+)
+def test_a_file_is_read_in_one_spelling_only(spell):
+    document = VECTORS["certificates"][0]["document"]
+    text = json.dumps(document, indent=2)
+    assert PortableCertificate.from_bytes(text.encode()).to_json() == document
+    with pytest.raises(InvalidInput, match="not a certificate"):
+        PortableCertificate.from_bytes(spell(text))
 
 
 def test_attack_a_strange_name_writes_no_line_of_its_own():
@@ -251,8 +273,8 @@ def test_the_command_says_what_is_wrong(tmp_path):
         (good["document"], ["--root", "0x12"], 3, "expected 0x and 64"),
         (changed(good["document"], ["certificate", "accepted"], "0x1"), root, 7, "not signed by distinct keys"),
         (rejected["document"], ["--root", rejected["rootId"]], 7, "result is reject"),
-        ("{", root, 3, "is no certificate"),
-        ("[" * 100_000, root, 3, "is no certificate"),
+        ("{", root, 3, "not a certificate"),
+        ("[" * 100_000, root, 3, "not a certificate"),
         (text.replace('"format"', '"format": "trine-certificate-1", "format"', 1), root, 3, "stands twice"),
         ("[]", root, 3, "not a certificate"),
         (" " * (8 << 20) + text, root, 3, "more than 8388608 bytes"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_module
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trine.cli.options import AsJson
 from trine.cli.output import fail_cleanly, print_json, say
 from trine.errors import InvalidInput, VerificationFailed
+
+if TYPE_CHECKING:
+    from trine.protocol.portable import PortableCertificate
 
 
 @fail_cleanly
@@ -34,12 +36,8 @@ def verify(
     that the answer was accepted."""
     from trine.protocol.key_root import KeySet
     from trine.protocol.messages import text_hash
-    from trine.protocol.portable import MAX_FILE_BYTES, PortableCertificate
 
-    trusted = _trusted(root)
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise InvalidInput(f"{file} has more than {MAX_FILE_BYTES} bytes: that is no certificate")
-    found = PortableCertificate.from_json(parsed(file))
+    trusted, found = _trusted(root), _read(file)
     started = time.perf_counter()
     found.verify(trusted, int(time.time()) if at is None else at)
     milliseconds = (time.perf_counter() - started) * 1e3
@@ -73,21 +71,15 @@ def verify(
         raise VerificationFailed(f"the verifiers' result is {hard.result}: do not use this answer")
 
 
-def parsed(file: Path) -> Any:
-    """The file's JSON, in which no name stands twice. Raises InvalidInput."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise InvalidInput(f"{file} is no certificate: a name stands twice in one object")
-        return found
+def _read(file: Path) -> PortableCertificate:
+    from trine.protocol.portable import MAX_FILE_BYTES, PortableCertificate
 
     try:
-        return json_module.loads(file.read_bytes(), object_pairs_hook=once)
-    except InvalidInput:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{file} is no certificate: {error}") from None
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidInput(f"{file} has more than {MAX_FILE_BYTES} bytes: that is no certificate")
+        return PortableCertificate.from_bytes(file.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error}") from None
 
 
 def _trusted(root: str) -> bytes:

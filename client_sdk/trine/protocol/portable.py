@@ -7,6 +7,8 @@ two thirds of the set before. `trine/data/certificate.schema.json` describes the
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -102,6 +104,23 @@ class PortableCertificate:
             "keySets": [key_set.to_json() for key_set in self.key_sets],
             "handovers": [handover.to_json() for handover in self.handovers],
         }
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Reads a file: `to_json`'s form in UTF-8, in which white space alone is free. Raises InvalidInput.
+
+        So that readers in all languages take the same files: some decode other encodings, take the last of two equal
+        names, or spell characters and numbers in several ways.
+        """
+        try:
+            document = json.loads(raw)
+            again = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"not a certificate: {error!s:.200}") from None
+        # No string of the format has white space.
+        if re.sub(rb"[ \t\r\n]", b"", raw) != again:
+            raise InvalidInput("not a certificate: the JSON is not written as the format says, or a name stands twice")
+        return cls.from_json(document)
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
