@@ -336,6 +336,7 @@ def test_only_as_many_are_asked_as_are_needed(net, source):
 @pytest.fixture(scope="module")
 def answers(net):
     node = anchoring_node(net)
+    net.next_epoch()  # weights count from then on
     return net.settled(node, 3, rejects=[1])
 
 
