@@ -11,11 +11,12 @@ to the wei. So whoever reckons how likely it is that so many seats collude may r
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
+import waiting
 
 from trine import Answer, Client
 from trine.appeal import could_judge, open_appeal, see_through
@@ -27,6 +28,8 @@ from trine.protocol.settlement import Counts, Silence, Terms, conclude
 from trine.protocol.votes import Vote, settle
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.reporting import Report
+
+eventually = partial(waiting.eventually, timeout=300.0)
 
 THREE = ("verifier-1", "verifier-2", "verifier-3")
 FOURTH = "verifier-4"
@@ -151,7 +154,7 @@ def test_who_copies_or_keeps_silent_earns_nothing_and_pays(net, clients, cheat, 
 
     assert judged.certificate.result == "reject"
     batch = client.chain.batch(judged.certificate.batch_id)
-    _eventually(lambda: is_refused(batch), f"{cheat} to be refused")
+    eventually(lambda: is_refused(batch), f"{cheat} to be refused")
     seats = _concluded(net, client, judged, {"verifier-1": REJECT, "verifier-2": silence, "verifier-3": REJECT})
     cheater = seats["verifier-2"]
     assert cheater.paid == 0 < seats["verifier-1"].paid
@@ -168,11 +171,11 @@ def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_s
     assert certificate.result == "accept"
 
     seven = request.getfixturevalue("seven")  # only now, so that the three were the only ones to draw
-    _eventually(lambda: _left_to_judge(chain, certificate) >= len(seven), "the seven to have weight")
+    eventually(lambda: _left_to_judge(chain, certificate) >= len(seven), "the seven to have weight")
     bond = open_appeal(chain, certificate, Verdict.REJECTED)
     with ThreadPoolExecutor(1) as pool:
         appealing = pool.submit(see_through, chain, certificate, timeout=300)
-        _eventually(lambda: appealing.done() or _case(chain, certificate).phase == AppealPhase.RESOLVED, "the seven")
+        eventually(lambda: appealing.done() or _case(chain, certificate).phase == AppealPhase.RESOLVED, "the seven")
         net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
         appealed = appealing.result()
 
@@ -197,7 +200,7 @@ def test_who_appeals_a_right_verdict_is_judged_by_seven_others_and_loses_the_bon
     client = clients["honest"]
     chain = client.chain
     certificate = _judge(net, client, {}).certificate
-    _eventually(lambda: _left_to_judge(chain, certificate) >= len(seven), "the seven to have weight")
+    eventually(lambda: _left_to_judge(chain, certificate) >= len(seven), "the seven to have weight")
     held = tmp_path / "certificate.json"
     held.write_text(json.dumps(certificate.to_json()))
     before = chain.token_balance(chain.address)
@@ -205,7 +208,7 @@ def test_who_appeals_a_right_verdict_is_judged_by_seven_others_and_loses_the_bon
 
     secrets = ("--keystore", str(net.keystore("client")), "--password-file", str(net.password_file))
     with _trine(net, "appeal", str(held), "reject", *secrets, "--timeout", "400", "--json") as appealing:
-        _eventually(
+        eventually(
             lambda: appealing.poll() is not None or _case(chain, certificate).phase == AppealPhase.RESOLVED, "the seven"
         )
         net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
@@ -250,12 +253,12 @@ def _judge(net, client, told, only_time_is_missing=None):
     with ThreadPoolExecutor(1) as pool:
         settling = pool.submit(client.certify, answer, timeout=300)
         if only_time_is_missing:
-            (anchored,) = _eventually(
+            (anchored,) = eventually(
                 lambda: list(chain.events("Batches", "BatchAnchored", from_block=before, node=answer.receipt.node)),
                 "the answer to be anchored",
             )
             batch_id = bytes(anchored.args["batchId"])
-            _eventually(lambda: settling.done() or only_time_is_missing(chain.batch(batch_id)), "the votes")
+            eventually(lambda: settling.done() or only_time_is_missing(chain.batch(batch_id)), "the votes")
             assert not settling.done()
             terms = chain.parameters()
             left = chain.batch(batch_id).clock - chain.timestamp()
@@ -289,7 +292,7 @@ def _concluded(net, client, judged, ballots, final=None):
     modelled = conclude([ballots[names[seat.verifier]] for seat in drawn], 1, terms, final, tokens=tokens)
     net.pass_time(p.appeal_window_seconds + 1)  # after an appeal that turned the verdict, anew
     client.certify(judged.answer, final=True, timeout=300)
-    _eventually(lambda: not any(chain.stake_of(seat.verifier).locked for seat in drawn), "the seats to be free")
+    eventually(lambda: not any(chain.stake_of(seat.verifier).locked for seat in drawn), "the seats to be free")
 
     batch, result = chain.batch(batch_id), chain.result(batch_id)
     assert Vote(batch.accepted, batch.rejected, batch.unavailable) == modelled.settled
@@ -341,12 +344,3 @@ def _left_to_judge(chain, certificate):
     barred = [seat.verifier for seat in chain.seats(chain.batch(certificate.batch_id))]
     pools = [chain.pool(certificate.header.model_id, True, each) for each in (epoch, epoch + 1)]
     return min(could_judge(pool, [certificate.header.node, *barred], chain.timestamp()) for pool in pools)
-
-
-def _eventually(done, what, timeout=300.0):
-    """What `done` returns, as soon as it is something."""
-    deadline = time.monotonic() + timeout
-    while not (found := done()):
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.2)
-    return found

@@ -3,14 +3,19 @@
 Real processes on a real chain. What the third needs is in `trine_verifier.dissent`.
 """
 
+from functools import partial
+
 import pytest
-from test_dishonest_verifiers import FOURTH, PARAMETERS, SEVEN, THREE, _eventually, _slashed
+import waiting
+from test_dishonest_verifiers import FOURTH, PARAMETERS, SEVEN, THREE, _slashed
 
 from trine import Client
 from trine.chain import AppealPhase, BatchState, Role, Verdict
 from trine.protocol.messages import engine_class_bytes
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.reporting import Report
+
+eventually = partial(waiting.eventually, timeout=300.0)
 
 HONEST = "verifier-3"
 
@@ -54,26 +59,26 @@ def test_the_honest_third_of_a_captured_committee_appeals_by_itself_and_wins(net
         def case():
             return chain.appeal_case(batch.batch_id, leaf)
 
-        _eventually(lambda: case().phase != AppealPhase.NONE, "the third to appeal", 400)
+        eventually(lambda: case().phase != AppealPhase.NONE, "the third to appeal", timeout=400)
         assert case().levels[0].appellant == honest
         assert case().levels[0].claim == Verdict.REJECTED
         bond = chain.appeal_bond(1, batch.terms)
         assert chain.token_balance(honest) == before - bond
-        _eventually(lambda: case().phase == AppealPhase.RESOLVED, "the seven", 400)
+        eventually(lambda: case().phase == AppealPhase.RESOLVED, "the seven", timeout=400)
         net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
-        _eventually(lambda: case().phase == AppealPhase.CONCLUDED, "the appeal to be concluded")
+        eventually(lambda: case().phase == AppealPhase.CONCLUDED, "the appeal to be concluded")
         assert chain.verdict(batch.batch_id, leaf) == (Verdict.REJECTED, True)
 
         reopened = chain.batch(batch.batch_id)
         assert (reopened.state, reopened.reopened) == (BatchState.SETTLED, True)
         assert reopened.clock > batch.clock
         net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
-        _eventually(lambda: chain.batch(batch.batch_id).state == BatchState.FINAL, "the batch to be final")
+        eventually(lambda: chain.batch(batch.batch_id).state == BatchState.FINAL, "the batch to be final")
         terms = chain.parameters(batch.terms)
         for name in THREE:
             fine = 0 if name == HONEST else terms.overturned_fine
             assert _slashed(chain, batch.batch_id, net.operators[name].account.address) == fine
         # The bond is back, with the prize, without anybody having asked for it.
-        _eventually(lambda: chain.token_balance(honest) > before, "the prize to be taken out")
+        eventually(lambda: chain.token_balance(honest) > before, "the prize to be taken out")
         logs = [net.operators[name].child.log.read_text() for name in (*THREE, *SEVEN, "cheater")]
         assert not any("FinalityAppealsOpen" in log or "FinalityDeadlineNotReached" in log for log in logs)

@@ -1,14 +1,17 @@
 """An examiner among three verifiers, one of whom accepts whatever it sees: who pays and who is paid."""
 
-import time
+from functools import partial
 
 import pytest
+import waiting
 
 from trine.audit import operator_report
 from trine.chain import Role
 from trine.protocol.messages import engine_class_bytes
 from trine_devnet.network import TOKEN, Devnet, Member
 from trine_devnet.reporting import Report
+
+eventually = partial(waiting.eventually, timeout=400.0)
 
 THREE = ("verifier-1", "verifier-2", "verifier-3")
 LAZY = "verifier-1"
@@ -56,11 +59,11 @@ def test_an_examiner_is_paid_and_who_always_accepts_is_fined_and_nobody_else(net
     addresses = {name: net.operators[name].account.address for name in THREE}
 
     # The chain's clock is not moved on: other batches of the examiner's would run out of time to be opened.
-    _eventually(
+    eventually(
         lambda: _events(chain, "Finality", "WrongVotePenalized", verifier=addresses[LAZY]),
         "the one that always accepts to be fined",
     )
-    (paid, *_) = _eventually(lambda: _events(chain, "Examiners", "ExaminerPaid"), "the examiner to be paid")
+    (paid, *_) = eventually(lambda: _events(chain, "Examiners", "ExaminerPaid"), "the examiner to be paid")
 
     fines = _events(chain, "Finality", "WrongVotePenalized", verifier=addresses[LAZY])
     penalty = chain.parameters().canary_penalty
@@ -81,12 +84,3 @@ def test_an_examiner_is_paid_and_who_always_accepts_is_fined_and_nobody_else(net
 
 def _events(chain, contract, name, **filters):
     return list(chain.events(contract, name, **filters))
-
-
-def _eventually(done, what, timeout=400.0):
-    """What `done` returns, as soon as it is something."""
-    deadline = time.monotonic() + timeout
-    while not (found := done()):
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.5)
-    return found

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from conftest import VERIFIERS
+from waiting import eventually
 
 from trine.chain import Ballot, BatchState
 from trine.chain.writes import CALLS
@@ -134,10 +135,3 @@ def penalties(net):
         (name, event.args) for contract, name, who in kinds for event in chain.events(contract, name)
         if event.args[who] in mine
     ]  # fmt: skip
-
-
-def eventually(done, what, timeout=120.0):
-    deadline = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.1)

@@ -4,11 +4,11 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 
 import httpx2
 import openai
 import pytest
+from waiting import eventually
 
 from trine import AsyncClient, PaymentRequired, TransactionReverted, VerificationFailed
 from trine.audit import batch_gas, certificate_report, operator_report
@@ -38,10 +38,10 @@ def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, as
     paid = chain.account(account.address, node).collected
     assert paid == 0 or chain.batch(batch.batch_id).state == BatchState.FINAL  # not before the verdict is
     client.certify(answer, final=True)
-    _eventually(lambda: chain.account(account.address, node).collected == answer.receipt.fee_wei, "the node to collect")
+    eventually(lambda: chain.account(account.address, node).collected == answer.receipt.fee_wei, "the node to collect")
     assert chain.token_balance(node) >= before[0] + answer.receipt.fee_wei
     assert certificate_report(chain, answer.certificate).is_final
-    _eventually(lambda: chain.stake_of(node).locked == 0, "the node's stake to be free")
+    eventually(lambda: chain.stake_of(node).locked == 0, "the node's stake to be free")
     assert 0 < batch_gas(chain, batch.batch_id) < 1_500_000
 
 
@@ -181,7 +181,7 @@ def test_verifiers_that_crash_in_the_middle_of_a_batch_still_reveal(net, ask):
     client = ask("honest")
     answer = client.chat("Name a mountain in Asia.", max_tokens=12)
     batch_id = _batch_of(client, answer)
-    _eventually(lambda: client.chain.batch(batch_id).state >= BatchState.DRAWN, "the committee to be drawn")
+    eventually(lambda: client.chain.batch(batch_id).state >= BatchState.DRAWN, "the committee to be drawn")
     names = {running.account.address: name for name, running in net.operators.items()}
     drawn = [names[seat.verifier] for seat in client.chain.seats(client.chain.batch(batch_id))]
     for name in drawn[:2]:
@@ -239,12 +239,5 @@ def _refund(client, answer):
 
 
 def _batch_of(client, answer):
-    _eventually(lambda: client.batch_of(answer) is not None, "the answer to be batched")
+    eventually(lambda: client.batch_of(answer) is not None, "the answer to be batched")
     return client.batch_of(answer)
-
-
-def _eventually(done, what, timeout=120.0):
-    deadline = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.2)

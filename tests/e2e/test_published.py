@@ -3,9 +3,9 @@
 import json
 import subprocess
 import sys
-import time
 
 import httpx2
+from waiting import eventually
 
 from trine.agents import agent_report
 from trine.chain.agents import Publication
@@ -21,7 +21,7 @@ def test_verdicts_and_feedback_of_running_processes_are_in_the_registries(net, a
     agent_id = chain.agent_of(honest.account.address)
     count, _, _ = chain.feedback_summary(agent_id, "starred", "accepted")
     assert count == 1
-    _eventually(lambda: published(chain, honest.account.address), "the node to publish a verdict")
+    eventually(lambda: published(chain, honest.account.address), "the node to publish a verdict")
     shown = Registration.parse(httpx2.get(honest.endpoint + WELL_KNOWN, trust_env=False).content)
     report = agent_report(chain, agent_id, local=True)
     assert report.registration == shown
@@ -47,10 +47,3 @@ def test_the_command_line_shows_an_operators_agent_beside_its_record(net):
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 3
     assert "has linked no agent" in refused.stderr
-
-
-def _eventually(done, what, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.5)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import httpx2
-from test_protocol import _eventually
+from waiting import eventually
 
 from trine.audit import operator_report
 from trine.chain import BatchState, Deployment
@@ -31,12 +31,12 @@ def test_a_contract_asks_and_is_told_though_its_node_crashes_meanwhile(net):
     request_id = dapp.ask(net.record.model_id, QUESTION, FEE_WEI)
     assert dapp.chain.token_balance(wallet.address) == 0
     url = f"{node.endpoint}/v1/posted/0x{request_id.hex()}"
-    _eventually(lambda: httpx2.get(url).json()["receipt"], "the node to answer")
+    eventually(lambda: httpx2.get(url).json()["receipt"], "the node to answer")
     receipt = Receipt.from_json(httpx2.get(url).json()["receipt"])
     node.child.kill()
     net.restart("honest")
 
-    _eventually(lambda: cheap.timestamp() > unpaid[1], "the deadline of what nobody answers")
+    eventually(lambda: cheap.timestamp() > unpaid[1], "the deadline of what nobody answers")
     assert json.loads(trine(net, "request", "show", f"0x{unpaid[0].hex()}", "--json"))["state"] == "open"
     account = ("--keystore", str(net.keystore("poor")), "--password-file", str(net.password_file))
     told = json.loads(trine(net, "request", "refund", f"0x{unpaid[0].hex()}", *account, "--json"))

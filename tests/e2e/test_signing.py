@@ -4,7 +4,8 @@ import os
 import signal
 from contextlib import contextmanager
 
-from test_faults import eventually, penalties
+from test_faults import penalties
+from waiting import eventually
 
 from trine.chain import BatchState
 

@@ -6,12 +6,15 @@ Real processes on a real chain. Hours pass between what is done, and cost nothin
 import json
 import subprocess
 import sys
-import time
+from functools import partial
 
 import pytest
+import waiting
 from conftest import VERIFIERS
 
 from trine.chain import BatchState, ClaimState
+
+eventually = partial(waiting.eventually, timeout=180.0)
 
 
 @pytest.fixture
@@ -130,11 +133,3 @@ def test_a_batch_that_nobody_judges_burns_its_fee_and_is_anchored_again(net, ask
 
 def supply_of(chain, block=None):
     return chain._read("TrineToken", "totalSupply", block=block)
-
-
-def eventually(done, what, timeout=180.0):
-    deadline = time.monotonic() + timeout
-    while not (found := done()):
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.2)
-    return found
