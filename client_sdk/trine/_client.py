@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -18,6 +18,7 @@ import httpx2
 from trine import _flow as flow
 from trine._answer import Answer, Draft, Messages
 from trine._core import Core, Stream, decoded
+from trine._cutting import OWN_CONNECTION, Cutting
 from trine._failover import CONNECT_SECONDS, Patience, Trying
 from trine._reading import PLAIN, Body, Reply, require_plain
 from trine.chain import Chain, Deployment, InclusionClaim
@@ -206,9 +207,18 @@ class Client:
 
     def _fetched(self, step: flow.Fetch) -> Reply:
         deadline = time.monotonic() + step.seconds
-        with self._http.stream(
-            step.method, step.url, headers={**PLAIN, **step.headers}, json=step.json, timeout=_timeout(step.seconds)
-        ) as response:
+        with (
+            Cutting(step.url) as cutting,
+            cutting.within(step.seconds),
+            self._http.stream(
+                step.method,
+                step.url,
+                headers={**PLAIN, **OWN_CONNECTION, **step.headers},
+                json=step.json,
+                timeout=_timeout(step.seconds),
+                extensions=cutting.extensions,
+            ) as response,
+        ):
             return self._read(response, step.url, deadline)
 
     def _read(self, response: httpx2.Response, url: str, deadline: float) -> Reply:
@@ -252,16 +262,26 @@ class TextStream:
 
     def _texts(self, order: Draft, stream: Stream, place: tuple[str, str], patience: Patience) -> Iterator[str]:
         http, url = self._client._http, f"{place[1]}/v1/chat/completions"
-        with http.stream(
-            "POST", url, headers=PLAIN, json=_streamed(order), timeout=_timeout(patience.seconds)
-        ) as response:
-            if response.status_code != 200:
-                decoded(self._client._read(response, url, time.monotonic() + flow.SMALL_SECONDS))
+        with Cutting(url) as cutting, ExitStack() as opened:
+            with cutting.within(patience.seconds):
+                response = opened.enter_context(
+                    http.stream(
+                        "POST",
+                        url,
+                        headers={**PLAIN, **OWN_CONNECTION},
+                        json=_streamed(order),
+                        timeout=_timeout(patience.seconds),
+                        extensions=cutting.extensions,
+                    )
+                )
+                if response.status_code != 200:
+                    decoded(self._client._read(response, url, time.monotonic() + flow.SMALL_SECONDS))
             require_plain(response.headers)
             chunks = response.iter_raw()
             while True:
                 asked = time.monotonic()
-                chunk = next(chunks, None)
+                with cutting.within(patience.seconds):
+                    chunk = next(chunks, None)
                 patience.spend(time.monotonic() - asked, begun=stream.has_begun)
                 if chunk is None:
                     return
@@ -413,16 +433,13 @@ class AsyncClient:
 
     async def _fetched(self, step: flow.Fetch) -> Reply:
         deadline, headers = time.monotonic() + step.seconds, {**PLAIN, **step.headers}
-        try:
-            async with (
-                asyncio.timeout(step.seconds),  # head included, however slowly it comes
-                self._http.stream(
-                    step.method, step.url, headers=headers, json=step.json, timeout=_timeout(step.seconds)
-                ) as response,
-            ):
-                return await self._read(response, step.url, deadline)
-        except TimeoutError:
-            raise NodeUnreachable(f"{step.url:.200}: the answer did not end in time") from None
+        async with (
+            _within(step.seconds, step.url),
+            self._http.stream(
+                step.method, step.url, headers=headers, json=step.json, timeout=_timeout(step.seconds)
+            ) as response,
+        ):
+            return await self._read(response, step.url, deadline)
 
     async def _read(self, response: httpx2.Response, url: str, deadline: float) -> Reply:
         body = Body(url, response.headers, deadline)
@@ -469,16 +486,19 @@ class AsyncTextStream:
         self, order: Draft, stream: Stream, place: tuple[str, str], patience: Patience
     ) -> AsyncGenerator[str, None]:
         http, url = self._client._http, f"{place[1]}/v1/chat/completions"
-        async with http.stream(
-            "POST", url, headers=PLAIN, json=_streamed(order), timeout=_timeout(patience.seconds)
-        ) as response:
-            if response.status_code != 200:
-                decoded(await self._client._read(response, url, time.monotonic() + flow.SMALL_SECONDS))
+        async with AsyncExitStack() as opened:
+            async with _within(patience.seconds, url):
+                response = await opened.enter_async_context(
+                    http.stream("POST", url, headers=PLAIN, json=_streamed(order), timeout=_timeout(patience.seconds))
+                )
+                if response.status_code != 200:
+                    decoded(await self._client._read(response, url, time.monotonic() + flow.SMALL_SECONDS))
             require_plain(response.headers)
             chunks = response.aiter_raw()
             while True:
                 asked = time.monotonic()
-                chunk = await anext(chunks, None)
+                async with _within(patience.seconds, url):
+                    chunk = await anext(chunks, None)
                 patience.spend(time.monotonic() - asked, begun=stream.has_begun)
                 if chunk is None:
                     return
@@ -493,6 +513,16 @@ def _streamed(draft: Draft) -> dict[str, Any]:
 def _timeout(seconds: float) -> httpx2.Timeout:
     """Of a connection, and of every wait for more bytes."""
     return httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+
+
+@asynccontextmanager
+async def _within(seconds: float, url: str) -> AsyncIterator[None]:
+    """What is read in it, heads included, comes within so many seconds, or NodeUnreachable is raised."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise NodeUnreachable(f"{url:.200}: the answer did not end in time") from None
 
 
 def _cut_off(error: httpx2.HTTPError, url: str) -> NodeUnreachable:

@@ -307,23 +307,52 @@ def test_attack_a_node_that_drips_for_ever_ends_when_the_client_said(node):
         assert time.monotonic() - begun < 20
 
 
-def _dripping_head(handler):
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nx: ")
-    with suppress(OSError):
-        while not handler.server.over.wait(0.02):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
+def _dripping_after(beginning):
+    def answer(handler):
+        handler.wfile.write(beginning)
+        with suppress(OSError):
+            for _ in range(500):  # who waits for its end says that it was cut off
+                if handler.server.over.wait(0.02):
+                    return
+                handler.wfile.write(b"x")
+                handler.wfile.flush()
+
+    return answer
 
 
-def test_attack_a_head_that_drips_ends_when_the_client_said(node):
-    async def run(url):
-        with asking(node, url, kind=AsyncClient, timeout=0.6) as client:
-            client._core._node = url
-            async with client:
+DRIPS = {
+    "the head": b"HTTP/1.1 200 OK\r\nx: ",
+    "the length of a chunk": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;",
+    "the head of an error": b"HTTP/1.1 500 No\r\nx: ",
+    "the body of an error": b"HTTP/1.1 500 No\r\ncontent-length: 9000\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+@pytest.mark.parametrize("how", ["chat", "stream"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_attack_whatever_drips_ends_when_the_client_said(node, kind, how, drip):
+    async def ask(client):
+        async with client:
+            if how == "chat":
                 await chatted(client)
+            else:
+                async for _ in client.stream("Who is there?", max_tokens=3):
+                    pass
 
-    with odd(_dripping_head) as first, pytest.raises(NodeUnreachable, match="in time"):
-        asyncio.run(asyncio.wait_for(run(first.url), 30))
+    def run(client):
+        client._core._node = first.url
+        if isinstance(client, AsyncClient):
+            asyncio.run(ask(client))
+        else:
+            {"chat": chatted, "stream": streamed}[how](client)
+
+    with (
+        odd(_dripping_after(DRIPS[drip])) as first,
+        asking(node, first.url, kind=kind, timeout=0.6) as client,
+        pytest.raises(NodeUnreachable, match=r"did not end in time|did not end within|no token within"),
+    ):
+        run(client)
 
 
 def _compressed(handler):
