@@ -20,7 +20,7 @@ from trine.chain import Batch, BatchState, Chain, Event, Parameters, Seat
 from trine.chain.deployment import abi
 from trine.chain.writes import CALLS
 from trine.cli.output import fail_cleanly
-from trine.protocol.signing import Why
+from trine.protocol.signing import Stage, Why
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine.protocol.votes import Vote
 from trine_devnet.orders import Orders
@@ -29,6 +29,7 @@ from trine_operator.logs import configure_logs
 from trine_operator.outbox import Submits
 from trine_verifier.duties import Duty
 from trine_verifier.settings import VerifierSettings
+from trine_verifier.signing import Key, Room, Signing
 from trine_verifier.store import StoredVote, VerifierStore
 from trine_verifier.voting import Voting
 
@@ -143,6 +144,40 @@ class Waiting(Voter):
         self.vote(Duty.COMMIT, batch, self.chain.seats(batch), stored)
 
 
+class FallsSilent(Seated):
+    """Judges and votes like everybody, but says nothing beyond a stage to the seats that would sign with it."""
+
+    last: int = Stage.COMMITTED
+
+    def signs(self, batch: Batch, seats: tuple[Seat, ...], stored: StoredVote | None, terms: Parameters) -> bool:
+        if self.signing:
+            _silence(self.signing, (batch.batch_id, batch.round), self.last)
+        return super().signs(batch, seats, stored, terms)
+
+
+class SaysNothing(FallsSilent):
+    last = 0
+
+
+class StopsCommitted(FallsSilent):
+    """Looks at what the others open, and shows nothing."""
+
+    last: int = Stage.COMMITTED
+
+
+class StopsOpened(FallsSilent):
+    """Agrees, and does not sign."""
+
+    last = Stage.OPENED
+
+
+class NeverSends(Seated):
+    """Signs, and leaves the settlement that it should send to the others."""
+
+    def _settle_signed(self, signing: Signing, batch: Batch, seats: tuple[Seat, ...], terms: Parameters) -> None:
+        pass
+
+
 CHEATS: dict[str, type[Seated]] = {
     "honest": Seated,
     "always-accept": AlwaysAccept,
@@ -151,6 +186,10 @@ CHEATS: dict[str, type[Seated]] = {
     "never-reveal": NeverReveal,
     "copying": Copying,
     "waiting": Waiting,
+    "says-nothing": SaysNothing,
+    "stops-committed": StopsCommitted,
+    "stops-opened": StopsOpened,
+    "never-sends": NeverSends,
 }
 """By the names that `cheats` has."""
 
@@ -183,6 +222,17 @@ class Told(Voting):
         seat.advance(batch_id, round_)
         if (batch_id, round_) not in self.store.duties():
             del self._seats[batch_id, round_]
+
+
+def _silence(signing: Signing, key: Key, last: int) -> None:
+    """From here on, nothing is said about this batch beyond a stage."""
+    say = signing._say
+
+    def said(room: Room, stage: Stage) -> None:
+        if room.key != key or stage <= last:
+            say(room, stage)
+
+    setattr(signing, "_say", said)  # noqa: B010  (mypy: a method)
 
 
 def _unchecked(outcome: Outcome, batch: Batch) -> list[Verdict]:

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from trine.errors import InvalidInput
 
-VERIFIER_CHEATS = ("honest", "always-accept", "colluding", "slandering", "never-reveal", "copying", "waiting")
+VERIFIER_CHEATS = (
+    "honest",
+    "always-accept",
+    "colluding",
+    "slandering",
+    "never-reveal",
+    "copying",
+    "waiting",
+    "says-nothing",
+    "stops-committed",
+    "stops-opened",
+    "never-sends",
+)
 
 
 NODE_CHEATS = (

@@ -163,6 +163,44 @@ def test_who_copies_or_keeps_silent_earns_nothing_and_pays(net, clients, cheat, 
         assert cheater.penalty >= client.chain.parameters().wrong_vote_penalty
 
 
+@pytest.mark.parametrize("cheat", ["says-nothing", "stops-committed", "stops-opened", "never-sends"])
+def test_a_seat_that_falls_silent_at_a_step_of_signing_costs_nobody_a_verdict_or_a_fine(net, clients, cheat):
+    """Silent to its colleagues, that is: on the chain it votes, in time, like them."""
+    client = clients["honest"]
+    chain = client.chain
+    for name in THREE:
+        net.tell(name, cheat if name == "verifier-2" else "honest", [])
+    before = chain.block_number()
+    answer = client.chat("Name a tree.", max_tokens=4)
+    (anchored,) = eventually(
+        lambda: list(chain.events("Batches", "BatchAnchored", from_block=before, node=answer.receipt.node)),
+        "the answer to be anchored",
+    )
+    batch_id = bytes(anchored.args["batchId"])
+    with ThreadPoolExecutor(1) as pool:
+        settling = pool.submit(client.certify, answer, timeout=300)
+        if cheat != "never-sends":
+            eventually(lambda: all(_checked(net, name, batch_id) for name in THREE), "all to have checked")
+            clock, half = chain.batch(batch_id).clock, chain.parameters().commit_seconds // 2
+            net.pass_time(max(0, clock - half - chain.timestamp()))
+        certificate = settling.result()
+
+    batch = chain.batch(batch_id)
+    assert certificate.result == "accept"
+    assert batch.signed == (cheat == "never-sends")
+    net.pass_time(PARAMETERS["appealWindowSeconds"] + 1)
+    client.certify(answer, final=True, timeout=300)
+    drawn = [seat.verifier for seat in chain.seats(batch)]
+    eventually(lambda: not any(chain.stake_of(each).locked for each in drawn), "the seats to be free")
+    assert {_slashed(chain, batch_id, each) for each in drawn} == {0}
+    assert all(_paid(chain, batch_id, each) > 0 for each in drawn)
+
+
+def _checked(net, name, batch_id):
+    lines = net.operators[name].child.log.read_text().splitlines()
+    return any('"event": "verdict"' in line and batch_id.hex() in line for line in lines)
+
+
 def test_an_appeal_to_seven_overturns_what_two_of_three_have_brought_about_and_slashes_them(net, clients, request):
     client = clients["cheater"]
     chain = client.chain
