@@ -39,6 +39,12 @@ class ModelRecord:
         return model_id(self.name, Manifest.from_bytes(self.manifest).content_hash())
 
 
+def shipped() -> list[str]:
+    """Names of the models whose records come with this package."""
+    folder = resources.files("trine").joinpath("data", "models")
+    return sorted(entry.name for entry in folder.iterdir() if entry.joinpath("model.json").is_file())
+
+
 def source_of(name: str) -> str:
     """Where a shipped model comes from, whatever its manifest says. Raises InvalidInput as `load_record` does."""
     return str(json.loads(_folder(name).joinpath("model.json").read_text("utf-8"))["source"])

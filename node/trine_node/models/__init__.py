@@ -9,7 +9,7 @@ from trine.lazy import lazily
 if TYPE_CHECKING:
     from trine_node.models.golden import RendererMismatch, load_renderer, require_golden, require_libraries
     from trine_node.models.integrity import ModelMismatch, describe, verify, verify_once
-    from trine_node.models.preparation import default_cache_dir, prepare
+    from trine_node.models.preparation import default_cache_dir, prepare, prepared
     from trine_node.models.sources import Source, parse_source
 else:
     __getattr__, __dir__ = lazily(
@@ -23,6 +23,7 @@ else:
             "load_renderer": "trine_node.models.golden",
             "parse_source": "trine_node.models.sources",
             "prepare": "trine_node.models.preparation",
+            "prepared": "trine_node.models.preparation",
             "require_golden": "trine_node.models.golden",
             "require_libraries": "trine_node.models.golden",
             "verify": "trine_node.models.integrity",
@@ -39,6 +40,7 @@ __all__ = [
     "load_renderer",
     "parse_source",
     "prepare",
+    "prepared",
     "require_golden",
     "require_libraries",
     "verify",

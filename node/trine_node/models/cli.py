@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,39 @@ NameOrSource = Annotated[
     str, typer.Argument(help="Name of a shipped record, or hf:…, pypi:… or file:…", show_default=True)
 ]
 EMBEDDED = "smollm2-135m-instruct"
+
+
+@app.command("list")
+@fail_cleanly
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False) -> None:
+    """Lists the models whose records are shipped: what can be served, asked and checked by name."""
+    from trine.models import load_record, shipped
+    from trine.protocol.manifest import Manifest
+    from trine.protocol.policy import Policy
+    from trine_node.models import prepared
+
+    listed = []
+    for name in shipped():
+        record = load_record(name)
+        listed.append(
+            {
+                "name": name,
+                "modelId": "0x" + record.model_id.hex(),
+                "source": record.source,
+                "bytes": sum(file.size for file in Manifest.from_bytes(record.manifest).files),
+                "classes": list(Policy.from_bytes(record.policy).classes),
+                "pricePerTokenWei": str(record.price_per_token_wei),
+                "prepared": prepared(record.source),
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(listed))
+        return
+    for each in listed:
+        here = "prepared here" if each["prepared"] else f"`trine model prepare {each['name']}` fetches it"
+        say(f"{each['name']}: {each['bytes'] / 1e6:,.0f} MB, {here}")
+        say(f"  from {each['source']}")
+        say(f"  calibrated for {', '.join(each['classes'])}")
 
 
 @app.command()

@@ -42,14 +42,21 @@ def prepare(source: str, cache_dir: Path | None = None, progress: Callable[[str]
     Raises InvalidInput or FetchFailed.
     """
     parsed = parse_source(source)
-    cache_dir = cache_dir or default_cache_dir()
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(f"{LAYOUT}:{source}".encode()).hexdigest()[:16]
-    target = cache_dir / digest
-    with alone(cache_dir / f"{digest}.lock", f"preparing {source}", progress):
+    target = _folder(source, cache_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with alone(target.with_name(f"{target.name}.lock"), f"preparing {source}", progress):
         if not target.exists():
-            _prepare(parsed, cache_dir, target, progress)
+            _prepare(parsed, target.parent, target, progress)
     return target
+
+
+def prepared(source: str, cache_dir: Path | None = None) -> bool:
+    """Whether `prepare` would find the folder."""
+    return _folder(source, cache_dir).exists()
+
+
+def _folder(source: str, cache_dir: Path | None) -> Path:
+    return (cache_dir or default_cache_dir()) / hashlib.sha256(f"{LAYOUT}:{source}".encode()).hexdigest()[:16]
 
 
 def _prepare(source: Source, cache_dir: Path, target: Path, progress: Callable[[str], None]) -> None:
