@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="JSON inst
     from trine.protocol.policy import Policy
     from trine_node.models import prepared
 
-    listed = []
+    listed: list[dict[str, Any]] = []
     for name in shipped():
         record = load_record(name)
         listed.append(
