@@ -2,6 +2,7 @@
 
 TrineError
 ├── InvalidInput            the caller's argument, file or setting is wrong
+│   └── InvalidField        a field of a request asks for what is not served; `field` names it
 ├── ProtocolError           bytes from another party break the protocol
 │   ├── BadSignature        a signature is not by the party it names
 │   └── VerificationFailed  a receipt, proof or certificate does not hold
@@ -25,6 +26,15 @@ class TrineError(Exception):
 
 class InvalidInput(TrineError, ValueError):
     """The caller's argument, file or setting is wrong."""
+
+
+class InvalidField(InvalidInput):
+    """A field of a request asks for what is not served."""
+
+    def __init__(self, message: str, *, field: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code  # as OpenAI names the fault
 
 
 class ProtocolError(TrineError):

@@ -1,7 +1,7 @@
 """From the JSON that a client posts to an order that the node may serve, or a refusal that says why.
 
-Pure but for the chain's answer to "what has this client deposited". Knows OpenAI's request fields; serves greedy
-decoding only and refuses, by name, whatever would ask for something else.
+Pure but for the chain's answer to "what has this client deposited". Which of OpenAI's fields are served, and what they
+ask for, is in `trine.protocol.fields`.
 """
 
 from __future__ import annotations
@@ -10,43 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trine.errors import BadSignature, InvalidInput
-from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
+from trine.errors import BadSignature, InvalidField, InvalidInput
+from trine.protocol.fields import read_wish
+from trine.protocol.inputs import Input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
 from trine.wording import amount
 from trine_operator.refusal import Refusal
 
 MAX_LIFETIME_SECONDS = 86_400
 """Of an order: nobody can acknowledge later ones while it might still be answered."""
-
-UNSUPPORTED = {
-    "logprobs": (None, False, 0),
-    "top_logprobs": (None, 0),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "functions": (None, []),
-    "function_call": (None, "none"),
-    "response_format": (None, {"type": "text"}),
-    "suffix": (None, ""),
-    "echo": (None, False),
-    "best_of": (None, 1),
-    "logit_bias": (None, {}),
-    "audio": (None,),
-    "modalities": (None, ["text"]),
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "repetition_penalty": (None, 1),
-    "n": (None, 1),
-    "top_p": (None, 1),
-    "temperature": (None, 0),
-}
-"""Fields that change the answer, with the values under which they do not."""
-
-REASONS = {
-    "temperature": "answers are greedy so that they can be verified: send temperature 0 or leave it out",
-    "top_p": "answers are greedy so that they can be verified: send top_p 1 or leave it out",
-    "n": "answers are greedy, so several would be alike: send n 1 or leave it out",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +61,11 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
             code="model_not_found",
             param="model",
         )
-    for field, harmless in UNSUPPORTED.items():
-        value = body.get(field)
-        if value not in harmless or (isinstance(value, bool) and value not in [h for h in harmless if h is value]):
-            reason = REASONS.get(field, f"{field} is not supported")
-            raise Refusal(reason, code="unsupported_value", param=field)
     try:
-        stop_strings(body.get("stop"))
-    except InvalidInput as error:
-        raise Refusal(str(error), param="stop") from None
-    try:
-        asked = _chat(body) if chat else text_input(body.get("prompt"), body.get("stop"))
-    except InvalidInput as error:
-        raise Refusal(str(error), param="messages" if chat else "prompt") from None
-    options = body.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise Refusal("stream_options must be an object", param="stream_options")
-    return Order(
-        input=asked,
-        max_tokens=_max_tokens(body, default_max_tokens, limit_tokens),
-        stream=_flag(body, "stream"),
-        include_usage=options.get("include_usage") is True,
-        signed=_signed(body.get("trine")),
-    )
+        wish = read_wish(body, chat=chat, default_max_tokens=default_max_tokens, limit_tokens=limit_tokens)
+    except InvalidField as error:
+        raise Refusal(str(error), code=error.code, param=error.field) from None
+    return Order(wish.input, wish.max_tokens, wish.stream, wish.include_usage, _signed(body.get("trine")))
 
 
 def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> bytes:
@@ -251,31 +205,6 @@ def check_voucher_alone(voucher: Voucher, signature: bytes, *, domain: Domain, n
         require_signer(voucher.digest(domain), signature, voucher.payer, "voucher")
     except BadSignature as error:
         raise Refusal(str(error), status=401, code="bad_signature", param="voucher") from None
-
-
-def _chat(body: dict[str, Any]) -> Input:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise InvalidInput("messages must be a list of objects with role and content")
-    return chat_input(messages, body.get("stop"))
-
-
-def _max_tokens(body: dict[str, Any], default: int, limit: int) -> int:
-    for field in ("max_completion_tokens", "max_tokens"):
-        value = body.get(field)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-            raise Refusal(f"{field} must be a whole number from 1 to {limit}", param=field)
-        return value
-    return default
-
-
-def _flag(body: dict[str, Any], field: str) -> bool:
-    value = body.get(field)
-    if value not in (None, False, True):
-        raise Refusal(f"{field} must be true or false", param=field)
-    return value is True
 
 
 def _signed(extra: Any) -> SignedRequest | None:

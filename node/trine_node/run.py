@@ -109,7 +109,9 @@ def run_node(
         return outbox.halted or reason[0] or store.why_not_ready()
 
     posted = Posted(settings, answering, outbox, stop.is_set)
-    app = create_app(answering, settings.limits, why_not, operator.lease.instance, evidence, posted.price)
+    app = create_app(
+        answering, settings.limits, why_not, operator.lease.instance, evidence, posted.price, settings.cors_origins
+    )
     serve_registration(app, settings.registration_file)
     server = BackgroundServer(app, settings.host, settings.port)
     server.start()

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from trine.protocol.messages import MAX_ANCHOR_SECONDS
 from trine.protocol.requests import MAX_CALLBACK_GAS
 from trine_operator.publishing import Terms
+from trine_operator.service.browsers import Origin
 from trine_operator.settings import OperatorSettings
 
 
@@ -106,6 +107,9 @@ class NodeSettings(OperatorSettings):
     )
     erc8004_max_fee_gwei: Decimal = Field(
         Decimal(20), gt=0, le=10**6, description="most that the chain may ask for a unit of gas: above it, it waits"
+    )
+    cors_origins: list[Origin] = Field(
+        default_factory=list, max_length=64, description="websites that browsers may ask this node from; `*` is any"
     )
     limits: Limits = Field(default_factory=Limits)
     x402: X402 | None = Field(None, description="serve unsigned requests for payment by x402")

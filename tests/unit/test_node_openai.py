@@ -6,16 +6,23 @@ import time
 import httpx2
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_node_support import (
     MESSAGES,
     NAME,
     SlowEngine,
     body,
+    engine,
     serving,
     wait_for,
 )
 
+from trine.protocol.fields import IGNORED, READ, UNSUPPORTED
+from trine.protocol.inputs import chat_input
 from trine.protocol.messages import Receipt, require_signer, text_hash
+from trine_node.orders import parse_order
+from trine_operator.refusal import Refusal
 
 CHAT = "/v1/chat/completions"
 
@@ -112,7 +119,38 @@ def test_models_are_listed_and_retrieved(client):
         ("max_tokens", True),
         ("max_completion_tokens", "5"),
         ("stream", "yes"),
+        ("stream", 1),
+        ("stream", 0),
         ("stream_options", 1),
+        ("stream_options", False),
+        ("n", True),
+        ("frequency_penalty", False),
+        ("max_token", 4),
+        ("Temperature", 0),
+        ("prompt", "hello"),
+        ("guided_choice", ["yes"]),
+        ("guided_json", {}),
+        ("guided_regex", "a+"),
+        ("structured_outputs", {"choice": ["yes"]}),
+        ("min_tokens", 50),
+        ("ignore_eos", True),
+        ("ignore_eos", 0),
+        ("stop_token_ids", [2]),
+        ("bad_words", ["no"]),
+        ("continue_final_message", True),
+        ("add_generation_prompt", False),
+        ("chat_template", "{{ messages }}"),
+        ("chat_template_kwargs", {"enable_thinking": False}),
+        ("truncate_prompt_tokens", 4),
+        ("skip_special_tokens", False),
+        ("logits_processors", ["x"]),
+        ("grammar", "root ::= 'a'"),
+        ("json_schema", {}),
+        ("reasoning_effort", "low"),
+        ("verbosity", "low"),
+        ("web_search_options", {}),
+        ("logprobs", 0),
+        ("unheard_of", 1),
         ("messages", "hello"),
         ("messages", []),
         ("messages", [{"role": "judge", "content": "x"}]),
@@ -129,11 +167,171 @@ def test_what_would_change_the_answer_is_refused_by_name(node, field, value):
 
 
 @pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"include_usage": 1}, "stream_options.include_usage"),
+        ({"include_usage": "yes"}, "stream_options.include_usage"),
+        ({"continuous_usage_stats": True}, "stream_options.continuous_usage_stats"),
+        ({"include_usages": True}, "stream_options.include_usages"),
+    ],
+)
+def test_options_of_a_stream_that_are_not_served_are_refused_by_name(node, options, param):
+    response = node.http.post(CHAT, json=body(stream=True, stream_options=options))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+def test_a_misspelt_field_is_told_from_what_was_meant(node):
+    error = node.http.post(CHAT, json=body(max_token=4)).json()["error"]
+    assert (error["code"], error["param"]) == ("unknown_parameter", "max_token")
+    assert "did you mean 'max_tokens'?" in error["message"]
+
+
+def test_two_limits_that_differ_are_one_too_many(node):
+    assert node.http.post(CHAT, json=body(4, max_completion_tokens=4)).status_code == 200
+    error = node.http.post(CHAT, json=body(4, max_completion_tokens=5)).json()["error"]
+    assert error["param"] == "max_tokens"
+
+
+def test_a_name_that_is_no_name_and_a_thousand_of_them_are_refused_in_few_words(node):
+    long = node.http.post(CHAT, json=body(**{"x" * 100_000: 1}))
+    many = node.http.post(CHAT, json=body(**{f"x{number}": None for number in range(1000)}))
+    for response in (long, many):
+        assert response.status_code == 400
+        assert len(response.content) < 1000
+
+
+@given(
+    st.text(max_size=30).filter(lambda name: name not in {*READ, *IGNORED, *UNSUPPORTED, "messages", "prompt"}),
+    st.one_of(st.booleans(), st.integers(), st.text(max_size=5), st.lists(st.integers(), max_size=2), st.just({})),
+)
+def test_no_unknown_field_is_ignored_whatever_it_is_called(name, value):
+    for chat in (True, False):
+        asked = {"model": NAME, **({"messages": MESSAGES} if chat else {"prompt": "x"}), name: value}
+        with pytest.raises(Refusal) as refused:
+            parse_order(asked, chat=chat, model_name=NAME, default_max_tokens=4, limit_tokens=9)
+        assert refused.value.param == name
+        order = parse_order({**asked, name: None}, chat=chat, model_name=NAME, default_max_tokens=4, limit_tokens=9)
+        assert order.max_tokens == 4
+
+
+HISTORY = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi."},
+    {"role": "user", "content": "Bye"},
+]
+
+
+def rendered(messages):
+    """Token ids that are decoded from, and verified."""
+    return engine().encode_chat(chat_input(messages).as_messages())
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        {"role": "assistant", "content": None},
+        {"role": "assistant"},
+        {"role": "assistant", "content": None, "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": [], "function_call": None},
+        {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "audio": None,
+            "annotations": [],
+            "function_call": None,
+            "tool_calls": None,
+            "name": "bot",
+        },
+    ],
+)
+def test_an_answer_without_text_is_taken_back_as_an_empty_one(node, answered):
+    history = [HISTORY[0], answered, HISTORY[2]]
+    assert rendered(history) == rendered([HISTORY[0], {"role": "assistant", "content": ""}, HISTORY[2]])
+    response = node.http.post(CHAT, json=body(messages=history))
+    assert response.status_code == 200
+    assert response.json()["usage"]["prompt_tokens"] == len(rendered(history))
+
+
+def test_what_the_stock_client_was_given_can_be_sent_back(client):
+    first = client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=3)
+    back = [*MESSAGES, first.choices[0].message.model_dump(), {"role": "user", "content": "Go on."}]
+    assert client.chat.completions.create(model=NAME, messages=back, max_tokens=3).choices
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+def test_text_parts_give_the_same_ids_as_the_joined_text(node, role):
+    parts = [{"type": "text", "text": "Take c"}, {"type": "text", "text": "are 🙂"}, {"type": "text", "text": "\n\n."}]
+    apart = [{"role": role, "content": parts}, {"role": "user", "content": "Hello"}]
+    joined = [{"role": role, "content": "Take care 🙂\n\n."}, {"role": "user", "content": "Hello"}]
+    assert rendered(apart) == rendered(joined)
+    answers = [node.http.post(CHAT, json=body(messages=messages)).json() for messages in (apart, joined)]
+    assert answers[0]["choices"] == answers[1]["choices"]
+    assert answers[0]["usage"] == answers[1]["usage"]
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ({"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, "messages[1].tool_calls"),
+        ({"role": "assistant", "content": None, "function_call": {"name": "f"}}, "messages[1].function_call"),
+        ({"role": "assistant", "content": None, "refusal": "No."}, "messages[1].refusal"),
+        ({"role": "assistant", "content": "x", "prefix": True}, "messages[1].prefix"),
+        ({"role": "assistant", "content": "x", "reasoning_content": "hm"}, "messages[1].reasoning_content"),
+        ({"role": "assistant", "content": "x", "audio": {"id": "1"}}, "messages[1].audio"),
+        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages[1].role is 'tool': tools are not served"),
+        ({"role": "function", "content": "x", "name": "f"}, "messages[1].role"),
+        ({"role": "user", "content": None}, "messages[1].content"),
+        ({"role": "system", "content": None}, "messages[1].content"),
+        ({"role": "user", "content": 1}, "messages[1].content"),
+        ({"role": "user", "content": "x", "weight": 0}, "messages[1].weight"),
+        ({"role": ["user"], "content": "x"}, "messages[1].role"),
+        ({"role": "user", "content": [{"type": "text", "text": "x", "detail": "y"}]}, "messages[1].content[0].detail"),
+        ({"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}, "messages[1].content"),
+        ({"role": "user", "content": ["x"]}, "messages[1].content"),
+    ],
+)
+def test_what_would_be_lost_of_a_message_is_refused_by_name(node, message, named):
+    response = node.http.post(CHAT, json=body(messages=[HISTORY[0], message]))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+    assert named in response.json()["error"]["message"]
+
+
+ORIGIN = "https://app.example"
+
+
+def test_a_page_may_ask_only_where_its_origin_is_allowed(store_url):
+    preflight = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-stainless-lang",
+    }
+    with serving(store_url, cors_origins=[ORIGIN]) as node:
+        allowed = node.http.options(CHAT, headers={"origin": ORIGIN, **preflight})
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, ORIGIN)
+        assert "x-stainless-lang" in allowed.headers["access-control-allow-headers"]
+        assert "access-control-allow-credentials" not in allowed.headers
+        other = node.http.options(CHAT, headers={"origin": "https://app.example.evil", **preflight})
+        assert "access-control-allow-origin" not in other.headers
+        for asked, status in ((body(), 200), (body(max_token=1), 400)):
+            answer = node.http.post(CHAT, json=asked, headers={"origin": ORIGIN})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, ORIGIN)
+            assert "x-trine-receipt" in answer.headers["access-control-expose-headers"]
+    with serving(store_url) as node:
+        assert node.http.options(CHAT, headers={"origin": ORIGIN, **preflight}).status_code == 405
+        assert (
+            "access-control-allow-origin" not in node.http.post(CHAT, json=body(), headers={"origin": ORIGIN}).headers
+        )
+
+
+@pytest.mark.parametrize(
     "harmless",
     [
         {"temperature": 0.0, "top_p": 1.0, "n": 1, "stop": None, "tools": [], "response_format": {"type": "text"}},
-        {"user": "me", "seed": 5, "metadata": {"a": "b"}, "store": False, "unheard_of": 1},
-        {"max_completion_tokens": 3},
+        {"user": "me", "seed": 5, "metadata": {"a": "b"}, "store": False, "service_tier": "auto"},
+        {"safety_identifier": "x", "prompt_cache_key": "y", "parallel_tool_calls": True, "store": True},
+        {"max_tokens": None, "max_completion_tokens": 3},
+        {"stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"min_tokens": 0, "ignore_eos": False, "stop_token_ids": [], "chat_template_kwargs": {}, "unheard_of": None},
     ],
 )
 def test_what_changes_nothing_is_ignored(node, harmless):

@@ -374,6 +374,7 @@ def serving(
     chain=None,
     readiness=lambda: None,
     door=lambda chain, store: None,
+    cors_origins=(),
     **limits,
 ):
     """A node's service on a loopback port."""
@@ -382,7 +383,7 @@ def serving(
     answering = Answering(
         engine_ or engine(), chain, store, model(price), allow_unsigned=allow_unsigned, door=door(chain, store)
     )
-    app = create_app(answering, Limits(**limits), readiness)
+    app = create_app(answering, Limits(**limits), readiness, cors_origins=cors_origins)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

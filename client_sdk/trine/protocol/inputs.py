@@ -8,7 +8,7 @@ and compares token for token. A node that answers another prompt than the one as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ MAX_MESSAGES = 256
 MAX_INPUT_BYTES = 1 << 20
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
+IGNORED_OF_MESSAGE = frozenset({"annotations", "cache_control", "name", "provider_specific_fields"})
+"""What clients say of a message, or send back of an answer, and no template is given: it changes nothing."""
+IGNORED_OF_PART = frozenset({"annotations", "cache_control"})
+NO_TOOLS = "tools are not served: leave out tool calls and their results, or say in text what came of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,9 @@ def stop_strings(value: Any) -> tuple[str, ...]:
 def chat_input(messages: Sequence[Mapping[str, Any]], stop: Any = None) -> Input:
     """Validates OpenAI-style messages.
 
-    Content is a string or a list of `{"type": "text", "text": …}` parts, which are joined.
-    Raises InvalidInput saying which message is wrong.
+    Content is a string or a list of `{"type": "text", "text": …}` parts, which are joined; an assistant's may be null,
+    which is an empty text. What else a message says is refused unless it is null, empty or known to change nothing.
+    Raises InvalidInput saying which message is wrong, and where.
     """
     if not messages:
         raise InvalidInput("messages is empty: send at least one message with a role and content")
@@ -85,12 +90,17 @@ def chat_input(messages: Sequence[Mapping[str, Any]], stop: Any = None) -> Input
         raise InvalidInput(f"{len(messages)} messages, at most {MAX_MESSAGES} are taken")
     pairs: list[tuple[str, str]] = []
     for index, message in enumerate(messages):
-        role = message.get("role")
+        role, where = message.get("role"), f"messages[{index}]"
         if role == "developer":
             role = "system"
+        if role in ("tool", "function"):
+            raise InvalidInput(f"{where}.role is {role!r}: {NO_TOOLS}")
         if role not in ROLES:
-            raise InvalidInput(f"messages[{index}].role is {role!r}, expected one of {', '.join(ROLES)}")
-        pairs.append((role, _text_of(message.get("content"), index)))
+            raise InvalidInput(f"{where}.role is {role!r:.64}, expected one of {', '.join(ROLES)}")
+        _require_known(message, {"role", "content"} | IGNORED_OF_MESSAGE, where)
+        content = message.get("content")
+        # What an assistant says beside a tool call, or after it was cut short: clients send it back as they got it.
+        pairs.append((role, "" if content is None and role == "assistant" else _text_of(content, where)))
     return _bounded(Input(messages=tuple(pairs), stop=stop_strings(stop)))
 
 
@@ -121,17 +131,27 @@ def parse_input(canonical: bytes) -> Input:
     return parsed
 
 
-def _text_of(content: Any, index: int) -> str:
+def _require_known(said: Mapping[str, Any], known: Set[str], where: str) -> None:
+    """Raises InvalidInput for what would be lost: fields that are neither known nor empty."""
+    for field, value in said.items():
+        if field in known or value is None or value == [] or value == {}:
+            continue
+        why = NO_TOOLS if field in ("tool_calls", "tool_call_id", "function_call") else "it would be lost, leave it out"
+        raise InvalidInput(f"{where}.{field:.64} is not served: {why}")
+
+
+def _text_of(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        parts = []
-        for part in content:
-            if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-                raise InvalidInput(f"messages[{index}].content has a part that is not text: only text is served")
-            parts.append(part["text"])
-        return "".join(parts)
-    raise InvalidInput(f"messages[{index}].content must be a string or a list of text parts")
+    if not isinstance(content, list):
+        raise InvalidInput(f"{where}.content must be a string or a list of text parts")
+    parts = []
+    for number, part in enumerate(content):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise InvalidInput(f"{where}.content has a part that is not text: only text is served")
+        _require_known(part, {"type", "text"} | IGNORED_OF_PART, f"{where}.content[{number}]")
+        parts.append(part["text"])
+    return "".join(parts)
 
 
 def _bounded(value: Input) -> Input:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 
 from trine_node.answering import Answering
 from trine_node.service.openai import OpenAiEndpoints
 from trine_node.service.posted import PostedEndpoints, Price
 from trine_node.settings import Limits
-from trine_operator.service import EvidenceEndpoints, Readiness, create_evidence_app
+from trine_operator.service import EvidenceEndpoints, Readiness, allow_origins, create_evidence_app
 
 
 def create_app(
@@ -18,6 +20,7 @@ def create_app(
     instance: str | None = None,
     evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
     price: Price | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """OpenAI's endpoints, evidence, health; `price` says what posted requests cost, if they are answered.
 
@@ -28,4 +31,5 @@ def create_app(
     app.state.openai = endpoints
     app.include_router(endpoints.router)
     app.include_router(PostedEndpoints(answering.store, price).router)
+    allow_origins(app, cors_origins)
     return app

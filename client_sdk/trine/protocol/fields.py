@@ -1,0 +1,198 @@
+"""Which fields of OpenAI's requests are served, and what they ask for. Pure: bodies are JSON that was read already.
+
+Answers are greedy so that they can be verified. A field that could change the answer and would not, because nothing
+reads it, is refused by name, whether it was ever heard of or not: nobody shall take an unconstrained text for a
+constrained one. docs/api.md has the lists.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from trine.errors import InvalidField, InvalidInput
+from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
+
+READ = frozenset({"max_completion_tokens", "max_tokens", "model", "stop", "stream", "stream_options", "trine"})
+"""Fields that are served as asked, besides `messages` or `prompt`."""
+
+IGNORED = frozenset(
+    {
+        "cache_salt",
+        "include_obfuscation",
+        "metadata",
+        "min_p",
+        "parallel_tool_calls",
+        "prediction",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "request_id",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "store",
+        "top_k",
+        "user",
+    }
+)
+"""Fields that change no greedy answer: notes about who asks, how it is billed, kept or made faster, what tools may do
+that are not there, and what only a sampler would read."""
+
+UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "add_generation_prompt": (True,),
+    "audio": (),
+    "bad_words": ([],),
+    "best_of": (1,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "min_tokens": (0,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "presence_penalty": (0,),
+    "reasoning_effort": ("none",),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "skip_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "suffix": ("",),
+    "temperature": (0,),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "top_p": (1,),
+    "use_beam_search": (False,),
+    "verbosity": ("medium",),
+}
+"""Fields that change the answer, with the values under which they do not; null is as good as left out."""
+
+IGNORED_STREAM_OPTIONS = frozenset({"include_obfuscation"})
+UNSUPPORTED_STREAM_OPTIONS: Mapping[str, tuple[Any, ...]] = {"continuous_usage_stats": (False,)}
+
+REASONS = {
+    "temperature": "answers are greedy so that they can be verified: send temperature 0 or leave it out",
+    "top_p": "answers are greedy so that they can be verified: send top_p 1 or leave it out",
+    "n": "answers are greedy, so several would be alike: send n 1 or leave it out",
+}
+MAX_FIELDS = 128
+"""Of a body: each is looked up, and one that is misspelt is compared with those that are known."""
+MAX_FIELD_CHARACTERS = 64
+"""Of a name that is repeated in a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks for."""
+
+    input: Input
+    max_tokens: int
+    stream: bool
+    include_usage: bool
+
+
+def read_wish(body: Mapping[str, Any], *, chat: bool, default_max_tokens: int, limit_tokens: int) -> Wish:
+    """Whether `model` is served is not decided here. Raises InvalidField."""
+    require_servable(body, READ | {"messages" if chat else "prompt"})
+    options = body.get("stream_options")
+    if not isinstance(options, dict | None):
+        raise InvalidField("stream_options must be an object", field="stream_options")
+    return Wish(
+        input=_input(body, chat),
+        max_tokens=_max_tokens(body, default_max_tokens, limit_tokens),
+        stream=flag(body, "stream"),
+        include_usage=_includes_usage(options or {}),
+    )
+
+
+def require_servable(
+    body: Mapping[str, Any],
+    read: Set[str],
+    ignored: Set[str] = IGNORED,
+    unsupported: Mapping[str, tuple[Any, ...]] = UNSUPPORTED,
+) -> None:
+    """Raises InvalidField naming a field that could change the answer and would not, because nothing reads it."""
+    if len(body) > MAX_FIELDS:
+        raise InvalidField(f"the body has {len(body)} fields, at most {MAX_FIELDS} are read", field="body")
+    for field, value in body.items():
+        if field in read or field in ignored or value is None:
+            continue
+        harmless = unsupported.get(field)
+        if harmless is None:
+            raise _unknown(field, read | ignored | unsupported.keys())
+        if not any(_is_same(value, each) for each in harmless):
+            raise InvalidField(REASONS.get(field, f"{field} is not supported"), field=field, code="unsupported_value")
+
+
+def flag(body: Mapping[str, Any], field: str, where: str = "") -> bool:
+    """True or false; false where it is null or missing. Raises InvalidField for anything else, 1 and 0 too."""
+    value = body.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidField(f"{where}{field} must be true or false", field=where + field)
+    return value is True
+
+
+def _input(body: Mapping[str, Any], chat: bool) -> Input:
+    try:
+        stop = stop_strings(body.get("stop"))
+    except InvalidInput as error:
+        raise InvalidField(str(error), field="stop") from None
+    try:
+        if not chat:
+            return text_input(body.get("prompt"), stop)
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
+            raise InvalidInput("messages must be a list of objects with role and content")
+        return chat_input(messages, stop)
+    except InvalidInput as error:
+        raise InvalidField(str(error), field="messages" if chat else "prompt") from None
+
+
+def _unknown(field: str, known: Set[str]) -> InvalidField:
+    shown = field[:MAX_FIELD_CHARACTERS]
+    meant = difflib.get_close_matches(shown, sorted(known), 1)
+    hint = f"did you mean {meant[0]!r}?" if meant else "leave it out"
+    said = f"{shown!r} is not served, and could change the answer: {hint}"
+    return InvalidField(said, field=shown, code="unknown_parameter")
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """As JSON has it: true is not 1, and 1 is 1.0."""
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
+
+
+def _includes_usage(options: Mapping[str, Any]) -> bool:
+    for option, value in options.items():
+        if option == "include_usage" or option in IGNORED_STREAM_OPTIONS or value is None:
+            continue
+        if not any(_is_same(value, each) for each in UNSUPPORTED_STREAM_OPTIONS.get(option, ())):
+            shown = f"stream_options.{option[:MAX_FIELD_CHARACTERS]}"
+            raise InvalidField(f"{shown} is not served: leave it out", field=shown, code="unsupported_value")
+    return flag(options, "include_usage", "stream_options.")
+
+
+def _max_tokens(body: Mapping[str, Any], default: int, limit: int) -> int:
+    given = {}
+    for field in ("max_completion_tokens", "max_tokens"):
+        value = body.get(field)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
+            raise InvalidField(f"{field} must be a whole number from 1 to {limit}", field=field)
+        given[field] = value
+    if len(set(given.values())) > 1:
+        raise InvalidField("max_tokens and max_completion_tokens differ: send one of them", field="max_tokens")
+    return next(iter(given.values()), default)
