@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from eth_abi.exceptions import EncodingError
@@ -12,7 +12,7 @@ from eth_abi.exceptions import EncodingError
 from trine.chain.records import ModelEntry
 from trine.errors import InvalidInput, NodeRefused, PaymentRequired, VerificationFailed
 from trine.protocol.certificate import Certificate
-from trine.protocol.inputs import Input, chat_input
+from trine.protocol.inputs import Input, chat_input, stop_strings
 from trine.protocol.messages import (
     MAX_ANCHOR_SECONDS,
     Domain,
@@ -33,7 +33,8 @@ MAX_ORDERS = 4_096
 MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_REASON = 2_000
 
-Messages = str | Sequence[Mapping[str, Any]]
+Messages = str | Sequence[Mapping[str, Any]] | Input
+"""A text is one user message; an `Input` may also be a plain prompt, which is completed as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,11 @@ class Draft:
     number: int  # in the node's ledger
     price_per_token_wei: int
 
+    @property
+    def path(self) -> str:
+        """Where a node takes it."""
+        return "/v1/chat/completions" if self.input.text is None else "/v1/completions"
+
 
 @dataclass(frozen=True, slots=True)
 class Earned:
@@ -124,6 +130,8 @@ class Earned:
 
 def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
     """A plain string is one user message. Raises InvalidInput."""
+    if isinstance(messages, Input):
+        return replace(messages, stop=stop_strings(list(stop))) if stop else messages
     return chat_input([{"role": "user", "content": messages}] if isinstance(messages, str) else messages, list(stop))
 
 
@@ -134,16 +142,20 @@ def draft_request(asked: Input, model: ModelEntry, client: str, max_tokens: int,
     """
     if not 1 <= max_tokens < 1 << 20:
         raise InvalidInput(f"max_tokens is {max_tokens}, expected 1 to {(1 << 20) - 1}")
-    prompt_tokens = prompt_tokens_at_most(asked)
     return Request(
         client=client,
         model_id=model.model_id,
         input_hash=asked.hash(),
         max_tokens=max_tokens,
-        max_fee_wei=model.price_per_token_wei * (prompt_tokens + max_tokens),
+        max_fee_wei=worst_fee_wei(asked, model, max_tokens),
         nonce=secrets.randbits(256),
         deadline=now + REQUEST_LIFETIME_SECONDS,
     )
+
+
+def worst_fee_wei(asked: Input, model: ModelEntry, max_tokens: int) -> int:
+    """What an answer may cost at most."""
+    return model.price_per_token_wei * (prompt_tokens_at_most(asked) + max_tokens)
 
 
 def prompt_tokens_at_most(asked: Input) -> int:
@@ -156,7 +168,7 @@ def order_body(
 ) -> dict[str, Any]:
     return {
         "model": model.name,
-        "messages": asked.as_messages(),
+        **({"messages": asked.as_messages()} if asked.text is None else {"prompt": asked.text}),
         "max_tokens": request.max_tokens,
         "temperature": 0,
         **({"stop": list(asked.stop)} if asked.stop else {}),
@@ -310,7 +322,7 @@ def _certificate(place: Any, receipt: Receipt, signature: bytes, domain: Domain)
 def refusal(status: int, document: Any, retry_after: str | None = None) -> NodeRefused:
     """The node's error as an exception. `retry_after`: the header, in seconds."""
     error = document.get("error") if isinstance(document, dict) else None
-    message, code = (error.get("message"), error.get("code")) if isinstance(error, dict) else (None, None)
+    message, code, param = (error.get(key) if isinstance(error, dict) else None for key in ("message", "code", "param"))
     kind = PaymentRequired if status == 402 else NodeRefused
     wait = min(float(retry_after), MAX_RETRY_AFTER_SECONDS) if retry_after and retry_after.isdecimal() else None
     said = f"{message or 'no reason given'}"[:MAX_REASON]
@@ -319,4 +331,6 @@ def refusal(status: int, document: Any, retry_after: str | None = None) -> NodeR
         status=status,
         code=code if isinstance(code, str) else None,
         retry_after=wait,
+        param=param if isinstance(param, str) else None,
+        said=said,
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 import httpx2
 
 from trine import _flow as flow
-from trine._answer import Answer, Draft, Messages
+from trine._answer import Answer, Draft, Messages, as_input, worst_fee_wei
 from trine._core import Core, Stream, decoded
 from trine._cutting import OWN_CONNECTION, Cutting
 from trine._failover import CONNECT_SECONDS, Patience, Trying
@@ -76,6 +76,16 @@ class Client:
     def nodes(self, model: str | None = None) -> list[tuple[str, str]]:
         """(address, endpoint) of the calibrated nodes, best reputation first."""
         return self._core.nodes(self._core.model(model))
+
+    def avoid(self, node: str, seconds: float) -> None:
+        """Asks this node, an address, nothing more for so long; 0 takes that back."""
+        self._core.avoid(node, seconds)
+
+    def worst_fee_wei(
+        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+    ) -> int:
+        """What the answer may cost at most, whichever node gives it. Raises InvalidInput."""
+        return worst_fee_wei(as_input(messages, stop), self._core.model(model), max_tokens)
 
     def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
         """Deposits with the node that would be asked."""
@@ -238,12 +248,14 @@ class TextStream:
         self._model = model
         self._asked = messages, max_tokens, stop
         self.answer: Answer | None = None
+        self.place: tuple[str, str] | None = None
+        """Address and endpoint of the node that was asked last."""
 
     def __iter__(self) -> Iterator[str]:
         client, core = self._client, self._client._core
         trying, model = Trying(core, client._timeout), core.model(self._model)
         while True:
-            place = trying.choose(model)
+            place = self.place = trying.choose(model)
             order, stream, cost = None, None, None
             try:
                 order = client._run(flow.order_at(core, place, model, *self._asked))
@@ -261,7 +273,7 @@ class TextStream:
             time.sleep(pause)
 
     def _texts(self, order: Draft, stream: Stream, place: tuple[str, str], patience: Patience) -> Iterator[str]:
-        http, url = self._client._http, f"{place[1]}/v1/chat/completions"
+        http, url = self._client._http, place[1] + order.path
         with Cutting(url) as cutting, ExitStack() as opened:
             with cutting.within(patience.seconds):
                 response = opened.enter_context(
@@ -319,6 +331,17 @@ class AsyncClient:
     async def nodes(self, model: str | None = None) -> list[tuple[str, str]]:
         """See `Client.nodes`."""
         return await asyncio.to_thread(lambda: self._core.nodes(self._core.model(model)))
+
+    def avoid(self, node: str, seconds: float) -> None:
+        """See `Client.avoid`."""
+        self._core.avoid(node, seconds)
+
+    async def worst_fee_wei(
+        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+    ) -> int:
+        """See `Client.worst_fee_wei`."""
+        chosen = await asyncio.to_thread(self._core.model, model)
+        return worst_fee_wei(as_input(messages, stop), chosen, max_tokens)
 
     async def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
         """See `Client.deposit`."""
@@ -458,12 +481,14 @@ class AsyncTextStream:
         self._model = model
         self._asked = messages, max_tokens, stop
         self.answer: Answer | None = None
+        self.place: tuple[str, str] | None = None
+        """Address and endpoint of the node that was asked last."""
 
     async def __aiter__(self) -> AsyncIterator[str]:
         client, core = self._client, self._client._core
         trying, model = Trying(core, client._timeout), await asyncio.to_thread(core.model, self._model)
         while True:
-            place = await asyncio.to_thread(trying.choose, model)
+            place = self.place = await asyncio.to_thread(trying.choose, model)
             order, stream, cost = None, None, None
             try:
                 order = await client._run(flow.order_at(core, place, model, *self._asked))
@@ -485,7 +510,7 @@ class AsyncTextStream:
     async def _texts(
         self, order: Draft, stream: Stream, place: tuple[str, str], patience: Patience
     ) -> AsyncGenerator[str, None]:
-        http, url = self._client._http, f"{place[1]}/v1/chat/completions"
+        http, url = self._client._http, place[1] + order.path
         async with AsyncExitStack() as opened:
             async with _within(patience.seconds, url):
                 response = await opened.enter_async_context(

@@ -67,6 +67,7 @@ class Core:
         self._lock = threading.Lock()
         self._choices: dict[bytes, tuple[float, list[tuple[str, str]]]] = {}
         self._resting: dict[str, float] = {}  # until when, by the monotonic clock
+        self._avoided: dict[str, float] = {}  # the same; these are asked nothing
         self._ledgers: dict[str, Ledger] = {}
         self._stake_per_leaf = (-math.inf, 0)  # when it was read, and the wei
         self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
@@ -101,9 +102,9 @@ class Core:
         Raises NotReady.
         """
         serving = self._candidates(model)
-        left = [place for place in serving if place[0] not in avoided]
         now = time.monotonic()
         with self._lock:
+            left = [p for p in serving if p[0] not in avoided and self._avoided.get(p[0].lower(), 0.0) <= now]
             awake = [place for place in left if self._resting.get(place[0], 0.0) <= now]
         if left:
             return (awake or left)[0]
@@ -115,7 +116,8 @@ class Core:
         """Whether there is a node besides those, as far as is known without asking the chain."""
         with self._lock:
             _, known = self._choices.get(model.model_id, (0.0, []))
-        return any(address not in avoided for address, _ in known)
+            now, out = time.monotonic(), self._avoided
+            return any(a not in avoided and out.get(a.lower(), 0.0) <= now for a, _ in known)
 
     def _candidates(self, model: ModelEntry) -> list[tuple[str, str]]:
         """Who may be asked, best first: one, where a certain one is wanted. Remembered for a minute."""
@@ -139,6 +141,13 @@ class Core:
         with self._lock:
             self._resting = {each: until for each, until in self._resting.items() if until > time.monotonic()}
             self._resting[node] = time.monotonic() + REST_SECONDS
+
+    def avoid(self, node: str, seconds: float) -> None:
+        """It is asked nothing for so long."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            self._avoided = {each: end for each, end in self._avoided.items() if end > time.monotonic()}
+            self._avoided[node.lower()] = until
 
     def forget_nodes(self) -> None:
         """One does not answer: the chain is asked again who serves."""
@@ -305,7 +314,8 @@ class Core:
         """Checks a whole completion."""
         try:
             choice = document["choices"][0]
-            text, reason = choice["message"]["content"], choice["finish_reason"]
+            text = choice["message"]["content"] if draft.input.text is None else choice["text"]
+            reason = choice["finish_reason"]
             extras = document["trine"]
         except (KeyError, IndexError, TypeError) as error:
             raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
@@ -366,6 +376,7 @@ class Stream:
         self._finish: Callable[[Any, str, str], Answer] = lambda extras, text, reason: core.checked(
             extras, text, reason, draft, node, node_url
         )
+        self._is_chat = draft.input.text is None
         self._events = EventDecoder()
         self._parts: list[str] = []
         self._size = 0
@@ -393,7 +404,7 @@ class Stream:
             raise refusal(500, document)
         try:
             for choice in document.get("choices") or []:
-                text = str(choice.get("delta", {}).get("content") or "")
+                text = str((choice.get("delta", {}).get("content") if self._is_chat else choice.get("text")) or "")
                 self._size += len(text)
                 if self._size > MAX_TEXT:
                     raise VerificationFailed(f"the node's answer is longer than {MAX_TEXT} characters")

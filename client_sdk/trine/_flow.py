@@ -121,7 +121,7 @@ def chat(
             order = yield from order_at(core, place, chosen, messages, max_tokens, stop)
             started, seconds = time.monotonic(), trying.whole_seconds(chosen, node)
             # Safe to repeat: a node answers the same signed request with the same answer.
-            asked = Fetch("POST", f"{url}/v1/chat/completions", json=order.body, seconds=seconds)
+            asked = Fetch("POST", url + order.path, json=order.body, seconds=seconds)
             answer = core.finish((yield from fetched(asked)), order, node, url)
             answer.seconds, cost = time.monotonic() - started, answer.receipt.fee_wei
             answer.tried = trying.tried

@@ -64,11 +64,22 @@ class NodeUnreachable(NodeError):
 class NodeRefused(NodeError):
     """The node answered with an error."""
 
-    def __init__(self, message: str, *, status: int, code: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | None = None,
+        retry_after: float | None = None,
+        param: str | None = None,
+        said: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after = retry_after  # seconds, where the node says so
+        self.param = param  # the field at fault, where the node says so
+        self.said = said or message  # the node's own words
 
 
 class PaymentRequired(NodeRefused):
