@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 CONTRACTS := $(shell find contracts -name '*.sol')
-PACKAGES := $(addsuffix /pyproject.toml,client_sdk node verifier deploy) deploy/scripts/install.py \
+PACKAGES := $(addsuffix /pyproject.toml,client_sdk operators gateway node verifier deploy) deploy/scripts/install.py \
 	$(addprefix deploy/requirements/,$(addsuffix .txt,runtime torch-cpu torch-cuda))
 
 # Steps of set-up that do not need one another run side by side.

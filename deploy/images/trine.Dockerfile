@@ -7,6 +7,8 @@ WORKDIR /src
 COPY deploy/requirements deploy/requirements
 COPY deploy/scripts/install.py deploy/scripts/install.py
 COPY client_sdk client_sdk
+COPY operators operators
+COPY gateway gateway
 COPY node node
 COPY verifier verifier
 RUN python -m venv /opt/trine \

@@ -27,7 +27,7 @@ LOCK_OF = {
     "ready": ("development.txt", "540 MB"),
     "operator": ("operator.txt", "140 MB"),
 }
-FOLDERS = ("client_sdk", "node", "verifier", "deploy")
+FOLDERS = ("client_sdk", "operators", "gateway", "node", "verifier", "deploy")
 UV = Path(sys.executable).with_name("uv")
 
 # What pip is told (a company's index, a certificate, wheels on disk), under the name that uv reads it by.

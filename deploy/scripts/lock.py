@@ -16,8 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "deploy" / "requirements"
-OWN = ("trine", "trine-node", "trine-verifier", "trine-devnet")
-SDK, NODE, VERIFIER, DEVNET = (f"{folder}/pyproject.toml" for folder in ("client_sdk", "node", "verifier", "deploy"))
+OWN = ("trine", "trine-operator", "trine-gateway", "trine-node", "trine-verifier", "trine-devnet")
+SDK, OPERATOR, GATEWAY, NODE, VERIFIER, DEVNET = (
+    f"{folder}/pyproject.toml" for folder in ("client_sdk", "operators", "gateway", "node", "verifier", "deploy")
+)
+SERVICES = (SDK, OPERATOR, GATEWAY, NODE, VERIFIER)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PLATFORM = "x86_64-manylinux_2_28"  # where every locked package must have a wheel
 UV = "uv==0.13.9"
@@ -98,11 +101,11 @@ def main() -> None:
         plain = ("--excludes", str(work / "gpu.txt"), *pinned)
         with_triton = ("--excludes", str(work / "gpu-but-triton.txt"), *pinned)
 
-        distributions = (SDK, NODE, VERIFIER, DEVNET, "--extra", "study", "--extra", "postgres", "--extra", "x402")
+        distributions = (*SERVICES, DEVNET, "--extra", "study", "--extra", "postgres", "--extra", "x402")
         lock("development", *distributions, "--group", "development", *with_triton, without=("torch",))
         same = as_in("development")
-        lock("runtime", SDK, NODE, VERIFIER, DEVNET, "--group", "build", *plain, *same, without=("torch",))
-        operator = (SDK, NODE, VERIFIER, "--extra", "postgres", "--extra", "x402", "--group", "build")
+        lock("runtime", *SERVICES, DEVNET, "--group", "build", *plain, *same, without=("torch",))
+        operator = (*SERVICES, "--extra", "postgres", "--extra", "x402", "--group", "build")
         lock("operator", *operator, *plain, *same, without=("torch",))
         lock("sdk", SDK, *same)
         lock("torch-cuda", "-", *same, given=torch, without=names((LOCKS / "runtime.txt").read_text()))

@@ -1,7 +1,7 @@
 """Writes the next revision of the stores' tables: `make migration M="what changed"`.
 
 Compares what the modules of node and verifier declare with what the revisions make, and writes the difference to
-node/trine_operator/migrations/versions. Read it before it is committed: Alembic takes a renamed column for two.
+operators/trine_operator/migrations/versions. Read it before it is committed: Alembic takes a renamed column for two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trine_operator.database import open_engine
 from trine_operator.tables import Base
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = (ROOT / "node" / "trine_operator", ROOT / "node" / "trine_node", ROOT / "verifier" / "trine_verifier")
+FOLDERS = (ROOT / "operators" / "trine_operator", ROOT / "node" / "trine_node", ROOT / "verifier" / "trine_verifier")
 VERSIONS = schema.MIGRATIONS / "versions"
 
 

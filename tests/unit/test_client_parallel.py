@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_node_support import NAME, PRICE_WEI, RECORD, SlowEngine, serving
 
 from trine import AsyncClient, Client
+from trine._answer import as_input
 from trine._client import CONNECTIONS
 from trine._core import Core, Stream
 from trine._ledger import Ledger
@@ -293,13 +294,16 @@ def test_an_event_that_is_none_fails_the_stream(event):
     class Holder:
         chain = Chain
 
+    class draft:  # noqa: N801
+        input = as_input("Hi")
+
     with pytest.raises(VerificationFailed):
-        Stream(Holder, None, "", "").feed(f"data: {event}\n\n".encode())
+        Stream(Holder, draft, "", "").feed(f"data: {event}\n\n".encode())
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
 def test_a_node_sends_no_text_that_other_clients_take_for_an_end_of_line(separator):
-    from trine_node.service.openai import NOT_LINE_ENDS
+    from trine_operator.service.completions import NOT_LINE_ENDS
 
     sent = json.dumps({"text": f"a{separator}b"}, ensure_ascii=False).translate(NOT_LINE_ENDS)
     assert len(sent.splitlines()) == 1
@@ -307,7 +311,7 @@ def test_a_node_sends_no_text_that_other_clients_take_for_an_end_of_line(separat
 
 
 def test_a_stream_that_waits_says_that_it_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("trine_node.service.openai.KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr("trine_operator.service.completions.KEEP_ALIVE_SECONDS", 0.02)
     with serving(f"sqlite:///{tmp_path}/node.sqlite", engine_=SlowEngine(0.2)) as node:
         body = {"model": NAME, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, "stream": True}
         lines = node.http.post("/v1/chat/completions", json=body).text.split("\n")

@@ -17,9 +17,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from test_node_support import RecordingChain, body, serving, signed_body, wait_for
 
-from trine_node.service import openai
 from trine_operator.process import BackgroundServer, raise_file_limit
-from trine_operator.service import connections
+from trine_operator.service import bodies, connections
 from trine_operator.service.connections import BoundedConnection
 
 PATIENCE = 20.0
@@ -197,7 +196,7 @@ def posting(url: str, rest: bytes) -> socket.socket:
 
 
 def test_a_body_that_does_not_come_is_refused(monkeypatch, store_url):
-    monkeypatch.setattr(openai, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
     with serving(store_url) as node, posting(node.url, b'content-length: 500\r\n\r\n{"model"') as connection:
         answer = connection.recv(1 << 16)
         assert answer.startswith(b"HTTP/1.1 408")
@@ -212,7 +211,7 @@ def test_who_leaves_in_the_middle_of_a_body_is_no_failure_of_the_node(store_url,
 
 
 def test_bodies_on_their_way_have_a_bound_together(monkeypatch, store_url):
-    monkeypatch.setattr(openai, "BODIES_AT_ONCE", 1)
+    monkeypatch.setattr(bodies, "BODIES_AT_ONCE", 1)
     with serving(store_url, max_body_bytes=20_000) as node, ExitStack() as stack:
         stack.enter_context(posting(node.url, b"content-length: 19999\r\n\r\n" + b" " * 19_990))
         wait_for(lambda: node.app.state.openai._bodies.taken > 10_000)

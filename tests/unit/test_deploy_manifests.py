@@ -162,6 +162,14 @@ def test_dockerfiles_pass_hadolint(file):
 def test_the_image_copies_what_its_packages_are_made_of():
     copied = (DEPLOY / "images" / "trine.Dockerfile").read_text()
     allowed = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
-    for path in ("client_sdk", "node", "verifier", "deploy/requirements", "deploy/scripts/install.py"):
+    for path in (
+        "client_sdk",
+        "operators",
+        "gateway",
+        "node",
+        "verifier",
+        "deploy/requirements",
+        "deploy/scripts/install.py",
+    ):
         assert f"COPY {path} {path}\n" in copied
         assert f"!{path}" in allowed

@@ -1,4 +1,4 @@
-"""The four distributions as wheels: what is in each, and what each does where nothing else is."""
+"""The distributions as wheels: what is in each, and what each does where nothing else is."""
 
 from __future__ import annotations
 
@@ -22,10 +22,19 @@ from setup_support import script
 from trine.cli.groups import FOLDERS as GROUPS
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = {"trine": "client_sdk", "trine-node": "node", "trine-verifier": "verifier", "trine-devnet": "deploy"}
+FOLDERS = {
+    "trine": "client_sdk",
+    "trine-operator": "operators",
+    "trine-gateway": "gateway",
+    "trine-node": "node",
+    "trine-verifier": "verifier",
+    "trine-devnet": "deploy",
+}
 PACKAGES = {
     "trine": ["trine"],
-    "trine-node": ["trine_node", "trine_operator"],
+    "trine-operator": ["trine_operator"],
+    "trine-gateway": ["trine_gateway"],
+    "trine-node": ["trine_node"],
     "trine-verifier": ["trine_research", "trine_verifier"],
     "trine-devnet": ["trine_devnet"],
 }
@@ -101,16 +110,16 @@ def test_the_sdk_alone_brings_neither_node_nor_verifier_nor_devnet(wheels: dict[
     install(python, "--require-hashes", "-r", ROOT / "deploy" / "requirements" / "sdk.txt")
     install(python, wheels["trine"])
     find = "from importlib.util import find_spec; print([n for n in {} if find_spec(n)])"
-    ours = ["trine_operator", "trine_node", "trine_verifier", "trine_research", "trine_devnet"]
+    ours = ["trine_operator", "trine_gateway", "trine_node", "trine_verifier", "trine_research", "trine_devnet"]
     others = [*ours, "torch", "transformers", "fastapi", "sqlalchemy"]
     found = shown([python, "-c", find.format(["trine", *others])], tmp_path)
     assert (found.stdout, found.stderr) == ("['trine']\n", "")
     trine = python.with_name("trine")
     help_text = shown([trine, "--help"], tmp_path, COLUMNS="200")
     assert help_text.returncode == 0
-    for group in ("node", "verifier", "devnet"):
+    for group in ("gateway", "node", "verifier", "devnet"):
         said = f"in a checkout of Trine, pip install {' '.join(f'./{folder}' for folder in GROUPS[group])}"
-        assert re.search(rf"\b{group}\b.*{re.escape(said)}", help_text.stdout)
+        assert re.search(rf"\b{group}\b.*{re.escape(said)}", " ".join(help_text.stdout.split()))
         refused = shown([trine, group, "--anything", "at-all"], tmp_path)
         assert refused.returncode == 3
         assert said in refused.stderr
@@ -141,16 +150,22 @@ def test_attack_nobody_is_told_to_install_a_name_that_no_index_has_of_us() -> No
     assert told == []
 
 
-def test_all_four_work_outside_a_checkout(wheels: dict[str, Path], tmp_path: Path) -> None:
+def test_all_work_outside_a_checkout(wheels: dict[str, Path], tmp_path: Path) -> None:
     python = environment(tmp_path / "venv")
     install(python, *wheels.values())
     # What others wrote comes from this environment. Its own .pth files, which lead to the checkout, are not read there.
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_path("purelib"))
-    where = "import trine, trine_operator, trine_node, trine_verifier, trine_research, trine_devnet as d"
+    where = "import trine, trine_operator, trine_gateway, trine_node, trine_verifier, trine_research, trine_devnet as d"
     assert shown([python, "-c", where + "; print(d.__file__)"], tmp_path).stdout == f"{site}/trine_devnet/__init__.py\n"
     trine = python.with_name("trine")
-    for group, command in {"devnet": "demo", "node": "serve", "verifier": "run", "model": "prepare"}.items():
+    for group, command in {
+        "devnet": "demo",
+        "gateway": "run",
+        "node": "serve",
+        "verifier": "run",
+        "model": "prepare",
+    }.items():
         asked = shown([trine, group, "--help"], tmp_path)
         assert (asked.returncode, asked.stderr) == (0, "")
         assert command in asked.stdout

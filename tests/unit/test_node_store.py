@@ -213,7 +213,7 @@ def test_what_cannot_be_opened_says_so(tmp_path):
 
 
 def test_a_database_whose_driver_is_not_installed_is_named():
-    with pytest.raises(StoreError, match=r"aiomysql is not installed.*./node\[postgres\]"):
+    with pytest.raises(StoreError, match=r"aiomysql is not installed.*./operators\[postgres\]"):
         Store("mysql+aiomysql://operator@127.0.0.1/trine")
 
 

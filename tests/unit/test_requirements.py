@@ -15,7 +15,14 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCKS = {file.stem: file.read_text() for file in (ROOT / "deploy" / "requirements").glob("*.txt")}
-FOLDERS = {"trine": "client_sdk", "trine-node": "node", "trine-verifier": "verifier", "trine-devnet": "deploy"}
+FOLDERS = {
+    "trine": "client_sdk",
+    "trine-operator": "operators",
+    "trine-gateway": "gateway",
+    "trine-node": "node",
+    "trine-verifier": "verifier",
+    "trine-devnet": "deploy",
+}
 LINE = re.compile(r"^(\S+)==(\S+)(?: ; .+)? \\$((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?$)+)", re.MULTILINE)
 
 
@@ -31,7 +38,7 @@ def versions(lock: str) -> dict[str, Version]:
 
 
 def wanted(project: dict[str, Any], *extras: str) -> Iterator[Requirement]:
-    """What a distribution asks for, with extras; not what it asks of the other three."""
+    """What a distribution asks for, with extras; not what it asks of the others."""
     texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
     for text in texts:
         requirement = Requirement(text)
@@ -62,6 +69,7 @@ def test_the_demo_installs_what_the_distributions_ask_for(name: str) -> None:
 
 def test_other_locks_hold_what_they_are_for() -> None:
     assert_locked(wanted(PROJECTS["trine"]), "sdk")
+    assert_locked(wanted(PROJECTS["trine-operator"], "postgres"), "operator")
     assert_locked(wanted(PROJECTS["trine-node"], "postgres", "x402"), "operator", "torch-cuda")
     assert_locked(wanted(PROJECTS["trine-verifier"], "study"), "development", "torch-cuda")
     assert_locked(group("build"), "runtime")
@@ -93,7 +101,7 @@ def test_every_line_is_a_pin_with_hashes_and_names_no_host(lock: str) -> None:
     assert "://" not in LOCKS[lock]
 
 
-def test_the_four_have_one_version_and_ask_for_one_another_in_it() -> None:
+def test_all_have_one_version_and_ask_for_one_another_in_it() -> None:
     (version,) = {project["version"] for project in PROJECTS.values()}
     for project in PROJECTS.values():
         for text in project["dependencies"]:

@@ -111,7 +111,7 @@ def without_the_node(monkeypatch):
 def test_a_group_that_is_not_installed_is_listed_with_what_to_install(without_the_node, capsys):
     build().main(["--help"], standalone_mode=False)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "node (needs more packages: in a checkout of Trine, pip install ./client_sdk ./node)" in shown
+    assert "node (needs more packages: in a checkout of Trine, pip install ./client_sdk ./operators ./node)" in shown
     assert "broken (needs more packages" in shown
     assert "model Fetch, prepare and check models' files." in shown
 

@@ -15,13 +15,17 @@ from typer.main import get_command, get_group
 
 from trine.cli.output import complain
 
-_NODE = ("client_sdk", "node")
+_OPERATOR = ("client_sdk", "operators")
+_GATEWAY = (*_OPERATOR, "gateway")
+_NODE = (*_OPERATOR, "node")
 _VERIFIER = (*_NODE, "verifier")
+_DEVNET = (*_GATEWAY, "node", "verifier", "deploy")
 FOLDERS = {
-    "deploy": (*_VERIFIER, "deploy"),
-    "devnet": (*_VERIFIER, "deploy"),
+    "deploy": _DEVNET,
+    "devnet": _DEVNET,
     "engine": _NODE,
     "examiner": _VERIFIER,
+    "gateway": _GATEWAY,
     "model": _NODE,
     "node": _NODE,
     "verifier": _VERIFIER,

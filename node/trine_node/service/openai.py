@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,10 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic_core import from_json
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import JSONResponse, Response
 
 from trine.errors import InvalidInput, TrineError
 from trine_node.answering import Answering
@@ -25,6 +20,17 @@ from trine_node.orders import Order, parse_order
 from trine_node.service.generation import Generation, Generations
 from trine_node.settings import Limits
 from trine_operator.refusal import Refusal
+from trine_operator.service.bodies import BodyBudget, disconnected, read_json
+from trine_operator.service.completions import (
+    DONE,
+    KEEP_ALIVE,
+    EventStream,
+    Shape,
+    event,
+    kept_alive,
+    promise_of,
+    usage_of,
+)
 from trine_operator.service.errors import UNKEPT, UNKEPT_CODE, error_body, for_strangers
 from trine_operator.store import StoredAnswer, StoreError
 
@@ -36,9 +42,6 @@ log = structlog.get_logger()
 A = TypeVar("A")
 R = TypeVar("R")
 
-BODY_SECONDS = 30.0
-BODIES_AT_ONCE = 32
-"""As many bodies of the largest size may be on their way at once, or any number of smaller ones."""
 PAID_WITH = ("payment", "status", "payer", "asset", "amount")
 """What of a payment comes with the answer that it is for; what became of it is asked later."""
 ACCEPTING_THREADS = 8
@@ -52,7 +55,7 @@ class OpenAiEndpoints:
         self.answering = answering
         self.limits = limits
         self.closing = False
-        self._bodies = BodyBudget(BODIES_AT_ONCE * limits.max_body_bytes)
+        self._bodies = BodyBudget(limits.max_body_bytes)
         # Apart from the event loop's own threads: a chain that answers slowly must not keep evidence waiting.
         self._accepting = ThreadPoolExecutor(ACCEPTING_THREADS, thread_name_prefix="accept")
         self._generations = Generations(
@@ -107,7 +110,7 @@ class OpenAiEndpoints:
 
     async def voucher(self, request: Request) -> dict[str, Any]:
         """A client that orders nothing more acknowledges what it has had."""
-        body = await read_json(request, MAX_VOUCHER_BYTES, self._bodies, BODY_SECONDS)
+        body = await read_json(request, MAX_VOUCHER_BYTES, self._bodies)
         await self._apart(self.answering.acknowledge, body)
         return {"accepted": True}
 
@@ -124,7 +127,7 @@ class OpenAiEndpoints:
             raise Refusal("the node is shutting down", status=503, code="shutting_down")
         paid = _payment_of(request)
         order = parse_order(
-            await read_json(request, self.limits.max_body_bytes, self._bodies, BODY_SECONDS),
+            await read_json(request, self.limits.max_body_bytes, self._bodies),
             chat=chat,
             model_name=self.answering.model.name,
             default_max_tokens=self.limits.default_max_tokens,
@@ -135,10 +138,10 @@ class OpenAiEndpoints:
         shape = _Shape(self.answering.model.name, chat, await self._paid(order))
         if isinstance(started, Finished):
             if order.stream:
-                return _EventStream(_events(shape, order, _repeated(started)), lambda: None, shape.headers)
+                return EventStream(_events(shape, order, _repeated(started)), lambda: None, shape.headers)
             return _completed(shape, started)
         if order.stream:
-            return _EventStream(_events(shape, order, started.pieces()), started.abandon, shape.headers)
+            return EventStream(_events(shape, order, started.pieces()), started.abandon, shape.headers)
         return await self._whole(request, shape, started)
 
     async def _paid(self, order: Order) -> Shown | None:
@@ -169,7 +172,7 @@ class OpenAiEndpoints:
 
     async def _whole(self, request: Request, shape: _Shape, generation: Generation) -> Response:
         answer = asyncio.ensure_future(_last(generation))
-        gone = asyncio.ensure_future(_disconnected(request))
+        gone = asyncio.ensure_future(disconnected(request))
         try:
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
             return _completed(shape, answer.result()) if answer.done() else Response(status_code=499)
@@ -179,121 +182,39 @@ class OpenAiEndpoints:
             gone.cancel()
 
 
-KEEP_ALIVE_SECONDS = 4.0
-"""A queue may be long, and proxies end what says nothing for five seconds."""
-NOT_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\u0085\u2028\u2029"}
-
-
-class _EventStream(StreamingResponse):
-    """Gives its generation up when it ends, also when the client leaves before the first event."""
-
-    def __init__(
-        self, events: AsyncIterator[str], abandon: Callable[[], None], headers: dict[str, str] | None = None
-    ) -> None:
-        headers = {"cache-control": "no-cache", **(headers or {})}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._abandon = abandon
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._abandon()
-
-
-class _Shape:
-    """OpenAI's objects for one answer: the same id, time and model in all of them."""
+class _Shape(Shape):
+    """One answer's objects, with the node's promise and what is known of its payment."""
 
     def __init__(self, model: str, chat: bool, paid: Shown | None = None) -> None:
-        self.chat = chat
+        super().__init__(model, chat)
         self.headers = _settled(paid) if paid else {}
         self._paid = paid
-        self.id = ("chatcmpl-" if chat else "cmpl-") + f"{time.time_ns():x}"
-        self.created = int(time.time())
-        self.model = model
 
-    def completion(self, finished: Finished) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finished.finish_reason, "logprobs": None}
-        if self.chat:
-            choice["message"] = {"role": "assistant", "content": finished.text, "refusal": None}
-        else:
-            choice["text"] = finished.text
-        kind = "chat.completion" if self.chat else "text_completion"
-        return {**self._head(kind), "choices": [choice], "usage": _usage(finished), "trine": self._promise(finished)}
-
-    def chunk(self, text: str, *, first: bool = False) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
-        if self.chat:
-            choice["delta"] = {"role": "assistant", "content": text} if first else {"content": text}
-        else:
-            choice["text"] = text
-        return {**self._head(self._chunk_kind), "choices": [choice]}
-
-    def last_chunk(self, finished: Finished) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finished.finish_reason, "logprobs": None}
-        if self.chat:
-            choice["delta"] = {}
-        else:
-            choice["text"] = ""
-        return {**self._head(self._chunk_kind), "choices": [choice], "trine": self._promise(finished)}
-
-    def usage_chunk(self, finished: Finished) -> dict[str, Any]:
-        return {**self._head(self._chunk_kind), "choices": [], "usage": _usage(finished)}
-
-    def _promise(self, finished: Finished) -> dict[str, Any]:
-        promise = _promise(finished)
+    def promise(self, finished: Finished) -> dict[str, Any]:
+        evidence = finished.evidence
+        promise = promise_of(evidence.receipt, evidence.receipt_signature, finished.digest)
         if self._paid is None:
             return promise
         known = {name: value for name, value in self._paid.document.items() if name in PAID_WITH}
         return {**promise, "payment": known}
 
-    @property
-    def _chunk_kind(self) -> str:
-        return "chat.completion.chunk" if self.chat else "text_completion"
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-
 
 async def _events(shape: _Shape, order: Order, pieces: AsyncIterator[str | Finished]) -> AsyncIterator[str]:
-    def event(document: dict[str, Any]) -> str:
-        # Some clients take these for the ends of lines.
-        text = json.dumps(document, ensure_ascii=False).translate(NOT_LINE_ENDS)
-        return f"data: {text}\n\n"
-
     try:
         yield event(shape.chunk("", first=True))
-        async for piece in _kept_alive(pieces):
+        async for piece in kept_alive(pieces):
             if piece is None:
-                yield ": still here\n\n"
+                yield KEEP_ALIVE
                 continue
             if isinstance(piece, str):
                 yield event(shape.chunk(piece))
                 continue
-            yield event(shape.last_chunk(piece))
+            yield event(shape.last_chunk(piece.finish_reason, shape.promise(piece)))
             if order.include_usage:
-                yield event(shape.usage_chunk(piece))
-        yield "data: [DONE]\n\n"
+                yield event(shape.usage_chunk(usage_of(piece.evidence.receipt)))
+        yield DONE
     except Exception as error:  # noqa: BLE001  (the status line is sent: the stream itself must say what happened)
         yield event(_error_event(error))
-
-
-async def _kept_alive(pieces: AsyncIterator[str | Finished]) -> AsyncIterator[str | Finished | None]:
-    """The pieces, and None whenever there was none for so long that a proxy could think the connection dead."""
-    waited = asyncio.ensure_future(anext(pieces, None))
-    try:
-        while True:
-            done, _ = await asyncio.wait([waited], timeout=KEEP_ALIVE_SECONDS)
-            if not done:
-                yield None
-                continue
-            piece = waited.result()
-            if piece is None:
-                return
-            yield piece
-            waited = asyncio.ensure_future(anext(pieces, None))
-    finally:
-        waited.cancel()
 
 
 def _error_event(error: Exception) -> dict[str, object]:
@@ -323,56 +244,11 @@ async def _repeated(finished: Finished) -> AsyncIterator[str | Finished]:
     yield finished
 
 
-async def _disconnected(request: Request) -> None:
-    """Returns when the client has gone. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def read_json(request: Request, limit: int, budget: BodyBudget, seconds: float) -> Any:
-    """The body as JSON, read within `limit` bytes and `seconds`. Raises Refusal."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                if len(body) + len(chunk) > limit:
-                    raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
-                budget.take(len(chunk))
-                body += chunk
-    except TimeoutError:
-        raise Refusal(f"the body did not arrive within {seconds:g} s", status=408, code="body_too_slow") from None
-    except ClientDisconnect:
-        raise Refusal("the client left while it sent its request", status=499, code="client_left") from None
-    finally:
-        budget.give_back(len(body))
-    try:
-        # Not `json`: its depth is bounded by the interpreter's recursion limit, which libraries raise until a deeply
-        # nested body overflows the C stack and ends the process.
-        return from_json(bytes(body), allow_inf_nan=False)
-    except ValueError as error:
-        raise Refusal(f"the body is not JSON: {error}", code="invalid_json") from None
-
-
-class BodyBudget:
-    """How many bytes of bodies may be on their way at once, whoever sends them. Used on the event loop only."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.taken = 0
-
-    def take(self, size: int) -> None:
-        """Raises Refusal (429), and takes nothing, when it would be more."""
-        if self.taken + size > self._most:
-            raise Refusal("too much is being sent at once: try again", status=429, code="too_busy")
-        self.taken += size
-
-    def give_back(self, size: int) -> None:
-        self.taken -= size
-
-
 def _completed(shape: _Shape, finished: Finished) -> Response:
     headers = {"x-trine-receipt": "0x" + finished.digest.hex(), **shape.headers}
-    return JSONResponse(shape.completion(finished), headers=headers)
+    usage = usage_of(finished.evidence.receipt)
+    document = shape.completion(finished.text, finished.finish_reason, usage, shape.promise(finished))
+    return JSONResponse(document, headers=headers)
 
 
 def _payment_of(request: Request) -> str | None:
@@ -397,20 +273,3 @@ def _name(given: str) -> bytes:
     if len(name) != 32:
         raise Refusal("a payment is named by 0x and 64 hexadecimal digits", param="name")
     return name
-
-
-def _promise(finished: Finished) -> dict[str, Any]:
-    return {
-        "receipt": finished.evidence.receipt.to_json(),
-        "signature": "0x" + finished.evidence.receipt_signature.hex(),
-        "receiptDigest": "0x" + finished.digest.hex(),
-    }
-
-
-def _usage(finished: Finished) -> dict[str, int]:
-    receipt = finished.evidence.receipt
-    return {
-        "prompt_tokens": receipt.prompt_tokens,
-        "completion_tokens": receipt.output_tokens,
-        "total_tokens": receipt.prompt_tokens + receipt.output_tokens,
-    }

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
 
 import structlog
 from sqlalchemy import select, update
@@ -34,6 +36,9 @@ PROBE_SECONDS = 1.0
 class Transactions:
     """One connection pool; methods of what builds on this are transactions."""
 
+    VERSIONS: ClassVar[Path | None] = None
+    """The revisions that make its tables; None: those of nodes and verifiers."""
+
     def __init__(self, url: str) -> None:
         """Makes or upgrades the tables. Raises StoreError, saying what to do, for what cannot be used."""
         self._write_lock = threading.Lock()
@@ -42,7 +47,7 @@ class Transactions:
         self.acknowledgements = 0
         """Vouchers of this process that acknowledged more than those before: there is something to collect."""
         self._probed_at = 0.0
-        self._engine = _opened(url)
+        self._engine = _opened(url, self.VERSIONS)
         self._reads = sessionmaker(self._engine, expire_on_commit=False)
         self._writes = sessionmaker(self._engine.execution_options(**WRITES), expire_on_commit=False)
 
@@ -100,9 +105,13 @@ class Transactions:
             raise StoreError(fault)
         try:
             with self.writing() as session:
-                session.execute(update(SchemaRow).values(version=SchemaRow.version))
+                self._probe(session)
         finally:
             self._probe_lock.release()
+
+    def _probe(self, session: Session) -> None:
+        """The smallest change that there is."""
+        session.execute(update(SchemaRow).values(version=SchemaRow.version))
 
     def _note_fault(self, fault: str | None) -> None:
         if fault and not self._fault:
@@ -124,13 +133,13 @@ class Transactions:
                 raise StoreError(f"the store belongs to {known}, this is {owner}: use a store of its own (store_url)")
 
 
-def _opened(url: str) -> Engine:
+def _opened(url: str, versions: Path | None) -> Engine:
     """A database with the tables that this version knows. Raises StoreError."""
     engine: Engine | None = None
     try:
         engine = open_engine(url)
         check_file(engine)
-        schema.upgrade(engine)
+        schema.upgrade(engine, versions)
     except BaseException as error:
         if engine is not None:
             engine.dispose()

@@ -28,10 +28,20 @@ UNKEPT_SECONDS = 5
 """When a client may ask again."""
 
 
+KIND_OF_CODE = {"insufficient_quota": "insufficient_quota", "invalid_api_key": "invalid_request_error"}
+KIND_OF_STATUS = {
+    401: "authentication_error",
+    402: "payment_required",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+"""OpenAI's `type`, where it is not the usual one of refusals and failures."""
+
+
 def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, object]:
-    kind = {401: "authentication_error", 402: "payment_required", 403: "permission_error", 429: "rate_limit_error"}
-    default = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind.get(status, default), "param": param, "code": code}}
+    usual = KIND_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    kind = KIND_OF_CODE.get(code or "", usual)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def error_response(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from trine.chain.beacons import QUICKNET_URLS, require_urls
@@ -16,12 +16,79 @@ from trine.chain.transactions import FeeLimits
 from trine.errors import InvalidInput
 
 
-class OperatorSettings(BaseSettings):
+def _endpoints(given: Any) -> Any:
+    if not isinstance(given, (str, list, tuple)):
+        return given
+    try:
+        return ",".join(addresses_of([str(each) for each in given] if not isinstance(given, str) else given))
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+
+
+Endpoints = Annotated[str, BeforeValidator(_endpoints)]
+"""Addresses of one or several JSON-RPC endpoints, with commas between."""
+
+
+class FileSettings(BaseSettings):
+    """Settings that come from arguments, the environment and a TOML file."""
+
+    GUIDE: ClassVar[str] = "docs/operators.md"
+    """What has a file to begin with."""
+
+    @classmethod
+    def load(cls, file: Path | None = None, **arguments: Any) -> Self:
+        """Raises InvalidInput naming every setting that is missing, unknown or out of range."""
+        chosen = {name: value for name, value in arguments.items() if value is not None}
+        source = {**cls.model_config, "toml_file": file}
+        configured = type(cls.__name__, (cls,), {"model_config": source, "__module__": cls.__module__})
+        try:
+            return configured(**chosen)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise InvalidInput(cls._told(error)) from None
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"settings: cannot read {file}: {error}") from None
+
+    @classmethod
+    def _told(cls, error: ValidationError) -> str:
+        """What is wrong with the settings, and where one gives those that are missing."""
+        faults, missing = [], []
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"]))
+            if fault["type"] == "missing":
+                field = cls.model_fields.get(name)
+                missing.append(f"{name} ({field.description})" if field and field.description else name)
+            elif fault["type"] == "extra_forbidden":
+                faults.append(f"{name}: there is no such setting")
+            else:
+                said = fault["msg"].removeprefix("Value error, ")
+                faults.append(f"{name}: {said}" if name else said)  # without a name: of several together
+        if missing:
+            prefix = cls.model_config.get("env_prefix", "")
+            example = f"{prefix}{missing[0].partition(' ')[0]}".upper()
+            faults.append(
+                f"missing: {', '.join(missing)}. Give them in a TOML file by --config, or in the environment as "
+                f"{example} and so on; {cls.GUIDE} has a file to begin with"
+            )
+        return f"settings: {'; '.join(faults)}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class OperatorSettings(FileSettings):
     """What node and verifier have in common."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
-    rpc_url: str = Field(
+    rpc_url: Endpoints = Field(
         "http://127.0.0.1:8545",
         repr=False,
         description="JSON-RPC endpoints, a list or with commas between; they may hold keys",
@@ -90,16 +157,6 @@ class OperatorSettings(BaseSettings):
         False, description="start, and go on, though another copy of this operator seems to run"
     )
 
-    @field_validator("rpc_url", mode="before")
-    @classmethod
-    def _endpoints_are_some(cls, given: Any) -> Any:
-        if not isinstance(given, (str, list, tuple)):
-            return given
-        try:
-            return ",".join(addresses_of([str(each) for each in given] if not isinstance(given, str) else given))
-        except InvalidInput as error:
-            raise ValueError(str(error)) from None
-
     @field_validator("confirmations")
     @classmethod
     def _confirmations_are_known(cls, given: int | str) -> int | str:
@@ -160,50 +217,3 @@ class OperatorSettings(BaseSettings):
         if self.public_url is None and self.host in ("0.0.0.0", "::", ""):  # noqa: S104
             raise ValueError(f"host {self.host!r} is no address that others can reach: set public_url as well")
         return self
-
-    @classmethod
-    def load(cls, file: Path | None = None, **arguments: Any) -> Self:
-        """Raises InvalidInput naming every setting that is missing, unknown or out of range."""
-        chosen = {name: value for name, value in arguments.items() if value is not None}
-        source = {**cls.model_config, "toml_file": file}
-        configured = type(cls.__name__, (cls,), {"model_config": source, "__module__": cls.__module__})
-        try:
-            return configured(**chosen)  # type: ignore[no-any-return]
-        except ValidationError as error:
-            raise InvalidInput(cls._told(error)) from None
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"settings: cannot read {file}: {error}") from None
-
-    @classmethod
-    def _told(cls, error: ValidationError) -> str:
-        """What is wrong with the settings, and where one gives those that are missing."""
-        faults, missing = [], []
-        for fault in error.errors():
-            name = ".".join(map(str, fault["loc"]))
-            if fault["type"] == "missing":
-                field = cls.model_fields.get(name)
-                missing.append(f"{name} ({field.description})" if field and field.description else name)
-            elif fault["type"] == "extra_forbidden":
-                faults.append(f"{name}: there is no such setting")
-            else:
-                said = fault["msg"].removeprefix("Value error, ")
-                faults.append(f"{name}: {said}" if name else said)  # without a name: of several together
-        if missing:
-            prefix = cls.model_config.get("env_prefix", "")
-            example = f"{prefix}{missing[0].partition(' ')[0]}".upper()
-            faults.append(
-                f"missing: {', '.join(missing)}. Give them in a TOML file by --config, or in the environment as "
-                f"{example} and so on; docs/operators.md has a file to begin with"
-            )
-        return f"settings: {'; '.join(faults)}"
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

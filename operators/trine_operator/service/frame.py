@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from trine_operator.store import Store
 
 Readiness = Callable[[], str | None]
 """None when ready, else one sentence why not."""
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_evidence_app(
@@ -35,9 +37,12 @@ def create_evidence_app(
     return app
 
 
-def create_frame(title: str, readiness: Readiness, identity: Mapping[str, str] | None = None) -> FastAPI:
-    """Health only. `identity`: who answers, so that a copy of an operator is recognized."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+def create_frame(
+    title: str, readiness: Readiness, identity: Mapping[str, str] | None = None, lifespan: Lifespan | None = None
+) -> FastAPI:
+    """Health only. `identity`: who answers, so that a copy of an operator is recognized. `lifespan`: what is there as
+    long as the application."""
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
     install(app)
 
     @app.get("/healthz")

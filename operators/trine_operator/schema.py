@@ -1,7 +1,7 @@
 """Brings a store to the tables that this version of Trine knows, or refuses it. `migrations` holds the steps.
 
-Node and verifier share one chain of revisions, so a store has the tables of both. Stores that were written before
-there were revisions name their version in the table `schema`; version 3 is the first revision.
+Node and verifier share one chain of revisions, so a store has the tables of both; a gateway has one of its own. Stores
+that were written before there were revisions name their version in the table `schema`; version 3 is the first revision.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ class Found:
     is_new: bool = False
 
 
-def upgrade(engine: Engine) -> None:
-    """Makes or upgrades the tables, one process at a time; all or nothing on SQLite and PostgreSQL.
+def upgrade(engine: Engine, versions: Path | None = None) -> None:
+    """Makes or upgrades the tables, one process at a time; all or nothing on SQLite and PostgreSQL. `versions`: other
+    revisions than those of nodes and verifiers.
 
     Raises StoreError, and leaves a store as it was, if it is newer or too old, or a step fails.
     """
-    scripts = ScriptDirectory.from_config(config())
+    scripts = ScriptDirectory.from_config(config(versions))
     newest = scripts.get_current_head()
     # What is found while another process upgrades may be half of before, half of after: it is looked at again.
     with suppress(StoreError), engine.connect() as connection:
@@ -66,7 +67,7 @@ def upgrade(engine: Engine) -> None:
                 return  # another process was faster
             if not state.is_new:
                 log.info("store_upgrading", revision=before or f"version {state.version}", to=newest)
-            _run(connection)
+            _run(connection, versions)
     except StoreError:
         raise
     except Exception as error:
@@ -109,19 +110,20 @@ def accepted(state: Found, scripts: ScriptDirectory) -> str | None:
     )
 
 
-def config(**attributes: Any) -> Config:
+def config(versions: Path | None = None, **attributes: Any) -> Config:
     """Alembic's configuration; `attributes` are for `env.py`."""
     made = Config()
     made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    made.set_main_option("version_locations", str(versions or MIGRATIONS / "versions").replace("%", "%%"))
     made.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     made.set_main_option("path_separator", "os")
     made.attributes.update(attributes)
     return made
 
 
-def _run(connection: Connection) -> None:
+def _run(connection: Connection, versions: Path | None) -> None:
     with _alembic:
-        command.upgrade(config(connection=connection), "head")
+        command.upgrade(config(versions, connection=connection), "head")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def open_engine(url: str) -> Engine:
     except ModuleNotFoundError as error:
         raise StoreError(
             f"cannot open the store: {error.name} is not installed, which this kind of database needs; "
-            "for PostgreSQL: in a checkout of Trine, pip install './node[postgres]', and postgresql+psycopg://…"
+            "for PostgreSQL: in a checkout of Trine, pip install './operators[postgres]', and postgresql+psycopg://…"
         ) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)

@@ -1,0 +1,290 @@
+"""One answer's way: its worst price is reserved, a node is asked, the promise is checked, the fee is spent.
+
+Who leaves ends what it asked for; with an Idempotency-Key the answer is made all the same, and whoever sends the same
+again is given it. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from trine import Answer, AsyncClient
+from trine.errors import NodeError, NotReady, TrineError, VerificationFailed
+from trine.protocol.inputs import Input
+from trine_gateway.settings import Limits
+from trine_gateway.store import GatewayStore, Kept, Repeat
+from trine_operator.refusal import Refusal
+
+log = structlog.get_logger()
+
+R = TypeVar("R")
+
+STORE_THREADS = 4
+BAD_PROMISES = 3
+"""Nodes that one answer may be asked of, each of which signs something else than what it sent."""
+BAD_PROMISE_SECONDS = 600.0
+"""How long such a node is asked nothing."""
+GRACE_SECONDS = 60.0
+"""How much longer than an answer may take its price is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked, and by whom."""
+
+    key_id: str
+    model: str
+    input: Input
+    max_tokens: int
+    stream: bool
+    repeat: Repeat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A checked answer."""
+
+    answer: Answer
+    model: str
+
+    def to_json(self) -> dict[str, Any]:
+        answer = self.answer
+        return {"text": answer.text, "finishReason": answer.finish_reason, "model": self.model, **answer.held()}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Served:
+        answer = Answer.from_held(document)
+        answer.text, answer.finish_reason = document["text"], document["finishReason"]
+        return cls(answer, document["model"])
+
+
+class Running:
+    """An answer on its way, for any number of readers."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.task: asyncio.Task[None] | None = None
+        self._pieces: list[str] = []
+        self._served: Served | None = None
+        self._error: BaseException | None = None
+        self._changed = asyncio.Event()
+        self._readers = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a reader may have been shown text: then no other node's can take its place."""
+        return self.asked.stream and bool(self._pieces)
+
+    def add(self, text: str) -> None:
+        self._pieces.append(text)
+        self._tell()
+
+    def begin_again(self) -> None:
+        self._pieces.clear()
+
+    def finish(self, served: Served) -> None:
+        self._pieces = self._pieces or [served.answer.text]
+        self._served = served
+        self._tell()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._tell()
+
+    def join(self) -> None:
+        self._readers += 1
+
+    def leave(self) -> None:
+        """Once for each `join`. An answer that nobody waits for, and nobody can have later, is ended."""
+        self._readers -= 1
+        if self._readers <= 0 and self.asked.repeat is None and self.task is not None:
+            self.task.cancel()
+
+    async def read(self) -> AsyncIterator[str | Served]:
+        """Texts as they come, where they are to come as they are made; then the answer. Raises what went wrong."""
+        read = 0
+        while True:
+            changed = self._changed
+            while self.asked.stream and read < len(self._pieces):
+                read += 1
+                yield self._pieces[read - 1]
+            if self._error is not None:
+                raise self._error
+            if self._served is not None:
+                yield self._served
+                return
+            await changed.wait()
+
+    async def whole(self) -> Served:
+        async for piece in self.read():
+            if isinstance(piece, Served):
+                return piece
+        raise AssertionError("an answer ends with itself or an error")
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+class Asking:
+    """All answers on their way. Used on the event loop only."""
+
+    def __init__(
+        self, client: AsyncClient, store: GatewayStore, limits: Limits, bad_promise_seconds: float = BAD_PROMISE_SECONDS
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._limits = limits
+        self._bad_promise_seconds = bad_promise_seconds
+        self._running: set[Running] = set()
+        self._of_key: Counter[str] = Counter()
+        self._repeatable: dict[tuple[str, str], Running] = {}
+        self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+
+    async def apart(self, work: Callable[..., R], *arguments: Any) -> R:
+        """Work with the store, in a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def begin(self, asked: Asked) -> Running:
+        """The answer, on its way; who gets it leaves it in the end. Raises Refusal."""
+        repeat = asked.repeat
+        if repeat is not None:
+            known = self._repeatable.get((asked.key_id, repeat.name))
+            if known is not None:
+                _require_same(known.asked.repeat, repeat)
+                known.join()
+                return known
+        if len(self._running) >= self._limits.max_running:
+            raise Refusal("too many answers are on their way: try again", status=429, code="too_busy")
+        if self._of_key[asked.key_id] >= self._limits.max_running_per_key:
+            most = self._limits.max_running_per_key
+            raise Refusal(f"{most} answers of this key are on their way", status=429, code="rate_limit_exceeded")
+        running = Running(asked)
+        running.join()
+        self._running.add(running)
+        self._of_key[asked.key_id] += 1
+        if repeat is not None:
+            self._repeatable[asked.key_id, repeat.name] = running
+        running.task = asyncio.create_task(self._run(running))
+        running.task.add_done_callback(lambda _: self._end(running))
+        return running
+
+    async def close(self) -> None:
+        """Ends what goes on."""
+        tasks = [running.task for running in self._running if running.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.shutdown()
+
+    def _end(self, running: Running) -> None:
+        asked = running.asked
+        self._running.discard(running)
+        self._of_key[asked.key_id] -= 1
+        if not self._of_key[asked.key_id]:
+            del self._of_key[asked.key_id]
+        if asked.repeat is not None:
+            self._repeatable.pop((asked.key_id, asked.repeat.name), None)
+
+    async def _run(self, running: Running) -> None:
+        try:
+            running.finish(await self._had(running.asked) or await self._paid(running))
+        except asyncio.CancelledError:
+            running.fail(Refusal("the gateway is shutting down", status=503, code="shutting_down"))
+            raise
+        except Exception as error:  # noqa: BLE001  (whoever reads it is told)
+            running.fail(error)
+
+    async def _had(self, asked: Asked) -> Served | None:
+        """The answer that was given before."""
+        if asked.repeat is None:
+            return None
+        known = await self.apart(self._store.repeated, asked.key_id, asked.repeat.name)
+        if known is None:
+            return None
+        _require_same(Repeat(asked.repeat.name, known[0]), asked.repeat)
+        return Served.from_json(json.loads(known[1]))
+
+    async def _paid(self, running: Running) -> Served:
+        asked = running.asked
+        worst = await self._client.worst_fee_wei(asked.input, model=asked.model, max_tokens=asked.max_tokens)
+        seconds = self._limits.request_timeout_seconds * BAD_PROMISES + GRACE_SECONDS
+        reserved = await self.apart(self._store.reserve, asked.key_id, worst, seconds)
+        is_settled = False
+        try:
+            served = await self._served(running)
+            answer = served.answer
+            kept = Kept(
+                answer.digest,
+                asked.model,
+                answer.receipt.node,
+                json.dumps(answer.held()),
+                answer.receipt.fee_wei,
+            )
+            text = json.dumps(served.to_json()) if asked.repeat else ""
+            # Before anybody is promised anything, and to the end: what was had is paid for, whoever leaves now.
+            await asyncio.shield(self.apart(self._store.settle, reserved, asked.key_id, kept, asked.repeat, text))
+            is_settled = True
+        finally:
+            if not is_settled:
+                self._threads.submit(self._release, reserved)
+        return served
+
+    def _release(self, reserved: str) -> None:
+        try:
+            self._store.release(reserved)
+        except TrineError as error:
+            log.warning("reservation_kept", error=str(error))  # until its time is over
+
+    async def _served(self, running: Running) -> Served:
+        asked = running.asked
+        for left in reversed(range(BAD_PROMISES)):
+            stream = self._client.stream(asked.input, model=asked.model, max_tokens=asked.max_tokens)
+            try:
+                async for text in stream:
+                    running.add(text)
+                if stream.answer is not None:
+                    return Served(stream.answer, asked.model)
+            except VerificationFailed as error:
+                if stream.place is None:
+                    raise
+                node, url = stream.place
+                log.error("node_breaks_its_word", node=node, url=url, error=str(error)[:500])
+                self._client.avoid(node, self._bad_promise_seconds)
+                if running.has_begun or not left:
+                    raise
+                running.begin_again()
+        raise VerificationFailed("a stream ended without a receipt")
+
+    async def verdict(self, served: Served, *, final: bool, hard: bool, seconds: float) -> tuple[str, Any]:
+        """(verdict, its certificate as JSON or None), waited for; `pending` when it does not come in time."""
+        answer = served.answer
+        try:
+            if hard:
+                found = await self._client.certify(answer, final=final, hard=True, timeout=seconds)
+                result, document = found.certificate.result, found.to_json()
+            else:
+                soft = await self._client.certify(answer, final=final, timeout=seconds)
+                result, document = soft.result, soft.to_json()
+        except (NotReady, NodeError) as error:
+            log.info("verdict_not_in_time", receipt=answer.digest.hex(), reason=str(error)[:200])
+            return "pending", None
+        return result, document
+
+
+def _require_same(known: Repeat | None, given: Repeat) -> None:
+    if known is not None and known.body != given.body:
+        raise Refusal(
+            "this Idempotency-Key was used for another request: use another one",
+            status=422,
+            code="idempotency_key_reused",
+            param="idempotency-key",
+        )

@@ -1,0 +1,43 @@
+"""A gateway's process: wiring, start and orderly end. No decisions."""
+
+from __future__ import annotations
+
+import structlog
+
+from trine import AsyncClient, Deployment, load_keystore
+from trine_gateway.service import create_app
+from trine_gateway.settings import GatewaySettings
+from trine_gateway.store import GatewayStore
+from trine_operator.process import BackgroundServer, stop_on_signals
+
+log = structlog.get_logger()
+
+
+def open_client(settings: GatewaySettings) -> AsyncClient:
+    """Raises InvalidInput, ChainError."""
+    return AsyncClient(
+        rpc_url=settings.rpc_url.split(","),
+        deployment=Deployment.load(settings.deployment),
+        account=load_keystore(settings.keystore, settings.password_file),
+        node=settings.node,
+        deposit_wei=settings.deposit_wei,
+        timeout=settings.limits.request_timeout_seconds,
+    )
+
+
+def run_gateway(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    stop = stop_on_signals()
+    store = GatewayStore(settings.store_url)
+    try:
+        client = open_client(settings)
+        app = create_app(client, store, settings)
+        server = BackgroundServer(app, settings.host, settings.port)
+        server.start()
+        log.info("gateway_serves", host=settings.host, port=settings.port, account=client.chain.address)
+        stop.wait()
+        log.info("gateway_stops")
+        app.state.openai.closing = True
+        server.stop()
+    finally:
+        store.close()

@@ -1,0 +1,55 @@
+"""A gateway's FastAPI application, and what lives as long as it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from trine import AsyncClient
+from trine_gateway.asking import Asking
+from trine_gateway.service.access import Access
+from trine_gateway.service.openai import OpenAiEndpoints
+from trine_gateway.service.usage import UsageEndpoints
+from trine_gateway.settings import GatewaySettings
+from trine_gateway.store import GatewayStore
+from trine_gateway.verdicts import Verdicts
+from trine_operator.service import allow_origins, create_frame
+
+
+def create_app(client: AsyncClient, store: GatewayStore, settings: GatewaySettings) -> FastAPI:
+    """Serves with the client, which it closes, and the store. `app.state.openai.closing = True` refuses new work."""
+    limits = settings.limits
+    asking = Asking(client, store, limits)
+    verdicts = Verdicts(
+        client,
+        store,
+        asking.apart,
+        at_once=settings.checks_at_once,
+        cut_off_seconds=settings.cut_off_seconds,
+        repeat_seconds=settings.repeat_seconds,
+    )
+
+    @asynccontextmanager
+    async def alive(_app: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(verdicts.run())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+            await asking.close()
+            await client.close()
+
+    app = create_frame("Trine gateway", store.why_not_ready, lifespan=alive)
+    access = Access(store, asking)
+    endpoints = OpenAiEndpoints(client, asking, access, verdicts, limits)
+    app.state.openai = endpoints
+    app.state.asking = asking
+    app.include_router(endpoints.router)
+    app.include_router(UsageEndpoints(store, asking, access).router)
+    allow_origins(app, settings.cors_origins)
+    return app

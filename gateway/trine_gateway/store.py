@@ -1,0 +1,386 @@
+"""What a gateway keeps: keys and their budgets, answers and their verdicts. SQLite, or PostgreSQL by its URL.
+
+A budget is held in two steps, so that any number of answers at once cannot overspend it: the worst price of an answer
+is reserved before it is asked for, its fee is spent when it is there. What verifiers do not accept is given back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from trine.errors import InvalidInput
+from trine_gateway.keys import new_key
+from trine_gateway.tables import AnswerRow, CutOffRow, KeyRow, ProbeRow, RepeatRow, ReservationRow
+from trine_operator.refusal import Refusal
+from trine_operator.store.transactions import Transactions
+
+COLUMNS = {"accept": "accepted", "reject": "rejected", "unavailable": "unavailable", "inconclusive": "inconclusive"}
+"""Results of a certificate, and where they are counted; an answer whose verdict is not known yet is pending."""
+LOST = "lost"
+"""Of an answer that nobody has judged in all the time that there is."""
+FIRST_LOOK_SECONDS = 5
+RECENT = 50
+"""Answers that are shown of a key."""
+MAX_WEI = 2**128
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Who asks, as far as it must be known."""
+
+    key_id: str
+    name: str
+    hash: str
+    is_admin: bool
+    budget_wei: int | None
+    requests_per_minute: int
+    expires_at: int | None
+    revoked_at: int | None
+
+    def is_valid(self, now: float) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer that is to be kept. `held` is `Answer.held` as JSON."""
+
+    digest: bytes
+    model: str
+    node: str
+    held: str
+    fee_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """By what an answer can be had again: hashes of the Idempotency-Key and of the body."""
+
+    name: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An answer of which more may be known by now."""
+
+    digest: bytes
+    key_id: str
+    node: str
+    held: str
+    verdict: str | None
+    looks: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An answer as it is shown to its key."""
+
+    digest: str
+    model: str
+    node: str
+    fee_wei: int
+    created_at: int
+    verdict: str | None
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a key has had."""
+
+    key: Key
+    created_at: int
+    spent_wei: int
+    reserved_wei: int
+    answers: int
+    verdicts: dict[str, int]
+    recent: tuple[Judged, ...]
+
+
+class GatewayStore(Transactions):
+    """One connection pool; methods are transactions."""
+
+    VERSIONS: ClassVar[Path | None] = Path(__file__).parent / "versions"
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(url)
+        self._clock = clock
+
+    def _probe(self, session: Session) -> None:
+        session.execute(update(ProbeRow).values(times=ProbeRow.times + 1))
+
+    # Keys
+
+    def add_key(
+        self,
+        name: str,
+        *,
+        budget_wei: int | None,
+        requests_per_minute: int,
+        expires_at: int | None = None,
+        is_admin: bool = False,
+    ) -> tuple[str, str]:
+        """(id, the key itself): nobody can be shown it again. Raises InvalidInput."""
+        if not 1 <= len(name) <= 64 or not name.isprintable():
+            raise InvalidInput("a key's name has 1 to 64 printable characters")
+        if budget_wei is not None and not 0 <= budget_wei < MAX_WEI:
+            raise InvalidInput(f"a budget is 0 to {MAX_WEI - 1} wei")
+        if not 1 <= requests_per_minute <= 1_000_000:
+            raise InvalidInput("a key may ask 1 to 1,000,000 times a minute")
+        made = new_key()
+        with self.writing() as session:
+            session.add(
+                KeyRow(
+                    key_id=made.key_id,
+                    name=name,
+                    hash=made.hash,
+                    is_admin=is_admin,
+                    budget_wei=None if budget_wei is None else str(budget_wei),
+                    requests_per_minute=requests_per_minute,
+                    created_at=int(self._clock()),
+                    expires_at=expires_at,
+                    revoked_at=None,
+                    spent_wei="0",
+                    answers=0,
+                    accepted=0,
+                    rejected=0,
+                    unavailable=0,
+                    inconclusive=0,
+                )
+            )
+        return made.key_id, made.text
+
+    def key(self, key_id: str) -> Key | None:
+        with self.reading() as session:
+            row = session.get(KeyRow, key_id)
+            return _key(row) if row else None
+
+    def revoke(self, key_id: str) -> None:
+        """Raises InvalidInput for a key that is not there."""
+        with self.writing() as session:
+            row = session.get(KeyRow, key_id)
+            if row is None:
+                raise InvalidInput(f"there is no key {key_id!r:.64}: `trine gateway keys list` shows their ids")
+            row.revoked_at = row.revoked_at or int(self._clock())
+
+    def usage(self, key_id: str | None = None, *, recent: int = RECENT) -> list[Usage]:
+        """Of one key with its last answers, or of all without."""
+        with self.reading() as session:
+            asked = select(KeyRow).order_by(KeyRow.created_at, KeyRow.key_id)
+            rows = session.scalars(asked if key_id is None else asked.where(KeyRow.key_id == key_id)).all()
+            return [
+                Usage(
+                    _key(row),
+                    row.created_at,
+                    int(row.spent_wei),
+                    self._reserved(session, row.key_id),
+                    row.answers,
+                    {result: int(getattr(row, column)) for result, column in COLUMNS.items()},
+                    self._recent(session, row.key_id, recent) if key_id is not None else (),
+                )
+                for row in rows
+            ]
+
+    def _recent(self, session: Session, key_id: str, most: int) -> tuple[Judged, ...]:
+        rows = session.scalars(
+            select(AnswerRow).where(AnswerRow.key_id == key_id).order_by(AnswerRow.sequence.desc()).limit(most)
+        )
+        return tuple(
+            Judged("0x" + r.digest, r.model, r.node, int(r.fee_wei), r.created_at, r.verdict, r.is_final) for r in rows
+        )
+
+    # Budgets
+
+    def reserve(self, key_id: str, wei: int, seconds: float) -> str:
+        """Keeps so much of the key's budget for one answer, for `seconds` at most; returns the reservation's name.
+
+        Raises Refusal for a key that may not spend it.
+        """
+        now = int(self._clock())
+        with self.writing() as session:
+            row = session.scalars(select(KeyRow).where(KeyRow.key_id == key_id).with_for_update()).one_or_none()
+            if row is None or not _key(row).is_valid(now):
+                raise Refusal("this API key was revoked or has expired", status=401, code="invalid_api_key")
+            session.execute(delete(ReservationRow).where(ReservationRow.key_id == key_id, ReservationRow.until <= now))
+            if row.budget_wei is not None:
+                left = int(row.budget_wei) - int(row.spent_wei) - self._reserved(session, key_id)
+                if wei > left:
+                    raise Refusal(
+                        f"this answer may cost {wei} wei, of the key's budget of {row.budget_wei} wei {max(left, 0)} "
+                        "are neither spent nor kept for answers on their way: lower max_tokens, or ask for a larger "
+                        "budget",
+                        status=429,
+                        code="insufficient_quota",
+                        headers={"x-should-retry": "false"},
+                    )
+            name = secrets.token_hex(16)
+            session.add(ReservationRow(name=name, key_id=key_id, wei=str(wei), until=now + int(seconds) + 1))
+        return name
+
+    def _reserved(self, session: Session, key_id: str) -> int:
+        now = int(self._clock())
+        rows = session.scalars(
+            select(ReservationRow.wei).where(ReservationRow.key_id == key_id, ReservationRow.until > now)
+        )
+        return sum(map(int, rows))
+
+    def release(self, name: str) -> None:
+        """Nothing was spent of what was reserved. Twice is once."""
+        with self.writing() as session:
+            session.execute(delete(ReservationRow).where(ReservationRow.name == name))
+
+    def settle(self, name: str, key_id: str, kept: Kept, repeat: Repeat | None = None, answer: str = "") -> None:
+        """The answer is there, and its fee is spent instead of what was reserved. `answer`: what a repeat gives."""
+        now = int(self._clock())
+        with self.writing() as session:
+            session.execute(delete(ReservationRow).where(ReservationRow.name == name))
+            row = session.scalars(select(KeyRow).where(KeyRow.key_id == key_id).with_for_update()).one()
+            row.spent_wei = str(int(row.spent_wei) + kept.fee_wei)
+            row.answers += 1
+            session.add(
+                AnswerRow(
+                    digest=kept.digest.hex(),
+                    key_id=key_id,
+                    model=kept.model,
+                    node=kept.node,
+                    held=kept.held,
+                    fee_wei=str(kept.fee_wei),
+                    created_at=now,
+                    verdict=None,
+                    is_final=False,
+                    looks=0,
+                    look_at=now + FIRST_LOOK_SECONDS,
+                )
+            )
+            if repeat is not None:
+                session.merge(
+                    RepeatRow(key_id=key_id, name=repeat.name, body=repeat.body, answer=answer, created_at=now)
+                )
+
+    # Answers that are asked for again
+
+    def repeated(self, key_id: str, name: str) -> tuple[str, str] | None:
+        """(hash of the body, the answer) that an Idempotency-Key was for; None if there is none."""
+        with self.reading() as session:
+            row = session.get(RepeatRow, (key_id, name))
+            return (row.body, row.answer) if row else None
+
+    def forget_repeats(self, older_than_seconds: int) -> int:
+        """Deletes the texts of answers that nobody can have again."""
+        before = int(self._clock()) - older_than_seconds
+        with self.writing() as session:
+            old = select(RepeatRow.key_id, RepeatRow.name).where(RepeatRow.created_at < before).limit(1_000)
+            found = session.execute(old).all()
+            for key_id, name in found:
+                session.execute(delete(RepeatRow).where(RepeatRow.key_id == key_id, RepeatRow.name == name))
+        return len(found)
+
+    # Verdicts
+
+    def due(self, most: int) -> list[Due]:
+        """Answers to look at now, those that have waited longest first."""
+        now = int(self._clock())
+        with self.reading() as session:
+            rows = session.scalars(
+                select(AnswerRow).where(AnswerRow.look_at <= now).order_by(AnswerRow.look_at).limit(most)
+            )
+            return [
+                Due(bytes.fromhex(r.digest), r.key_id, r.node, r.held, r.verdict, r.looks, r.created_at) for r in rows
+            ]
+
+    def look_later(self, digest: bytes, seconds: int) -> None:
+        with self.writing() as session:
+            session.execute(
+                update(AnswerRow)
+                .where(AnswerRow.digest == digest.hex(), AnswerRow.look_at.is_not(None))
+                .values(looks=AnswerRow.looks + 1, look_at=int(self._clock()) + seconds)
+            )
+
+    def put_off(self, node: str, seconds: int) -> None:
+        """The node does not say anything: none of its answers is looked at for so long."""
+        now = int(self._clock())
+        with self.writing() as session:
+            session.execute(
+                update(AnswerRow)
+                .where(AnswerRow.node == node, AnswerRow.look_at <= now)
+                .values(looks=AnswerRow.looks + 1, look_at=now + seconds)
+            )
+
+    def judge(self, digest: bytes, verdict: str, *, is_final: bool, look_in_seconds: int = 0) -> None:
+        """Notes a verdict, once: what is final does not change any more. The fee of what is not accepted for good is
+        given back to the key's budget, as it is to the gateway's account."""
+        with self.writing() as session:
+            row = session.scalars(
+                select(AnswerRow).where(AnswerRow.digest == digest.hex()).with_for_update()
+            ).one_or_none()
+            if row is None or row.is_final:
+                return
+            key = session.scalars(select(KeyRow).where(KeyRow.key_id == row.key_id).with_for_update()).one()
+            if row.verdict in COLUMNS:
+                _count(key, row.verdict, -1)
+            if verdict in COLUMNS:
+                _count(key, verdict, 1)
+            if is_final and verdict != "accept":
+                key.spent_wei = str(max(0, int(key.spent_wei) - int(row.fee_wei)))
+            row.verdict, row.is_final = verdict, is_final
+            row.look_at = None if is_final else int(self._clock()) + look_in_seconds
+
+    def verdict(self, digest: bytes) -> tuple[str | None, bool]:
+        """(verdict, whether it is final) of an answer of ours."""
+        with self.reading() as session:
+            row = session.scalars(select(AnswerRow).where(AnswerRow.digest == digest.hex())).one_or_none()
+            return (row.verdict, row.is_final) if row else (None, False)
+
+    # Nodes
+
+    def cut_off(self, node: str, seconds: int, digest: bytes) -> None:
+        with self.writing() as session:
+            session.merge(CutOffRow(node=node.lower(), until=int(self._clock()) + seconds, digest=digest.hex()))
+
+    def take_back(self, node: str, digest: bytes) -> bool:
+        """Whether the node was cut off for this answer, which it is no more."""
+        with self.writing() as session:
+            done = session.execute(
+                delete(CutOffRow).where(CutOffRow.node == node.lower(), CutOffRow.digest == digest.hex())
+            )
+            return bool(done.rowcount)  # type: ignore[attr-defined]
+
+    def all_cut_off(self) -> list[tuple[str, int, str]]:
+        """(node, seconds that are left, digest of the answer) of each."""
+        now = int(self._clock())
+        with self.reading() as session:
+            rows: Sequence[CutOffRow] = session.scalars(select(CutOffRow).where(CutOffRow.until > now)).all()
+            return [(row.node, row.until - now, row.digest) for row in rows]
+
+    def pending(self) -> int:
+        """Answers of which more will be known."""
+        with self.reading() as session:
+            return session.scalar(select(func.count()).where(AnswerRow.look_at.is_not(None))) or 0
+
+
+def _count(key: KeyRow, verdict: str, by: int) -> None:
+    column = COLUMNS[verdict]
+    setattr(key, column, getattr(key, column) + by)
+
+
+def _key(row: KeyRow) -> Key:
+    return Key(
+        row.key_id,
+        row.name,
+        row.hash,
+        row.is_admin,
+        None if row.budget_wei is None else int(row.budget_wei),
+        row.requests_per_minute,
+        row.expires_at,
+        row.revoked_at,
+    )

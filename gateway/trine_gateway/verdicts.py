@@ -1,0 +1,141 @@
+"""What verifiers say of each answer: looked for in the background, kept, and taken seriously.
+
+A node whose answer was rejected is asked nothing for a while; one that says nothing keeps no other's answers waiting.
+What is known is in the store, so a gateway that is started again goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import structlog
+
+from trine import Answer, AsyncClient
+from trine.errors import NodeUnreachable, NotReady, TrineError
+from trine_gateway.store import FIRST_LOOK_SECONDS, LOST, Due, GatewayStore
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 1.0
+LATEST_SECONDS = 300
+"""Between two looks at an answer."""
+SILENT_SECONDS = 60
+"""A node that does not answer is asked about none of its answers for so long."""
+LOST_AFTER_SECONDS = 14 * 86_400
+"""Longer than any appeal: what is not judged by then never will be."""
+TIDY_SECONDS = 600.0
+
+Apart = Callable[..., Awaitable[Any]]
+
+
+def next_look(looks: int) -> int:
+    """Seconds until the next one: soon at first, rarely later."""
+    return int(min(LATEST_SECONDS, FIRST_LOOK_SECONDS * 1.4 ** min(looks, 40)))
+
+
+class Verdicts:
+    """Looks for verdicts, a bounded number at once."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        store: GatewayStore,
+        apart: Apart,
+        *,
+        at_once: int,
+        cut_off_seconds: int,
+        repeat_seconds: int,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._apart = apart
+        self._at_once = at_once
+        self._cut_off_seconds = cut_off_seconds
+        self._repeat_seconds = repeat_seconds
+        self._looking: dict[bytes, asyncio.Task[None]] = {}
+        self._cut_off_for: set[str] = set()  # digests of answers
+        self._tidied = time.monotonic()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self._remember()
+        try:
+            while True:
+                try:
+                    await self._step()
+                except TrineError as error:
+                    log.warning("verdicts_not_looked_for", error=str(error))
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            for task in self._looking.values():
+                task.cancel()
+
+    async def _remember(self) -> None:
+        for node, seconds, digest in await self._apart(self._store.all_cut_off):
+            self._cut_off_for.add(digest)
+            self._client.avoid(node, seconds)
+
+    async def _step(self) -> None:
+        free = self._at_once - len(self._looking)
+        if free > 0:
+            for due in await self._apart(self._store.due, self._at_once + free):
+                if due.digest in self._looking or len(self._looking) >= self._at_once:
+                    continue
+                task = asyncio.create_task(self._look(due))
+                self._looking[due.digest] = task
+                task.add_done_callback(partial(self._looked, due.digest))
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            while await self._apart(self._store.forget_repeats, self._repeat_seconds):
+                pass
+
+    def _looked(self, digest: bytes, _task: asyncio.Task[None]) -> None:
+        self._looking.pop(digest, None)
+
+    async def _look(self, due: Due) -> None:
+        try:
+            await self._judge(due)
+        except NodeUnreachable as error:
+            log.info("node_is_silent", node=due.node, error=str(error)[:200])
+            await self._apart(self._store.put_off, due.node, SILENT_SECONDS)
+        except NotReady:
+            await self._apart(self._store.look_later, due.digest, next_look(due.looks))
+        except TrineError as error:
+            log.warning("verdict_not_found", receipt=due.digest.hex(), node=due.node, error=str(error)[:300])
+            await self._apart(self._store.look_later, due.digest, next_look(due.looks))
+        except Exception as error:  # no answer may keep others from being looked at
+            log.error("verdict_not_found", receipt=due.digest.hex(), exc_info=error)
+            await self._apart(self._store.look_later, due.digest, LATEST_SECONDS)
+
+    async def _judge(self, due: Due) -> None:
+        if time.time() - due.created_at > LOST_AFTER_SECONDS:
+            log.error("answer_was_never_judged", receipt=due.digest.hex(), node=due.node)
+            await self._apart(lambda: self._store.judge(due.digest, LOST, is_final=True))
+            return
+        answer = Answer.from_held(json.loads(due.held))
+        is_settled = due.verdict is not None
+        certificate = await self._client.certify(answer, final=is_settled, timeout=0)
+        await self.note(answer, certificate.result, is_final=is_settled)
+
+    async def note(self, answer: Answer, verdict: str, *, is_final: bool) -> None:
+        """Keeps a verdict, and acts on it."""
+        node, digest = answer.receipt.node, answer.digest
+        log.info("answer_judged", receipt=digest.hex(), node=node, verdict=verdict, final=is_final)
+        await self._apart(
+            lambda: self._store.judge(digest, verdict, is_final=is_final, look_in_seconds=FIRST_LOOK_SECONDS)
+        )
+        if verdict == "reject" and self._cut_off_seconds:
+            log.error("node_cut_off", node=node, receipt=digest.hex(), seconds=self._cut_off_seconds)
+            await self._apart(self._store.cut_off, node, self._cut_off_seconds, digest)
+            self._cut_off_for.add(digest.hex())
+            self._client.avoid(node, self._cut_off_seconds)
+        elif verdict == "accept" and digest.hex() in self._cut_off_for:  # an appeal has turned it
+            self._cut_off_for.discard(digest.hex())
+            if await self._apart(self._store.take_back, node, digest):
+                log.info("node_asked_again", node=node, receipt=digest.hex())
+                self._client.avoid(node, 0)

@@ -1,0 +1,75 @@
+"""What strangers send as a request's body: JSON, within bytes and seconds, and within a bound over all that arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import Request
+from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
+
+from trine_operator.refusal import Refusal
+
+BODY_SECONDS = 30.0
+BODIES_AT_ONCE = 32
+"""As many bodies of the largest size may be on their way at once, or any number of smaller ones."""
+
+
+async def read_json(request: Request, limit: int, budget: BodyBudget) -> Any:
+    """The body as JSON, read within `limit` bytes and BODY_SECONDS. Raises Refusal."""
+    return parse_json(await read_body(request, limit, budget))
+
+
+async def read_body(request: Request, limit: int, budget: BodyBudget) -> bytes:
+    """The body, read within `limit` bytes and BODY_SECONDS. Raises Refusal."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limit:
+                    raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
+                budget.take(len(chunk))
+                body += chunk
+    except TimeoutError:
+        said = f"the body did not arrive within {BODY_SECONDS:g} s"
+        raise Refusal(said, status=408, code="body_too_slow") from None
+    except ClientDisconnect:
+        raise Refusal("the client left while it sent its request", status=499, code="client_left") from None
+    finally:
+        budget.give_back(len(body))
+    return bytes(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises Refusal."""
+    try:
+        # Not `json`: its depth is bounded by the interpreter's recursion limit, which libraries raise until a deeply
+        # nested body overflows the C stack and ends the process.
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Refusal(f"the body is not JSON: {error}", code="invalid_json") from None
+
+
+class BodyBudget:
+    """How many bytes of bodies may be on their way at once, whoever sends them. Used on the event loop only."""
+
+    def __init__(self, largest: int) -> None:
+        """`largest`: bytes of one."""
+        self._most = BODIES_AT_ONCE * largest
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Raises Refusal (429), and takes nothing, when it would be more."""
+        if self.taken + size > self._most:
+            raise Refusal("too much is being sent at once: try again", status=429, code="too_busy")
+        self.taken += size
+
+    def give_back(self, size: int) -> None:
+        self.taken -= size
+
+
+async def disconnected(request: Request) -> None:
+    """Returns when the client has gone. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

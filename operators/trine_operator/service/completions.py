@@ -1,0 +1,127 @@
+"""OpenAI's objects for completions and the events of a stream. Knows shapes, and no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from trine.protocol.messages import Receipt
+
+P = TypeVar("P")
+
+KEEP_ALIVE_SECONDS = 4.0
+"""A queue may be long, and proxies end what says nothing for five seconds."""
+KEEP_ALIVE = ": still here\n\n"
+DONE = "data: [DONE]\n\n"
+NOT_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\u0085\u2028\u2029"}
+
+
+class Shape:
+    """The objects of one answer: the same id, time and model in all of them."""
+
+    def __init__(self, model: str, chat: bool) -> None:
+        self.chat = chat
+        self.id = ("chatcmpl-" if chat else "cmpl-") + f"{time.time_ns():x}"
+        self.created = int(time.time())
+        self.model = model
+
+    def completion(
+        self, text: str, finish_reason: str, usage: Mapping[str, int], extras: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": None}
+        if self.chat:
+            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        else:
+            choice["text"] = text
+        kind = "chat.completion" if self.chat else "text_completion"
+        return {**self._head(kind), "choices": [choice], "usage": usage, "trine": extras}
+
+    def chunk(self, text: str, *, first: bool = False) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
+        if self.chat:
+            choice["delta"] = {"role": "assistant", "content": text} if first else {"content": text}
+        else:
+            choice["text"] = text
+        return {**self._head(self._chunk_kind), "choices": [choice]}
+
+    def last_chunk(self, finish_reason: str, extras: Mapping[str, Any]) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": None}
+        if self.chat:
+            choice["delta"] = {}
+        else:
+            choice["text"] = ""
+        return {**self._head(self._chunk_kind), "choices": [choice], "trine": extras}
+
+    def usage_chunk(self, usage: Mapping[str, int]) -> dict[str, Any]:
+        return {**self._head(self._chunk_kind), "choices": [], "usage": usage}
+
+    @property
+    def _chunk_kind(self) -> str:
+        return "chat.completion.chunk" if self.chat else "text_completion"
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def usage_of(receipt: Receipt) -> dict[str, int]:
+    return {
+        "prompt_tokens": receipt.prompt_tokens,
+        "completion_tokens": receipt.output_tokens,
+        "total_tokens": receipt.prompt_tokens + receipt.output_tokens,
+    }
+
+
+def promise_of(receipt: Receipt, signature: bytes, digest: bytes) -> dict[str, Any]:
+    """A node's promise, as an answer carries it in its field `trine`."""
+    return {
+        "receipt": receipt.to_json(),
+        "signature": "0x" + signature.hex(),
+        "receiptDigest": "0x" + digest.hex(),
+    }
+
+
+def event(document: Mapping[str, Any], name: str | None = None) -> str:
+    # Some clients take these for the ends of lines.
+    text = json.dumps(document, ensure_ascii=False).translate(NOT_LINE_ENDS)
+    return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"
+
+
+class EventStream(StreamingResponse):
+    """Gives up what makes its events when it ends, also when the client leaves before the first one."""
+
+    def __init__(
+        self, events: AsyncIterator[str], abandon: Callable[[], None], headers: Mapping[str, str] | None = None
+    ) -> None:
+        headers = {"cache-control": "no-cache", **(headers or {})}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._abandon = abandon
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._abandon()
+
+
+async def kept_alive(pieces: AsyncIterator[P]) -> AsyncIterator[P | None]:
+    """The pieces, and None whenever there was none for so long that a proxy could think the connection dead."""
+    waited = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait([waited], timeout=KEEP_ALIVE_SECONDS)
+            if not done:
+                yield None
+                continue
+            piece = waited.result()
+            if piece is None:
+                return
+            yield piece
+            waited = asyncio.ensure_future(anext(pieces, None))
+    finally:
+        waited.cancel()
