@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from eth_abi.exceptions import EncodingError
 
@@ -23,6 +23,7 @@ from trine.protocol.messages import (
     text_hash,
 )
 from trine.protocol.numbers import whole
+from trine.protocol.sampling import DRAWN_SEEDS, Sampling, requested
 
 TEMPLATE_ALLOWANCE_TOKENS = 256
 """Tokens that a chat template may add; the rest of a prompt has at most one token a byte."""
@@ -35,6 +36,20 @@ MAX_REASON = 2_000
 
 Messages = str | Sequence[Mapping[str, Any]] | Input
 """A text is one user message; an `Input` may also be a plain prompt, which is completed as it is."""
+
+
+class Drawing(TypedDict, total=False):
+    """How an answer's tokens are drawn: the fields of OpenAI's request, and what servers have added to it.
+
+    Without a `temperature`, or with 0, the answer is greedy, and the others are as good as absent. Without a `seed` one
+    is drawn here and signed.
+    """
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    seed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,8 @@ class Answer:
     certificate: Certificate | None = field(default=None)
     tried: tuple[Tried, ...] = ()
     """Nodes that were asked before the one that answered."""
+    sampling: Sampling | None = None
+    """How its tokens were drawn, as was signed, with the seed; None: greedily."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -128,11 +145,27 @@ class Earned:
     fee_wei: int
 
 
-def as_input(messages: Messages, stop: Sequence[str] = ()) -> Input:
+def as_input(messages: Messages, stop: Sequence[str] = (), **drawing: Unpack[Drawing]) -> Input:
     """A plain string is one user message. Raises InvalidInput."""
+    sampling = _sampling(**drawing)
     if isinstance(messages, Input):
-        return replace(messages, stop=stop_strings(list(stop))) if stop else messages
-    return chat_input([{"role": "user", "content": messages}] if isinstance(messages, str) else messages, list(stop))
+        stops = stop_strings(list(stop)) if stop else messages.stop
+        return replace(messages, stop=stops, sampling=sampling or messages.sampling)
+    listed = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    return chat_input(listed, list(stop), sampling)
+
+
+def _sampling(
+    *,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+) -> Sampling | None:
+    """Raises InvalidInput, and TypeError for any other name."""
+    fields = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed}
+    return requested(fields, secrets.choice(DRAWN_SEEDS))
 
 
 def draft_request(asked: Input, model: ModelEntry, client: str, max_tokens: int, now: int) -> Request:
@@ -170,7 +203,7 @@ def order_body(
         "model": model.name,
         **({"messages": asked.as_messages()} if asked.text is None else {"prompt": asked.text}),
         "max_tokens": request.max_tokens,
-        "temperature": 0,
+        **(asked.sampling.fields() if asked.sampling else {"temperature": 0}),
         **({"stop": list(asked.stop)} if asked.stop else {}),
         "trine": {
             "request": request.to_json(),
@@ -290,7 +323,8 @@ def checked_answer(
     for fault, present in faults.items():
         if present:
             raise VerificationFailed(f"the receipt is for {fault}: do not use this answer")
-    return Answer(text, finish_reason, receipt, signature, receipt.struct_hash(), node_url)
+    sampling = draft.input.sampling
+    return Answer(text, finish_reason, receipt, signature, receipt.struct_hash(), node_url, sampling=sampling)
 
 
 def placed_certificate(document: Any, answer: Answer, domain: Domain) -> Certificate | None:

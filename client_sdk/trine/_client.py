@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
 
 from trine import _flow as flow
-from trine._answer import Answer, Draft, Messages, as_input, worst_fee_wei
+from trine._answer import Answer, Draft, Drawing, Messages, as_input, worst_fee_wei
 from trine._core import Core, Stream, decoded
 from trine._cutting import OWN_CONNECTION, Cutting
 from trine._failover import CONNECT_SECONDS, Patience, Trying
@@ -24,6 +24,7 @@ from trine._reading import PLAIN, Body, Reply, require_plain
 from trine.chain import Chain, Deployment, InclusionClaim
 from trine.errors import NodeError, NodeUnreachable, VerificationFailed
 from trine.protocol.certificate import Certificate
+from trine.protocol.inputs import Input
 from trine.protocol.portable import PortableCertificate
 
 if TYPE_CHECKING:
@@ -82,10 +83,16 @@ class Client:
         self._core.avoid(node, seconds)
 
     def worst_fee_wei(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        **drawing: Unpack[Drawing],
     ) -> int:
         """What the answer may cost at most, whichever node gives it. Raises InvalidInput."""
-        return worst_fee_wei(as_input(messages, stop), self._core.model(model), max_tokens)
+        return worst_fee_wei(as_input(messages, stop, **drawing), self._core.model(model), max_tokens)
 
     def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
         """Deposits with the node that would be asked."""
@@ -93,13 +100,19 @@ class Client:
         self._core.deposit(node, amount_wei)
 
     def order(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        **drawing: Unpack[Drawing],
     ) -> dict[str, Any]:
         """A signed and paid order as the JSON body of `/v1/chat/completions`, for other HTTP clients.
 
         With the stock `openai` client pass its `trine` entry as `extra_body={"trine": …}`.
         """
-        node, _url, draft = self._run(flow.draft(self._core, messages, model, max_tokens, stop))
+        node, _url, draft = self._run(flow.draft(self._core, as_input(messages, stop, **drawing), model, max_tokens))
         return _handed_out(self._core, node, draft)
 
     def chat(
@@ -110,23 +123,33 @@ class Client:
         max_tokens: int = 256,
         stop: Sequence[str] = (),
         wait: bool = False,
+        **drawing: Unpack[Drawing],
     ) -> Answer:
         """The answer to a text or to OpenAI-style messages, with a receipt that was checked.
 
-        The text ends before the first of the `stop` strings. With `wait`, also with the certificate, once three
+        The text ends before the first of the `stop` strings. Greedy, unless there is a `temperature`, of up to 2:
+        then tokens are drawn, bounded by `top_p`, `top_k` and `min_p`, by a `seed` that is signed, too: the given one,
+        or one that is drawn here, which `Answer.sampling` tells. With `wait`, also with the certificate, once three
         verifiers have voted. Raises InvalidInput, NodeError, VerificationFailed (also when `wait` ends in anything but
         acceptance), NotReady.
         """
-        answer = self._run(flow.chat(self._core, messages, model, max_tokens, stop, self._timeout))
+        asked = as_input(messages, stop, **drawing)
+        answer = self._run(flow.chat(self._core, asked, model, max_tokens, self._timeout))
         if wait:
             _require_accepted(self.certify(answer))
         return answer
 
     def stream(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        **drawing: Unpack[Drawing],
     ) -> TextStream:
         """Iterate over it for the text as it comes; `.answer` holds the checked answer afterwards."""
-        return TextStream(self, messages, model, max_tokens, stop)
+        return TextStream(self, as_input(messages, stop, **drawing), model, max_tokens)
 
     @overload
     def certify(
@@ -241,12 +264,10 @@ class Client:
 class TextStream:
     """An answer as it is generated."""
 
-    def __init__(
-        self, client: Client, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
-    ) -> None:
+    def __init__(self, client: Client, asked: Input, model: str | None, max_tokens: int) -> None:
         self._client = client
         self._model = model
-        self._asked = messages, max_tokens, stop
+        self._asked = asked, max_tokens
         self.answer: Answer | None = None
         self.place: tuple[str, str] | None = None
         """Address and endpoint of the node that was asked last."""
@@ -337,11 +358,17 @@ class AsyncClient:
         self._core.avoid(node, seconds)
 
     async def worst_fee_wei(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        **drawing: Unpack[Drawing],
     ) -> int:
         """See `Client.worst_fee_wei`."""
         chosen = await asyncio.to_thread(self._core.model, model)
-        return worst_fee_wei(as_input(messages, stop), chosen, max_tokens)
+        return worst_fee_wei(as_input(messages, stop, **drawing), chosen, max_tokens)
 
     async def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
         """See `Client.deposit`."""
@@ -349,10 +376,18 @@ class AsyncClient:
         await asyncio.to_thread(self._core.deposit, node, amount_wei)
 
     async def order(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        **drawing: Unpack[Drawing],
     ) -> dict[str, Any]:
         """See `Client.order`."""
-        node, _url, draft = await self._run(flow.draft(self._core, messages, model, max_tokens, stop))
+        node, _url, draft = await self._run(
+            flow.draft(self._core, as_input(messages, stop, **drawing), model, max_tokens)
+        )
         return _handed_out(self._core, node, draft)
 
     async def chat(
@@ -363,18 +398,26 @@ class AsyncClient:
         max_tokens: int = 256,
         stop: Sequence[str] = (),
         wait: bool = False,
+        **drawing: Unpack[Drawing],
     ) -> Answer:
         """See `Client.chat`."""
-        answer = await self._run(flow.chat(self._core, messages, model, max_tokens, stop, self._timeout))
+        asked = as_input(messages, stop, **drawing)
+        answer = await self._run(flow.chat(self._core, asked, model, max_tokens, self._timeout))
         if wait:
             _require_accepted(await self.certify(answer))
         return answer
 
     def stream(
-        self, messages: Messages, *, model: str | None = None, max_tokens: int = 256, stop: Sequence[str] = ()
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        **drawing: Unpack[Drawing],
     ) -> AsyncTextStream:
         """Iterate over it with `async for`; `.answer` holds the checked answer afterwards."""
-        return AsyncTextStream(self, messages, model, max_tokens, stop)
+        return AsyncTextStream(self, as_input(messages, stop, **drawing), model, max_tokens)
 
     @overload
     async def certify(
@@ -474,12 +517,10 @@ class AsyncClient:
 class AsyncTextStream:
     """An answer as it is generated."""
 
-    def __init__(
-        self, client: AsyncClient, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
-    ) -> None:
+    def __init__(self, client: AsyncClient, asked: Input, model: str | None, max_tokens: int) -> None:
         self._client = client
         self._model = model
-        self._asked = messages, max_tokens, stop
+        self._asked = asked, max_tokens
         self.answer: Answer | None = None
         self.place: tuple[str, str] | None = None
         """Address and endpoint of the node that was asked last."""

@@ -10,7 +10,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,7 @@ from trine._answer import (
     REQUEST_LIFETIME_SECONDS,
     Answer,
     Draft,
-    Messages,
     acknowledged_by_proof,
-    as_input,
     checked_answer,
     draft_request,
     earned_by_proof,
@@ -35,6 +33,7 @@ from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntr
 from trine.errors import InvalidInput, NodeRefused, NodeUnreachable, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
+from trine.protocol.inputs import Input
 from trine.protocol.messages import Voucher
 from trine.wording import amount
 
@@ -158,13 +157,12 @@ class Core:
         with self._lock:
             return self._ledgers.setdefault(node, Ledger())
 
-    def prepare(self, messages: Messages, model: ModelEntry, max_tokens: int, stop: Sequence[str], node: str) -> Draft:
+    def prepare(self, asked: Input, model: ModelEntry, max_tokens: int, node: str) -> Draft:
         """Signs request and voucher; deposits with the node before, if that is wanted and needed.
 
         The draft's number is to be given back to the node's ledger.
         """
         chain, ledger = self.chain, self.ledger(node)
-        asked = as_input(messages, stop)
         request = draft_request(asked, model, chain.address, max_tokens, chain.now())
         self._require_secured(request.max_fee_wei)
         ledger.expire(chain.now())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from trine._answer import Answer, Draft, Messages, placed_certificate
+from trine._answer import Answer, Draft, placed_certificate
 from trine._core import Core, decoded
 from trine._failover import Trying
 from trine.certificates import portable_certificate
@@ -31,6 +31,7 @@ from trine.errors import (
     VerificationFailed,
 )
 from trine.protocol.certificate import Certificate
+from trine.protocol.inputs import Input
 from trine.protocol.portable import PortableCertificate
 
 T = TypeVar("T")
@@ -69,25 +70,21 @@ Step = Work | Fetch | Pause
 Flow = Generator[Step, Any, T]
 
 
-def draft(
-    core: Core, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str]
-) -> Flow[tuple[str, str, Draft]]:
+def draft(core: Core, asked: Input, model: str | None, max_tokens: int) -> Flow[tuple[str, str, Draft]]:
     """Address and endpoint of the node to ask, and a signed and paid order. Whoever gets it gives it back."""
     chosen = yield Work(partial(core.model, model))
     node, url = yield Work(partial(core.choose, chosen))
-    made = yield from order_at(core, (node, url), chosen, messages, max_tokens, stop)
+    made = yield from order_at(core, (node, url), chosen, asked, max_tokens)
     return node, url, made
 
 
-def order_at(
-    core: Core, place: tuple[str, str], model: ModelEntry, messages: Messages, max_tokens: int, stop: Sequence[str]
-) -> Flow[Draft]:
+def order_at(core: Core, place: tuple[str, str], model: ModelEntry, asked: Input, max_tokens: int) -> Flow[Draft]:
     """A signed and paid order for this node. Whoever gets it gives it back."""
     node, url = place
     if not core.ledger(node).is_known:
         account = yield from account_at(core, node, url)
         yield Work(partial(core.learn, account, node))
-    made: Draft = yield Work(partial(core.prepare, messages, model, max_tokens, stop, node))
+    made: Draft = yield Work(partial(core.prepare, asked, model, max_tokens, node))
     return made
 
 
@@ -105,9 +102,7 @@ def account_at(core: Core, node: str, url: str) -> Flow[Any]:
     raise AssertionError("unreachable")
 
 
-def chat(
-    core: Core, messages: Messages, model: str | None, max_tokens: int, stop: Sequence[str], timeout: float
-) -> Flow[Answer]:
+def chat(core: Core, asked: Input, model: str | None, max_tokens: int, timeout: float) -> Flow[Answer]:
     """A whole answer, within `timeout` seconds. A node that is busy is asked again when it says; one that does not
     answer is left for the next best: see `_failover`."""
     trying = Trying(core, timeout)
@@ -118,11 +113,11 @@ def chat(
         order: Draft | None = None
         cost: int | None = None
         try:
-            order = yield from order_at(core, place, chosen, messages, max_tokens, stop)
+            order = yield from order_at(core, place, chosen, asked, max_tokens)
             started, seconds = time.monotonic(), trying.whole_seconds(chosen, node)
             # Safe to repeat: a node answers the same signed request with the same answer.
-            asked = Fetch("POST", url + order.path, json=order.body, seconds=seconds)
-            answer = core.finish((yield from fetched(asked)), order, node, url)
+            step = Fetch("POST", url + order.path, json=order.body, seconds=seconds)
+            answer = core.finish((yield from fetched(step)), order, node, url)
             answer.seconds, cost = time.monotonic() - started, answer.receipt.fee_wei
             answer.tried = trying.tried
             return answer

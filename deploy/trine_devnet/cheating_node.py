@@ -15,6 +15,7 @@ import typer
 
 from trine.cli.output import fail_cleanly
 from trine.errors import InvalidInput
+from trine.protocol.sampling import Sampling
 from trine_node.engines.base import Engine, Step
 from trine_node.settings import NodeSettings
 from trine_operator.logs import configure_logs
@@ -61,10 +62,14 @@ class InTurn(Adversary):
         self._turns = [make_adversary(cheat, honest) for cheat in cheats]
 
     def generate(
-        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int,
+        cancelled: Callable[[], bool] | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Step]:
         engine = self._turns.pop(0) if self._turns else self.honest
-        return engine.generate(prompt_ids, max_tokens, cancelled)
+        return engine.generate(prompt_ids, max_tokens, cancelled, sampling)
 
 
 @fail_cleanly

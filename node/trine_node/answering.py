@@ -147,7 +147,13 @@ class Answering:
         return list(render(self.engine, asked))
 
     def _fitting_prompt(self, order: Order, terms: Parameters) -> tuple[int, ...]:
-        """Raises Refusal for more tokens than the context or a batch holds."""
+        """Raises Refusal for more tokens than the context or a batch holds, or tokens that cannot be drawn here."""
+        if order.input.sampling and not self.engine.can_sample:
+            raise Refusal(
+                "this node's engine serves greedy answers only: send temperature 0, or ask another node",
+                code="unsupported_value",
+                param="temperature",
+            )
         prompt_ids = tuple(render(self.engine, order.input))
         limit, of = min((self.engine.context_tokens, "the context"), (terms.max_batch_tokens, "what a batch may hold"))
         if len(prompt_ids) + order.max_tokens > limit:

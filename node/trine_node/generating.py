@@ -76,9 +76,10 @@ def generate(
 
     Raises Unaffordable, before anything is signed, where the order's own fee does not cover the answer.
     """
-    text = TextStream(engine, accepted.order.input.stop)
+    asked = accepted.order.input
+    text = TextStream(engine, asked.stop)
     steps: list[Step] = []
-    for step in engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled):
+    for step in engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled, asked.sampling):
         steps.append(step)
         if more := text.push(step.token_id):
             yield more

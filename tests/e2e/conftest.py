@@ -40,7 +40,7 @@ def standing(tmp_path_factory):
                     "cheater",
                     Role.NODE,
                     "fp32",
-                    ("int8-weights", "swapped-token", "other-prompt", "other-prompt"),
+                    ("int8-weights", "swapped-token", "other-seed", "other-prompt"),
                     options={**PAID_BY_X402, "x402.max_unsettled_per_payer": 8},
                 ),
                 Member("hider", Role.NODE, "bf16", anchors=False, options={"anchor_within_seconds": 600}),

@@ -45,11 +45,28 @@ def test_an_honest_answer_in_another_precision_is_certified_and_paid_for(net, as
     assert 0 < batch_gas(chain, batch.batch_id) < 1_500_000
 
 
+def test_a_sampled_answer_is_certified_and_comes_again_with_its_seed(net, ask):
+    client = ask("honest")
+    answer = client.chat(QUESTION, max_tokens=40, temperature=0.8, top_p=0.95, wait=True)
+    assert answer.certificate.result == "accept"
+    batch = client.chain.batch(answer.certificate.batch_id)
+    votes = [client.chain.vote(batch, index) for index in range(len(client.chain.seats(batch)))]
+    assert sum(vote.accepts >> answer.certificate.index & 1 for vote in votes if vote) >= 2
+    again = client.chat(QUESTION, max_tokens=40, temperature=0.8, top_p=0.95, seed=answer.sampling.seed)
+    assert again.text == answer.text
+    assert again.receipt.input_hash == answer.receipt.input_hash
+    other = client.chat(QUESTION, max_tokens=40, temperature=0.8, top_p=0.95)
+    assert other.text != answer.text
+    for each in (again, other):
+        assert client.certify(each).result == "accept"
+
+
 def test_every_cheat_is_rejected_slashed_and_on_record(net, ask):
     client = ask("cheater")
     node = net.operators["cheater"].account.address
     questions = ("Describe the life cycle of a butterfly.", "What makes bread rise?", "Give a student some advice.")
-    answers = [client.chat(question, max_tokens=40) for question in questions]
+    ways = ({}, {}, {"temperature": 0.8, "top_p": 0.95})  # the third cheat draws by a seed of its own
+    answers = [client.chat(question, max_tokens=40, **way) for question, way in zip(questions, ways, strict=True)]
     for answer in answers:
         assert client.certify(answer).result == "reject"
     for answer in answers:
@@ -100,7 +117,8 @@ def test_the_stock_openai_client_streams_and_gets_a_receipt(net):
 @pytest.mark.parametrize(
     ("changes", "status", "param"),
     [
-        ({"temperature": 0.9}, 400, "temperature"),
+        ({"temperature": 0.9}, 400, "seed"),
+        ({"temperature": 2.5, "seed": 1}, 400, "temperature"),
         ({"n": 2}, 400, "n"),
         ({"messages": []}, 400, "messages"),
         ({"max_tokens": 0}, 400, "max_tokens"),

@@ -11,6 +11,7 @@ from postgres_server import NoServer, PostgresServer
 from trine.models import ModelRecord, load_record
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Policy
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Claim, Verdict, decide
 from trine_node.engines.base import Engine, Step
 from trine_node.engines.transformers_engine import TransformersEngine
@@ -23,8 +24,8 @@ SLOW = {
     "examining", "gateway", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "migrations",
     "node_openai",
     "node_payment", "node_pruning", "node_store", "openai_engine", "outbox", "posted_requests", "rpc_proxy",
-    "sending_under_faults", "solidity_package", "startup", "stop_strings", "store_faults", "study_billion",
-    "study_calibrate", "study_fit", "study_majority", "text_consensus", "x402",
+    "sampled_answers", "sending_under_faults", "solidity_package", "startup", "stop_strings", "store_faults",
+    "study_billion", "study_calibrate", "study_fit", "study_majority", "text_consensus", "x402",
 }  # fmt: skip
 """Modules that load a model, start processes or a chain: `make check` leaves them to `make test`."""
 
@@ -67,18 +68,23 @@ def engine(engines: dict[str, TransformersEngine]) -> TransformersEngine:
 
 
 @pytest.fixture(scope="session")
-def judge(policy: Policy) -> Callable[[Sequence[int], Sequence[Step], int, Engine, Engine], Verdict]:
-    """(prompt, answer, max tokens, prover, verifier) -> the verdict under the shipped policy."""
+def judge(policy: Policy) -> Callable[..., Verdict]:
+    """(prompt, answer, max tokens, prover, verifier, how it was drawn) -> the verdict under the shipped policy."""
 
     def verdict(
-        prompt: Sequence[int], steps: Sequence[Step], max_tokens: int, prover: Engine, verifier: Engine
+        prompt: Sequence[int],
+        steps: Sequence[Step],
+        max_tokens: int,
+        prover: Engine,
+        verifier: Engine,
+        sampling: Sampling | None = None,
     ) -> Verdict:
         output = tuple(step.token_id for step in steps)
         reason = FinishReason.STOP if output[-1] in prover.eos_ids else FinishReason.LENGTH
         claim = Claim(output, tuple(step.word for step in steps), reason, max_tokens, prover.engine_class)
         return decide(
             claim,
-            verifier.check(prompt, output),
+            verifier.check(prompt, output, sampling),
             eos_ids=verifier.eos_ids,
             verifier_class=verifier.engine_class,
             policy=policy,

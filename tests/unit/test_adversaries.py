@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from trine.errors import InvalidInput
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_research.adversaries import ADVERSARIES, Adversary, make_adversary
@@ -37,6 +38,21 @@ CAUGHT_BY = {
     "copied-fingerprint": None,
     "cheap-tokens": Reason.MARGIN,
 }
+# Of answers that are to be drawn. None: as above.
+DRAWN = Sampling(700_000, 2026, top_p_millionths=900_000)
+DRAWN_CAUGHT_BY = {
+    "other-seed": Reason.MARGIN,
+    "higher-temperature": Reason.MARGIN,
+    "lower-temperature": Reason.MARGIN,
+    "ignored-top-p": Reason.MARGIN,
+    "greedy-instead": Reason.MARGIN,
+    "swapped-token": Reason.MARGIN,
+    "runner-up-token": Reason.MARGIN,
+    "sampled": Reason.MARGIN,
+    "inserted-token": Reason.MARGIN,
+    "int8-weights": None,
+    "cheap-tokens": None,
+}
 
 
 @pytest.mark.parametrize("name", CAUGHT_BY)
@@ -49,6 +65,24 @@ def test_cheats_are_rejected(
     verdict = judge(ids, list(cheat.generate(ids, TOKENS)), TOKENS, cheat, engine)
     assert verdict.outcome is Outcome.REJECT, verdict
     assert CAUGHT_BY[name] in (None, verdict.reason), verdict
+
+
+@pytest.mark.parametrize("name", DRAWN_CAUGHT_BY)
+def test_cheats_at_drawing_are_rejected(name: str, engine: TransformersEngine, judge: Judge) -> None:
+    cheat = make_adversary(name, engine)
+    ids = cheat.encode_chat(QUESTION)
+    verdict = judge(ids, list(cheat.generate(ids, 48, None, DRAWN)), 48, cheat, engine, DRAWN)
+    assert verdict.outcome is Outcome.REJECT, verdict
+    assert DRAWN_CAUGHT_BY[name] in (None, verdict.reason), verdict
+
+
+@pytest.mark.parametrize("name", ["other-seed", "higher-temperature", "lower-temperature", "greedy-instead"])
+def test_who_lies_about_drawing_answers_greedy_orders_honestly(
+    name: str, engine: TransformersEngine, judge: Judge
+) -> None:
+    cheat = make_adversary(name, engine)
+    ids = cheat.encode_chat(QUESTION)
+    assert judge(ids, list(cheat.generate(ids, 12)), 12, cheat, engine).outcome is Outcome.ACCEPT
 
 
 def test_a_verifier_of_another_precision_rejects_them_too(engines: dict[str, TransformersEngine], judge: Judge) -> None:
@@ -75,5 +109,6 @@ def test_an_unknown_cheat_is_refused(name: str, engine: TransformersEngine) -> N
 
 def test_all_named_cheats_are_covered() -> None:
     # The runner-up may be a near-tie, and int8's tokens are often the model's own: neither is always caught.
-    assert set(ADVERSARIES) - set(CAUGHT_BY) == {"runner-up-token", "cheap-int8-tokens"}
-    assert set(CAUGHT_BY) <= set(ADVERSARIES)
+    caught = {*CAUGHT_BY, *DRAWN_CAUGHT_BY}
+    assert set(ADVERSARIES) - set(CAUGHT_BY) - set(DRAWN_CAUGHT_BY) == {"cheap-int8-tokens"}
+    assert caught <= set(ADVERSARIES)

@@ -39,7 +39,7 @@ class Sums:
         self.rows += len(rows)
         return torch.tensor(rows, dtype=torch.float64)
 
-    def steps_of(self, states: torch.Tensor, choose: object = None) -> list[Step | NumericalFault]:
+    def steps_of(self, states: torch.Tensor, draws: object, choose: object = None) -> list[Step | NumericalFault]:
         values = [int(value) for value in states[:, 0]]
         return [NumericalFault("poisoned") if v % 97 == POISON else Step(v % 50, bytes(8)) for v in values]
 
@@ -136,7 +136,7 @@ def test_a_common_beginning_is_computed_once() -> None:
 
 def test_a_beginning_that_broke_down_is_computed_anew() -> None:
     class OnceBroken(Sums):
-        def steps_of(self, states: torch.Tensor, choose: object = None) -> list[Step | NumericalFault]:
+        def steps_of(self, states: torch.Tensor, draws: object, choose: object = None) -> list[Step | NumericalFault]:
             broken = self.rows == 40
             return [NumericalFault("a fault of the moment") if broken else Step(9, bytes(8)) for _ in states]
 

@@ -178,7 +178,8 @@ def test_models_are_listed_and_retrieved(stock):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("temperature", 1),
+        ("temperature", 2.5),
+        ("top_p", 0.5),
         ("max_token", 4),
         ("stream", 1),
         ("guided_choice", ["yes"]),
@@ -191,6 +192,15 @@ def test_fields_that_a_node_refuses_are_refused_alike(gateway, key, field, value
     answer = post(gateway, key, **{**body(), field: value})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
     assert gateway.usage(key)["reservedWei"] == "0"
+
+
+def test_a_sampled_answer_needs_no_seed_for_the_gateway_signs_one(stock):
+    def text(**fields):
+        asked = stock.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=12, temperature=1, **fields)
+        return asked.choices[0].message.content
+
+    assert text() != text()
+    assert text(seed=5) == text(seed=5)
 
 
 def test_what_only_the_node_knows_to_refuse_is_passed_on(gateway, key):

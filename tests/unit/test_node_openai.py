@@ -104,9 +104,12 @@ def test_models_are_listed_and_retrieved(client):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("temperature", 1),
+        ("temperature", 2.1),
         ("temperature", False),
         ("top_p", 0.9),
+        ("top_k", 40),
+        ("min_p", 0.1),
+        ("seed", 1.5),
         ("n", 2),
         ("stop", ["a", "b", "c", "d", "e"]),
         ("logprobs", True),

@@ -304,6 +304,8 @@ HOSTILE = {
     "digits": b"1" * 24_000,
     "another shape": b'{"prompt":"x","n":2}',
     "no messages": b'{"messages":[]}',
+    "drawn without a seed": b'{"prompt":"x","sampling":{"rule":"gumbel-1","temperature":"0.7"}}',
+    "drawn by another rule": b'{"prompt":"x","sampling":{"rule":"gumbel-2","seed":"1","temperature":"0.7"}}',
     "an unknown role": b'{"messages":[{"content":"x","role":"tool"}]}',
     "roles that are none": b'{"messages":[{"content":"x","role":[1]}]}',
     "too long for the context": text_input("word " * 4_600).canonical(),
@@ -388,8 +390,8 @@ def test_a_node_that_stops_leaves_the_request_for_its_next_start(store):
     produced = node.answering.engine
 
     class Stopping(SlowEngine):
-        def generate(self, prompt_ids, max_tokens, cancelled=None):
-            for step in produced.generate(prompt_ids, max_tokens, cancelled):
+        def generate(self, prompt_ids, max_tokens, cancelled=None, sampling=None):
+            for step in produced.generate(prompt_ids, max_tokens, cancelled, sampling):
                 node.stopped = True
                 yield step
 

@@ -177,7 +177,10 @@ def judge_in_time(
 def judge(claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Policy) -> list[Verdict]:
     """The model's say on answers that are in order otherwise. One that cannot be computed spoils no other."""
     try:
-        own = engine.check_batch([(evidence.prompt_ids, evidence.output_ids) for evidence, _ in claims])
+        own = engine.check_batch(
+            [(evidence.prompt_ids, evidence.output_ids) for evidence, _ in claims],
+            [parsed_input(evidence).sampling for evidence, _ in claims],
+        )
         return [
             decide(claim, mine, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)
             for (_, claim), mine in zip(claims, own, strict=True)

@@ -29,6 +29,19 @@ def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     model: Annotated[str | None, typer.Option(help="Name of a registered model.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
+    temperature: Annotated[
+        float | None, typer.Option(help="Draws the answer's tokens, 2 at most; 0 or left out: the likeliest ones.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="With a temperature: only the likeliest, this much in all.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="With a temperature: only so many of the likeliest.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="With a temperature: only what is this likely beside the likeliest.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="With a temperature: what decides the draw; left out, one is drawn.")
+    ] = None,
     node: Annotated[str | None, typer.Option(help="Endpoint of the node to ask; default: the best known.")] = None,
     deposit: Annotated[
         str, typer.Option(help="Tokens to deposit with the node when the deposit does not cover the answer.")
@@ -58,7 +71,16 @@ def ask(
         node=node,
         deposit_wei=token_wei(deposit),
     ) as client:
-        stream = client.stream(question, model=model, max_tokens=max_tokens)
+        stream = client.stream(
+            question,
+            model=model,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            seed=seed,
+        )
         try:
             for text in stream:
                 if not json:
@@ -81,6 +103,8 @@ def ask(
             note(
                 f"{answer.receipt.node}, fee {tokens(answer.receipt.fee_wei)}, {answer.tokens_per_second:.1f} tokens/s"
             )
+            if answer.sampling:
+                note(f"drawn at temperature {answer.sampling.temperature:g} with seed {answer.sampling.seed}")
             if wait or final:
                 note("three verifiers check it now…" + (" and then anybody may appeal for a while" if final else ""))
         certificate = client.certify(answer, final=final) if wait or final else None
@@ -91,6 +115,7 @@ def ask(
             {
                 "text": answer.text,
                 "receipt": answer.receipt.to_json(),
+                "sampling": answer.sampling.document() if answer.sampling else None,
                 "tried": [each.to_json() for each in answer.tried],
                 "certificate": certificate.to_json() if certificate else None,
                 "result": certificate.result if certificate else None,

@@ -3,6 +3,7 @@
 No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` proves it. Read in this order:
 
 - `inputs`       what a client asks, as canonical bytes
+- `sampling`     which token a sampled answer has: noise, allowed tokens, margins
 - `fields`       which fields of OpenAI's requests are served, and what they ask for
 - `messages`     the client's `Request`, the node's `Receipt` and their EIP-712 hashes
 - `tokens`       token ids as bytes, and their hash

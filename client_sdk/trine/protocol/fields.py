@@ -1,8 +1,8 @@
 """Which fields of OpenAI's requests are served, and what they ask for. Pure: bodies are JSON that was read already.
 
-Answers are greedy so that they can be verified. A field that could change the answer and would not, because nothing
-reads it, is refused by name, whether it was ever heard of or not: nobody shall take an unconstrained text for a
-constrained one. docs/api.md has the lists.
+What is served is what can be verified: greedy answers, and sampled ones as `sampling` has it. A field that could change
+the answer and would not, because nothing reads it, is refused by name, whether it was ever heard of or not: nobody
+shall take an unconstrained text for a constrained one. docs/api.md has the lists.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trine.errors import InvalidField, InvalidInput
+from trine.protocol import sampling
 from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
 
-READ = frozenset({"max_completion_tokens", "max_tokens", "model", "stop", "stream", "stream_options", "trine"})
+READ = frozenset(
+    {"max_completion_tokens", "max_tokens", "model", "stop", "stream", "stream_options", "trine", *sampling.FIELDS}
+)
 """Fields that are served as asked, besides `messages` or `prompt`."""
 
 IGNORED = frozenset(
@@ -23,7 +26,6 @@ IGNORED = frozenset(
         "cache_salt",
         "include_obfuscation",
         "metadata",
-        "min_p",
         "parallel_tool_calls",
         "prediction",
         "priority",
@@ -32,15 +34,13 @@ IGNORED = frozenset(
         "prompt_cache_retention",
         "request_id",
         "safety_identifier",
-        "seed",
         "service_tier",
         "store",
-        "top_k",
         "user",
     }
 )
-"""Fields that change no greedy answer: notes about who asks, how it is billed, kept or made faster, what tools may do
-that are not there, and what only a sampler would read."""
+"""Fields that change no answer: notes about who asks, how it is billed, kept or made faster, and what tools may do that
+are not there."""
 
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
@@ -70,11 +70,9 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "stop_token_ids": ([],),
     "suffix": ("",),
-    "temperature": (0,),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
-    "top_p": (1,),
     "use_beam_search": (False,),
     "verbosity": ("medium",),
 }
@@ -84,9 +82,7 @@ IGNORED_STREAM_OPTIONS = frozenset({"include_obfuscation"})
 UNSUPPORTED_STREAM_OPTIONS: Mapping[str, tuple[Any, ...]] = {"continuous_usage_stats": (False,)}
 
 REASONS = {
-    "temperature": "answers are greedy so that they can be verified: send temperature 0 or leave it out",
-    "top_p": "answers are greedy so that they can be verified: send top_p 1 or leave it out",
-    "n": "answers are greedy, so several would be alike: send n 1 or leave it out",
+    "n": "a request has one answer: send n 1 or leave it out, and ask again, with another seed",
 }
 MAX_FIELDS = 128
 """Of a body: each is looked up, and one that is misspelt is compared with those that are known."""
@@ -104,14 +100,16 @@ class Wish:
     include_usage: bool
 
 
-def read_wish(body: Mapping[str, Any], *, chat: bool, default_max_tokens: int, limit_tokens: int) -> Wish:
-    """Whether `model` is served is not decided here. Raises InvalidField."""
+def read_wish(
+    body: Mapping[str, Any], *, chat: bool, default_max_tokens: int, limit_tokens: int, own_seed: int | None = None
+) -> Wish:
+    """Whether `model` is served is not decided here. `own_seed`: see `sampling.requested`. Raises InvalidField."""
     require_servable(body, READ | {"messages" if chat else "prompt"})
     options = body.get("stream_options")
     if not isinstance(options, dict | None):
         raise InvalidField("stream_options must be an object", field="stream_options")
     return Wish(
-        input=_input(body, chat),
+        input=_input(body, chat, sampling.requested(body, own_seed)),
         max_tokens=_max_tokens(body, default_max_tokens, limit_tokens),
         stream=flag(body, "stream"),
         include_usage=_includes_usage(options or {}),
@@ -145,18 +143,18 @@ def flag(body: Mapping[str, Any], field: str, where: str = "") -> bool:
     return value is True
 
 
-def _input(body: Mapping[str, Any], chat: bool) -> Input:
+def _input(body: Mapping[str, Any], chat: bool, drawn: sampling.Sampling | None) -> Input:
     try:
         stop = stop_strings(body.get("stop"))
     except InvalidInput as error:
         raise InvalidField(str(error), field="stop") from None
     try:
         if not chat:
-            return text_input(body.get("prompt"), stop)
+            return text_input(body.get("prompt"), stop, drawn)
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
             raise InvalidInput("messages must be a list of objects with role and content")
-        return chat_input(messages, stop)
+        return chat_input(messages, stop, drawn)
     except InvalidInput as error:
         raise InvalidField(str(error), field="messages" if chat else "prompt") from None
 

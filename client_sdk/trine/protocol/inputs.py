@@ -16,6 +16,7 @@ import rfc8785
 from eth_utils.crypto import keccak
 
 from trine.errors import InvalidInput
+from trine.protocol.sampling import Sampling
 
 ROLES = ("system", "user", "assistant")
 MAX_MESSAGES = 256
@@ -36,15 +37,22 @@ class Input:
     text: str | None = None
     stop: tuple[str, ...] = ()
     """The answer ends with the first token that completes one of these; its text ends before that."""
+    sampling: Sampling | None = None
+    """How tokens are drawn; greedy without."""
 
     def canonical(self) -> bytes:
-        """RFC 8785 bytes of `{"messages": [{"content": …, "role": …}, …]}` or `{"prompt": …}`, with `stop` if any."""
+        """RFC 8785 bytes of `{"messages": [{"content": …, "role": …}, …]}` or `{"prompt": …}`.
+
+        With `stop` and `sampling` where there are any: what asks for neither has the hash that it always had.
+        """
         if self.messages is not None:
             document: dict[str, Any] = {"messages": [{"role": r, "content": c} for r, c in self.messages]}
         else:
             document = {"prompt": self.text}
         if self.stop:
             document["stop"] = list(self.stop)
+        if self.sampling:
+            document["sampling"] = self.sampling.document()
         return rfc8785.dumps(document)
 
     def hash(self) -> bytes:
@@ -77,7 +85,7 @@ def stop_strings(value: Any) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def chat_input(messages: Sequence[Mapping[str, Any]], stop: Any = None) -> Input:
+def chat_input(messages: Sequence[Mapping[str, Any]], stop: Any = None, sampling: Sampling | None = None) -> Input:
     """Validates OpenAI-style messages.
 
     Content is a string or a list of `{"type": "text", "text": …}` parts, which are joined; an assistant's may be null,
@@ -101,14 +109,14 @@ def chat_input(messages: Sequence[Mapping[str, Any]], stop: Any = None) -> Input
         content = message.get("content")
         # What an assistant says beside a tool call, or after it was cut short: clients send it back as they got it.
         pairs.append((role, "" if content is None and role == "assistant" else _text_of(content, where)))
-    return _bounded(Input(messages=tuple(pairs), stop=stop_strings(stop)))
+    return _bounded(Input(messages=tuple(pairs), stop=stop_strings(stop), sampling=sampling))
 
 
-def text_input(prompt: Any, stop: Any = None) -> Input:
+def text_input(prompt: Any, stop: Any = None, sampling: Sampling | None = None) -> Input:
     """Validates the prompt of a plain completion. Raises InvalidInput."""
     if not isinstance(prompt, str) or not prompt:
         raise InvalidInput("prompt must be a non-empty string")
-    return _bounded(Input(text=prompt, stop=stop_strings(stop)))
+    return _bounded(Input(text=prompt, stop=stop_strings(stop), sampling=sampling))
 
 
 def parse_input(canonical: bytes) -> Input:
@@ -120,10 +128,12 @@ def parse_input(canonical: bytes) -> Input:
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"input is not JSON: {error}") from None
     stop = document.pop("stop", None) if isinstance(document, dict) else None
+    drawn = document.pop("sampling", None) if isinstance(document, dict) else None
+    sampling = Sampling.from_document(drawn) if drawn is not None else None
     if isinstance(document, dict) and set(document) == {"messages"} and isinstance(document["messages"], list):
-        parsed = chat_input([m if isinstance(m, dict) else {} for m in document["messages"]], stop)
+        parsed = chat_input([m if isinstance(m, dict) else {} for m in document["messages"]], stop, sampling)
     elif isinstance(document, dict) and set(document) == {"prompt"}:
-        parsed = text_input(document["prompt"], stop)
+        parsed = text_input(document["prompt"], stop, sampling)
     else:
         raise InvalidInput("input must hold exactly one of 'messages' and 'prompt'")
     if parsed.canonical() != canonical:

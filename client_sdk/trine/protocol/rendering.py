@@ -113,8 +113,10 @@ class Vector:
     def __post_init__(self) -> None:
         if not _matches(_VECTOR, self.name):
             raise InvalidInput(f"rendering: {self.name!r} is no name of a vector: words of a-z and 0-9")
-        if self.asked.stop:
-            raise InvalidInput(f"rendering: vector {self.name!r} has stop strings, which render to nothing")
+        if self.asked.stop or self.asked.sampling:
+            raise InvalidInput(
+                f"rendering: vector {self.name!r} has stop strings or draws its tokens, which renders to nothing"
+            )
 
     def fault(self, found: Tokens | None) -> str | None:
         """What is wrong with what a renderer gave (None: it refused), or None."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from trine import AsyncClient
 from trine.chain import ModelEntry
 from trine.protocol.fields import Wish, read_wish
+from trine.protocol.sampling import DRAWN_SEEDS
 from trine_gateway.asking import Asked, Asking, Running, Served
 from trine_gateway.service.access import Access
 from trine_gateway.service.refusing import body_of, refusal_of
@@ -152,6 +154,7 @@ class OpenAiEndpoints:
                 chat=chat,
                 default_max_tokens=self._limits.default_max_tokens,
                 limit_tokens=self._limits.max_tokens,
+                own_seed=secrets.choice(DRAWN_SEEDS),
             )
             return wish, CompletionShape(body["model"], chat, wish.include_usage)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from trine.errors import InvalidInput, TrineError
 from trine.protocol.inputs import Input
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Recomputation
 
 
@@ -34,6 +35,10 @@ class ContextOverflow(InvalidInput):
     """Prompt and answer do not fit the model's context."""
 
 
+class CannotSample(EngineError):
+    """The engine cannot draw tokens by the protocol's rule, nor check those that were."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One generated token and the fingerprint word of the state that predicted it; empty where no state is seen."""
@@ -42,8 +47,12 @@ class Step:
     word: bytes
 
 
+Samplings = Sequence[Sampling | None]
+"""How each of several answers is drawn; None: greedily."""
+
+
 class Engine(Protocol):
-    """A loaded model that decodes greedily. Many threads may use it at once."""
+    """A loaded model that decodes greedily, or draws tokens by the protocol's rule. Many threads may use it at once."""
 
     model_name: str
     model_id: bytes
@@ -51,6 +60,7 @@ class Engine(Protocol):
     context_tokens: int
     vocab_size: int
     eos_ids: frozenset[int]
+    can_sample: bool  # by `trine.protocol.sampling`; else all that is asked to raises CannotSample
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of the messages under the model's chat template, with the prompt for its answer."""
@@ -62,18 +72,30 @@ class Engine(Protocol):
         """Text of token ids; special tokens are left out."""
 
     def generate(
-        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int,
+        cancelled: Callable[[], bool] | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Step]:
-        """Greedy tokens, ending after an end-of-sequence token (which is included) or `max_tokens`.
+        """Tokens, greedy ones without `sampling`, ending after an end-of-sequence token (which is included) or
+        `max_tokens`.
 
-        Raises EmptyPrompt, TokenOutOfRange, ContextOverflow, NumericalFault.
+        Raises EmptyPrompt, TokenOutOfRange, ContextOverflow, NumericalFault, CannotSample.
         """
 
-    def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
-        """One teacher-forced pass over prompt and claimed answer. Raises as `generate` does."""
+    def check(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+    ) -> Recomputation:
+        """One teacher-forced pass over prompt and claimed answer, drawn so. Raises as `generate` does."""
 
-    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
-        """`check` of many (prompt, answer), together where the engine can. Raises if any of them does."""
+    def check_batch(
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+    ) -> list[Recomputation]:
+        """`check` of many (prompt, answer), together where the engine can. Raises if any of them does.
+
+        `samplings` has an entry for each case; all are greedy without.
+        """
 
 
 def validate(engine: Engine, prompt_ids: Sequence[int], answer_tokens: int) -> None:

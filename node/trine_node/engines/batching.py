@@ -15,12 +15,15 @@ from typing import Protocol
 
 import torch
 
+from trine.protocol.sampling import Sampling
 from trine_node.engines.base import NumericalFault, Step
 from trine_node.engines.computing import compute_soon, on_compute_thread
 from trine_node.engines.paging import BLOCK, BlockPool, Room
 from trine_node.engines.passes import Segment
 
 Choose = Callable[[torch.Tensor], torch.Tensor]
+Draw = tuple[Sampling, int]
+"""How a token is drawn, and its position in the answer."""
 
 
 class Model(Protocol):
@@ -31,8 +34,10 @@ class Model(Protocol):
     def states_of(self, segments: Sequence[Segment]) -> torch.Tensor:
         """Final hidden states of all rows of a pass."""
 
-    def steps_of(self, states: torch.Tensor, choose: Choose | None = None) -> Sequence[Step | NumericalFault]:
-        """The token that each state [rows, hidden] predicts, with its word."""
+    def steps_of(
+        self, states: torch.Tensor, draws: Sequence[Draw | None], choose: Choose | None = None
+    ) -> Sequence[Step | NumericalFault]:
+        """The token that each state [rows, hidden] predicts, with its word. `draws` has an entry for each row."""
 
 
 @dataclass(eq=False, slots=True)
@@ -41,16 +46,23 @@ class Answer:
 
     prompt: tuple[int, ...]
     max_tokens: int
+    sampling: Sampling | None = None
+    begun: tuple[int, ...] = ()  # tokens that the answer begins with, whatever the model says
     tokens: list[int] = field(default_factory=list)  # of prompt and answer
     computed: int = 0  # leading tokens whose keys and values are there
     room: Room | None = None
 
     def __post_init__(self) -> None:
-        self.tokens = list(self.prompt)
+        self.tokens = [*self.prompt, *self.begun]
 
     @property
     def answered(self) -> int:
         return len(self.tokens) - len(self.prompt)
+
+    @property
+    def draw(self) -> Draw | None:
+        """Of the next token."""
+        return (self.sampling, self.answered) if self.sampling else None
 
 
 class Batch:
@@ -100,7 +112,7 @@ class Batch:
                 ends.append((answer, row - 1))
         if not ends:
             return []
-        steps = self.model.steps_of(states[[row for _, row in ends]], choose)
+        steps = self.model.steps_of(states[[row for _, row in ends]], [answer.draw for answer, _ in ends], choose)
         stepped = [(answer, step) for (answer, _), step in zip(ends, steps, strict=True)]
         for answer, step in stepped:
             if isinstance(step, NumericalFault):

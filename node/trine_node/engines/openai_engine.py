@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from trine.errors import InvalidInput
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import LOGPROBS, Recomputation
-from trine_node.engines.base import EngineError, Step, TokenOutOfRange, validate
+from trine_node.engines.base import CannotSample, EngineError, Samplings, Step, TokenOutOfRange, validate
 from trine_node.engines.dialects import DIALECTS, Dialect
 from trine_node.engines.inference_server import InferenceServer, ServerNotUp
 from trine_node.engines.rendering import Renderer, require_pure_template
@@ -26,7 +27,12 @@ RETRY_SECONDS = 1.0
 
 
 class OpenAiEngine:
-    """A model that another process has loaded. Any number of threads may use it at once."""
+    """A model that another process has loaded. Any number of threads may use it at once.
+
+    Greedy only: no server draws tokens by the protocol's rule, and none gives the logits that it goes by.
+    """
+
+    can_sample = False
 
     def __init__(
         self,
@@ -115,8 +121,13 @@ class OpenAiEngine:
         return self._renderer.decode(token_ids)
 
     def generate(
-        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int,
+        cancelled: Callable[[], bool] | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Step]:
+        self._require_greedy([sampling])
         validate(self, prompt_ids, max_tokens)
         produced = 0
         # Leaving early closes the connection, and the server stops computing.
@@ -130,16 +141,25 @@ class OpenAiEngine:
                     return
         raise EngineError(f"{self._where} broke off after {produced} of {max_tokens} tokens")
 
-    def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
-        return self.check_batch([(prompt_ids, output_ids)])[0]
+    def check(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+    ) -> Recomputation:
+        return self.check_batch([(prompt_ids, output_ids)], [sampling])[0]
 
-    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
+    def check_batch(
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+    ) -> list[Recomputation]:
         """`check` of many (prompt, answer), as many at once as the server computes."""
+        self._require_greedy(samplings or ())
         for prompt, output in cases:
             self._validate_claim(prompt, output)
         with ThreadPoolExecutor(self._dialect.parallel, thread_name_prefix="check") as pool:
             found = list(pool.map(lambda case: self._dialect.margins(*case), cases))
         return [Recomputation(words=(), margins=tuple(margins), noise=()) for margins in found]
+
+    def _require_greedy(self, samplings: Samplings) -> None:
+        if any(samplings):
+            raise CannotSample(f"{self._where} can neither draw tokens by the protocol's rule nor check such answers")
 
     def _validate_claim(self, prompt: Sequence[int], output: Sequence[int]) -> None:
         """A claim that only this server has no room for is our fault, not the claimant's."""

@@ -18,9 +18,11 @@ import torch
 
 from trine.errors import InvalidInput
 from trine.protocol import fingerprint
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Recomputation
-from trine_node.engines.base import EngineError, NumericalFault, Step, TokenOutOfRange, validate
-from trine_node.engines.batching import Answer, Batch, Choose, Server, blocks_for
+from trine_node.engines import sampling as drawing
+from trine_node.engines.base import EngineError, NumericalFault, Samplings, Step, TokenOutOfRange, validate
+from trine_node.engines.batching import Answer, Batch, Choose, Draw, Server, blocks_for
 from trine_node.engines.computing import on_compute_thread
 from trine_node.engines.paging import BlockPool
 from trine_node.engines.passes import Runner, Segment, Storage, pin_settings
@@ -40,6 +42,8 @@ NOT_FINITE = "logits hold NaN or infinity: the weights or the machine are broken
 
 class TransformersEngine:
     """See `trine_node.engines.base.Engine`."""
+
+    can_sample = True
 
     def __init__(
         self,
@@ -131,10 +135,14 @@ class TransformersEngine:
         return self._renderer.decode(token_ids)
 
     def generate(
-        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int,
+        cancelled: Callable[[], bool] | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Step]:
         validate(self, prompt_ids, max_tokens)
-        ticket = self._server.submit(Answer(tuple(prompt_ids), max_tokens))
+        ticket = self._server.submit(Answer(tuple(prompt_ids), max_tokens, sampling))
         try:
             for step in ticket:
                 yield step
@@ -143,11 +151,16 @@ class TransformersEngine:
         finally:
             ticket.gone.set()
 
-    def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
-        return self.check_batch([(prompt_ids, output_ids)])[0]
+    def check(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+    ) -> Recomputation:
+        return self.check_batch([(prompt_ids, output_ids)], [sampling])[0]
 
-    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
+    def check_batch(
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+    ) -> list[Recomputation]:
         """`check` of many (prompt, answer), many in one pass without padding."""
+        samplings = samplings or [None] * len(cases)
         for prompt, output in cases:
             validate(self, prompt, len(output))
             if max(output) >= self.vocab_size or min(output) < 0:
@@ -157,7 +170,7 @@ class TransformersEngine:
             group = [cases[row] for row in rows]
             own, other = self.output_states(group), self.output_states(group, companion=True)
             for row, hidden, moved in zip(rows, own, other, strict=True):
-                found[row] = self.recompute(hidden, moved, cases[row][1])
+                found[row] = self.recompute(hidden, moved, cases[row][1], samplings[row])
         return [found[row] for row in range(len(cases))]
 
     @on_compute_thread
@@ -195,7 +208,13 @@ class TransformersEngine:
 
     @on_compute_thread
     @torch.inference_mode()
-    def recompute(self, hidden: torch.Tensor, other: torch.Tensor, output_ids: Sequence[int]) -> Recomputation:
+    def recompute(
+        self,
+        hidden: torch.Tensor,
+        other: torch.Tensor,
+        output_ids: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> Recomputation:
         """Words, margins and noise of an answer from its states here and in the other precision."""
         claimed = torch.tensor(list(output_ids), device=self.device)
         words: list[bytes] = []
@@ -204,8 +223,14 @@ class TransformersEngine:
         for start in range(0, len(output_ids), LOGIT_ROWS):
             piece = hidden[start : start + LOGIT_ROWS]
             logits = self._logits(piece)
-            taken = logits.gather(1, claimed[start : start + LOGIT_ROWS, None])[:, 0]
-            margins += (logits.gather(1, _best(logits)[:, None])[:, 0] - taken).tolist()
+            if sampling is None:
+                taken = logits.gather(1, claimed[start : start + LOGIT_ROWS, None])[:, 0]
+                margins += (logits.gather(1, _best(logits)[:, None])[:, 0] - taken).tolist()
+            else:
+                margins += [
+                    drawing.margin(row, sampling, position, output_ids[position])
+                    for position, row in enumerate(logits.cpu().numpy(), start)
+                ]
             words += self.words(piece)
             with self._runner.own_sums():
                 noise += noise_between(piece, other[start : start + LOGIT_ROWS])
@@ -220,15 +245,26 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, choose: Choose | None = None, rows: int = BATCH_ROWS
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        choose: Choose | None = None,
+        rows: int = BATCH_ROWS,
+        samplings: Samplings | None = None,
+        begun: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Step]]:
         """Answers to many prompts, at most `rows` at once: for studies.
 
-        `choose` maps logits [rows, vocabulary] to token ids [rows]; the default is the argmax.
+        `choose` maps logits [rows, vocabulary] to token ids [rows]; the default is the argmax, or what `samplings` says
+        for each prompt. Where answers have `begun` already, with fewer than `max_tokens` tokens, the rest is returned.
         """
         for prompt in prompts:
             validate(self, prompt, max_tokens)
-        answers = [Answer(tuple(prompt), max_tokens) for prompt in prompts]
+        nothing: list[None] = [None] * len(prompts)
+        answers = [
+            Answer(tuple(prompt), max_tokens, sampling, tuple(first or ()))
+            for prompt, sampling, first in zip(prompts, samplings or nothing, begun or nothing, strict=True)
+        ]
         steps: dict[Answer, list[Step]] = {answer: [] for answer in answers}
         tokens = max(len(prompt) for prompt in prompts) + max_tokens if prompts else 1
         storage = Storage(min(rows, max(1, len(prompts))) * blocks_for(tokens))
@@ -263,25 +299,34 @@ class TransformersEngine:
 
     @on_compute_thread
     @torch.inference_mode()
-    def ranked(self, ids: Sequence[int], count: int) -> list[int]:
-        """The `count` tokens that the model finds likeliest after `ids`, best first."""
+    def ranked(self, ids: Sequence[int], count: int, draw: Draw | None = None) -> list[int]:
+        """The `count` tokens that the model finds likeliest after `ids`, best first; with `draw` those with the best
+        scores, of which there may be fewer."""
         validate(self, ids, 1)
         [states] = self.output_states([(ids, [0])])
-        return [int(i) for i in self._logits(states)[0].topk(count).indices]
+        [logits] = self._logits(states)
+        if draw:
+            return drawing.ranked(logits.cpu().numpy(), *draw, count)
+        return [int(i) for i in logits.topk(count).indices]
 
     def states_of(self, segments: Sequence[Segment]) -> torch.Tensor:
         """For `batching`: final hidden states of all rows of a pass over the served answers."""
         return self._runner.states(self._storage, segments)
 
     @torch.inference_mode()
-    def steps_of(self, states: torch.Tensor, choose: Choose | None = None) -> list[Step | NumericalFault]:
-        """For `batching`: the token that each state [rows, hidden] predicts, the greedy one by default."""
+    def steps_of(
+        self, states: torch.Tensor, draws: Sequence[Draw | None], choose: Choose | None = None
+    ) -> list[Step | NumericalFault]:
+        """For `batching`: the token that each state [rows, hidden] predicts, the greedy one where nothing is drawn."""
         logits = self.model.get_output_embeddings()(states).float()
         sound = _finite(logits).tolist()
-        tokens = choose(logits) if choose else _best(logits)
+        tokens = (choose(logits) if choose else _best(logits)).tolist()
+        for row, draw in enumerate(draws):
+            if draw and sound[row] and not choose:
+                tokens[row] = drawing.choose(logits[row].cpu().numpy(), *draw)
         return [
             Step(token, word) if fine else NumericalFault(NOT_FINITE)
-            for token, word, fine in zip(tokens.tolist(), self.words(states), sound, strict=True)
+            for token, word, fine in zip(tokens, self.words(states), sound, strict=True)
         ]
 
     @on_compute_thread

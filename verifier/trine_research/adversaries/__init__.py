@@ -13,6 +13,14 @@ from trine.errors import InvalidInput
 from trine_node.engines.base import Engine
 from trine_research.adversaries.base import Adversary
 from trine_research.adversaries.claims import CheapTokens, CopiedFingerprint, OtherPrompt, OtherSystemPrompt
+from trine_research.adversaries.drawing import (
+    DrawsOtherwise,
+    greedy_instead,
+    higher_temperature,
+    ignored_top_p,
+    lower_temperature,
+    other_seed,
+)
 from trine_research.adversaries.tokens import DroppedToken, InsertedToken, Sampled, SwappedToken, Truncated
 from trine_research.adversaries.weights import (
     EarlyExit,
@@ -42,6 +50,11 @@ ADVERSARIES: dict[str, Callable[[Engine], Adversary]] = {
     "dropped-token": DroppedToken,
     "truncated": Truncated,
     "sampled": Sampled,
+    "other-seed": lambda engine: DrawsOtherwise(engine, other_seed),
+    "higher-temperature": lambda engine: DrawsOtherwise(engine, higher_temperature),
+    "lower-temperature": lambda engine: DrawsOtherwise(engine, lower_temperature),
+    "ignored-top-p": lambda engine: DrawsOtherwise(engine, ignored_top_p),
+    "greedy-instead": lambda engine: DrawsOtherwise(engine, greedy_instead),
     "other-prompt": OtherPrompt,
     "other-system-prompt": OtherSystemPrompt,
     "copied-fingerprint": CopiedFingerprint,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from trine.errors import InvalidInput
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Recomputation
-from trine_node.engines.base import Engine, Step
+from trine_node.engines.base import Engine, Samplings, Step
 from trine_node.engines.transformers_engine import TransformersEngine
 
 
@@ -23,6 +24,7 @@ class Adversary:
         self.context_tokens = honest.context_tokens
         self.vocab_size = honest.vocab_size
         self.eos_ids = honest.eos_ids
+        self.can_sample = honest.can_sample
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         return self.honest.encode_chat(messages)
@@ -33,20 +35,30 @@ class Adversary:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.honest.decode(token_ids)
 
-    def generate_batch(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[Step]]:
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
         """The answers that this cheat gives, one a prompt: what studies measure, many at once."""
-        return self.honest.generate_batch(prompts, max_tokens)
+        return self.honest.generate_batch(prompts, max_tokens, samplings=samplings)
 
     def generate(
-        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int,
+        cancelled: Callable[[], bool] | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Step]:
-        yield from self.generate_batch([prompt_ids], max_tokens)[0]
+        yield from self.generate_batch([prompt_ids], max_tokens, [sampling])[0]
 
-    def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
-        return self.honest.check(prompt_ids, output_ids)
+    def check(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+    ) -> Recomputation:
+        return self.honest.check(prompt_ids, output_ids, sampling)
 
-    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
-        return self.honest.check_batch(cases)
+    def check_batch(
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+    ) -> list[Recomputation]:
+        return self.honest.check_batch(cases, samplings)
 
     def fingerprint(
         self, engine: TransformersEngine, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]

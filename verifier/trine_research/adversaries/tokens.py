@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from trine_node.engines.base import Engine, Step
+from trine_node.engines.base import Engine, Samplings, Step
+from trine_node.engines.batching import Draw
 from trine_research.adversaries.base import Adversary, tokens_of
 
 
@@ -17,24 +18,32 @@ class SwappedToken(Adversary):
         super().__init__(honest)
         self.rank = rank
 
-    def generate_batch(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[Step]]:
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
+        samplings = samplings or [None] * len(prompts)
+        answers = self.honest.generate_batch(prompts, max_tokens, samplings=samplings)
         begun = []
-        for prompt, answer in zip(prompts, self.honest.generate_batch(prompts, max_tokens), strict=True):
+        for prompt, answer, sampling in zip(prompts, answers, samplings, strict=True):
             kept = tokens_of(answer[: len(answer) // 2])
-            begun.append([*kept, self._alternative([*prompt, *kept])])
-        return _continued(self, prompts, begun, max_tokens)
+            begun.append([*kept, self._alternative([*prompt, *kept], (sampling, len(kept)) if sampling else None)])
+        return _continued(self, prompts, begun, max_tokens, samplings)
 
-    def _alternative(self, ids: Sequence[int]) -> int:
-        ranked = self.honest.ranked(ids, self.rank + len(self.eos_ids) + 1)
-        return [i for i in ranked if i not in self.eos_ids][self.rank - 1]
+    def _alternative(self, ids: Sequence[int], draw: Draw | None) -> int:
+        """The best token where none has that rank: there is nothing to swap it for."""
+        ranked = [i for i in self.honest.ranked(ids, self.rank + len(self.eos_ids) + 1, draw) if i not in self.eos_ids]
+        return ranked[min(self.rank, len(ranked)) - 1]
 
 
 class InsertedToken(Adversary):
     """Puts a foreign token into the middle; the rest stays, fingerprinted by the right model as it then stands."""
 
-    def generate_batch(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[Step]]:
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
         changed = []
-        for prompt, answer in zip(prompts, self.honest.generate_batch(prompts, max_tokens), strict=True):
+        answers = self.honest.generate_batch(prompts, max_tokens, samplings=samplings)
+        for prompt, answer in zip(prompts, answers, strict=True):
             ids = tokens_of(answer)
             middle = len(ids) // 2
             foreign = next(i for i in prompt if i not in self.eos_ids)
@@ -45,9 +54,11 @@ class InsertedToken(Adversary):
 class DroppedToken(Adversary):
     """Leaves out the token in the middle; the rest stays, fingerprinted by the right model as it then stands."""
 
-    def generate_batch(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[Step]]:
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
         changed = []
-        for answer in self.honest.generate_batch(prompts, max_tokens + 1):
+        for answer in self.honest.generate_batch(prompts, max_tokens + 1, samplings=samplings):
             ids = tokens_of(answer)
             middle = len(ids) // 2
             # An answer of repeated tokens is the same without one of them: there is nothing to drop then.
@@ -58,9 +69,11 @@ class DroppedToken(Adversary):
 class Truncated(Adversary):
     """Stops half-way and claims that the model did."""
 
-    def generate_batch(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[Step]]:
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
         answers = []
-        for answer in self.honest.generate_batch(prompts, max_tokens):
+        for answer in self.honest.generate_batch(prompts, max_tokens, samplings=samplings):
             kept = answer[: max(1, len(answer) // 2)]
             answers.append([*kept[:-1], Step(min(self.eos_ids), kept[-1].word)])
         return answers
@@ -74,7 +87,9 @@ class Sampled(Adversary):
         self.temperature = temperature
         self.generator = torch.Generator().manual_seed(seed)
 
-    def generate_batch(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[Step]]:
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
         return self.honest.generate_batch(prompts, max_tokens, choose=self._sample)
 
     def _sample(self, logits: torch.Tensor) -> torch.Tensor:
@@ -83,10 +98,20 @@ class Sampled(Adversary):
 
 
 def _continued(
-    cheat: Adversary, prompts: Sequence[Sequence[int]], begun: Sequence[Sequence[int]], max_tokens: int
+    cheat: Adversary,
+    prompts: Sequence[Sequence[int]],
+    begun: Sequence[Sequence[int]],
+    max_tokens: int,
+    samplings: Samplings,
 ) -> list[list[Step]]:
-    """Greedy answers that begin with the given tokens, with the honest words of the whole."""
-    longer = [[*prompt, *begin] for prompt, begin in zip(prompts, begun, strict=True)]
-    rest = cheat.honest.generate_batch(longer, max_tokens)
-    whole = [[*begin, *tokens_of(tail)][:max_tokens] for begin, tail in zip(begun, rest, strict=True)]
+    """Answers that begin with the given tokens and go on as they should, with the honest words of the whole."""
+    short = [row for row, begin in enumerate(begun) if len(begin) < max_tokens]
+    tails = cheat.honest.generate_batch(
+        [prompts[row] for row in short],
+        max_tokens,
+        samplings=[samplings[row] for row in short],
+        begun=[begun[row] for row in short],
+    )
+    rest = dict(zip(short, tails, strict=True))
+    whole = [[*begin, *tokens_of(rest.get(row, []))] for row, begin in enumerate(begun)]
     return cheat.fingerprint(cheat.honest, prompts, whole)

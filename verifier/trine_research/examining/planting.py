@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import structlog
 
 from trine.protocol.inputs import Input
+from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Recomputation
-from trine_node.engines.base import Engine, Step, render
+from trine_node.engines.base import Engine, Samplings, Step, render
 from trine_research.adversaries import make_adversary
 from trine_research.examining.prompts import Prompts
 from trine_research.examining.record import Record
@@ -40,6 +41,7 @@ class PlantingEngine:
         self.context_tokens = honest.context_tokens
         self.vocab_size = honest.vocab_size
         self.eos_ids = honest.eos_ids
+        self.can_sample = honest.can_sample
         self._make = make
         self._cheats: dict[str, Engine] = {}
         self._plans: dict[tuple[int, ...], str] = {}
@@ -55,7 +57,11 @@ class PlantingEngine:
             self._plans.pop(tuple(prompt_ids), None)
 
     def generate(
-        self, prompt_ids: Sequence[int], max_tokens: int, cancelled: Callable[[], bool] | None = None
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int,
+        cancelled: Callable[[], bool] | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Step]:
         with self._lock:
             kind = self._plans.pop(tuple(prompt_ids), None)
@@ -63,7 +69,7 @@ class PlantingEngine:
             if kind is not None and kind not in self._cheats:
                 self._cheats[kind] = self._make(kind, self.honest)
             engine = self._cheats[kind] if kind is not None else self.honest
-        return engine.generate(prompt_ids, max_tokens, cancelled)
+        return engine.generate(prompt_ids, max_tokens, cancelled, sampling)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         return self.honest.encode_chat(messages)
@@ -74,11 +80,15 @@ class PlantingEngine:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.honest.decode(token_ids)
 
-    def check(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Recomputation:
-        return self.honest.check(prompt_ids, output_ids)
+    def check(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+    ) -> Recomputation:
+        return self.honest.check(prompt_ids, output_ids, sampling)
 
-    def check_batch(self, cases: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Recomputation]:
-        return self.honest.check_batch(cases)
+    def check_batch(
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+    ) -> list[Recomputation]:
+        return self.honest.check_batch(cases, samplings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,340 @@
+"""The rule by which sampled tokens are chosen, what a client signs of it, and what its margins promise."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trine._answer import as_input
+from trine.errors import InvalidField, InvalidInput
+from trine.protocol import sampling as rule
+from trine.protocol.inputs import chat_input, parse_input
+from trine.protocol.sampling import MILLION, Sampling, requested
+from trine_node.engines import sampling as engine
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "sampling.json"
+MESSAGES = [{"role": "user", "content": "Hi"}]
+GREEDY = chat_input(MESSAGES)
+
+ways = st.builds(
+    Sampling,
+    st.sampled_from([1, 1000, 300_000, 700_000, 1_000_000, 2_000_000]),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.sampled_from([MILLION, MILLION, 999_999, 900_000, 500_000, 100_000, 1]),
+    st.sampled_from([0, 0, 1, 2, 5, 40]),
+    st.sampled_from([0, 0, 1, 50_000, 500_000, MILLION]),
+)
+logit = st.integers(-12_000, 12_000).map(lambda n: n / 1024) | st.integers(-8, 8).map(float)  # the latter often equal
+rows = st.lists(logit, min_size=1, max_size=40)
+
+
+# The generator.
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        # Random123's known answers, `philox4x64 10`.
+        (
+            (0, 0, 0, 0),
+            (0, 0),
+            (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B),
+        ),
+        (
+            ((1 << 64) - 1,) * 4,
+            ((1 << 64) - 1,) * 2,
+            (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0),
+        ),
+        (
+            (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89),
+            (0x452821E638D01377, 0xBE5466CF34E90C6C),
+            (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6),
+        ),
+    ],
+)
+def test_philox_gives_its_authors_known_answers(
+    counter: tuple[int, int, int, int], key: tuple[int, int], words: tuple[int, int, int, int]
+) -> None:
+    assert rule.philox(counter, key) == words
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 1 << 20), st.integers(0, 200))
+def test_the_engines_noise_is_the_rules(seed: int, position: int, token: int) -> None:
+    assert engine.noise(seed, position, token + 1)[token] == pytest.approx(rule.noise(seed, position, token), abs=1e-12)
+
+
+def test_noise_stays_within_what_is_said_of_it() -> None:
+    ends = [-math.log(-math.log(u)) for u in (0.5 / (1 << 52), ((1 << 52) - 0.5) / (1 << 52))]
+    assert ends == [pytest.approx(-3.61, abs=0.01), pytest.approx(36.74, abs=0.01)]
+    assert ((1 << 52) - 0.5) / (1 << 52) < 1
+
+
+def test_tokens_are_drawn_by_their_probabilities() -> None:
+    logits = np.log(np.array([0.5, 0.25, 0.15, 0.1], dtype=np.float32))
+    drawn = [engine.choose(logits, Sampling(MILLION, 5), position) for position in range(20_000)]
+    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    assert shares == pytest.approx([0.5, 0.25, 0.15, 0.1], abs=0.015)  # four standard deviations
+    cold = [engine.choose(logits, Sampling(500_000, 5), position) for position in range(20_000)]
+    squares = np.array([0.25, 0.0625, 0.0225, 0.01])
+    assert np.bincount(cold, minlength=4) / len(cold) == pytest.approx(squares / squares.sum(), abs=0.015)
+
+
+# What is chosen, and how far a token is from it.
+
+
+def test_the_vectors_are_what_the_rule_gives() -> None:
+    import sys
+
+    sys.path.insert(0, str(VECTORS.parent))
+    try:
+        import generate_sampling
+    finally:
+        sys.path.remove(str(VECTORS.parent))
+    shown = json.loads(VECTORS.read_text())
+    made = json.loads(json.dumps(generate_sampling.vectors()))
+    for each, other in zip(shown["noise"], made["noise"], strict=True):
+        assert each.pop("noise") == pytest.approx(other.pop("noise"), abs=1e-12)
+    for each, other in zip(shown["positions"], made["positions"], strict=True):
+        assert each.pop("margins") == pytest.approx(other.pop("margins"), abs=1e-6)
+    assert shown == made
+
+
+def test_the_engine_gives_what_the_vectors_say() -> None:
+    for case in json.loads(VECTORS.read_text())["positions"]:
+        way, logits = Sampling.from_document(case["sampling"]), np.array(case["logits"], dtype=np.float32)
+        tokens = engine.allowed(logits, way)
+        assert tokens is None or [*tokens] == case["allowed"]
+        assert tokens is not None or sorted(case["allowed"]) == list(range(len(logits)))
+        assert case["choice"] == engine.choose(logits, way, case["position"])
+        margins = [engine.margin(logits, way, case["position"], token) for token in range(len(logits))]
+        assert margins == pytest.approx(case["margins"], abs=1e-4)
+
+
+@settings(max_examples=400, deadline=None)
+@given(rows, ways, st.integers(0, 1000), st.data())
+def test_the_engine_follows_the_rule(row: list[float], way: Sampling, position: int, data: st.DataObject) -> None:
+    logits = np.array(row, dtype=np.float32)
+    tokens = engine.allowed(logits, way)
+    assert tokens is None or [*tokens] == rule.allowed(row, way)
+    assert engine.choose(logits, way, position) == rule.choose(row, way, position)
+    claimed = data.draw(st.integers(0, len(row) - 1))
+    expected = rule.margin(row, way, position, claimed)
+    assert engine.margin(logits, way, position, claimed) == pytest.approx(expected, abs=1e-4, rel=1e-4)
+    best = engine.ranked(logits, way, position, 3)
+    assert best[0] == rule.choose(row, way, position)
+    assert set(best) <= set(rule.allowed(row, way))
+
+
+@settings(max_examples=600, deadline=None)
+@given(rows, ways, st.integers(0, 1000), st.sampled_from([1e-3, 0.1, 1.0, 4.0]), st.data())
+def test_nobody_within_half_a_margin_is_ever_given_more(
+    row: list[float], way: Sampling, position: int, apart: float, data: st.DataObject
+) -> None:
+    """The promise to honest nodes: whatever rounding does to their logits, and whatever it pushes over an edge."""
+    moves = data.draw(st.lists(st.floats(-1, 1) | st.sampled_from([-1.0, 1.0]), min_size=len(row), max_size=len(row)))
+    theirs = [a + b * apart / 2 for a, b in zip(row, moves, strict=True)]
+    claimed = rule.choose(theirs, way, position)
+    assert rule.margin(row, way, position, claimed) <= apart + 1e-6
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows, ways, st.integers(0, 1000), st.data())
+def test_without_an_edge_the_margin_is_the_lead_of_the_best_score(
+    row: list[float], way: Sampling, position: int, data: st.DataObject
+) -> None:
+    way = Sampling(way.temperature_millionths, way.seed)
+    claimed = data.draw(st.integers(0, len(row) - 1))
+    scores = rule.scores(row, way, position, range(len(row)))
+    assert rule.margin(row, way, position, claimed) == pytest.approx(max(scores) - scores[claimed], abs=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(logit, min_size=2, max_size=30, unique=True), ways, st.data())
+def test_tokens_outside_are_excused_no_further_than_needed(
+    row: list[float], way: Sampling, data: st.DataObject
+) -> None:
+    """To each side of the edge: the case that `Edge` counts with does bring the token over it, and a little less does
+    not, whatever is tried."""
+    token = data.draw(st.integers(0, len(row) - 1))
+    edge, inside = rule.Edge.of(row, way), token in rule.allowed(row, way)
+    crosses = edge.may_leave if inside else edge.may_enter
+    low, high = 0.0, 100.0
+    if not crosses(row[token], high):
+        assert inside, "a token can always enter"
+        return
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if crosses(row[token], middle) else (middle, high)
+    bolder = high * (1 + 1e-9) + 1e-6
+    moved = _left(row, token, bolder) if inside else _entered(row, token, bolder)
+    assert max(abs(a - b) for a, b in zip(row, moved, strict=True)) <= bolder / 2 + 1e-12
+    assert (token in rule.allowed(moved, way)) != inside
+
+
+def _entered(row: list[float], token: int, by: float) -> list[float]:
+    """The token and what ranks after it up, what ranks before it down, but what it reaches, which stays behind it."""
+    top = row[token] + by / 2
+    return [
+        top if i == token else z - by / 2 if z > row[token] + by else min(z + by / 2, top - 1e-12)
+        for i, z in enumerate(row)
+    ]
+
+
+def _left(row: list[float], token: int, by: float) -> list[float]:
+    return [z + by / 2 if i != token and z >= row[token] - by else z - by / 2 for i, z in enumerate(row)]
+
+
+def test_a_token_far_outside_the_nucleus_has_no_excuse() -> None:
+    logits = [5.0, 1.0, 0.9]
+    way = Sampling(MILLION, 3, top_p_millionths=900_000)
+    assert rule.allowed(logits, way) == [0]
+    position = next(p for p in range(1000) if rule.choose(logits, Sampling(MILLION, 3), p) == 2)
+    assert rule.choose(logits, way, position) == 0
+    # Its score is the best: only the edge is in its way. 97 % are before it, which must become 90.
+    assert 1.0 < rule.margin(logits, way, position, 2) < 5 - 0.9
+
+
+def test_a_rival_that_rounding_may_put_outside_is_no_argument() -> None:
+    """Two tokens at the edge of top_k, alike up to rounding: a node may have had either of them inside."""
+    logits = [0.0, -1.0, -1.001]
+    way = Sampling(MILLION, 3, top_k=2)
+
+    def position_where(ahead: int, between: int, behind: int) -> int:
+        for position in range(10_000):
+            scores = rule.scores(logits, way, position, range(3))
+            if scores[ahead] > scores[between] + 1 > scores[behind] + 2:
+                return position
+        raise AssertionError
+
+    assert rule.margin(logits, way, position_where(1, 2, 0), 2) == pytest.approx(0.001, abs=1e-6)
+    assert rule.margin(logits, way, position_where(0, 2, 1), 2) > 0.9, "that one is inside for anybody"
+
+
+@pytest.mark.parametrize("temperature", [1, MILLION, 2 * MILLION])
+def test_hostile_logits_end_in_a_number(temperature: int) -> None:
+    for row in ([1e8, -1e8, 0.0], [3e38, -3e38, 0.0], [0.0] * 50, [1.0]):
+        for way in (Sampling(temperature, 1), Sampling(temperature, 1, 1), Sampling(temperature, 1, 500_000, 2, 1)):
+            for token in range(len(row)):
+                assert math.isfinite(rule.margin(row, way, 0, token))
+                logits = np.array(row, dtype=np.float32)
+                assert math.isfinite(engine.margin(logits, way, 0, token))
+
+
+# What the client signs.
+
+
+@settings(max_examples=200, deadline=None)
+@given(ways)
+def test_what_is_signed_is_read_back_and_asked_for_in_the_same_words(way: Sampling) -> None:
+    asked = chat_input(MESSAGES, None, way)
+    assert parse_input(asked.canonical()) == asked
+    assert requested(json.loads(json.dumps(way.fields()))) == way
+
+
+def test_a_greedy_input_has_the_hash_that_it_had() -> None:
+    for fields in ({}, {"temperature": 0}, {"temperature": 0, "top_p": 0.5, "seed": 3}, {"seed": 3}, {"top_p": 1}):
+        assert chat_input(MESSAGES, None, requested(fields)).canonical() == GREEDY.canonical()
+    assert GREEDY.canonical() == b'{"messages":[{"content":"Hi","role":"user"}]}'
+
+
+def test_every_parameter_is_in_the_hash() -> None:
+    plain = Sampling(700_000, 1)
+    others = [
+        Sampling(700_001, 1),
+        Sampling(700_000, 2),
+        Sampling(700_000, 1, 999_999),
+        Sampling(700_000, 1, MILLION, 1),
+        Sampling(700_000, 1, MILLION, 0, 1),
+    ]
+    hashes = {chat_input(MESSAGES, None, way).hash() for way in (None, plain, *others)}
+    assert len(hashes) == 7
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"rule":"gumbel-1","seed":"1"}',
+        '{"rule":"gumbel-2","seed":"1","temperature":"0.7"}',
+        '{"rule":"gumbel-1","seed":1,"temperature":"0.7"}',
+        '{"rule":"gumbel-1","seed":"01","temperature":"0.7"}',
+        '{"rule":"gumbel-1","seed":"-0","temperature":"0.7"}',
+        '{"rule":"gumbel-1","seed":"9223372036854775808","temperature":"0.7"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":0.7}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0.70"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"2.1"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0.0000001"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0.7","top_p":"1"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0.7","top_p":"0"}',
+        '{"min_p":"0","rule":"gumbel-1","seed":"1","temperature":"0.7"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0.7","top_k":"0"}',
+        '{"rule":"gumbel-1","seed":"1","temperature":"0.7","top_k":"\\u0663"}',
+        '{"best_of":"2","rule":"gumbel-1","seed":"1","temperature":"0.7"}',
+    ],
+)
+def test_no_other_spelling_is_read(sampling: str) -> None:
+    whole = '{"messages":[{"content":"Hi","role":"user"}],"sampling":%s}'
+    good = '{"rule":"gumbel-1","seed":"1","temperature":"0.7"}'
+    assert parse_input((whole % good).encode()).sampling == Sampling(700_000, 1)
+    with pytest.raises(InvalidInput):
+        parse_input((whole % sampling).encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"temperature": 0.7}, "seed"),
+        ({"temperature": 0.7, "seed": None}, "seed"),
+        ({"temperature": 0.7, "seed": 1.0}, "seed"),
+        ({"temperature": 0.7, "seed": True}, "seed"),
+        ({"temperature": 0.7, "seed": 1 << 63}, "seed"),
+        ({"temperature": -0.1, "seed": 1}, "temperature"),
+        ({"temperature": 2.1, "seed": 1}, "temperature"),
+        ({"temperature": "0.7", "seed": 1}, "temperature"),
+        ({"temperature": False}, "temperature"),
+        ({"temperature": math.nan, "seed": 1}, "temperature"),
+        ({"temperature": math.inf, "seed": 1}, "temperature"),
+        ({"temperature": 10**400, "seed": 1}, "temperature"),
+        ({"temperature": 1, "seed": 1, "top_p": 1.1}, "top_p"),
+        ({"temperature": 1, "seed": 1, "top_k": 1.5}, "top_k"),
+        ({"temperature": 1, "seed": 1, "top_k": -2}, "top_k"),
+        ({"temperature": 1, "seed": 1, "min_p": [0.1]}, "min_p"),
+        ({"top_p": 0.9}, "top_p"),
+        ({"top_k": 40, "seed": 1}, "top_k"),
+        ({"min_p": 0.1}, "min_p"),
+    ],
+)
+def test_what_cannot_be_signed_is_refused_by_name(fields: dict[str, object], named: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        requested(fields)
+    assert refused.value.field == named
+
+
+def test_numbers_are_taken_to_the_nearest_millionth() -> None:
+    assert requested({"temperature": 0.1 + 0.2, "seed": 1, "top_p": 1 - 1e-9}) == Sampling(300_000, 1)
+    assert requested({"temperature": 1e-9}) is None
+    assert requested({"temperature": 1, "seed": 1, "top_p": 0, "top_k": -1}) == Sampling(MILLION, 1, 1)
+
+
+def test_the_client_draws_a_seed_where_none_is_given() -> None:
+    first, second = (as_input("Hi", temperature=0.7).sampling for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.seed != second.seed
+    assert len(str(first.seed)) == 16
+    assert first.seed < 1 << 53
+    assert as_input("Hi").sampling is None
+    assert as_input("Hi", temperature=0, seed=4).sampling is None
+    assert as_input("Hi", temperature=0.7, seed=4, top_k=3).sampling == Sampling(700_000, 4, MILLION, 3)
+    with pytest.raises(TypeError):
+        as_input("Hi", temprature=0.7)  # type: ignore[call-arg]
