@@ -89,23 +89,6 @@ def test_tokens_are_drawn_by_their_probabilities() -> None:
 # What is chosen, and how far a token is from it.
 
 
-def test_the_vectors_are_what_the_rule_gives() -> None:
-    import sys
-
-    sys.path.insert(0, str(VECTORS.parent))
-    try:
-        import generate_sampling
-    finally:
-        sys.path.remove(str(VECTORS.parent))
-    shown = json.loads(VECTORS.read_text())
-    made = json.loads(json.dumps(generate_sampling.vectors()))
-    for each, other in zip(shown["noise"], made["noise"], strict=True):
-        assert each.pop("noise") == pytest.approx(other.pop("noise"), abs=1e-12)
-    for each, other in zip(shown["positions"], made["positions"], strict=True):
-        assert each.pop("margins") == pytest.approx(other.pop("margins"), abs=1e-6)
-    assert shown == made
-
-
 def test_the_engine_gives_what_the_vectors_say() -> None:
     for case in json.loads(VECTORS.read_text())["positions"]:
         way, logits = Sampling.from_document(case["sampling"]), np.array(case["logits"], dtype=np.float32)

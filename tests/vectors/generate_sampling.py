@@ -1,8 +1,8 @@
 """Writes `sampling.json`: what every implementation of the rule `gumbel-1` must agree on. Run after a new rule.
 
-Words are hexadecimal and exact; noise is to 1e-12. Positions hold their logits, so that nobody needs a model: `choice`
-is exact, margins are to 1e-6. `tests/unit/test_sampling.py` fails when the file is stale, or when the engine's code
-disagrees with it.
+Words are hexadecimal and exact; noise is rounded to 1e-10, margins to 1e-6. Positions hold their logits, so that nobody
+needs a model. `tests/unit/test_vectors.py` fails when the file is stale, `tests/unit/test_sampling.py` when the
+engine's code disagrees with it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def vectors() -> dict[str, Any]:
                     f"{word:016x}"
                     for word in sampling.philox((token // 4, position, 0, RULE_NUMBER), (seed % (1 << 64), 0))
                 ],
-                "noise": sampling.noise(seed, position, token),
+                "noise": round(sampling.noise(seed, position, token), 10),
             }
             for seed, position, token in NOISE
         ],
@@ -66,9 +66,14 @@ def _position(lot: random.Random, way: Sampling, position: int) -> dict[str, Any
         "logits": logits,
         "allowed": sampling.allowed(logits, way),
         "choice": sampling.choose(logits, way, position),
-        "margins": [round(sampling.margin(logits, way, position, token), 9) for token in range(TOKENS)],
+        "margins": [round(sampling.margin(logits, way, position, token), 6) for token in range(TOKENS)],
     }
 
 
+def render() -> str:
+    return json.dumps(vectors(), indent=1) + "\n"
+
+
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(vectors(), indent=1) + "\n")
+    FILE.write_text(render())
+    print(f"wrote {FILE}")
