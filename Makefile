@@ -106,9 +106,9 @@ check: setup-dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-fast
 
-# Side by side: Python's unit tests keep one core busy, the rest another.
+# Side by side: end-to-end tests wait for blocks and deadlines half of their time, so two cores have three lanes.
 test: setup-dev
-	@$(MAKE) --no-print-directory -j2 test-rest test-units
+	@$(MAKE) --no-print-directory -j3 test-e2e test-rest test-units
 	@echo "==> everything passed"
 
 test-rest: build/.ready
@@ -116,7 +116,6 @@ test-rest: build/.ready
 	@$(MAKE) --no-print-directory stale
 	@$(MAKE) --no-print-directory test-contracts
 	@$(MAKE) --no-print-directory test-js
-	@$(MAKE) --no-print-directory test-e2e
 
 test-long: setup-dev
 	@$(MAKE) --no-print-directory invariants
