@@ -409,6 +409,8 @@ def test_a_full_queue_says_when_to_come_back_and_then_serves(store_url):
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         assert refused.json()["error"]["type"] == "rate_limit_error"
+        queue._ends.extend([time.monotonic() - seconds for seconds in (60, 40, 20)])
+        assert 15 <= int(node.http.post(CHAT, json=body(1)).headers["retry-after"]) <= 25, "half of two places' time"
         queue.give_place_back()
         assert node.http.post(CHAT, json=body(1)).status_code == 200
         working.join()

@@ -5,6 +5,11 @@ import random
 import threading
 import weakref
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trine_node.service.generation import MAX_RETRY_SECONDS, retry_seconds
 from trine_node.service.turns import Turns
 
 
@@ -60,3 +65,23 @@ def test_what_fails_takes_no_thread_along():
 
     assert isinstance(turns.submit(fails).exception(20), ValueError)
     turns.submit(lambda: None).result(20)
+
+
+@pytest.mark.parametrize(
+    ("ends", "seconds"),
+    [
+        ((), 1),
+        ((1000.0,), 1),  # nothing is known of one
+        ((994.0, 996.0, 998.0), 40),  # one in two seconds, 40 places
+        ((999.7, 999.8, 999.9), 2),
+        ((900.0, 940.0, 980.0), MAX_RETRY_SECONDS),
+        ((10.0, 20.0, 30.0), 1),  # long ago
+    ],
+)
+def test_who_is_sent_away_comes_back_when_half_the_queue_is_over(ends, seconds):
+    assert retry_seconds(ends, 40, 1000.0) == seconds
+
+
+@given(st.lists(st.floats(0, 1e9)).map(sorted), st.integers(1, 10_000), st.floats(0, 1e9))
+def test_when_to_come_back_is_bounded(ends, places, later):
+    assert 1 <= retry_seconds(ends, places, max(ends, default=0.0) + later) <= MAX_RETRY_SECONDS

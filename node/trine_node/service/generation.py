@@ -7,15 +7,21 @@ given back without waiting for anything. Knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 
 from trine_node.answering import Answering
 from trine_node.generating import Accepted, Finished
 from trine_node.service.turns import Turns
 from trine_operator.refusal import Refusal
+
+REMEMBERED_ENDS = 16
+REMEMBERED_SECONDS = 120.0
+MAX_RETRY_SECONDS = 60
 
 
 class Generations:
@@ -27,11 +33,18 @@ class Generations:
         self._timeout_seconds = timeout_seconds
         self._places = threading.BoundedSemaphore(max_running + max_waiting)
         self._turns = Turns(max_running, "answer")
+        self._all_places = max_running + max_waiting
+        self._ends: deque[float] = deque(maxlen=REMEMBERED_ENDS)
 
     def take_place(self) -> None:
         """Raises Refusal (429) when as many as allowed are waiting. A place is given back, or `start` takes it over."""
         if not self._places.acquire(blocking=False):
-            raise Refusal("too many requests are waiting already: try again", status=429, code="queue_full")
+            raise Refusal(
+                "too many requests are waiting already: try again",
+                status=429,
+                code="queue_full",
+                headers={"retry-after": str(retry_seconds(tuple(self._ends), self._all_places, time.monotonic()))},
+            )
 
     def give_place_back(self) -> None:
         self._places.release()
@@ -47,9 +60,27 @@ class Generations:
             self._answering, accepted, self._timeout_seconds, place, self._closing, self._turns.cancel
         )
         future = self._turns.submit(generation.work)
-        future.add_done_callback(lambda _: place.give_back())
+        future.add_done_callback(lambda _: self._ended(place))
         generation.future = future
         return generation
+
+    def _ended(self, place: _Place) -> None:
+        place.give_back()
+        self._ends.append(time.monotonic())
+
+
+def retry_seconds(ends: Sequence[float], places: int, now: float) -> int:
+    """When whoever finds all places taken should come back: in half the time in which as many answers end, by the ends
+    so far, oldest first. From 1 to MAX_RETRY_SECONDS.
+
+    Half, since others come, too, and a node whose queue runs empty stands still. A fixed second would have hundreds ask
+    dozens of times for each place that becomes free.
+    """
+    recent = [end for end in ends if now - end <= REMEMBERED_SECONDS]
+    if len(recent) < 2:
+        return 1
+    seconds_each = (now - recent[0]) / len(recent)
+    return min(max(math.ceil(places * seconds_each / 2), 1), MAX_RETRY_SECONDS)
 
 
 class _Place:
