@@ -37,7 +37,7 @@ def codes() -> set[str]:
                 for given in (keyword.value for keyword in call.keywords if keyword.arg == "code"):
                     value = given.value if isinstance(given, ast.Constant) else constants.get(getattr(given, "id", ""))
                     found |= {value} if isinstance(value, str) else set()
-    assert len(found) > 40
+    assert len(found) > 30
     return found
 
 
