@@ -63,6 +63,9 @@ BESIDES = {
     "Signatures": ("Incentives", "PaymentsOpened"),
     "RequestLib": ("Vectors", "PaymentsOpened"),
     "ExampleConsumer": ("CertificateVerifier",),
+    "IdentityRegistry": ("Registries",),
+    "ReputationRegistry": ("Registries",),
+    "ValidationRegistry": ("Registries",),
 }
 """Test files that are tried first besides those named after the contract, before results say better."""
 START_SECONDS = 3600  # compiles what is not compiled yet

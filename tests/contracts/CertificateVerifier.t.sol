@@ -6,6 +6,7 @@ import {ICertificateVerifier} from "../../contracts/interfaces/ICertificateVerif
 import {CertificateLib} from "../../contracts/libraries/CertificateLib.sol";
 import {LeafLib, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {BlsSigner} from "./BlsSigner.sol";
+import {ModelId} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
 import {Relay} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
@@ -409,6 +410,17 @@ contract CertificateVerifierTest {
         ICertificateVerifier.Certificate memory certificate = _certificate(8, 0);
         vm.expectRevert(
             abi.encodeWithSelector(ExampleConsumer.ExampleConsumerCommitteeTooSmall.selector, 3, 7)
+        );
+        consumer.answer(certificate, _receipt, "answer");
+    }
+
+    function testAnotherModelsAnswerDoesNotPay() external {
+        bytes memory arguments = abi.encode(_verifier, ModelId.wrap("another"), 3);
+        ExampleConsumer consumer = ExampleConsumer(Built.create("ExampleConsumer", arguments));
+        consumer.ask{value: 1 ether}(_receipt.inputHash, 100);
+        ICertificateVerifier.Certificate memory certificate = _certificate(8, 0);
+        vm.expectRevert(
+            abi.encodeWithSelector(ExampleConsumer.ExampleConsumerOtherModel.selector, _receipt.modelId)
         );
         consumer.answer(certificate, _receipt, "answer");
     }
