@@ -21,24 +21,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trine.protocol.policy import Policy
-from trine.protocol.sampling import MILLION, Sampling
 from trine.protocol.verdict import Outcome
-from trine_node.engines.base import Samplings
 from trine_research.study import observations
 from trine_research.study.calibrate import parse_list
 from trine_research.study.fit import clopper_pearson
 from trine_research.study.observe import Leaf, Plan, observe_cheats, observe_honest
-from trine_research.study.subject import MAX_PROMPTS, Subject, Variant, render_all
+from trine_research.study.subject import MAX_PROMPTS, Subject, Variant, render_all, samplings_at
 
 FITTED = (112, 0)
 """Prompts and seed of the calibration that the shipped policy is from: docs/statistics.md."""
 DTYPES = ("bf16", "fp32", "fp16")
 CHEATS = (
-    "other-seed,higher-temperature,lower-temperature,ignored-top-p,greedy-instead,sampled,runner-up-token,swapped-token,"
-    "inserted-token,int8-weights,cheap-tokens,other-prompt"
+    "other-seed,higher-temperature,lower-temperature,ignored-top-p,greedy-instead,sampled,turned-ties,runner-up-token,"
+    "swapped-token,inserted-token,int8-weights,cheap-tokens,other-prompt"
 )
-BOUNDS = ((MILLION, 0, 0), (900_000, 0, 0), (MILLION, 40, 0), (MILLION, 0, 50_000))
-"""top_p, top_k, min_p."""
 
 
 def main() -> None:
@@ -66,7 +62,7 @@ def main() -> None:
     prompts = render_all(engines["fp32"], others[given.skip : given.skip + given.prompts])
     print(", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for temperature in given.temperature:
-        plan = Plan(subject, prompts, given.tokens, engines, samplings(temperature, len(prompts), given.seed))
+        plan = Plan(subject, prompts, given.tokens, engines, samplings_at(temperature, len(prompts), given.seed))
         leaves: list[Leaf] = []
         variants = [Variant(d, d) for d in (DTYPES[:1] if given.cheats else DTYPES)]
         for found in observe_honest(plan, variants, say):
@@ -78,16 +74,6 @@ def main() -> None:
             show_cheats(plan, leaves, parse_list(given.cheats), subject.policy)
         else:
             show_honest(leaves, subject.policy)
-
-
-def samplings(temperature: float, count: int, seed: int) -> Samplings | None:
-    """The ways in which so many prompts are asked."""
-    if not temperature:
-        return None
-    return [
-        Sampling(round(temperature * MILLION), (seed << 32) + number, *BOUNDS[number % len(BOUNDS)])
-        for number in range(count)
-    ]
 
 
 def show_honest(leaves: Sequence[Leaf], policy: Policy) -> None:
@@ -135,8 +121,12 @@ def show_cheats(plan: Plan, honest: Sequence[Leaf], names: Sequence[str], policy
             own = [leaf.judge(policy).outcome for leaf in changed if leaf.verifier == verifier.engine_class]
             cells.append(f"{sum(o is Outcome.REJECT for o in own)} (and {sum(o is Outcome.INCONCLUSIVE for o in own)})")
         total = len(changed) // len(plan.verifiers)
-        name = leaves[0].prover
-        print(f"  {name:<20} rejected (and in doubt) by {', '.join(plan.verifiers)}: {', '.join(cells)} of {total}")
+        # As a machine of the cheat's own class sees it, to which an honest answer has none.
+        off = [sum(m > 0 for m in leaf.own.margins) for leaf in changed if leaf.verifier == leaf.claim.engine_class]
+        print(
+            f"  {leaves[0].prover:<20} rejected (and in doubt) by {', '.join(plan.verifiers)}: {', '.join(cells)} of "
+            f"{total}; {sum(off) / max(1, total):.1f} tokens each below the choice"
+        )
         sys.stdout.flush()
 
 

@@ -25,9 +25,9 @@ VERIFIER_CHEATS = (
 NODE_CHEATS = (
     "int8-weights", "int8-tensor-weights", "int8-group-weights", "int6-weights", "int4-weights", "perturbed-weights",
     "fine-tuned-model", "random-model", "pruned-layers", "early-exit", "swapped-token", "runner-up-token",
-    "inserted-token", "dropped-token", "truncated", "sampled", "other-seed", "higher-temperature", "lower-temperature",
-    "ignored-top-p", "greedy-instead", "other-prompt", "other-system-prompt", "copied-fingerprint", "cheap-tokens",
-    "cheap-int8-tokens",
+    "turned-ties", "inserted-token", "dropped-token", "truncated", "sampled", "other-prompt", "other-system-prompt",
+    "copied-fingerprint", "cheap-tokens", "cheap-int8-tokens", "other-seed", "higher-temperature", "lower-temperature",
+    "ignored-top-p", "greedy-instead",
 )  # fmt: skip
 """Keys of `trine_research.adversaries.ADVERSARIES`, whose import takes torch."""
 

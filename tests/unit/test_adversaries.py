@@ -110,5 +110,8 @@ def test_an_unknown_cheat_is_refused(name: str, engine: TransformersEngine) -> N
 def test_all_named_cheats_are_covered() -> None:
     # The runner-up may be a near-tie, and int8's tokens are often the model's own: neither is always caught.
     caught = {*CAUGHT_BY, *DRAWN_CAUGHT_BY}
-    assert set(ADVERSARIES) - set(CAUGHT_BY) - set(DRAWN_CAUGHT_BY) == {"cheap-int8-tokens"}
+    assert set(ADVERSARIES) - set(CAUGHT_BY) - set(DRAWN_CAUGHT_BY) == {
+        "cheap-int8-tokens",
+        "turned-ties",  # each of its turns is one that rounding makes
+    }
     assert caught <= set(ADVERSARIES)

@@ -209,6 +209,7 @@ def test_settings_that_no_examiner_can_have_are_refused():
         {"clients": []},
         {"canary_rate": 0.5},
         {"kinds": ["none"]},
+        {"kinds": ["other-seed"]},
         {"kinds": []},
         {"answer_tokens": [64, 16]},
         {"order_seconds": 0},

@@ -25,16 +25,19 @@ def test_a_calibration_writes_a_policy_and_a_report(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps([*BEGINNINGS, [{"role": "user", "content": "Hi"}]]))
     command = ["calibrate", MODEL, "--out", str(tmp_path), "--prompts", "20", "--cheat-prompts", "4", "--tokens", "8"]
-    command += ["--prompt-file", str(prompts), "--dtypes", "fp32", "--adversaries", "int4-weights", "--threads", "1"]
+    command += ["--prompt-file", str(prompts), "--dtypes", "fp32", "--threads", "1"]
+    command += ["--adversaries", "int4-weights,other-seed", "--temperatures", "0,0.9"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     policy = Policy.from_bytes((tmp_path / "policy.json").read_bytes().rstrip())
     assert [(prover, verifier) for prover, verifier, _ in policy.pairs] == [("cpu-fp32", "cpu-fp32")]
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["honest"]["leaves"] == 40  # twenty answers by each of two honest variants
+    assert report["honest"]["leaves"] == 80  # twenty answers by each of two honest variants, greedy and at 0.9
     assert report["honest"]["rejected"] == 0
     whole = {row["prover"]: row for row in report["rates"] if row["tokens"] == 0}
     assert whole["int4-weights"]["rejected"] == whole["int4-weights"]["leaves"] == 4
+    assert whole["other-seed at 0.9"]["rejected"] >= 3
+    assert {name for name in whole if "seed" in name} == {"other-seed at 0.9"}, "greedy, that would be no cheat"
     assert report["policy"] == json.loads(policy.to_bytes())
     for name in ("deviations.png", "roc.png", "margins.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -55,6 +58,8 @@ def test_a_calibration_writes_a_policy_and_a_report(tmp_path: Path) -> None:
         ([MODEL, "--prompts", "0"], "prompts must be"),
         ([MODEL, "--tokens", "1000000"], "choose 8 to"),
         ([MODEL, "--accept-sigmas", "6"], "sigmas"),
+        ([MODEL, "--temperatures", "0,3"], "temperatures are"),
+        ([MODEL, "--temperatures", "hot"], "no number"),
         ([MODEL, "--cheat-dtype", "fp8"], "choose one of"),
     ],
 )

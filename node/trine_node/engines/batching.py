@@ -21,9 +21,10 @@ from trine_node.engines.computing import compute_soon, on_compute_thread
 from trine_node.engines.paging import BLOCK, BlockPool, Room
 from trine_node.engines.passes import Segment
 
-Choose = Callable[[torch.Tensor], torch.Tensor]
 Draw = tuple[Sampling, int]
 """How a token is drawn, and its position in the answer."""
+Choose = Callable[[torch.Tensor, Sequence[Draw | None]], Sequence[int]]
+"""From logits [rows, vocabulary], and how each is to be drawn, to tokens: for studies of who does otherwise."""
 
 
 class Model(Protocol):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trine.errors import TrineError
+from trine.protocol.sampling import MILLION, Sampling
 from trine_node.engines.base import Step
 from trine_node.engines.transformers_engine import TransformersEngine
 
@@ -94,6 +95,11 @@ def selftest(loader: Loader, tokens: int, progress: Callable[[str], None]) -> It
         order = list(range(len(asked)))
         random.Random(seed).shuffle(order)  # noqa: S311 - an order of arrival
         yield Finding(f"all at once, order of arrival {seed}", together(engine, asked, tokens, order) == alone)
+    ways = [
+        Sampling(MILLION, number, top_p_millionths=900_000 if number % 2 else MILLION) for number in range(len(asked))
+    ]
+    drawn = [list(engine.generate(prompt, tokens, None, way)) for prompt, way in zip(asked, ways, strict=True)]
+    yield Finding("drawn, all at once", engine.generate_batch(asked, tokens, samplings=ways) == drawn)
     progress("checking")
     cases = [(prompt, [step.token_id for step in answer]) for prompt, answer in zip(asked, alone, strict=True)]
     checked = engine.check_batch(cases)

@@ -255,8 +255,8 @@ class TransformersEngine:
     ) -> list[list[Step]]:
         """Answers to many prompts, at most `rows` at once: for studies.
 
-        `choose` maps logits [rows, vocabulary] to token ids [rows]; the default is the argmax, or what `samplings` says
-        for each prompt. Where answers have `begun` already, with fewer than `max_tokens` tokens, the rest is returned.
+        `choose` takes the place of the argmax, and of what `samplings` says for each prompt. Where answers have `begun`
+        already, with fewer than `max_tokens` tokens, the rest is returned.
         """
         for prompt in prompts:
             validate(self, prompt, max_tokens)
@@ -320,7 +320,7 @@ class TransformersEngine:
         """For `batching`: the token that each state [rows, hidden] predicts, the greedy one where nothing is drawn."""
         logits = self.model.get_output_embeddings()(states).float()
         sound = _finite(logits).tolist()
-        tokens = (choose(logits) if choose else _best(logits)).tolist()
+        tokens = list(choose(logits, draws)) if choose else _best(logits).tolist()
         for row, draw in enumerate(draws):
             if draw and sound[row] and not choose:
                 tokens[row] = drawing.choose(logits[row].cpu().numpy(), *draw)

@@ -21,7 +21,7 @@ from trine_research.adversaries.drawing import (
     lower_temperature,
     other_seed,
 )
-from trine_research.adversaries.tokens import DroppedToken, InsertedToken, Sampled, SwappedToken, Truncated
+from trine_research.adversaries.tokens import DroppedToken, InsertedToken, Sampled, SwappedToken, Truncated, TurnedTies
 from trine_research.adversaries.weights import (
     EarlyExit,
     FineTuned,
@@ -31,7 +31,16 @@ from trine_research.adversaries.weights import (
     RoundedWeights,
 )
 
-__all__ = ["ADVERSARIES", "Adversary", "PrunedLayers", "RoundedWeights", "make_adversary"]
+__all__ = ["ADVERSARIES", "DRAWING", "Adversary", "PrunedLayers", "RoundedWeights", "make_adversary"]
+
+DRAWING: dict[str, Callable[[Engine], Adversary]] = {
+    "other-seed": lambda engine: DrawsOtherwise(engine, other_seed),
+    "higher-temperature": lambda engine: DrawsOtherwise(engine, higher_temperature),
+    "lower-temperature": lambda engine: DrawsOtherwise(engine, lower_temperature),
+    "ignored-top-p": lambda engine: DrawsOtherwise(engine, ignored_top_p),
+    "greedy-instead": lambda engine: DrawsOtherwise(engine, greedy_instead),
+}
+"""Those that lie about how tokens are drawn: they answer greedy orders honestly."""
 
 ADVERSARIES: dict[str, Callable[[Engine], Adversary]] = {
     "int8-weights": lambda engine: RoundedWeights(engine, 8),
@@ -46,20 +55,17 @@ ADVERSARIES: dict[str, Callable[[Engine], Adversary]] = {
     "early-exit": EarlyExit,
     "swapped-token": SwappedToken,
     "runner-up-token": lambda engine: SwappedToken(engine, rank=2),
+    "turned-ties": TurnedTies,
     "inserted-token": InsertedToken,
     "dropped-token": DroppedToken,
     "truncated": Truncated,
     "sampled": Sampled,
-    "other-seed": lambda engine: DrawsOtherwise(engine, other_seed),
-    "higher-temperature": lambda engine: DrawsOtherwise(engine, higher_temperature),
-    "lower-temperature": lambda engine: DrawsOtherwise(engine, lower_temperature),
-    "ignored-top-p": lambda engine: DrawsOtherwise(engine, ignored_top_p),
-    "greedy-instead": lambda engine: DrawsOtherwise(engine, greedy_instead),
     "other-prompt": OtherPrompt,
     "other-system-prompt": OtherSystemPrompt,
     "copied-fingerprint": CopiedFingerprint,
     "cheap-tokens": CheapTokens,
     "cheap-int8-tokens": lambda engine: CheapTokens(engine, bits=8),
+    **DRAWING,
 }
 
 

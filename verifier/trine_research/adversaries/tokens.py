@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from trine_node.engines import sampling as drawing
 from trine_node.engines.base import Engine, Samplings, Step
 from trine_node.engines.batching import Draw
 from trine_research.adversaries.base import Adversary, tokens_of
@@ -92,9 +93,39 @@ class Sampled(Adversary):
     ) -> list[list[Step]]:
         return self.honest.generate_batch(prompts, max_tokens, choose=self._sample)
 
-    def _sample(self, logits: torch.Tensor) -> torch.Tensor:
+    def _sample(self, logits: torch.Tensor, _draws: Sequence[Draw | None]) -> list[int]:
         shares = (logits.float().cpu() / self.temperature).softmax(dim=-1)
-        return torch.multinomial(shares, 1, generator=self.generator)[:, 0].to(logits.device)
+        return [int(token) for token in torch.multinomial(shares, 1, generator=self.generator)[:, 0]]
+
+
+class TurnedTies(Adversary):
+    """Takes the runner-up wherever it is at most `within` logits behind: what honest rounding could do, but every time.
+
+    Whoever does it with a will chooses among texts. `turned` counts.
+    """
+
+    def __init__(self, honest: Engine, within: float = 0.1) -> None:
+        super().__init__(honest)
+        self.within = within
+        self.turned = 0
+
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+    ) -> list[list[Step]]:
+        return self.honest.generate_batch(prompts, max_tokens, choose=self._turn, samplings=samplings)
+
+    def _turn(self, logits: torch.Tensor, draws: Sequence[Draw | None]) -> list[int]:
+        return [self._either(row, draw) for row, draw in zip(logits.float().cpu().numpy(), draws, strict=True)]
+
+    def _either(self, logits: drawing.Logits, draw: Draw | None) -> int:
+        if draw:
+            first, *others = drawing.ranked(logits, *draw, 2)
+            near = [other for other in others if drawing.margin(logits, *draw, other) <= self.within]
+        else:
+            second, first = (int(token) for token in logits.argpartition(-2)[-2:])
+            near = [second] if logits[first] - logits[second] <= self.within else []
+        self.turned += len(near)
+        return near[0] if near else first
 
 
 def _continued(

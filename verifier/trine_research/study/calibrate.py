@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from trine.errors import InvalidInput
 from trine.protocol.calibration import parse_prompt_set
 from trine.protocol.inputs import Input
 from trine.protocol.policy import Policy
-from trine_research.adversaries import ADVERSARIES
+from trine.protocol.sampling import MAX_TEMPERATURE
+from trine_research.adversaries import ADVERSARIES, DRAWING
 from trine_research.study import observations, report
 from trine_research.study.fit import fit_pairs, fit_policy, split
 from trine_research.study.observe import Leaf, Plan, Progress, observe_cheats, observe_honest
-from trine_research.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all
+from trine_research.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all, samplings_at
 
 MAX_TOKENS = 4096
 OBSERVATIONS = "observations.jsonl.gz"
@@ -39,7 +41,8 @@ class Options:
     tokens: int = 96
     seed: int = 0
     dtypes: tuple[str, ...] = ("fp32", "bf16", "fp16")
-    adversaries: tuple[str, ...] = tuple(ADVERSARIES)
+    temperatures: tuple[float, ...] = (0.0,)  # 0: greedy
+    adversaries: tuple[str, ...] = tuple(ADVERSARIES)  # those of DRAWING where there is something to draw
     cheat_dtype: str = ""  # what cheats run in and claim; the noisiest, which has the laxest bounds, if empty
     device: str = "cpu"
     threads: int | None = None
@@ -54,6 +57,8 @@ class Options:
             raise InvalidInput(f"answers of {self.tokens} tokens: choose 8 to {MAX_TOKENS}")
         if self.cheat_dtype and self.cheat_dtype not in self.dtypes:
             raise InvalidInput(f"cheats in {self.cheat_dtype}: choose one of {', '.join(self.dtypes)}")
+        if not all(0 <= each <= MAX_TEMPERATURE for each in self.temperatures):
+            raise InvalidInput(f"temperatures are 0 to {MAX_TEMPERATURE}")
         if not 0 < self.accept_sigmas <= self.reject_sigmas <= 10:
             raise InvalidInput("sigmas must be over 0 and at most 10, accept at most reject")
 
@@ -66,11 +71,18 @@ def observe(options: Options, subject: Subject, progress: Progress) -> Iterator[
     room = first.context_tokens - options.tokens
     if any(len(prompt) > room for prompt in prompts):
         raise InvalidInput(f"a prompt does not fit the context with {options.tokens} tokens to answer: choose fewer")
-    plan = Plan(subject, prompts, options.tokens, verifiers)
-    yield from observe_honest(plan, honest_variants(options.dtypes), progress)
     chosen = range(options.cheat_prompts)
     dtype = options.cheat_dtype or ("bf16" if "bf16" in options.dtypes else options.dtypes[0])
-    yield from observe_cheats(plan, options.adversaries, dtype, chosen, progress)
+    for temperature in options.temperatures:
+        ways = samplings_at(temperature, len(prompts), options.seed)
+        plan = Plan(subject, prompts, options.tokens, verifiers, ways)
+        cheats = [name for name in options.adversaries if ways or name not in DRAWING]
+        found = itertools.chain(
+            observe_honest(plan, honest_variants(options.dtypes), progress),
+            observe_cheats(plan, cheats, dtype, chosen, progress),
+        )
+        for leaves in found:
+            yield [replace(leaf, prover=f"{leaf.prover} at {temperature:g}") for leaf in leaves] if ways else leaves
 
 
 def calibrate(options: Options, out: Path, progress: Progress, observed: Path | None = None) -> Policy:
@@ -121,6 +133,7 @@ def conditions(options: Options) -> dict[str, Any]:
     return {
         "prompts": f"{options.prompts}, {options.cheat_prompts} of them for cheats, seed {options.seed}",
         "tokens": f"at most {options.tokens} an answer",
+        "temperatures": ", ".join(f"{each:g}" for each in options.temperatures),
         "precisions": f"{', '.join(options.dtypes)}; cheats in {options.cheat_dtype or 'the noisiest'}",
         "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(options.device),
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trine.cli.output import fail_cleanly, note, say
+from trine_research.study.commands.options import exact
 
 
 @fail_cleanly
@@ -22,6 +23,7 @@ def calibrate(
     tokens: Annotated[int, typer.Option(help="Longest answer.")] = 96,
     seed: Annotated[int, typer.Option(help="Chooses the prompts.")] = 0,
     dtypes: Annotated[str, typer.Option(help="Precisions of honest machines, with commas.")] = "fp32,bf16,fp16",
+    temperatures: Annotated[str, typer.Option(help="Of the answers, with commas; 0 is greedy.")] = "0",
     adversaries: Annotated[str, typer.Option(help="Names with commas, or module:attribute; all if empty.")] = "",
     cheat_dtype: Annotated[str, typer.Option(help="Precision that cheats run in and claim; bf16 if empty.")] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -47,6 +49,7 @@ def calibrate(
         tokens=tokens,
         seed=seed,
         dtypes=study.parse_list(dtypes),
+        temperatures=tuple(float(exact(each)) for each in study.parse_list(temperatures)),
         adversaries=study.parse_list(adversaries) if adversaries else tuple(ADVERSARIES),
         cheat_dtype=cheat_dtype,
         device=device,

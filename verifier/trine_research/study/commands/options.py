@@ -14,7 +14,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw them into this .png file.", dir_okay=False)]
 
 
-def exact(value: float) -> Fraction:
+def exact(value: float | str) -> Fraction:
     """As it was typed, not as a binary number. Raises InvalidInput for what is none."""
     try:
         return Fraction(str(value))
