@@ -7,8 +7,9 @@
 Every precision answers every prompt with the engine as it is shipped, every precision checks every answer. The prompts
 are none of those that the policy was fitted to. Whatever is not accepted is shown. With a temperature, a quarter of the
 prompts each is asked without bounds, with top_p 0.9, with top_k 40 and with min_p 0.05, each with a seed of its own.
-`--cheats` has cheats in bf16 answer instead, and counts the answers that are not the honest ones: how many of them each
-verifier rejects. `--keep FILE` keeps the observations for other policies to be tried on.
+`--cheats` has cheats in the first precision answer instead, and counts the answers that are not the honest ones: how
+many of them each verifier rejects. `--keep FILE` keeps the observations, those of a precision as soon as it is done;
+`--observed FILE…` judges what was kept, all of one temperature, and runs nothing.
 """
 
 from __future__ import annotations
@@ -49,26 +50,32 @@ def main() -> None:
     parser.add_argument(
         "--cheats", nargs="?", const=CHEATS, help="names with commas between them; default: some of all"
     )
+    parser.add_argument("--dtypes", default=",".join(DTYPES), help="precisions, with commas between them")
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--observed", type=Path, nargs="+")
     given = parser.parse_args()
     if given.keep and given.keep.exists():
         sys.exit(f"error: {given.keep} exists; name another file")
     subject = Subject.find(given.model, given.threads)
     if subject.policy is None:
         sys.exit(f"error: {given.model} has no policy: name a shipped record")
-    engines = {dtype: subject.engine(dtype) for dtype in DTYPES}
+    if given.observed:
+        show_honest([leaf for file in given.observed for leaf in observations.read(file)], subject.policy)
+        return
+    dtypes = parse_list(given.dtypes, DTYPES)
+    engines = {dtype: subject.engine(dtype) for dtype in dtypes}
     fitted = subject.prompts(*FITTED)
     others = [asked for asked in subject.prompts(MAX_PROMPTS, given.seed) if asked not in fitted]
-    prompts = render_all(engines["fp32"], others[given.skip : given.skip + given.prompts])
+    prompts = render_all(engines[dtypes[0]], others[given.skip : given.skip + given.prompts])
     print(", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for temperature in given.temperature:
         plan = Plan(subject, prompts, given.tokens, engines, samplings_at(temperature, len(prompts), given.seed))
         leaves: list[Leaf] = []
-        variants = [Variant(d, d) for d in (DTYPES[:1] if given.cheats else DTYPES)]
+        variants = [Variant(d, d) for d in (dtypes[:1] if given.cheats else dtypes)]
         for found in observe_honest(plan, variants, say):
             leaves += found
-        if given.keep:
-            observations.append(given.keep, leaves)
+            if given.keep:
+                observations.append(given.keep, found)
         print(f"\n{f'temperature {temperature:g}' if temperature else 'greedy'}")
         if given.cheats:
             show_cheats(plan, leaves, parse_list(given.cheats), subject.policy)
@@ -81,7 +88,7 @@ def show_honest(leaves: Sequence[Leaf], policy: Policy) -> None:
         verdict = leaf.judge(policy)
         if verdict.outcome is not Outcome.ACCEPT:
             print(f"prompt {leaf.prompt}, {leaf.prover} by {leaf.verifier}: {verdict.outcome}, {verdict.detail}")
-    for dtype in (*DTYPES, None):
+    for dtype in (*dict.fromkeys(leaf.prover for leaf in leaves), None):
         own = [leaf for leaf in leaves if dtype is None or leaf.prover == dtype]
         verdicts = [leaf.judge(policy) for leaf in own]
         found = Counter(str(verdict.outcome) for verdict in verdicts)
@@ -114,7 +121,7 @@ def show_honest(leaves: Sequence[Leaf], policy: Policy) -> None:
 def show_cheats(plan: Plan, honest: Sequence[Leaf], names: Sequence[str], policy: Policy) -> None:
     """Only answers that differ from the honest ones are cheats: a lie that changes nothing is none."""
     known = {leaf.prompt: (leaf.claim.output_ids, leaf.claim.words) for leaf in honest}
-    for leaves in observe_cheats(plan, names, DTYPES[0], range(len(plan.prompts)), say):
+    for leaves in observe_cheats(plan, names, next(iter(plan.verifiers)), range(len(plan.prompts)), say):
         changed = [leaf for leaf in leaves if (leaf.claim.output_ids, leaf.claim.words) != known[leaf.prompt]]
         cells = []
         for verifier in plan.verifiers.values():

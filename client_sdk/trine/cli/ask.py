@@ -15,8 +15,13 @@ from trine.cli.options import (
     AsJson,
     DeploymentFile,
     Keystore,
+    MinP,
     PasswordFile,
     RpcUrl,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
     load_account,
     token_wei,
 )
@@ -29,19 +34,11 @@ def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     model: Annotated[str | None, typer.Option(help="Name of a registered model.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
-    temperature: Annotated[
-        float | None, typer.Option(help="Draws the answer's tokens, 2 at most; 0 or left out: the likeliest ones.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="With a temperature: only the likeliest, this much in all.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="With a temperature: only so many of the likeliest.")] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="With a temperature: only what is this likely beside the likeliest.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="With a temperature: what decides the draw; left out, one is drawn.")
-    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
+    seed: Seed = None,
     node: Annotated[str | None, typer.Option(help="Endpoint of the node to ask; default: the best known.")] = None,
     deposit: Annotated[
         str, typer.Option(help="Tokens to deposit with the node when the deposit does not cover the answer.")

@@ -28,6 +28,13 @@ Keystore = Annotated[
 PasswordFile = Annotated[
     Path | None, typer.Option(envvar="TRINE_PASSWORD_FILE", help="File whose first line opens the keystore.")
 ]
+Temperature = Annotated[
+    float | None, typer.Option(help="Draws the answer's tokens, 2 at most; 0 or left out: the likeliest ones.")
+]
+TopP = Annotated[float | None, typer.Option(help="With a temperature: only the likeliest, this much in all.")]
+TopK = Annotated[int | None, typer.Option(help="With a temperature: only so many of the likeliest.")]
+MinP = Annotated[float | None, typer.Option(help="With a temperature: only what is this likely beside the likeliest.")]
+Seed = Annotated[int | None, typer.Option(help="With a temperature: what decides the draw; left out, one is drawn.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 DEFAULT_RPC_URL = "http://127.0.0.1:8545"

@@ -14,8 +14,13 @@ from trine.cli.options import (
     AsJson,
     DeploymentFile,
     Keystore,
+    MinP,
     PasswordFile,
     RpcUrl,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
     account_chain,
     read_chain,
     token_wei,
@@ -40,6 +45,11 @@ def post(
     fee: Annotated[str, typer.Option(help="Whole tokens that wait for the answer; what is not taken comes back.")],
     model: ModelName = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1, max=(1 << 17))] = 64,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    min_p: MinP = None,
+    seed: Seed = None,
     node: Annotated[str | None, typer.Option(help="Address of the node that is to answer; default: any.")] = None,
     hours: Annotated[float, typer.Option(help="Until when it must be answered.", min=0.01, max=8_760)] = 24.0,
     final: Annotated[bool, typer.Option(help="Only an answer that no appeal can change any more.")] = True,
@@ -52,10 +62,11 @@ def post(
 ) -> None:
     """Posts a request on the chain and leaves its fee there. A node that it pays answers it."""
     wei = token_wei(fee)
-    from trine.protocol.inputs import chat_input
+    from trine._answer import Drawing, as_input
     from trine.protocol.requests import MAX_INPUT_BYTES
 
-    asked = chat_input([{"role": "user", "content": question}]).canonical()
+    drawing = Drawing(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
+    asked = as_input(question, **drawing).canonical()
     if len(asked) > MAX_INPUT_BYTES:
         raise InvalidInput(
             f"the question takes {len(asked)} bytes, a request has room for {MAX_INPUT_BYTES}: shorten it"
