@@ -145,7 +145,9 @@ def test_a_response_can_be_sent_back_as_input(stock):
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"text": {"format": {"type": "json_object"}}}, "text"),
-        ({"temperature": 1}, "temperature"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"top_p": 0.9}, "top_p"),
+        ({"seed": 1}, "seed"),
         ({"truncation": "auto"}, "truncation"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
         ({"stream": 1}, "stream"),
@@ -201,6 +203,11 @@ def test_a_sampled_answer_needs_no_seed_for_the_gateway_signs_one(stock):
 
     assert text() != text()
     assert text(seed=5) == text(seed=5)
+    response = stock.responses.create(
+        model=NAME, input="Hello", max_output_tokens=12, temperature=0.9, top_p=0.95, store=False
+    )
+    assert (response.temperature, response.top_p) == (0.9, 0.95)
+    assert response.output_text
 
 
 def test_what_only_the_node_knows_to_refuse_is_passed_on(gateway, key):

@@ -135,7 +135,10 @@ class OpenAiEndpoints:
     async def responses(self, request: Request) -> Response:
         def read(body: dict[str, Any]) -> tuple[Wish, AnswerShape]:
             wish = read_response_wish(
-                body, default_max_tokens=self._limits.default_max_tokens, limit_tokens=self._limits.max_tokens
+                body,
+                default_max_tokens=self._limits.default_max_tokens,
+                limit_tokens=self._limits.max_tokens,
+                own_seed=secrets.choice(DRAWN_SEEDS),
             )
             return wish, ResponseShape(body, wish)
 

@@ -14,7 +14,9 @@ from trine_gateway.service.refusing import body_of
 from trine_operator.refusal import Refusal
 from trine_operator.service.completions import event
 
-READ = frozenset({"input", "instructions", "max_output_tokens", "model", "stream", "stream_options"})
+READ = frozenset(
+    {"input", "instructions", "max_output_tokens", "model", "stream", "stream_options", "temperature", "top_p"}
+)
 IGNORED = frozenset(
     {
         "access_programs",
@@ -39,7 +41,6 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "prompt": (),
     "reasoning": ({}, {"effort": "none"}, {"effort": None}, {"effort": None, "summary": None}),
     "store": (False,),
-    "temperature": (0,),
     "text": (
         {},
         {"format": {"type": "text"}},
@@ -49,7 +50,6 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
-    "top_p": (1,),
     "truncation": ("disabled",),
 }
 """Fields that change the answer, or want something kept, with the values under which they do not."""
@@ -60,7 +60,9 @@ OF_MESSAGE = frozenset({"type", "role", "content", "id", "status", "phase"})
 OF_PART = frozenset({"type", "text", "annotations", "logprobs"})
 
 
-def read_response_wish(body: Mapping[str, Any], *, default_max_tokens: int, limit_tokens: int) -> Wish:
+def read_response_wish(
+    body: Mapping[str, Any], *, default_max_tokens: int, limit_tokens: int, own_seed: int | None = None
+) -> Wish:
     """Raises InvalidField."""
     for field in ("store", "previous_response_id", "conversation"):
         if body.get(field) not in (None, False):
@@ -74,10 +76,14 @@ def read_response_wish(body: Mapping[str, Any], *, default_max_tokens: int, limi
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= limit_tokens):
         said = f"max_output_tokens must be a whole number from 1 to {limit_tokens}"
         raise InvalidField(said, field="max_output_tokens")
-    asked = {"messages": _messages(body), "max_tokens": most, "stream": stream}
+    drawing = {"temperature": body.get("temperature"), "top_p": body.get("top_p")}
+    asked = {"messages": _messages(body), "max_tokens": most, "stream": stream, **drawing}
+    limits = {"default_max_tokens": default_max_tokens, "limit_tokens": limit_tokens}
     try:
-        return read_wish(asked, chat=True, default_max_tokens=default_max_tokens, limit_tokens=limit_tokens)
+        return read_wish(asked, chat=True, own_seed=own_seed, **limits)
     except InvalidField as error:
+        if error.field in drawing:
+            raise
         raise InvalidField(str(error).replace("messages", "input"), field="input", code=error.code) from None
 
 
@@ -126,6 +132,7 @@ class ResponseShape:
         self._created = int(time.time())
         self._body = body
         self._wish = wish
+        self._sampling = wish.input.sampling
         self._number = -1
         self._texts: list[str] = []
 
@@ -218,12 +225,12 @@ class ResponseShape:
             "safety_identifier": body.get("safety_identifier"),
             "service_tier": "default",
             "store": False,
-            "temperature": 0.0,
+            "temperature": self._sampling.temperature if self._sampling else 0.0,
             "text": {"format": {"type": "text"}, "verbosity": "medium"},
             "tool_choice": body.get("tool_choice") or "auto",
             "tools": [],
             "top_logprobs": 0,
-            "top_p": 1.0,
+            "top_p": self._sampling.top_p if self._sampling else 1.0,
             "truncation": "disabled",
             "usage": None,
             "user": body.get("user"),
