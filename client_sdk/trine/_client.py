@@ -21,7 +21,7 @@ from trine._core import Core, Stream, decoded
 from trine._cutting import OWN_CONNECTION, Cutting
 from trine._failover import CONNECT_SECONDS, Patience, Trying
 from trine._reading import PLAIN, Body, Reply, require_plain
-from trine.chain import Chain, Deployment, InclusionClaim
+from trine.chain import Chain, Deployment, InclusionClaim, ModelEntry
 from trine.errors import NodeError, NodeUnreachable, VerificationFailed
 from trine.protocol.certificate import Certificate
 from trine.protocol.inputs import Input
@@ -367,8 +367,13 @@ class AsyncClient:
         **drawing: Unpack[Drawing],
     ) -> int:
         """See `Client.worst_fee_wei`."""
-        chosen = await asyncio.to_thread(self._core.model, model)
+        chosen = await self._chosen_model(model)
         return worst_fee_wei(as_input(messages, stop, **drawing), chosen, max_tokens)
+
+    async def _chosen_model(self, name: str | None) -> ModelEntry:
+        """A thread is for what must ask the chain."""
+        known = self._core.remembered_model(name)
+        return known if known is not None else await asyncio.to_thread(self._core.model, name)
 
     async def deposit(self, amount_wei: int, *, model: str | None = None) -> None:
         """See `Client.deposit`."""
@@ -527,9 +532,10 @@ class AsyncTextStream:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         client, core = self._client, self._client._core
-        trying, model = Trying(core, client._timeout), await asyncio.to_thread(core.model, self._model)
+        trying, model = Trying(core, client._timeout), await client._chosen_model(self._model)
         while True:
-            place = self.place = await asyncio.to_thread(trying.choose, model)
+            known = trying.remembered_choice(model)
+            place = self.place = known if known is not None else await asyncio.to_thread(trying.choose, model)
             order, stream, cost = None, None, None
             try:
                 order = await client._run(flow.order_at(core, place, model, *self._asked))

@@ -74,9 +74,8 @@ class Core:
 
     def model(self, name: str | None) -> ModelEntry:
         """The newest model of that name, or the only one. Raises InvalidInput listing what exists."""
-        with self._lock:
-            at, known = self._models.get(name, (-math.inf, None))
-        if known and time.monotonic() - at < MODEL_SECONDS:
+        known = self.remembered_model(name)
+        if known is not None:
             return known
         asked = name
         models = {model.name: model for model in self.chain.models()}
@@ -87,6 +86,12 @@ class Core:
         with self._lock:
             self._models[asked] = time.monotonic(), models[name]
         return models[name]
+
+    def remembered_model(self, name: str | None) -> ModelEntry | None:
+        """As `model`, without asking the chain; None where that must be asked."""
+        with self._lock:
+            at, known = self._models.get(name, (-math.inf, None))
+        return known if known and time.monotonic() - at < MODEL_SECONDS else None
 
     def nodes(self, model: ModelEntry, at_most_pages: int | None = None) -> list[tuple[str, str]]:
         """(address, endpoint) of calibrated nodes with an endpoint, best reputation first; of so many pages, or all."""
@@ -100,16 +105,25 @@ class Core:
 
         Raises NotReady.
         """
-        serving = self._candidates(model)
+        chosen = self._best_of(self._candidates(model), avoided)
+        if chosen is not None:
+            return chosen
+        where = f" at {self._node}" if self._node else ""
+        others = ", ".join(endpoint for _, endpoint in self.nodes(model, PAGES)[:5])
+        raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
+
+    def remembered_choice(self, model: ModelEntry, avoided: Collection[str] = ()) -> tuple[str, str] | None:
+        """As `choose`, without asking the chain; None where that must be asked."""
+        with self._lock:
+            at, known = self._choices.get(model.model_id, (-math.inf, []))
+        return self._best_of(known, avoided) if time.monotonic() - at < CHOICE_SECONDS else None
+
+    def _best_of(self, serving: list[tuple[str, str]], avoided: Collection[str]) -> tuple[str, str] | None:
         now = time.monotonic()
         with self._lock:
             left = [p for p in serving if p[0] not in avoided and self._avoided.get(p[0].lower(), 0.0) <= now]
             awake = [place for place in left if self._resting.get(place[0], 0.0) <= now]
-        if left:
-            return (awake or left)[0]
-        where = f" at {self._node}" if self._node else ""
-        others = ", ".join(endpoint for _, endpoint in self.nodes(model, PAGES)[:5])
-        raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
+        return next(iter(awake or left), None)
 
     def has_other(self, model: ModelEntry, avoided: Collection[str]) -> bool:
         """Whether there is a node besides those, as far as is known without asking the chain."""

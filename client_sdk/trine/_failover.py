@@ -43,6 +43,10 @@ class Trying:
         """(address, endpoint) of the node to ask now. Raises NotReady."""
         return self._core.choose(model, self._avoided)
 
+    def remembered_choice(self, model: ModelEntry) -> tuple[str, str] | None:
+        """As `choose`, without asking the chain; None where that must be asked."""
+        return self._core.remembered_choice(model, self._avoided)
+
     def patience(self, model: ModelEntry, place: tuple[str, str]) -> Patience:
         """With a node that streams."""
         node, url = place

@@ -54,16 +54,23 @@ class Served:
 
     answer: Answer
     model: str
+    drawn_by: dict[str, Any] | None = None  # what decides a sampled answer's tokens, as fields of OpenAI's request
 
     def to_json(self) -> dict[str, Any]:
         answer = self.answer
-        return {"text": answer.text, "finishReason": answer.finish_reason, "model": self.model, **answer.held()}
+        return {
+            "text": answer.text,
+            "finishReason": answer.finish_reason,
+            "model": self.model,
+            "drawnBy": self.drawn_by,
+            **answer.held(),
+        }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Served:
         answer = Answer.from_held(document)
         answer.text, answer.finish_reason = document["text"], document["finishReason"]
-        return cls(answer, document["model"])
+        return cls(answer, document["model"], document["drawnBy"])
 
 
 class Running:
@@ -113,9 +120,11 @@ class Running:
         read = 0
         while True:
             changed = self._changed
-            while self.asked.stream and read < len(self._pieces):
-                read += 1
-                yield self._pieces[read - 1]
+            if self.asked.stream and read < len(self._pieces):
+                # All that has come meanwhile, at once: who is slow, or a gateway that is busy, catches up.
+                text, read = "".join(self._pieces[read:]), len(self._pieces)
+                yield text
+                continue
             if self._error is not None:
                 raise self._error
             if self._served is not None:
@@ -252,7 +261,8 @@ class Asking:
                 async for text in stream:
                     running.add(text)
                 if stream.answer is not None:
-                    return Served(stream.answer, asked.model)
+                    drawing = asked.input.sampling
+                    return Served(stream.answer, asked.model, drawing.fields() if drawing else None)
             except VerificationFailed as error:
                 if stream.place is None:
                     raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import structlog
 
 from trine import AsyncClient, Deployment, load_keystore
@@ -11,6 +13,10 @@ from trine_gateway.store import GatewayStore
 from trine_operator.process import BackgroundServer, stop_on_signals
 
 log = structlog.get_logger()
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that works with the store may keep the event loop, and all streams with it, from going on; Python's
+own is ten times that."""
 
 
 def open_client(settings: GatewaySettings) -> AsyncClient:
@@ -28,6 +34,7 @@ def open_client(settings: GatewaySettings) -> AsyncClient:
 def run_gateway(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT."""
     stop = stop_on_signals()
+    sys.setswitchinterval(SWITCH_SECONDS)
     store = GatewayStore(settings.store_url)
     try:
         client = open_client(settings)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from trine.errors import InvalidInput
@@ -26,7 +26,7 @@ COLUMNS = {"accept": "accepted", "reject": "rejected", "unavailable": "unavailab
 """Results of a certificate, and where they are counted; an answer whose verdict is not known yet is pending."""
 LOST = "lost"
 """Of an answer that nobody has judged in all the time that there is."""
-FIRST_LOOK_SECONDS = 5
+FIRST_LOOK_SECONDS = 15
 RECENT = 50
 """Answers that are shown of a key."""
 MAX_WEI = 2**128
@@ -111,6 +111,9 @@ class GatewayStore(Transactions):
     """One connection pool; methods are transactions."""
 
     VERSIONS: ClassVar[Path | None] = Path(__file__).parent / "versions"
+    OUTLASTS_POWER: ClassVar[bool] = False
+    """Answers wait for each of its changes, and what a power cut takes is what keys have spent in the last moment: the
+    account's money is counted by nodes and the chain."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__(url)
@@ -207,24 +210,29 @@ class GatewayStore(Transactions):
         Raises Refusal for a key that may not spend it.
         """
         now = int(self._clock())
+        name = secrets.token_hex(16)
         with self.writing() as session:
-            row = session.scalars(select(KeyRow).where(KeyRow.key_id == key_id).with_for_update()).one_or_none()
-            if row is None or not _key(row).is_valid(now):
+            found = session.execute(
+                select(KeyRow.budget_wei, KeyRow.spent_wei, KeyRow.expires_at, KeyRow.revoked_at)
+                .where(KeyRow.key_id == key_id)
+                .with_for_update()
+            ).one_or_none()
+            if found is None or found.revoked_at is not None or (found.expires_at or now + 1) <= now:
                 raise Refusal("this API key was revoked or has expired", status=401, code="invalid_api_key")
             session.execute(delete(ReservationRow).where(ReservationRow.key_id == key_id, ReservationRow.until <= now))
-            if row.budget_wei is not None:
-                left = int(row.budget_wei) - int(row.spent_wei) - self._reserved(session, key_id)
+            if found.budget_wei is not None:
+                left = int(found.budget_wei) - int(found.spent_wei) - self._reserved(session, key_id)
                 if wei > left:
                     raise Refusal(
-                        f"this answer may cost {wei} wei, of the key's budget of {row.budget_wei} wei {max(left, 0)} "
-                        "are neither spent nor kept for answers on their way: lower max_tokens, or ask for a larger "
-                        "budget",
+                        f"this answer may cost {wei} wei, of the key's budget of {found.budget_wei} wei "
+                        f"{max(left, 0)} are neither spent nor kept for answers on their way: lower max_tokens, or ask "
+                        "for a larger budget",
                         status=429,
                         code="insufficient_quota",
                         headers={"x-should-retry": "false"},
                     )
-            name = secrets.token_hex(16)
-            session.add(ReservationRow(name=name, key_id=key_id, wei=str(wei), until=now + int(seconds) + 1))
+            until = now + int(seconds) + 1
+            session.execute(insert(ReservationRow).values(name=name, key_id=key_id, wei=str(wei), until=until))
         return name
 
     def _reserved(self, session: Session, key_id: str) -> int:
@@ -244,11 +252,16 @@ class GatewayStore(Transactions):
         now = int(self._clock())
         with self.writing() as session:
             session.execute(delete(ReservationRow).where(ReservationRow.name == name))
-            row = session.scalars(select(KeyRow).where(KeyRow.key_id == key_id).with_for_update()).one()
-            row.spent_wei = str(int(row.spent_wei) + kept.fee_wei)
-            row.answers += 1
-            session.add(
-                AnswerRow(
+            spent = session.execute(
+                select(KeyRow.spent_wei).where(KeyRow.key_id == key_id).with_for_update()
+            ).scalar_one()
+            session.execute(
+                update(KeyRow)
+                .where(KeyRow.key_id == key_id)
+                .values(spent_wei=str(int(spent) + kept.fee_wei), answers=KeyRow.answers + 1)
+            )
+            session.execute(
+                insert(AnswerRow).values(
                     digest=kept.digest.hex(),
                     key_id=key_id,
                     model=kept.model,
@@ -256,7 +269,6 @@ class GatewayStore(Transactions):
                     held=kept.held,
                     fee_wei=str(kept.fee_wei),
                     created_at=now,
-                    verdict=None,
                     is_final=False,
                     looks=0,
                     look_at=now + FIRST_LOOK_SECONDS,

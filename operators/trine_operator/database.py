@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -66,8 +67,11 @@ class StoreError(TrineError):
     """The store cannot be opened, read or written."""
 
 
-def open_engine(url: str) -> Engine:
-    """Raises StoreError when the database's kind is unknown, SQLAlchemyError, or what its driver raises.
+def open_engine(url: str, *, outlasts_power: bool = True) -> Engine:
+    """`outlasts_power`: what is committed is on the disk before anybody is told; else what a crash of the machine, not
+    of a process, may take is the last moment's.
+
+    Raises StoreError when the database's kind is unknown, SQLAlchemyError, or what its driver raises.
 
     Nothing is connected yet.
     """
@@ -83,10 +87,10 @@ def open_engine(url: str) -> Engine:
             "for PostgreSQL: in a checkout of Trine, pip install './operators[postgres]', and postgresql+psycopg://…"
         ) from None
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "connect", partial(_configure_sqlite, "FULL" if outlasts_power else "NORMAL"))
         event.listen(engine, "begin", _begin_sqlite)
     elif engine.dialect.name == "postgresql":
-        event.listen(engine, "connect", _configure_postgres)
+        event.listen(engine, "connect", partial(_configure_postgres, "on" if outlasts_power else "off"))
     return engine
 
 
@@ -146,7 +150,7 @@ def _connect_arguments(url: str) -> dict[str, Any]:
     return {"connect_timeout": CONNECT_SECONDS} if "psycopg" in url.partition("://")[0] else {}
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
+def _configure_sqlite(synchronous: str, connection: Any, _record: Any) -> None:
     # The driver begins no transactions of its own: it would only before some statements, and never take the lock first.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
@@ -154,7 +158,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
     connection.execute("PRAGMA foreign_keys=ON")
 
@@ -164,11 +168,11 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _configure_postgres(connection: Any, _record: Any) -> None:
+def _configure_postgres(synchronous: str, connection: Any, _record: Any) -> None:
     milliseconds = BUSY_TIMEOUT_SECONDS * 1000
     with connection.cursor() as cursor:
         # What is acknowledged here is promised to others, whatever the server's own default is.
-        cursor.execute("SET synchronous_commit = on")
+        cursor.execute(f"SET synchronous_commit = {synchronous}")
         cursor.execute(f"SET lock_timeout = {milliseconds}")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {4 * milliseconds}")
     connection.commit()

@@ -275,6 +275,8 @@ class OpenAiEndpoints:
             "feeWei": str(answer.receipt.fee_wei),
             "verdict": "pending",
         }
+        if served.drawn_by is not None:
+            extras["sampling"] = served.drawn_by  # with the seed that was signed, whoever chose it
         if answer.tried:
             extras["tried"] = [each.to_json() for each in answer.tried]
         if wait is not None:

@@ -23,10 +23,11 @@ from trine_operator.refusal import Refusal
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #888; --good: #1a7f37; --bad: #cf222e; --bar: #0969da; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; } th { color: var(--soft); font-weight: 500; text-align: left; }
 td, th { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; vertical-align: top; }
+td:first-child { white-space: nowrap; }
 .n { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
 code { font: .85em ui-monospace, monospace; } .soft { color: var(--soft); }
 .accept { color: var(--good); } .reject, .unavailable { color: var(--bad); }
@@ -136,8 +137,9 @@ def page(key: Key, own: Usage, every: Sequence[Usage], nodes: Sequence[tuple[str
 <title>Trine gateway: usage</title><style>{STYLE}</style></head><body>
 <h1>Trine gateway <span class="soft">usage of {_text(key.name)}, {_when(int(time.time()))}</span></h1>
 <h2>{"All keys" if every else "This key"}</h2>
-<table><tr><th>key<th>name<th class="n">spent<th class="n">kept for answers on their way<th class="n">budget<th>
-<th class="n">answers<th class="n">accepted<th class="n">rejected<th class="n">unavailable<th class="n">inconclusive
+<table><tr><th>key<th>name<th class="n">spent<th class="n" title="for answers on their way">reserved
+<th class="n">budget<th><th class="n">answers
+<th class="n">accepted<th class="n">rejected<th class="n">unavailable<th class="n">inconclusive
 <th class="n">pending{keys}</table>
 <h2>Its last answers</h2>
 {
@@ -180,6 +182,8 @@ def _text(text: str) -> str:
 
 
 def _tokens(wei: int) -> str:
+    if 0 < wei < 10**12:
+        return "&lt; 0.000001"
     return f"{(Decimal(wei) / 10**18).quantize(Decimal('0.000001')):f}"
 
 

@@ -38,6 +38,8 @@ class Transactions:
 
     VERSIONS: ClassVar[Path | None] = None
     """The revisions that make its tables; None: those of nodes and verifiers."""
+    OUTLASTS_POWER: ClassVar[bool] = True
+    """Whether what is promised here costs stake when a crash of the machine takes it."""
 
     def __init__(self, url: str) -> None:
         """Makes or upgrades the tables. Raises StoreError, saying what to do, for what cannot be used."""
@@ -47,7 +49,7 @@ class Transactions:
         self.acknowledgements = 0
         """Vouchers of this process that acknowledged more than those before: there is something to collect."""
         self._probed_at = 0.0
-        self._engine = _opened(url, self.VERSIONS)
+        self._engine = _opened(url, self.VERSIONS, self.OUTLASTS_POWER)
         self._reads = sessionmaker(self._engine, expire_on_commit=False)
         self._writes = sessionmaker(self._engine.execution_options(**WRITES), expire_on_commit=False)
 
@@ -133,11 +135,11 @@ class Transactions:
                 raise StoreError(f"the store belongs to {known}, this is {owner}: use a store of its own (store_url)")
 
 
-def _opened(url: str, versions: Path | None) -> Engine:
+def _opened(url: str, versions: Path | None, outlasts_power: bool) -> Engine:
     """A database with the tables that this version knows. Raises StoreError."""
     engine: Engine | None = None
     try:
-        engine = open_engine(url)
+        engine = open_engine(url, outlasts_power=outlasts_power)
         check_file(engine)
         schema.upgrade(engine, versions)
     except BaseException as error:
