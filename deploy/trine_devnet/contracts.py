@@ -29,7 +29,7 @@ BYTES = re.compile("0x([0-9a-f]{2}){33,512}")
 """Longer than a word: a key."""
 LOOK_SECONDS = 0.05
 MINING_LOOKS = 2400
-LOST_LOOKS = 10
+LOST_LOOKS = 20
 """After which it is looked whether the pool has lost what is not mined."""
 
 
@@ -69,20 +69,34 @@ def next_nonce(rpc: Rpc) -> int:
 
 
 def sent(rpc: Rpc, calls: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Receipts of numbered transactions, once all are mined, which the chain does beside answering. Raises NotReady."""
+    """Receipts of numbered transactions, once all are mined, which the chain does beside answering. Raises NotReady.
+
+    Nobody else may have transactions on their way.
+    """
     hashes = rpc.batch("eth_sendTransaction", [(call,) for call in calls])
+    mined = 0
     for look in range(1, MINING_LOOKS + 1):
         receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
         if all(receipts):
             return receipts
         rpc.call("anvil_mine")  # what came before the one that it follows waits for a block
         time.sleep(LOOK_SECONDS)
-        if look % LOST_LOOKS == 0 and not any(int(count, 16) for count in rpc.call("txpool_status").values()):
-            # A block that is mined meanwhile can have the chain lose what it has taken.
-            lost = [number for number, receipt in enumerate(receipts) if not receipt]
-            again = rpc.batch("eth_sendTransaction", [(calls[number],) for number in lost])
-            hashes = [dict(zip(lost, again, strict=True)).get(number, old) for number, old in enumerate(hashes)]
+        if look % LOST_LOOKS == 0:
+            now = sum(map(bool, receipts))
+            if now == mined:
+                hashes = _again(rpc, calls, hashes)
+            mined = now
     raise NotReady(f"the devnet's chain has not mined the contracts in {MINING_LOOKS * LOOK_SECONDS:.0f} s")
+
+
+def _again(rpc: Rpc, calls: Sequence[Mapping[str, str]], hashes: Sequence[str]) -> list[str]:
+    """Sends what is not mined anew. A block that is mined meanwhile can have the chain lose one that it has taken, and
+    those behind it then wait in its pool for ever."""
+    rpc.call("anvil_dropAllTransactions")  # from here on nothing is mined
+    receipts = rpc.batch("eth_getTransactionReceipt", [(number,) for number in hashes])
+    lost = [number for number, receipt in enumerate(receipts) if not receipt]
+    again = dict(zip(lost, rpc.batch("eth_sendTransaction", [(calls[number],) for number in lost]), strict=True))
+    return [again.get(number, old) for number, old in enumerate(hashes)]
 
 
 def check_code(rpc: Rpc, deployment: Deployment) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from bare_chain import bare_chain
 from chain_support import devnet, funded
 from eth_account import Account
 from typer.testing import CliRunner
@@ -21,8 +22,10 @@ from trine.chain.writes import CALLS
 from trine.cli.audit import app as audit_app
 from trine.cli.stake import app as stake_app
 from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
+from trine_devnet import contracts
+from trine_devnet.addresses import DEVNET_DEPLOYER
 from trine_devnet.cli import app as devnet_app
-from trine_devnet.contracts import check_code, deploy, words_of
+from trine_devnet.contracts import check_code, deploy, next_nonce, words_of
 from trine_devnet.rpc import Rpc
 from trine_devnet.specification import specification
 
@@ -280,6 +283,32 @@ def test_a_transaction_whose_answer_was_lost_is_not_sent_twice(net, monkeypatch)
     monkeypatch.setattr(chain._web3.eth, "send_raw_transaction", sent_twice)
     chain.transfer(NODE, 5)
     assert net.admin.token_balance(NODE) == before + 5
+
+
+@pytest.mark.parametrize("lost", [0, 2, 4])
+def test_a_chain_that_loses_one_of_many_transactions_gets_it_again(monkeypatch, lost):
+    """Those behind the one that is lost wait in the pool, which is never empty then."""
+
+    class Losing(Rpc):
+        has_lost = False
+
+        def batch(self, method, parameters):
+            if method != "eth_sendTransaction" or self.has_lost:
+                return super().batch(method, parameters)
+            self.has_lost = True
+            found = super().batch(method, [each for number, each in enumerate(parameters) if number != lost])
+            return [*found[:lost], "0x" + "11" * 32, *found[lost:]]
+
+    monkeypatch.setattr("trine_devnet.contracts.MINING_LOOKS", 200)
+    with bare_chain() as chain, Losing(chain.url) as rpc:
+        first = next_nonce(rpc)
+        calls = [
+            {"from": DEVNET_DEPLOYER, "to": NODE, "value": hex(7), "gas": hex(21_000), "nonce": hex(first + number)}
+            for number in range(5)
+        ]
+        receipts = contracts.sent(rpc, calls)
+        assert [int(receipt["status"], 16) for receipt in receipts] == [1] * 5
+        assert int(rpc.call("eth_getBalance", NODE, "latest"), 16) == 5 * 7
 
 
 def test_gas_holds_when_the_state_moves_between_estimate_and_execution(net, monkeypatch):
