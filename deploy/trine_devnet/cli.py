@@ -236,6 +236,7 @@ def _stay(net: Devnet) -> None:
     say(f"  export TRINE_RPC_URL={net.rpc_url} TRINE_DEPLOYMENT={net.deployment_file}")
     say(f"  export TRINE_KEYSTORE={net.keystore('client')} TRINE_PASSWORD_FILE={net.password_file}")
     say(f'  {sys.argv[0]} ask --deposit 10 "Why is the sea salty?"')
+    say(f"OpenAI's clients: {sys.argv[0]} gateway init, gateway keys add NAME, gateway run; docs/gateway.md")
     for name, running in net.operators.items():
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
     say("an account of your own: trine keys new FILE, then trine devnet fund ADDRESS")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from trine import Answer, AsyncClient
-from trine.errors import NodeError, NotReady, TrineError, VerificationFailed
+from trine.errors import TrineError, VerificationFailed
 from trine.protocol.inputs import Input
 from trine_gateway.settings import Limits
 from trine_gateway.store import GatewayStore, Kept, Repeat
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 R = TypeVar("R")
 
 STORE_THREADS = 4
+PENDING = "pending"
+"""In place of a verdict that is not known yet."""
 BAD_PROMISES = 3
 """Nodes that one answer may be asked of, each of which signs something else than what it sent."""
 BAD_PROMISE_SECONDS = 600.0
@@ -156,6 +158,7 @@ class Asking:
         self._running: set[Running] = set()
         self._of_key: Counter[str] = Counter()
         self._repeatable: dict[tuple[str, str], Running] = {}
+        self._waiting: dict[object, str] = {}  # answers that are kept back for their verdicts, and their keys
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
 
     async def apart(self, work: Callable[..., R], *arguments: Any) -> R:
@@ -274,20 +277,31 @@ class Asking:
                 running.begin_again()
         raise VerificationFailed("a stream ended without a receipt")
 
-    async def verdict(self, served: Served, *, final: bool, hard: bool, seconds: float) -> tuple[str, Any]:
-        """(verdict, its certificate as JSON or None), waited for; `pending` when it does not come in time."""
-        answer = served.answer
+    async def verdict(
+        self, served: Served, key_id: str, *, final: bool, hard: bool, seconds: float
+    ) -> tuple[str, dict[str, Any] | None]:
+        """(verdict, its certificate as JSON or None), waited for; `pending` when it does not come in time, or when as
+        many wait already as answers may be on their way. The answer is paid for: nothing here takes it away again.
+        """
+        if len(self._waiting) >= self._limits.max_running or (
+            sum(waiting == key_id for waiting in self._waiting.values()) >= self._limits.max_running_per_key
+        ):
+            return PENDING, None
+        answer, ticket = served.answer, object()
+        self._waiting[ticket] = key_id
         try:
             if hard:
                 found = await self._client.certify(answer, final=final, hard=True, timeout=seconds)
-                result, document = found.certificate.result, found.to_json()
-            else:
-                soft = await self._client.certify(answer, final=final, timeout=seconds)
-                result, document = soft.result, soft.to_json()
-        except (NotReady, NodeError) as error:
+                return found.certificate.result, found.to_json()
+            soft = await self._client.certify(answer, final=final, timeout=seconds)
+        except TrineError as error:
             log.info("verdict_not_in_time", receipt=answer.digest.hex(), reason=str(error)[:200])
-            return "pending", None
-        return result, document
+            if answer.certificate is None or final:
+                return PENDING, None
+            soft = answer.certificate  # judged, but by votes, which no certificate without a chain can show
+        finally:
+            del self._waiting[ticket]
+        return soft.result, soft.to_json()
 
 
 def _require_same(known: Repeat | None, given: Repeat) -> None:

@@ -21,7 +21,7 @@ from test_failover import events, odd, say, text
 from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wait_for
 
 from trine.chain import Result
-from trine.errors import InvalidInput
+from trine.errors import InvalidInput, VerificationFailed
 from trine.protocol.messages import Receipt, require_signer, text_hash
 from trine_gateway.keys import hash_of, id_of, new_key
 from trine_gateway.rates import Rates
@@ -501,6 +501,23 @@ def test_a_header_asks_to_wait_for_the_verdict(fresh, tmp_path):
         with gateway_before(fresh, tmp_path) as gateway:
             answer = post(gateway, gateway.key(), headers=wrong)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header")
+
+
+def test_a_verdict_that_cannot_be_had_takes_no_answer_away(fresh, tmp_path, monkeypatch):
+    with gateway_before(fresh, tmp_path, limits={"max_running_per_key": 1}) as gateway:
+        key = gateway.key()
+        monkeypatch.setattr("trine._flow.placed_certificate", lambda *_: broken("the batch is malformed"))
+        answer = post(gateway, key, headers={"x-trine-wait": "verdict", "x-trine-wait-seconds": "5"})
+        assert (answer.status_code, answer.headers["x-trine-verdict"]) == (200, "pending")
+        monkeypatch.undo()
+        asking = gateway.app.state.asking
+        asking._waiting[object()] = id_of(key)  # as many wait as may
+        full = post(gateway, key, headers={"x-trine-wait": "verdict", "x-trine-wait-seconds": "60"})
+        assert (full.status_code, full.headers["x-trine-verdict"]) == (200, "pending")
+
+
+def broken(said):
+    raise VerificationFailed(said)
 
 
 def test_looks_become_rarer_and_have_an_end():

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from trine import AsyncClient
 from trine.chain import ModelEntry
 from trine.protocol.fields import Wish, read_wish
 from trine.protocol.sampling import DRAWN_SEEDS
-from trine_gateway.asking import Asked, Asking, Running, Served
+from trine_gateway.asking import PENDING, Asked, Asking, Running, Served
 from trine_gateway.service.access import Access
 from trine_gateway.service.refusing import body_of, refusal_of
 from trine_gateway.service.responses import ResponseShape, read_response_wish
@@ -40,6 +41,7 @@ from trine_operator.service.completions import (
     promise_of,
     usage_of,
 )
+from trine_operator.store import StoreError
 
 MODELS_SECONDS = 60.0
 WAITS = {"verdict": (False, False), "final": (True, False), "hard": (False, True)}
@@ -208,13 +210,14 @@ class OpenAiEndpoints:
         except BaseException:
             leave()
             raise
-        return EventStream(self._events(first, pieces, shape, wait), leave, headers)
+        return EventStream(self._events(first, pieces, shape, running.asked.key_id, wait), leave, headers)
 
     async def _events(
         self,
         first: asyncio.Future[str | Served],
         pieces: AsyncIterator[str | Served],
         shape: AnswerShape,
+        key_id: str,
         wait: Wait | None,
     ) -> AsyncIterator[str]:
         async def all_of_them() -> AsyncIterator[str | list[str]]:
@@ -223,7 +226,7 @@ class OpenAiEndpoints:
                 if piece:
                     yield shape.text(piece)
                 piece = await anext(pieces)
-            yield shape.closing(piece, await self._extras(piece, wait))
+            yield shape.closing(piece, await self._extras(piece, key_id, wait))
 
         try:
             for opening in shape.opening():
@@ -245,7 +248,7 @@ class OpenAiEndpoints:
     ) -> Response:
         async def finished() -> tuple[Served, dict[str, Any]]:
             served = await running.whole()
-            return served, await self._extras(served, wait)
+            return served, await self._extras(served, running.asked.key_id, wait)
 
         answer = asyncio.ensure_future(finished())
         gone = asyncio.ensure_future(disconnected(request))
@@ -266,14 +269,14 @@ class OpenAiEndpoints:
             gone.cancel()
             running.leave()
 
-    async def _extras(self, served: Served, wait: Wait | None) -> dict[str, Any]:
+    async def _extras(self, served: Served, key_id: str, wait: Wait | None) -> dict[str, Any]:
         answer = served.answer
         extras = {
             **promise_of(answer.receipt, answer.receipt_signature, answer.digest),
             "node": answer.receipt.node,
             "nodeUrl": answer.node_url,
             "feeWei": str(answer.receipt.fee_wei),
-            "verdict": "pending",
+            "verdict": PENDING,
         }
         if served.drawn_by is not None:
             extras["sampling"] = served.drawn_by  # with the seed that was signed, whoever chose it
@@ -281,12 +284,13 @@ class OpenAiEndpoints:
             extras["tried"] = [each.to_json() for each in answer.tried]
         if wait is not None:
             verdict, certificate = await self._asking.verdict(
-                served, final=wait.final, hard=wait.hard, seconds=wait.seconds
+                served, key_id, final=wait.final, hard=wait.hard, seconds=wait.seconds
             )
             extras["verdict"] = verdict
             if certificate is not None:
                 extras["certificate"] = certificate
-                await self._verdicts.note(answer, verdict, is_final=wait.final)
+                with suppress(StoreError):  # it is looked for again
+                    await self._verdicts.note(answer, verdict, is_final=wait.final)
         return extras
 
     def _wait(self, request: Request) -> Wait | None:
