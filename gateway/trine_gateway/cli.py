@@ -192,38 +192,34 @@ def _show(config: Path, key_id: str | None, json: bool) -> None:
     if json:
         print_json([of_key(each) for each in found] if key_id is None else document(found[0].key, found[0], (), ()))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from trine.cli.output import out
 
+    # An id is typed again by who revokes it: it is never cut.
     table = Table(
-        "key", "name", "spent", "kept", "budget", "a minute", "answers", "accepted", "rejected", "pending", ""
+        Column("key", no_wrap=True), "name", "spent", "answers", "accepted", "refused", "pending", box=SIMPLE_HEAD
     )
     for each in found:
         held = each.key
-        state = "revoked" if held.revoked_at else "" if held.is_valid(time.time()) else "expired"
+        state = " (revoked)" if held.revoked_at else "" if held.is_valid(time.time()) else " (expired)"
         table.add_row(
             held.key_id,
-            escape(held.name),
-            tokens(each.spent_wei),
-            tokens(each.reserved_wei),
-            "none" if held.budget_wei is None else tokens(held.budget_wei),
-            str(held.requests_per_minute),
+            escape(held.name) + state,
+            tokens(each.spent_wei) + ("" if held.budget_wei is None else f" of {tokens(held.budget_wei)}"),
             str(each.answers),
             str(each.verdicts["accept"]),
             str(each.verdicts["reject"] + each.verdicts["unavailable"]),
             str(each.answers - sum(each.verdicts.values())),
-            state,
         )
     out.print(table)
     if key_id is not None:
-        answers = Table("when", "model", "node", "fee", "verdict", "receipt")
         for answer in found[0].recent:
             when = datetime.fromtimestamp(answer.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
             verdict = (answer.verdict or "pending") + (", final" if answer.is_final else "")
-            answers.add_row(when, escape(answer.model), answer.node, tokens(answer.fee_wei), verdict, answer.digest)
-        out.print(answers)
+            say(f"{when}  {answer.digest}  {tokens(answer.fee_wei)}  {verdict}")
 
 
 def _named(names: list[str]) -> str:
