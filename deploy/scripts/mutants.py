@@ -322,7 +322,11 @@ def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.N
                 return
             with turns:
                 began = time.monotonic()
-                found = attempt(worker, mutant, sources[mutant.path], results, options.near)
+                try:
+                    found = attempt(worker, mutant, sources[mutant.path], results, options.near)
+                except TimeoutError:
+                    print(f"{mutant.path}:{mutant.line}: not compiled in {COMPILE_SECONDS} s, to be tried again")
+                    continue
                 seconds = round(time.monotonic() - began, 1)
             results.mutants[mutant.key(sources[mutant.path])] = {**asdict(mutant), **found, "seconds": seconds}
             results.save()
