@@ -1,4 +1,4 @@
-# Node and verifier. Build in the repository's root: docker build -f deploy/images/trine.Dockerfile -t trine:0.1.0 .
+# Node, verifier, gateway. Build in the repository's root: docker build -f deploy/images/trine.Dockerfile -t trine:0.1.0 .
 # Before an inference server nothing needs a GPU here; --build-arg TORCH_INDEX=<url> names an index with torch's CPU build
 # where PyTorch's own cannot be reached.
 FROM python:3.11-slim-bookworm AS build
