@@ -8,6 +8,7 @@ operator's key its secret, the store its answers.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ TIME_TO_ANSWER_SECONDS = 120
 """A challenge with less time left is let go."""
 SEED_LIFETIME_BLOCKS = 250
 """The chain forgets a seed that was not stored within 256 blocks."""
+NOTED_LOOKS = 5
+"""At so many blocks the chain is asked for what must follow from a verdict that it shows."""
 MISCOUNT = 4
 """By so many challenges our count of them may have been wrong when one was asked for."""
 
@@ -111,7 +114,16 @@ def calibrate(
         given_up = kept is not None and kept.state == "void"
         return given_up or judged.state in (BatchState.SETTLED, BatchState.FINAL, BatchState.VOID)
 
+    looks = itertools.count(1)
+
+    def noted() -> bool:
+        """An endpoint can show the verdict before it shows what came of it."""
+        if chain.is_calibrated(chain.address, role, model.model_id):
+            return True
+        return not _is_passed(chain.batch(batch_id)) or next(looks) > NOTED_LOOKS
+
     _wait(over, blocks, stopped, "the committee's verdict on the calibration")
+    _wait(noted, blocks, stopped, "the chain to note the calibration")
     if not chain.is_calibrated(chain.address, role, model.model_id):
         raise CalibrationRejected(_why(chain.batch(batch_id)))
     log.info("calibrated", role=role.name.lower())
@@ -214,12 +226,21 @@ def _seal(candidate: Candidate, answers: list[tuple[bytes, Evidence]], challenge
     return batch.batch_id
 
 
+def _is_passed(batch: Batch) -> bool:
+    return batch.is_decided and all(batch.result(leaf) == "accept" for leaf in range(batch.leaf_count))
+
+
 def _why(batch: Batch) -> str:
     if batch.state == BatchState.NONE:
         return "the calibration's answers came too late to be anchored: try again"
     if batch.state == BatchState.VOID:
         return "no committee judged the calibration: try again"
     results = [batch.result(leaf) for leaf in range(batch.leaf_count)]
+    if _is_passed(batch):
+        return (
+            f"all {len(results)} calibration answers were accepted, but the chain does not take this operator for "
+            "calibrated: check that its own stake is no less than the role's minimum (`trine stake show`)"
+        )
     return (
         f"{results.count('accept')} of {len(results)} calibration answers were accepted, {results.count('reject')} "
         "rejected: check that the model's files and this machine's arithmetic are what the registry's policy expects"
