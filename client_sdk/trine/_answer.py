@@ -16,6 +16,7 @@ from trine.protocol.inputs import Input, chat_input, stop_strings
 from trine.protocol.messages import (
     MAX_ANCHOR_SECONDS,
     Domain,
+    FinishReason,
     Receipt,
     Request,
     Voucher,
@@ -33,6 +34,8 @@ MAX_DRIFT_SECONDS = 86_400
 MAX_ORDERS = 4_096
 MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_REASON = 2_000
+FINISH_REASONS: dict[int, str] = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+"""As OpenAI's clients name what a receipt says."""
 
 Messages = str | Sequence[Mapping[str, Any]] | Input
 """A text is one user message; an `Input` may also be a plain prompt, which is completed as it is."""
@@ -295,6 +298,8 @@ def checked_answer(
     extras: Any, text: str, finish_reason: str, draft: Draft, node: str, node_url: str, domain: Domain
 ) -> Answer:
     """The answer, once the receipt is for exactly this request, this text and this node. Raises VerificationFailed."""
+    if not isinstance(text, str) or not _is_unicode(text):
+        raise VerificationFailed("the node's answer is no text: do not use this answer")
     try:
         receipt = Receipt.from_json(extras["receipt"])
         signature = bytes.fromhex(extras["signature"].removeprefix("0x"))
@@ -310,6 +315,7 @@ def checked_answer(
         "another input": receipt.input_hash != request.input_hash,
         "another limit of tokens": receipt.max_tokens != request.max_tokens,
         "another text": receipt.text_hash != text_hash(text),
+        "another end than the node says": finish_reason != FINISH_REASONS.get(receipt.finish_reason),
         "a higher fee than allowed": receipt.fee_wei > request.max_fee_wei,
         "more tokens than were ordered": receipt.output_tokens > request.max_tokens,
         "more prompt tokens than the text can have": receipt.prompt_tokens > prompt_tokens_at_most(draft.input),
@@ -325,6 +331,14 @@ def checked_answer(
             raise VerificationFailed(f"the receipt is for {fault}: do not use this answer")
     sampling = draft.input.sampling
     return Answer(text, finish_reason, receipt, signature, receipt.struct_hash(), node_url, sampling=sampling)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
+        return False
+    return True
 
 
 def placed_certificate(document: Any, answer: Answer, domain: Domain) -> Certificate | None:

@@ -420,6 +420,8 @@ class Stream:
                 self._size += len(text)
                 if self._size > MAX_TEXT:
                     raise VerificationFailed(f"the node's answer is longer than {MAX_TEXT} characters")
+                if self.answer is not None and (text or choice.get("finish_reason")):
+                    raise VerificationFailed("the node's stream goes on after its receipt: that text nobody has signed")
                 self._parts.append(text)
                 if choice.get("finish_reason"):
                     self.answer = self._finish(document.get("trine"), "".join(self._parts), choice["finish_reason"])

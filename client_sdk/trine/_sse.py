@@ -19,28 +19,35 @@ class EventDecoder:
     """Feed it bytes as they come; it gives the data of each event that is complete."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._open = bytearray()  # the line that has not ended
+        self._has_cr = False  # it ends with a CR: whether that is a whole line's end, the next byte tells
         self._data: list[bytes] = []
         self._size = 0
         self._is_first_line = True
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Raises VerificationFailed for an event beyond MAX_EVENT_BYTES."""
-        text = self._rest + chunk
-        # Whether a CR at the end is a whole line's end, the next byte tells.
-        held = b"\r" if text.endswith(b"\r") else b""
-        *lines, last = _LINE_END.split(text[: len(text) - len(held)])
-        self._rest = last + held
+        """Looks at new bytes only. Raises VerificationFailed for an event beyond MAX_EVENT_BYTES."""
+        if not chunk:
+            return []
+        text = b"\r" + chunk if self._has_cr else chunk
+        self._has_cr = text.endswith(b"\r")
+        first, *others = _LINE_END.split(text[:-1] if self._has_cr else text)
+        self._open += first
+        lines: list[bytes] = []
+        if others:
+            lines = [bytes(self._open), *others[:-1]]
+            self._open = bytearray(others[-1])
         events = [event for line in lines if (event := self._line(line)) is not None]
-        if self._size + len(self._rest) > MAX_EVENT_BYTES:
+        if self._size + len(self._open) > MAX_EVENT_BYTES:
             raise VerificationFailed(f"the node's stream holds an event of more than {MAX_EVENT_BYTES} bytes")
         return events
 
     def end(self) -> list[str]:
         """After the last byte. What is not complete by then is no event."""
-        rest, self._rest = self._rest, b""
-        lines = _LINE_END.split(rest)[:-1]
-        return [event for line in lines if (event := self._line(line)) is not None]
+        line, self._open = bytes(self._open), bytearray()
+        event = self._line(line) if self._has_cr else None
+        self._has_cr = False
+        return [] if event is None else [event]
 
     def _line(self, line: bytes) -> str | None:
         """The event's data where the line ends it. Names, ids and times to reconnect say nothing here."""

@@ -56,7 +56,7 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
         raise Refusal("model is missing: name the model to ask", param="model")
     if model != model_name:
         raise Refusal(
-            f"the model {model!r} is not served here, {model_name!r} is",
+            f"the model {model!r:.200} is not served here, {model_name!r} is",
             status=404,
             code="model_not_found",
             param="model",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -296,6 +298,68 @@ def test_a_node_that_lies_is_not_asked_to_be_replaced_unseen(node, how):
         with pytest.raises(VerificationFailed, match="receipt"):
             how(client)
         assert node.store.owed(client.chain.address) == 0
+
+
+def _delta(content, reason=None):
+    choice = {"index": 0, "finish_reason": reason, "delta": {"content": content}}
+    return "data: " + json.dumps({"choices": [choice]}) + "\n\n"
+
+
+def _without_end(said):
+    return said.replace("data: [DONE]\n\n", "")
+
+
+STREAMS = {
+    "goes on after the receipt": lambda said: _without_end(said) + _delta(" SEND MONEY") + "data: [DONE]\n\n",
+    "ends twice": lambda said: _without_end(said) + _delta("", "stop") + "data: [DONE]\n\n",
+    "begins with a lone surrogate": lambda said: _delta("\ud800") + said,
+    "says another end": lambda said: re.sub(r'"finish_reason": "\w+"', '"finish_reason": "tool_calls"', said),
+}
+WHOLE = {
+    **{f"content {content!r}": {"message": {"content": content}} for content in (None, ["x"], 7, "\ud800")},
+    **{f"end {reason!r:.20}": {"finish_reason": reason} for reason in ("tool_calls", {"a": 1}, 7, None, "x" * 100_000)},
+}
+
+
+@contextmanager
+def relayed(node, answer):
+    """A client whose node answers what the real one does, changed by `answer(handler, what it said)`."""
+
+    def relaying(handler):
+        said = httpx2.post(node.url + handler.path, json=handler.server.orders[-1], timeout=60)
+        answer(handler, said)
+
+    with odd(relaying) as first, asking(node) as client:
+        client._core.nodes = lambda *_: [(node.chain.address, first.url)]
+        yield client
+
+
+@pytest.mark.parametrize("how", STREAMS)
+def test_attack_a_stream_shows_nothing_that_nobody_signed(node, how):
+    with relayed(node, lambda handler, said: events(handler, STREAMS[how](said.text).strip())) as client:
+        shown = []
+        with pytest.raises(VerificationFailed):
+            shown.extend(client.stream("Who is there?", max_tokens=3))
+        assert "MONEY" not in "".join(shown)
+
+
+@pytest.mark.parametrize("how", WHOLE)
+def test_attack_a_whole_answer_that_is_no_text_or_ends_otherwise(node, how):
+    def answer(handler, said):
+        document = said.json()
+        document["choices"][0] |= WHOLE[how]
+        say(handler, 200, document)
+
+    with relayed(node, answer) as client, pytest.raises(VerificationFailed):
+        chatted(client)
+
+
+def test_a_node_that_only_passes_on_what_another_says_is_believed(node):
+    """So the tests above fail for what was changed."""
+    with relayed(node, lambda handler, said: say(handler, 200, said.json())) as client:
+        assert chatted(client).finish_reason in ("stop", "length")
+    with relayed(node, lambda handler, said: events(handler, said.text.strip())) as client:
+        assert streamed(client).text is not None
 
 
 def test_attack_a_node_that_drips_for_ever_ends_when_the_client_said(node):

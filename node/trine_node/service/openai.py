@@ -83,7 +83,9 @@ class OpenAiEndpoints:
 
     async def model(self, name: str) -> dict[str, Any]:
         if name != self.answering.model.name:
-            raise Refusal(f"the model {name!r} is not served here", status=404, code="model_not_found", param="model")
+            raise Refusal(
+                f"the model {name!r:.200} is not served here", status=404, code="model_not_found", param="model"
+            )
         return self._entry()
 
     def _entry(self) -> dict[str, Any]:
