@@ -43,12 +43,12 @@ def margin(logits: Logits, sampling: Sampling, position: int, claimed: int) -> f
     drawn = noise(sampling.seed, position, len(logits))
     scores = _scores(logits, sampling, drawn, tokens)
     own = float(logits[claimed]) + sampling.temperature * float(drawn[claimed])
+    if tokens is None:
+        return float(scores.max()) - own  # there is no edge
     ahead = scores > own
-    is_allowed = tokens is None or bool((tokens == claimed).any())
-    if is_allowed and not ahead.any():
+    if not ahead.any() and (tokens == claimed).any():
         return 0.0  # its own choice, or as good
-    inside = logits if tokens is None else logits[tokens]
-    rivals = _that_count(inside[ahead].astype(np.float64), scores[ahead] - own)
+    rivals = _that_count(logits[tokens[ahead]].astype(np.float64), scores[ahead] - own)
     rising = np.sort(logits).astype(np.float64)
     sums = np.concatenate([[0.0], np.cumsum(np.exp((rising - rising[-1]) / sampling.temperature))])
     return float(least_move(Edge(sampling, rising, sums), float(logits[claimed]), rivals))
