@@ -108,3 +108,12 @@ class TransactionReverted(ChainError):
 
 class NotReady(TrineError):
     """Waited as long as allowed, and it is not there yet."""
+
+
+def what_is_wrong(error: Exception) -> str:
+    """With a document, in words for people: Python's own errors name types and not what to look for."""
+    if isinstance(error, KeyError):
+        return f"it has no field {str(error)[:80]}"
+    if isinstance(error, TypeError | AttributeError):
+        return "a field in it is of another type than it should be"
+    return f"{error!s:.300}"

@@ -57,7 +57,8 @@ def _fetched(url: str, most_bytes: int, local: bool, timeout_seconds: float) -> 
     parts = urlsplit(url)
     host, scheme = parts.hostname or "", parts.scheme
     if scheme not in ("https", "http") or not host or (scheme == "http" and not local):
-        raise InvalidInput(f"{_shown(url)}: only https is fetched{' or http' if local else ''}")
+        hint = "; with --allow-local http, too, and from this machine" if scheme == "http" else ""
+        raise InvalidInput(f"{_shown(url)}: only https is fetched{' or http' if local else hint}")
     port = parts.port or (443 if scheme == "https" else 80)
     deadline = time.monotonic() + timeout_seconds
     address = _address_of(host, port, local)
@@ -127,4 +128,4 @@ def _connection(scheme: str, host: str, address: str, port: int, seconds: float)
 def _shown(url: str) -> str:
     """Without what may be a secret, and short."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"[:200]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]

@@ -173,6 +173,8 @@ def dapp(
     """A contract asks, on a devnet that runs: a new wallet deploys AnswerConsumer.sol, pays, asks, and waits until the
     contract's state has the answer."""
     wei = token_wei(fee)
+    if wei == 0:
+        raise InvalidInput("--fee 0 pays no node for an answer: `trine request price` says what one must wait for")
     from trine.chain import Deployment
     from trine_devnet.dapp import ask_by_contract
     from trine_devnet.network import give

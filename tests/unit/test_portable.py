@@ -268,6 +268,7 @@ def test_the_command_says_what_is_wrong(tmp_path):
     root = ["--root", good["rootId"]]
     rejected = VECTORS["certificates"][1]
     text = json.dumps(good["document"])
+    rootless = {name: value for name, value in good["document"]["certificate"].items() if name != "root"}
     for document, options, code, words in (
         (good["document"], ["--root", "0x" + "00" * 32], 7, "is not the one that you trust"),
         (good["document"], ["--root", "0x12"], 3, "expected 0x and 64"),
@@ -277,6 +278,18 @@ def test_the_command_says_what_is_wrong(tmp_path):
         ("[" * 100_000, root, 3, "not a certificate"),
         (text.replace('"format"', '"format": "trine-certificate-1", "format"', 1), root, 3, "stands twice"),
         ("[]", root, 3, "not a certificate"),
+        (text[:-20], root, 3, "not a certificate, or not all of one: it is no JSON"),
+        ({**good["document"], "certificate": None}, root, 3, "a field in it is of another type"),
+        ({"certificate": 1}, root, 3, "`trine certificate get` writes one"),
+        (
+            {
+                **good["document"],
+                "certificate": {k: v for k, v in good["document"]["certificate"].items() if k != "root"},
+            },
+            root,
+            3,
+            "it has no field 'root'",
+        ),
         (" " * (8 << 20) + text, root, 3, "more than 8388608 bytes"),
     ):
         said = run(tmp_path, document, *options)

@@ -85,6 +85,8 @@ def certificate(
         document = json_module.loads(file.read_text())
         if isinstance(document, dict) and "nodeUrl" in document:
             raise InvalidInput("it is a receipt, which `trine claim` holds its node to")
+        if isinstance(document, dict) and "keySets" in document:
+            raise InvalidInput("it is one that needs no chain, which `trine verify` checks")
         held = Certificate.from_json(document)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} is no certificate: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,7 @@ def get(
         f"{found.certificate.epoch}, with {len(found.handovers)} hand-overs"
     )
     note("whoever trusts this key set checks it with:")
-    say(f"trine verify {out} --root 0x{found.root_id.hex()}")
+    say(f"{sys.argv[0]} verify {out} --root 0x{found.root_id.hex()}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from eth_abi.abi import encode
 from eth_utils.address import is_hex_address, to_checksum_address
 from eth_utils.crypto import keccak
 
-from trine.errors import InvalidInput, VerificationFailed
+from trine.errors import InvalidInput, VerificationFailed, what_is_wrong
 from trine.protocol import bls, merkle
 from trine.protocol.header import Header, batch_id
 from trine.protocol.key_root import KeySet, Member, signed_by
@@ -127,7 +127,7 @@ class Certificate:
             )
             named = _word(document["batchId"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a certificate: {error!r:.300}") from None
+            raise InvalidInput(f"not a certificate: {what_is_wrong(error)}") from None
         if certificate.batch_id != named:
             raise InvalidInput("not a certificate: its batch id does not follow from its header")
         return certificate
@@ -262,7 +262,7 @@ class HardCertificate:
                 signature=bytes.fromhex(document["signature"].removeprefix("0x")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a hard certificate: {error!r:.300}") from None
+            raise InvalidInput(f"not a hard certificate: {what_is_wrong(error)}") from None
 
 
 def _word(text: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from trine.errors import InvalidInput
+from trine.errors import InvalidInput, what_is_wrong
 from trine.protocol import bls
 from trine.protocol.merkle import EMPTY_LEAF, pair
 from trine.protocol.numbers import whole
@@ -142,7 +142,7 @@ class KeySet:
                 valid_until=whole(document["validUntil"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a key set: {error!r}") from None
+            raise InvalidInput(f"not a key set: {what_is_wrong(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Member:
                 proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in document["proof"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a signer: {error!r}") from None
+            raise InvalidInput(f"not a signer: {what_is_wrong(error)}") from None
 
 
 def signed_by(

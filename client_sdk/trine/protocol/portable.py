@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from trine.errors import InvalidInput, VerificationFailed
+from trine.errors import InvalidInput, VerificationFailed, what_is_wrong
 from trine.protocol.certificate import HardCertificate
 from trine.protocol.key_root import MAX_SIGNERS, KeySet, Member, hands_over
 
@@ -45,7 +45,7 @@ class Handover:
             members = tuple(Member.from_json(member) for member in document["members"])
             return cls(members, bytes.fromhex(document["signature"].removeprefix("0x")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"not a hand-over: {error!r:.200}") from None
+            raise InvalidInput(f"not a hand-over: {what_is_wrong(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class PortableCertificate:
             document = json.loads(raw)
             again = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"not a certificate: {error!s:.200}") from None
+            raise InvalidInput(f"not a certificate, or not all of one: it is no JSON ({error!s:.200})") from None
         # No string of the format has white space.
         if re.sub(rb"[ \t\r\n]", b"", raw) != again:
             raise InvalidInput("not a certificate: the JSON is not written as the format says, or a name stands twice")
@@ -127,7 +127,10 @@ class PortableCertificate:
         """Reads `to_json`'s form, and nothing that is written in another way: no field more, no other spelling of a
         number. Raises InvalidInput."""
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-            raise InvalidInput(f"not a certificate in the format {FORMAT!r}: its field `format` says otherwise")
+            raise InvalidInput(
+                f"not a certificate in the format {FORMAT!r}, which its field `format` would say: `trine certificate "
+                "get` writes one"
+            )
         try:
             if len(document["keySets"]) > MAX_HANDOVERS + 1 or len(document["handovers"]) > MAX_HANDOVERS:
                 raise InvalidInput(f"a certificate has at most {MAX_HANDOVERS} hand-overs")
@@ -137,7 +140,7 @@ class PortableCertificate:
                 tuple(Handover.from_json(handover) for handover in document["handovers"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidInput(f"not a certificate: {error!r:.200}") from None
+            raise InvalidInput(f"not a certificate: {what_is_wrong(error)}") from None
         if (other := _difference(document, found.to_json(), "")) is not None:
             raise InvalidInput(f"not a certificate: {other or 'the document'} is not written as the format says")
         return found
