@@ -268,7 +268,6 @@ def test_the_command_says_what_is_wrong(tmp_path):
     root = ["--root", good["rootId"]]
     rejected = VECTORS["certificates"][1]
     text = json.dumps(good["document"])
-    rootless = {name: value for name, value in good["document"]["certificate"].items() if name != "root"}
     for document, options, code, words in (
         (good["document"], ["--root", "0x" + "00" * 32], 7, "is not the one that you trust"),
         (good["document"], ["--root", "0x12"], 3, "expected 0x and 64"),
