@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trine.cli.groups import group
-from trine.cli.options import DEFAULT_DEPLOYMENT, DEFAULT_RPC_URL, AsJson, DeploymentFile, RpcUrl, token_wei
+from trine.cli.options import (
+    DEFAULT_DEPLOYMENT,
+    DEFAULT_RPC_URL,
+    AsJson,
+    DeploymentFile,
+    RpcUrl,
+    token_wei,
+    typed_address,
+)
 from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
@@ -152,10 +160,9 @@ def fund(
 ) -> None:
     """Gives an account of a devnet that runs gas money and tokens: for an operator, client or examiner of your own."""
     wei = token_wei(amount)
-    from trine.chain.calls import checksum
     from trine_devnet.network import give
 
-    account = checksum(address)
+    account = typed_address(address)
     give(rpc_url, deployment, account, wei)
     say(f"{account} has {amount} tokens more, and gas money")
 

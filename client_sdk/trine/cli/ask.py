@@ -56,6 +56,10 @@ def ask(
     json: AsJson = False,
 ) -> None:
     """Asks a node, streams the answer, checks the receipt and waits for the certificate."""
+    if not question.strip():
+        raise InvalidInput("the question is empty, and its answer would be paid for")
+    if seed is not None and not temperature:
+        raise InvalidInput("--seed draws nothing without --temperature: the answer would be the greedy one")
     if save and not (wait or final):
         raise InvalidInput("--save writes the certificate, which --no-wait does not wait for: leave one of them out")
     account = load_account(keystore, password_file)

@@ -17,6 +17,7 @@ from trine.cli.options import (
     DeploymentFile,
     RpcUrl,
     read_chain,
+    typed_address,
 )
 from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
@@ -46,9 +47,8 @@ def operator(
     """
     from trine.agents import agent_report_of
     from trine.audit import operator_report
-    from trine.chain.calls import checksum
 
-    operator, chain = checksum(address), read_chain(rpc_url, deployment)
+    operator, chain = typed_address(address), read_chain(rpc_url, deployment)
     report = operator_report(chain, operator)
     agent, why_not = agent_report_of(chain, report, local=allow_local) if report.is_known else (None, "")
     if json:

@@ -47,6 +47,20 @@ def read_chain(rpc_url: str, deployment: Path) -> Chain:
     return Chain.connect(Deployment.load(deployment), rpc_url)
 
 
+def typed_address(address: str) -> str:
+    """One that a person has typed, in EIP-55 form. Raises InvalidInput, also where its letters' case says that another
+    letter is wrong: what machines send has any case, people copy checksums."""
+    from trine.chain.calls import checksum
+
+    known = str(checksum(address))
+    digits = address.removeprefix("0x").removeprefix("0X")
+    if digits not in (digits.lower(), digits.upper()) and known[2:] != digits:
+        raise InvalidInput(
+            f"{address} has a typing error: its checksum (EIP-55) is wrong; in small letters it has none"
+        )
+    return known
+
+
 def load_account(keystore: Path | None, password_file: Path | None) -> LocalAccount:
     """Raises InvalidInput naming what is missing, and where it may come from."""
     missing = [
