@@ -7,8 +7,10 @@ be on their way at once.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
@@ -324,6 +326,8 @@ class TextStream:
 class AsyncClient:
     """`Client` for asyncio: the same names, awaited. Reads of the chain and signatures run in threads."""
 
+    _threads: Executor | None = None  # None: those of the event loop
+
     def __init__(
         self,
         *,
@@ -348,6 +352,13 @@ class AsyncClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    def in_threads(self, threads: Executor) -> Self:
+        """The same client, connections and all, whose flows (`chat`, `certify`, …) read the chain in these threads: so
+        that what can wait keeps nothing else from the event loop's own. Close one of them."""
+        made = copy.copy(self)
+        made._threads = threads
+        return made
 
     async def nodes(self, model: str | None = None) -> list[tuple[str, str]]:
         """See `Client.nodes`."""
@@ -491,6 +502,8 @@ class AsyncClient:
                 result = error = None
                 try:
                     match step:
+                        case flow.Work(call) if self._threads is not None:
+                            result = await asyncio.get_running_loop().run_in_executor(self._threads, call)
                         case flow.Work(call):
                             result = await asyncio.to_thread(call)
                         case flow.Fetch():

@@ -1,7 +1,8 @@
 """One answer's way: its worst price is reserved, a node is asked, the promise is checked, the fee is spent.
 
-Who leaves ends what it asked for; with an Idempotency-Key the answer is made all the same, and whoever sends the same
-again is given it. Knows nothing of HTTP.
+Who leaves before a node has begun ends what it asked for. What was begun is finished and paid for, whoever leaves: a
+node may claim its price, and text that was shown was had. With an Idempotency-Key the answer is made in any case, and
+whoever sends the same again is given it. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from trine.errors import TrineError, VerificationFailed
 from trine.protocol.inputs import Input
 from trine_gateway.settings import Limits
 from trine_gateway.store import GatewayStore, Kept, Repeat
+from trine_gateway.waits import Waits
 from trine_operator.refusal import Refusal
 
 log = structlog.get_logger()
@@ -112,9 +114,11 @@ class Running:
         self._readers += 1
 
     def leave(self) -> None:
-        """Once for each `join`. An answer that nobody waits for, and nobody can have later, is ended."""
+        """Once for each `join`. An answer that nobody waits for, nobody can have later, and no node has begun, is
+        ended: one that was begun is finished, else whoever leaves before its last event has read it for nothing."""
         self._readers -= 1
-        if self._readers <= 0 and self.asked.repeat is None and self.task is not None:
+        is_wanted = self._readers > 0 or self.asked.repeat is not None or bool(self._pieces)
+        if not is_wanted and self.task is not None:
             self.task.cancel()
 
     async def read(self) -> AsyncIterator[str | Served]:
@@ -158,7 +162,8 @@ class Asking:
         self._running: set[Running] = set()
         self._of_key: Counter[str] = Counter()
         self._repeatable: dict[tuple[str, str], Running] = {}
-        self._waiting: dict[object, str] = {}  # answers that are kept back for their verdicts, and their keys
+        self._waiting: dict[object, str] = {}  # requests that are kept back for their verdicts, and their keys
+        self._waits = Waits(client)
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
 
     async def apart(self, work: Callable[..., R], *arguments: Any) -> R:
@@ -174,9 +179,9 @@ class Asking:
                 _require_same(known.asked.repeat, repeat)
                 known.join()
                 return known
-        if len(self._running) >= self._limits.max_running:
+        if self._is_full:
             raise Refusal("too many answers are on their way: try again", status=429, code="too_busy")
-        if self._of_key[asked.key_id] >= self._limits.max_running_per_key:
+        if self._is_full_of(asked.key_id):
             most = self._limits.max_running_per_key
             raise Refusal(f"{most} answers of this key are on their way", status=429, code="rate_limit_exceeded")
         running = Running(asked)
@@ -189,8 +194,18 @@ class Asking:
         running.task.add_done_callback(lambda _: self._end(running))
         return running
 
+    @property
+    def _is_full(self) -> bool:
+        """What waits for a verdict takes as much room as what waits for a node."""
+        return len(self._running) + len(self._waiting) >= self._limits.max_running
+
+    def _is_full_of(self, key_id: str) -> bool:
+        waiting = sum(waits == key_id for waits in self._waiting.values())
+        return self._of_key[key_id] + waiting >= self._limits.max_running_per_key
+
     async def close(self) -> None:
         """Ends what goes on."""
+        await self._waits.close()
         tasks = [running.task for running in self._running if running.task is not None]
         for task in tasks:
             task.cancel()
@@ -199,6 +214,8 @@ class Asking:
 
     def _end(self, running: Running) -> None:
         asked = running.asked
+        if running not in self._running:
+            return
         self._running.discard(running)
         self._of_key[asked.key_id] -= 1
         if not self._of_key[asked.key_id]:
@@ -208,7 +225,9 @@ class Asking:
 
     async def _run(self, running: Running) -> None:
         try:
-            running.finish(await self._had(running.asked) or await self._paid(running))
+            served = await self._had(running.asked) or await self._paid(running)
+            self._end(running)  # it is not on its way any more, so whoever reads it may wait for its verdict
+            running.finish(served)
         except asyncio.CancelledError:
             running.fail(Refusal("the gateway is shutting down", status=503, code="shutting_down"))
             raise
@@ -229,7 +248,7 @@ class Asking:
         asked = running.asked
         worst = await self._client.worst_fee_wei(asked.input, model=asked.model, max_tokens=asked.max_tokens)
         seconds = self._limits.request_timeout_seconds * BAD_PROMISES + GRACE_SECONDS
-        reserved = await self.apart(self._store.reserve, asked.key_id, worst, seconds)
+        reserved = await self._reserved(asked.key_id, worst, seconds)
         is_settled = False
         try:
             served = await self._served(running)
@@ -249,6 +268,22 @@ class Asking:
             if not is_settled:
                 self._threads.submit(self._release, reserved)
         return served
+
+    async def _reserved(self, key_id: str, worst: int, seconds: float) -> str:
+        """The reservation's name. Where this is ended meanwhile, what comes of it is released."""
+        reserving = self._threads.submit(self._store.reserve, key_id, worst, seconds)
+        try:
+            return await asyncio.wrap_future(reserving)
+        except asyncio.CancelledError:
+            if reserving.done():
+                self._threads.submit(self._release_late, reserving)
+            else:
+                reserving.add_done_callback(self._release_late)  # in its thread, when it is there
+            raise
+
+    def _release_late(self, reserving: Future[str]) -> None:
+        if not reserving.cancelled() and reserving.exception() is None:
+            self._release(reserving.result())
 
     def _release(self, reserved: str) -> None:
         try:
@@ -281,27 +316,19 @@ class Asking:
         self, served: Served, key_id: str, *, final: bool, hard: bool, seconds: float
     ) -> tuple[str, dict[str, Any] | None]:
         """(verdict, its certificate as JSON or None), waited for; `pending` when it does not come in time, or when as
-        many wait already as answers may be on their way. The answer is paid for: nothing here takes it away again.
+        much is on its way already as may be. The answer is paid for: nothing here takes it away again.
         """
-        if len(self._waiting) >= self._limits.max_running or (
-            sum(waiting == key_id for waiting in self._waiting.values()) >= self._limits.max_running_per_key
-        ):
+        if self._is_full or self._is_full_of(key_id):
             return PENDING, None
-        answer, ticket = served.answer, object()
+        ticket = object()
         self._waiting[ticket] = key_id
         try:
-            if hard:
-                found = await self._client.certify(answer, final=final, hard=True, timeout=seconds)
-                return found.certificate.result, found.to_json()
-            soft = await self._client.certify(answer, final=final, timeout=seconds)
-        except TrineError as error:
-            log.info("verdict_not_in_time", receipt=answer.digest.hex(), reason=str(error)[:200])
-            if answer.certificate is None or final:
-                return PENDING, None
-            soft = answer.certificate  # judged, but by votes, which no certificate without a chain can show
+            return await self._waits.verdict(served.answer, final=final, hard=hard, seconds=seconds) or (PENDING, None)
+        except Exception as error:
+            log.error("verdict_not_waited_for", receipt=served.answer.digest.hex(), exc_info=error)
+            return PENDING, None
         finally:
             del self._waiting[ticket]
-        return soft.result, soft.to_json()
 
 
 def _require_same(known: Repeat | None, given: Repeat) -> None:

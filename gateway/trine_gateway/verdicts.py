@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from trine_gateway.store import FIRST_LOOK_SECONDS, LOST, Due, GatewayStore
 
 log = structlog.get_logger()
 
+THREADS = 4
+"""For the chain's reads of all looks: those of answers on their way are not kept waiting by them."""
 LOOK_SECONDS = 1.0
 LATEST_SECONDS = 300
 """Between two looks at an answer."""
@@ -51,7 +54,8 @@ class Verdicts:
         cut_off_seconds: int,
         repeat_seconds: int,
     ) -> None:
-        self._client = client
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="look")
+        self._client = client.in_threads(self._threads)
         self._store = store
         self._apart = apart
         self._at_once = at_once
@@ -74,6 +78,7 @@ class Verdicts:
         finally:
             for task in self._looking.values():
                 task.cancel()
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _remember(self) -> None:
         for node, seconds, digest in await self._apart(self._store.all_cut_off):

@@ -21,7 +21,7 @@ from test_failover import events, odd, say, text
 from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wait_for
 
 from trine.chain import Result
-from trine.errors import InvalidInput, VerificationFailed
+from trine.errors import ChainError, InvalidInput, VerificationFailed
 from trine.protocol.messages import Receipt, require_signer, text_hash
 from trine_gateway.keys import hash_of, id_of, new_key
 from trine_gateway.rates import Rates
@@ -334,6 +334,26 @@ def test_what_a_gateway_that_was_killed_had_reserved_is_free_again_in_time(tmp_p
     store.close()
 
 
+def test_attack_who_leaves_while_the_price_is_reserved_leaves_nothing_reserved(gateway):
+    key, real, over = gateway.key(), gateway.store.reserve, threading.Event()
+    reserved = []
+
+    def slow(*asked):  # a store that is busy
+        over.wait(20)
+        reserved.append(real(*asked))
+        return reserved[-1]
+
+    gateway.store.reserve = slow
+    for _ in range(2):
+        with pytest.raises(httpx2.TimeoutException), httpx2.Client(base_url=gateway.url, timeout=0.3) as hasty:
+            hasty.post(CHAT, json=body(), headers=bearer(key))
+    wait_for(lambda: not gateway.app.state.asking._running)
+    over.set()
+    wait_for(lambda: len(reserved) == 2)
+    wait_for(lambda: gateway.usage(key)["reservedWei"] == "0")
+    assert gateway.usage(key)["answers"] == 0
+
+
 # The same again
 
 
@@ -390,7 +410,50 @@ def leave_early(gateway, key, asked, headers=None):
                 return
 
 
-def test_who_leaves_ends_what_was_asked_for_but_not_what_can_be_had_again(tmp_path):
+def test_who_leaves_before_a_node_has_begun_ends_what_was_asked_for(tmp_path):
+    def silent(handler):
+        events(handler)
+        handler.server.over.wait(30)
+
+    with odd(silent) as node_, serving(f"sqlite:///{tmp_path}/n.sqlite", allow_unsigned=False) as node:
+        place = ("0x" + "aa" * 20, node_.url)
+        with gateway_before(node, tmp_path, place) as gateway:
+            key = gateway.key()
+            for stream in (False, True):
+                leave_early(gateway, key, body(500, stream=stream))
+            wait_for(lambda: not gateway.app.state.asking._running)
+            wait_for(lambda: gateway.usage(key)["reservedWei"] == "0")
+            assert (gateway.usage(key)["answers"], gateway.usage(key)["spentWei"]) == (0, "0")
+        node_.over.set()
+
+
+def test_attack_who_reads_a_stream_and_leaves_before_its_last_event_has_paid_for_it(node, gateway):
+    worst = asyncio.run(gateway.client.worst_fee_wei(MESSAGES, model=NAME, max_tokens=40))
+    key = gateway.key(budget_wei=2 * worst)
+    before, shown, refused = len(node.store.unbatched(1000)), 0, []
+    for _ in range(8):
+        with (
+            httpx2.Client(base_url=gateway.url, timeout=30) as reader,
+            reader.stream("POST", CHAT, json=body(40, stream=True), headers=bearer(key)) as response,
+        ):
+            if response.status_code != 200:
+                response.read()
+                refused.append(response.json()["error"]["code"])
+                break
+            texts = 0
+            for line in response.iter_lines():
+                texts += line.startswith("data: {")
+                if texts > 1:  # the first one has a role and no text
+                    break
+            shown += texts > 1
+        wait_for(lambda: not gateway.app.state.asking._running)
+    usage = gateway.usage(key)
+    assert refused == ["insufficient_quota"]
+    assert shown == usage["answers"] == len(node.store.unbatched(1000)) - before
+    assert 0 < int(usage["spentWei"]) <= 2 * worst
+
+
+def test_who_leaves_a_slow_answer_has_paid_for_it_and_it_can_be_had_again(tmp_path):
     slow = SlowEngine(0.05)
     with (
         serving(f"sqlite:///{tmp_path}/n.sqlite", engine_=slow, allow_unsigned=False) as node,
@@ -398,14 +461,13 @@ def test_who_leaves_ends_what_was_asked_for_but_not_what_can_be_had_again(tmp_pa
     ):
         key = gateway.key()
         for stream in (False, True):
-            leave_early(gateway, key, body(500, stream=stream))
-        wait_for(lambda: gateway.usage(key)["reservedWei"] == "0")
-        assert (gateway.usage(key)["answers"], gateway.usage(key)["spentWei"]) == (0, "0")
+            leave_early(gateway, key, body(30, stream=stream))
         wait_for(lambda: not gateway.app.state.asking._running)
+        assert (gateway.usage(key)["answers"], gateway.usage(key)["reservedWei"]) == (2, "0")
         again = {"idempotency-key": "mine"}
         leave_early(gateway, key, body(30), again)
         assert post(gateway, key, headers=again, **body(30)).json()["usage"]["completion_tokens"] == 30
-        assert gateway.usage(key)["answers"] == 1
+        assert gateway.usage(key)["answers"] == 3
 
 
 # Verdicts
@@ -511,13 +573,109 @@ def test_a_verdict_that_cannot_be_had_takes_no_answer_away(fresh, tmp_path, monk
         assert (answer.status_code, answer.headers["x-trine-verdict"]) == (200, "pending")
         monkeypatch.undo()
         asking = gateway.app.state.asking
-        asking._waiting[object()] = id_of(key)  # as many wait as may
+        finish = asking._end
+
+        def others_wait(running):  # as many as may, when the answer is there
+            asking._waiting[object()] = id_of(key)
+            finish(running)
+
+        asking._end = others_wait
         full = post(gateway, key, headers={"x-trine-wait": "verdict", "x-trine-wait-seconds": "60"})
         assert (full.status_code, full.headers["x-trine-verdict"]) == (200, "pending")
 
 
 def broken(said):
     raise VerificationFailed(said)
+
+
+WAIT = {"x-trine-wait": "verdict", "x-trine-wait-seconds": "20"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("error", [ChainError("the endpoint is away"), RuntimeError("nobody has thought of this")])
+def test_a_wait_outlasts_a_chain_that_is_away_and_ends_as_the_answer_where_it_stays_away(
+    fresh, tmp_path, error, stream
+):
+    with gateway_before(fresh, tmp_path, checks_at_once=1) as gateway:
+        key, settled, away = gateway.key(), gateway.client._core.settled, [3]
+
+        def hiccup(*asked):
+            if away[0] > 0:
+                away[0] -= 1
+                raise error
+            return settled(*asked)
+
+        gateway.client._core.settled = hiccup
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(post, gateway, key, headers=WAIT, **body(stream=stream))
+            wait_for(lambda: fresh.store.unbatched(10))
+            judged(fresh, gateway, key)
+            assert '"verdict":"accept"' in answer.result().text.replace(" ", "")
+        away[0] = 10**9
+        late = post(gateway, key, headers={**WAIT, "x-trine-wait-seconds": "1"}, **body(stream=stream))
+        assert late.status_code == 200
+        assert '"verdict":"pending"' in late.text.replace(" ", "")
+        assert gateway.usage(key)["answers"] == 2
+
+
+def test_a_store_that_fails_at_a_verdict_takes_no_answer_away(fresh, tmp_path, monkeypatch):
+    with gateway_before(fresh, tmp_path) as gateway, ThreadPoolExecutor(1) as pool:
+        key = gateway.key()
+        monkeypatch.setattr(gateway.store, "judge", lambda *_, **__: 1 / 0)
+        answer = pool.submit(post, gateway, key, headers=WAIT)
+        wait_for(lambda: fresh.store.unbatched(10))
+        judged(fresh, gateway, key)
+        assert (answer.result().status_code, answer.result().headers["x-trine-verdict"]) == (200, "accept")
+
+
+def test_attack_who_waits_for_verdicts_takes_room_of_the_key_and_no_thread_of_others(tmp_path):
+    many, limits = 12, {"max_running_per_key": 12}
+    with (
+        serving(f"sqlite:///{tmp_path}/n.sqlite", allow_unsigned=False) as node,
+        gateway_before(node, tmp_path, limits=limits) as gateway,
+        ThreadPoolExecutor(2 * many) as pool,
+    ):
+        key, other, over = gateway.key(), gateway.key(), threading.Event()
+        named = [{"idempotency-key": str(number)} for number in range(many)]
+        for again in named:
+            assert post(gateway, key, headers=again).status_code == 200
+        judged(node, gateway, key)
+        real, asked = gateway.client.chain.verdict, []
+
+        def hangs(*place):
+            asked.append(place)
+            over.wait(30)
+            return real(*place)
+
+        gateway.client.chain.verdict = hangs
+        final = {"x-trine-wait": "final", "x-trine-wait-seconds": "60"}
+        waits = [pool.submit(post, gateway, key, headers={**again, **final}) for again in named]
+        try:
+            wait_for(lambda: len(gateway.app.state.asking._waiting) == many)
+            wait_for(lambda: asked)
+            assert post(gateway, other).status_code == 200
+            full = post(gateway, key)
+            assert (full.status_code, full.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        finally:
+            for batch, result in node.chain.results.items():
+                node.chain.results[batch] = replace(result, is_final=True)
+            over.set()
+        assert {wait.result().headers["x-trine-verdict"] for wait in waits} == {"accept"}
+        assert gateway.usage(key)["answers"] == many
+
+
+def test_many_who_wait_for_one_verdict_have_it_looked_for_once(fresh, tmp_path):
+    with gateway_before(fresh, tmp_path, checks_at_once=1) as gateway, ThreadPoolExecutor(20) as pool:
+        key, again = gateway.key(), {"idempotency-key": "one"}
+        post(gateway, key, headers=again)
+        waits = [pool.submit(post, gateway, key, headers={**again, **WAIT}) for _ in range(20)]
+        asking = gateway.app.state.asking
+        wait_for(lambda: len(asking._waiting) == 20)
+        assert len(asking._waits._waits) == 1
+        judged(fresh, gateway, key)
+        assert {wait.result().headers["x-trine-verdict"] for wait in waits} == {"accept"}
+        assert not asking._waiting
+        assert not asking._waits._waits
 
 
 def test_looks_become_rarer_and_have_an_end():

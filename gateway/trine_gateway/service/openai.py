@@ -10,10 +10,10 @@ import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -41,7 +41,8 @@ from trine_operator.service.completions import (
     promise_of,
     usage_of,
 )
-from trine_operator.store import StoreError
+
+log = structlog.get_logger()
 
 MODELS_SECONDS = 60.0
 WAITS = {"verdict": (False, False), "final": (True, False), "hard": (False, True)}
@@ -289,8 +290,10 @@ class OpenAiEndpoints:
             extras["verdict"] = verdict
             if certificate is not None:
                 extras["certificate"] = certificate
-                with suppress(StoreError):  # it is looked for again
+                try:
                     await self._verdicts.note(answer, verdict, is_final=wait.final)
+                except Exception as error:  # noqa: BLE001  (the answer is paid for; its verdict is looked for again)
+                    log.warning("verdict_not_noted", receipt=answer.digest.hex(), error=f"{error!r:.300}")
         return extras
 
     def _wait(self, request: Request) -> Wait | None:
