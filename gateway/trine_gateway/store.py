@@ -6,6 +6,7 @@ is reserved before it is asked for, its fee is spent when it is there. What veri
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, make_url, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from trine.errors import InvalidInput
@@ -116,6 +118,7 @@ class GatewayStore(Transactions):
     account's money is counted by nodes and the chain."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        _make_private(url)
         super().__init__(url)
         self._clock = clock
 
@@ -355,9 +358,15 @@ class GatewayStore(Transactions):
 
     # Nodes
 
-    def cut_off(self, node: str, seconds: int, digest: bytes) -> None:
+    def cut_off(self, node: str, seconds: int, digest: bytes, *, replace: bool = True) -> bool:
+        """Whether the node is cut off for this answer now: without `replace`, not where it is for another."""
+        now = int(self._clock())
         with self.writing() as session:
-            session.merge(CutOffRow(node=node.lower(), until=int(self._clock()) + seconds, digest=digest.hex()))
+            known = session.get(CutOffRow, node.lower())
+            if known is not None and known.until > now and not replace:
+                return False
+            session.merge(CutOffRow(node=node.lower(), until=now + seconds, digest=digest.hex()))
+            return True
 
     def take_back(self, node: str, digest: bytes) -> bool:
         """Whether the node was cut off for this answer, which it is no more."""
@@ -378,6 +387,17 @@ class GatewayStore(Transactions):
         """Answers of which more will be known."""
         with self.reading() as session:
             return session.scalar(select(func.count()).where(AnswerRow.look_at.is_not(None))) or 0
+
+
+def _make_private(url: str) -> None:
+    """A file that holds answers' texts is its owner's. What there is already keeps its mode; -wal and -shm get it, too.
+    What is wrong with the path is said by whoever opens it."""
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
+            os.close(os.open(parsed.database, os.O_CREAT | os.O_RDWR, 0o600))
+    except (OSError, SQLAlchemyError):
+        pass
 
 
 def _count(key: KeyRow, verdict: str, by: int) -> None:

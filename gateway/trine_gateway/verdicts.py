@@ -17,8 +17,8 @@ from typing import Any
 import structlog
 
 from trine import Answer, AsyncClient
-from trine.errors import NodeUnreachable, NotReady, TrineError
-from trine_gateway.store import FIRST_LOOK_SECONDS, LOST, Due, GatewayStore
+from trine.errors import ChainError, NodeError, NodeUnreachable, NotReady, TrineError, VerificationFailed
+from trine_gateway.store import COLUMNS, FIRST_LOOK_SECONDS, LOST, Due, GatewayStore
 
 log = structlog.get_logger()
 
@@ -31,6 +31,10 @@ SILENT_SECONDS = 60
 """A node that does not answer is asked about none of its answers for so long."""
 LOST_AFTER_SECONDS = 14 * 86_400
 """Longer than any appeal: what is not judged by then never will be."""
+HIDDEN = "hidden"
+"""Of an answer whose node does not say where it is, though the time in which it promised to anchor it is over."""
+LATE_SECONDS = 60
+"""After that time: clocks differ, and so do endpoints of one chain."""
 TIDY_SECONDS = 600.0
 
 Apart = Callable[..., Awaitable[Any]]
@@ -64,18 +68,33 @@ class Verdicts:
         self._looking: dict[bytes, asyncio.Task[None]] = {}
         self._cut_off_for: set[str] = set()  # digests of answers
         self._tidied = time.monotonic()
+        self._reason: str | None = None
+
+    def why_not_ready(self) -> str | None:
+        """Why verdicts are not looked for, in words for everybody; None when they are."""
+        return self._reason
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        await self._remember()
+        remembers = False
         try:
             while True:
                 try:
+                    if not remembers:
+                        await self._remember()
+                        remembers = True
                     await self._step()
-                except TrineError as error:
-                    log.warning("verdicts_not_looked_for", error=str(error))
+                    self._reason = None
+                except Exception as error:  # nobody would look for verdicts any more
+                    self._reason = "verdicts are not looked for: the log says why"
+                    log.error(
+                        "verdicts_not_looked_for",
+                        exc_info=None if isinstance(error, TrineError) else error,
+                        error=str(error)[:300],
+                    )
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
+            self._reason = "verdicts are not looked for: the gateway stops"
             for task in self._looking.values():
                 task.cancel()
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -104,11 +123,22 @@ class Verdicts:
 
     async def _look(self, due: Due) -> None:
         try:
+            await self._looked_at(due)
+        except Exception as error:  # noqa: BLE001  (the store fails: the answer is still due)
+            log.error("look_failed", receipt=due.digest.hex(), error=str(error)[:300])
+
+    async def _looked_at(self, due: Due) -> None:
+        try:
             await self._judge(due)
         except NodeUnreachable as error:
+            await self._hold_to_it(due, error)
             log.info("node_is_silent", node=due.node, error=str(error)[:200])
             await self._apart(self._store.put_off, due.node, SILENT_SECONDS)
         except NotReady:
+            await self._apart(self._store.look_later, due.digest, next_look(due.looks))
+        except (NodeError, VerificationFailed) as error:
+            await self._hold_to_it(due, error)
+            log.warning("verdict_not_found", receipt=due.digest.hex(), node=due.node, error=str(error)[:300])
             await self._apart(self._store.look_later, due.digest, next_look(due.looks))
         except TrineError as error:
             log.warning("verdict_not_found", receipt=due.digest.hex(), node=due.node, error=str(error)[:300])
@@ -123,9 +153,43 @@ class Verdicts:
             await self._apart(lambda: self._store.judge(due.digest, LOST, is_final=True))
             return
         answer = Answer.from_held(json.loads(due.held))
-        is_settled = due.verdict is not None
-        certificate = await self._client.certify(answer, final=is_settled, timeout=0)
+        is_settled = due.verdict in COLUMNS
+        try:
+            certificate = await self._client.certify(answer, final=is_settled, timeout=0)
+        except NotReady as error:
+            if not is_settled and await self._is_late(answer) and await self._client.batch_of(answer) is None:
+                raise VerificationFailed("the node has promised to anchor the answer by now, and has not") from error
+            raise
         await self.note(answer, certificate.result, is_final=is_settled)
+
+    async def _is_late(self, answer: Answer) -> bool:
+        """By the chain's clock. Raises ChainError."""
+        now = await asyncio.get_running_loop().run_in_executor(self._threads, self._client.chain.now)
+        return now > answer.receipt.anchor_by + LATE_SECONDS
+
+    async def _hold_to_it(self, due: Due, error: TrineError) -> None:
+        """A node that shows no place for its own receipt after the time in which it promised to anchor it is asked
+        nothing, until it shows one that was accepted: else who is asked where a rejected answer is would hide it."""
+        answer = Answer.from_held(json.loads(due.held))
+        try:
+            if due.verdict in COLUMNS or not await self._is_late(answer):
+                return
+        except ChainError:
+            return  # what time it is will be known at another look
+        if due.verdict is None:
+            log.error("node_hides_answer", node=due.node, receipt=due.digest.hex(), error=str(error)[:300])
+            await self._apart(
+                lambda: self._store.judge(due.digest, HIDDEN, is_final=False, look_in_seconds=FIRST_LOOK_SECONDS)
+            )
+        # What was rejected counts for more: showing the hidden answer must not end a cut-off for that.
+        await self._cut_off(answer, replace=False)
+
+    async def _cut_off(self, answer: Answer, *, replace: bool = True) -> None:
+        node, digest, seconds = answer.receipt.node, answer.digest, self._cut_off_seconds
+        if seconds and await self._apart(lambda: self._store.cut_off(node, seconds, digest, replace=replace)):
+            log.error("node_cut_off", node=node, receipt=digest.hex(), seconds=seconds)
+            self._cut_off_for.add(digest.hex())
+            self._client.avoid(node, seconds)
 
     async def note(self, answer: Answer, verdict: str, *, is_final: bool) -> None:
         """Keeps a verdict, and acts on it."""
@@ -134,11 +198,8 @@ class Verdicts:
         await self._apart(
             lambda: self._store.judge(digest, verdict, is_final=is_final, look_in_seconds=FIRST_LOOK_SECONDS)
         )
-        if verdict == "reject" and self._cut_off_seconds:
-            log.error("node_cut_off", node=node, receipt=digest.hex(), seconds=self._cut_off_seconds)
-            await self._apart(self._store.cut_off, node, self._cut_off_seconds, digest)
-            self._cut_off_for.add(digest.hex())
-            self._client.avoid(node, self._cut_off_seconds)
+        if verdict == "reject":
+            await self._cut_off(answer)
         elif verdict == "accept" and digest.hex() in self._cut_off_for:  # an appeal has turned it
             self._cut_off_for.discard(digest.hex())
             if await self._apart(self._store.take_back, node, digest):

@@ -17,7 +17,7 @@ import pytest
 from gateway_support import bearer, gateway_before, seal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_failover import events, odd, say, text
+from test_failover import ACCOUNT, _Handler, events, odd, say, text
 from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wait_for
 
 from trine.chain import Result
@@ -29,6 +29,7 @@ from trine_gateway.store import GatewayStore, Kept, Repeat
 from trine_gateway.verdicts import LATEST_SECONDS, next_look
 from trine_operator.refusal import Refusal
 from trine_operator.service import bodies
+from trine_operator.store import StoreError
 
 CHAT = "/v1/chat/completions"
 
@@ -524,6 +525,67 @@ def test_a_node_whose_answer_was_rejected_is_asked_nothing_and_its_fee_is_given_
         assert gateway.store.pending() == 0
 
 
+def test_a_store_that_is_away_at_the_start_ends_no_looking_for_verdicts(fresh, tmp_path, monkeypatch):
+    real, away = GatewayStore.all_cut_off, threading.Event()
+    away.set()
+
+    def all_cut_off(store):
+        if away.is_set():
+            raise StoreError("the database is away")
+        return real(store)
+
+    monkeypatch.setattr(GatewayStore, "all_cut_off", all_cut_off)
+    with gateway_before(fresh, tmp_path) as gateway:
+        key = gateway.key()
+        wait_for(lambda: gateway.http.get("/healthz").status_code == 503)
+        assert gateway.http.get("/healthz").json()["reason"] == "verdicts are not looked for: the log says why"
+        post(gateway, key)
+        judged(fresh, gateway, key, final=True)
+        away.clear()
+        wait_for(lambda: gateway.usage(key)["verdicts"]["accept"] == 1)
+        wait_for(lambda: gateway.http.get("/healthz").status_code == 200)
+
+
+def test_attack_a_node_that_does_not_know_its_own_receipt_is_asked_nothing(fresh, tmp_path, monkeypatch):
+    hides = threading.Event()
+    hides.set()
+
+    class Handler(_Handler):
+        def do_GET(self):  # noqa: N802
+            if "/v1/receipts/" not in self.path:
+                return say(self, 200, ACCOUNT)
+            if hides.is_set():
+                return say(self, 404, {"error": {"message": "no such receipt"}})
+            found = httpx2.get(fresh.url + self.path)
+            return say(self, found.status_code, found.json())
+
+    def passes_on(handler):
+        told = httpx2.post(fresh.url + handler.path, json=handler.server.orders[-1], timeout=60)
+        events(handler, *[event for event in told.text.split("\n\n") if event.startswith("data")])
+
+    monkeypatch.setattr("trine_gateway.verdicts.next_look", lambda _: 0)
+    with odd(passes_on) as liar, gateway_before(fresh, tmp_path, (fresh.chain.address, liar.url)) as gateway:
+        liar.RequestHandlerClass = Handler
+        key, admin = gateway.key(), gateway.key("admin", is_admin=True)
+        assert post(gateway, key).status_code == 200
+        batch = judged(fresh, gateway, key)
+        wait_for(lambda: gateway.store.due(1) and gateway.store.due(1)[0].looks > 2)
+        assert post(gateway, key).status_code == 200  # it has time until `anchor_by`
+        judged(fresh, gateway, key)
+        monkeypatch.setattr("trine_gateway.verdicts.LATE_SECONDS", -(10**6))
+        wait_for(lambda: gateway.usage(key)["recent"][-1]["verdict"] == "hidden")
+        wait_for(lambda: gateway.usage(admin)["nodesCutOff"])
+        assert post(gateway, key).status_code == 503
+        assert gateway.usage(key)["verdicts"]["pending"] == 2
+        digest = bytes.fromhex(gateway.store.all_cut_off()[0][2])
+        assert not gateway.store.cut_off(fresh.chain.address, 60, bytes(32), replace=False)
+        assert gateway.store.all_cut_off()[0][2] == digest.hex()
+        hides.clear()
+        wait_for(lambda: gateway.usage(key)["verdicts"]["accept"] == 2)
+        wait_for(lambda: post(gateway, key).status_code == 200)
+        assert batch
+
+
 def test_an_appeal_that_turns_a_rejection_lets_the_node_be_asked_again(fresh, tmp_path):
     with gateway_before(fresh, tmp_path) as gateway:
         key = gateway.key()
@@ -850,6 +912,7 @@ def test_a_key_is_in_no_store_and_no_log(gateway, tmp_path, caplog, capfd):
     for told in (caplog.text, out, err):
         assert secret not in told
     assert hash_of(key).encode() in stored
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("gateway.sqlite*")} == {0o600}
 
 
 def test_the_revisions_make_what_the_tables_declare(database_url):

@@ -44,7 +44,10 @@ def create_app(client: AsyncClient, store: GatewayStore, settings: GatewaySettin
             await asking.close()
             await client.close()
 
-    app = create_frame("Trine gateway", store.why_not_ready, lifespan=alive)
+    def why_not_ready() -> str | None:
+        return store.why_not_ready() or verdicts.why_not_ready()
+
+    app = create_frame("Trine gateway", why_not_ready, lifespan=alive)
     access = Access(store, asking)
     endpoints = OpenAiEndpoints(client, asking, access, verdicts, limits)
     app.state.openai = endpoints
