@@ -36,6 +36,10 @@ BAD_PROMISES = 3
 """Nodes that one answer may be asked of, each of which signs something else than what it sent."""
 BAD_PROMISE_SECONDS = 600.0
 """How long such a node is asked nothing."""
+CLAIM_SECONDS = 40
+"""How long an Idempotency-Key is kept for a gateway that was killed while it asked."""
+CLAIM_LOOK_SECONDS = 0.5
+"""Between two looks at what another gateway of the store is asking for."""
 GRACE_SECONDS = 60.0
 """How much longer than an answer may take its price is kept."""
 
@@ -225,7 +229,8 @@ class Asking:
 
     async def _run(self, running: Running) -> None:
         try:
-            served = await self._had(running.asked) or await self._paid(running)
+            repeat = running.asked.repeat
+            served = await (self._paid(running) if repeat is None else self._claimed(running, repeat))
             self._end(running)  # it is not on its way any more, so whoever reads it may wait for its verdict
             running.finish(served)
         except asyncio.CancelledError:
@@ -234,15 +239,40 @@ class Asking:
         except Exception as error:  # noqa: BLE001  (whoever reads it is told)
             running.fail(error)
 
-    async def _had(self, asked: Asked) -> Served | None:
-        """The answer that was given before."""
-        if asked.repeat is None:
-            return None
-        known = await self.apart(self._store.repeated, asked.key_id, asked.repeat.name)
-        if known is None:
-            return None
-        _require_same(Repeat(asked.repeat.name, known[0]), asked.repeat)
-        return Served.from_json(json.loads(known[1]))
+    async def _claimed(self, running: Running, repeat: Repeat) -> Served:
+        """The answer that was given before, or is being made by another gateway of this store; else a new one."""
+        key_id = running.asked.key_id
+        while True:
+            known = await self.apart(self._store.claim_repeat, key_id, repeat, CLAIM_SECONDS)
+            if known is None:
+                break
+            body, answer = known
+            _require_same(Repeat(repeat.name, body), repeat)
+            if answer:
+                return Served.from_json(json.loads(answer))
+            await asyncio.sleep(CLAIM_LOOK_SECONDS)
+        holding = asyncio.create_task(self._hold(key_id, repeat.name))
+        try:
+            return await self._paid(running)
+        except BaseException:
+            self._threads.submit(self._leave, key_id, repeat.name)
+            raise
+        finally:
+            holding.cancel()
+
+    async def _hold(self, key_id: str, name: str) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS / 4)
+            try:
+                await self.apart(self._store.hold_repeat, key_id, name)
+            except TrineError as error:
+                log.warning("claim_not_held", error=str(error))
+
+    def _leave(self, key_id: str, name: str) -> None:
+        try:
+            self._store.leave_repeat(key_id, name)
+        except TrineError as error:
+            log.warning("claim_kept", error=str(error))  # until its time is over
 
     async def _paid(self, running: Running) -> Served:
         asked = running.asked

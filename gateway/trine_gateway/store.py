@@ -284,6 +284,38 @@ class GatewayStore(Transactions):
 
     # Answers that are asked for again
 
+    def claim_repeat(self, key_id: str, repeat: Repeat, seconds: int) -> tuple[str, str] | None:
+        """Makes the Idempotency-Key ours, for `seconds` and as long as it is held by `hold_repeat`, or until `settle`.
+
+        None if it is; else (hash of the body, the answer) that it is for, without an answer where another gateway of
+        this store asks for it right now.
+        """
+        now = int(self._clock())
+        with self.writing() as session:
+            # Whoever claims at the same moment waits here.
+            session.execute(select(KeyRow.key_id).where(KeyRow.key_id == key_id).with_for_update()).one_or_none()
+            row = session.get(RepeatRow, (key_id, repeat.name), populate_existing=True)
+            if row is not None and (row.answer or row.created_at + seconds > now):
+                return row.body, row.answer
+            session.merge(RepeatRow(key_id=key_id, name=repeat.name, body=repeat.body, answer="", created_at=now))
+        return None
+
+    def hold_repeat(self, key_id: str, name: str) -> None:
+        """It is still being asked for."""
+        with self.writing() as session:
+            session.execute(
+                update(RepeatRow)
+                .where(RepeatRow.key_id == key_id, RepeatRow.name == name, RepeatRow.answer == "")
+                .values(created_at=int(self._clock()))
+            )
+
+    def leave_repeat(self, key_id: str, name: str) -> None:
+        """There is no answer: whoever asks next may claim it."""
+        with self.writing() as session:
+            session.execute(
+                delete(RepeatRow).where(RepeatRow.key_id == key_id, RepeatRow.name == name, RepeatRow.answer == "")
+            )
+
     def repeated(self, key_id: str, name: str) -> tuple[str, str] | None:
         """(hash of the body, the answer) that an Idempotency-Key was for; None if there is none."""
         with self.reading() as session:

@@ -398,6 +398,48 @@ def test_an_answer_is_had_again_after_a_restart_and_its_text_is_forgotten_in_tim
         assert gateway.store.repeated(id_of(key), "x") is None
 
 
+def test_two_gateways_of_one_store_ask_once_for_the_same(tmp_path):
+    url, again = f"sqlite:///{tmp_path}/shared.sqlite", {"idempotency-key": "both"}
+    slow = SlowEngine(0.05)
+    with (
+        serving(f"sqlite:///{tmp_path}/n.sqlite", engine_=slow, allow_unsigned=False) as node,
+        gateway_before(node, tmp_path, store_url=url) as one,
+        gateway_before(node, tmp_path, store_url=url) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        key = one.key()
+        begun = pool.submit(post, one, key, headers=again, **body(20))
+        wait_for(lambda: slow.produced > 0)
+        wrong = post(other, key, headers=again, **body(19))
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "idempotency_key_reused")
+        same = post(other, key, headers=again, **body(20))
+        assert same.json()["trine"] == begun.result().json()["trine"]
+        assert one.usage(key)["answers"] == 1
+        assert len(node.store.unbatched(10)) == 1
+
+
+def test_an_idempotency_key_is_free_again_where_no_answer_came_or_its_gateway_was_killed(tmp_path):
+    now = [1000.0]
+    store = GatewayStore(f"sqlite:///{tmp_path}/g.sqlite", clock=lambda: now[0])
+    key_id, _ = store.add_key("k", budget_wei=None, requests_per_minute=1)
+    asked = Repeat("name", "body")
+    assert store.claim_repeat(key_id, asked, 40) is None
+    assert store.claim_repeat(key_id, asked, 40) == ("body", "")
+    store.leave_repeat(key_id, "name")
+    assert store.claim_repeat(key_id, asked, 40) is None
+    now[0] += 39
+    store.hold_repeat(key_id, "name")
+    now[0] += 39
+    assert store.claim_repeat(key_id, asked, 40) == ("body", "")
+    now[0] += 2
+    assert store.claim_repeat(key_id, asked, 40) is None
+    store.settle(store.reserve(key_id, 5, 60), key_id, kept(1), asked, "text")
+    store.leave_repeat(key_id, "name")  # too late
+    now[0] += 1000
+    assert store.claim_repeat(key_id, asked, 40) == ("body", "text")
+    store.close()
+
+
 def leave_early(gateway, key, asked, headers=None):
     """Hangs up in the middle of an answer."""
     begun, headers = time.monotonic(), {**bearer(key), **(headers or {})}
