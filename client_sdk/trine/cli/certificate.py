@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 
 from trine.cli.groups import group
 from trine.cli.options import DEFAULT_DEPLOYMENT, DEFAULT_RPC_URL, AsJson, DeploymentFile, RpcUrl, read_chain
-from trine.cli.output import fail_cleanly, note, print_json, say
+from trine.cli.output import fail_cleanly, note, print_json, program, say
 from trine.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def get(
         f"{found.certificate.epoch}, with {len(found.handovers)} hand-overs"
     )
     note("whoever trusts this key set checks it with:")
-    say(f"{sys.argv[0]} verify {out} --root 0x{found.root_id.hex()}")
+    say(f"{program()} verify {out} --root 0x{found.root_id.hex()}")
 
 
 @app.command()

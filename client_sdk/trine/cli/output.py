@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -43,6 +44,12 @@ EXIT_CODES: list[tuple[type[TrineError], int]] = [
 """First match wins; any other TrineError is 1. Usage errors are 2."""
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def program() -> str:
+    """How the command was called, so that what is printed can be typed: in a checkout it is on no PATH."""
+    called = sys.argv[0]
+    return called if called.rpartition("/")[2] == "trine" else "trine"
 
 
 def fail_cleanly(command: Callable[P, R]) -> Callable[P, R]:
