@@ -56,8 +56,10 @@ digits, so that what an answer may cost does not depend on the draw."""
 FIELDS = ("temperature", "top_p", "top_k", "min_p", "seed")
 """Of OpenAI's request, and what servers have added to it."""
 HALVINGS = 40
-"""Of the interval that a margin lies in."""
-MAX_EXPONENT = 700.0
+"""Of the interval that a margin lies in, at most."""
+FINEST = 1e-7
+"""Logits to which margins are computed, upwards."""
+MAX_EXPONENT = 600.0
 
 _DECIMAL = re.compile(r"(0|1|2)(\.[0-9]{1,6})?")
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
@@ -97,6 +99,11 @@ class Sampling:
     @property
     def min_p(self) -> float:
         return self.min_p_millionths / MILLION
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there may be tokens that are not allowed."""
+        return bool(self.top_k or self.min_p_millionths or self.top_p_millionths < MILLION)
 
     def document(self) -> dict[str, str]:
         """What is signed: decimal digits without needless zeros, so that there is one spelling; no defaults.
@@ -227,38 +234,35 @@ def margin(logits: Sequence[float], sampling: Sampling, position: int, claimed: 
     with which each of them, taken alone, could:
 
     - the claimed token is among the allowed ones;
-    - each token with a better score is either beaten, or is not among the allowed ones while the claimed one is.
+    - all tokens whose scores are better by more than d are outside at once, and all inside are beaten.
 
     Nobody whose logits are within d / 2 of these is ever given a margin above d.
     """
     if claimed == choose(logits, sampling, position):
         return 0.0
-    tokens = allowed(logits, sampling)
-    [own] = scores(logits, sampling, position, [claimed])
-    leads = [score - own for score in scores(logits, sampling, position, tokens)]
-    rivals = [(logits[token], lead) for token, lead in zip(tokens, leads, strict=True) if lead > 0]
-    return least_move(Edge.of(logits, sampling), logits[claimed], rivals)
+    reached = scores(logits, sampling, position, range(len(logits)))
+    leads = [score - reached[claimed] for score in reached]
+    edge = Edge.of(logits, sampling, logits[claimed])
+    return least_move(edge, Everybody(logits, leads, sampling.temperature), max(leads))
 
 
-def least_move(edge: Edge, claimed: float, rivals: Sequence[tuple[float, float]]) -> float:
-    """The margin of a token with the logit `claimed`. `rivals`: of allowed tokens with a better score, the logit and by
-    how much the score is better.
-
-    Only those rivals count that no other has both a higher logit and a longer lead than: a token with a lower logit is
-    never harder to leave out.
-    """
+def least_move(edge: Edge, field: Field, longest: float) -> float:
+    """The margin of the edge's token. `longest`: by how much the best score of all, allowed or not, is better."""
+    if not edge.sampling.is_limited:
+        return longest
 
     def explains(moved: float) -> bool:
-        return edge.may_enter(claimed, moved) and all(
-            lead <= moved or (logit - claimed <= moved and edge.may_leave(logit, moved)) for logit, lead in rivals
-        )
+        return edge.may_enter(moved) and edge.may_keep_out(field.parted(moved), moved)
 
     if explains(0.0):
         return 0.0
-    low, high = 0.0, max([edge.best - claimed, *(lead for _, lead in rivals)])
+    low, high = 0.0, max(edge.best - edge.claimed, longest)
     for _ in range(HALVINGS):
+        if high - low <= FINEST:
+            break
         middle = (low + high) / 2
         low, high = (low, middle) if explains(middle) else (middle, high)
+        field = field.narrowed(low, high)
     return high
 
 
@@ -271,66 +275,124 @@ class Numbers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
-    """How near tokens are to the edge of the allowed ones.
+class Parted:
+    """Tokens that lead by more than a movement can make up for must be outside, and others may be before them.
 
-    `may_enter` and `may_leave` say whether a token with this logit could be inside, or outside, if every logit moved by
-    up to half of `moved`. Both take the case that suits the token best. To enter, it and all that rank after it go up,
-    and all that rank before it go down, but those that it then reaches, which stay just behind it. To leave, those
-    before it go up with all that then pass it; it goes down with the rest.
+    A token that is inside must be beaten: it may go up with the claimed one, but as much less as its score is better.
+    What counts of a token is therefore its logit less its lead, where that is above 0. Shares count the best logit's
+    as 1, and are given with all inside raised by the whole movement instead of half of it, and the others where they
+    were. Without `top_p` nobody asks for them.
+    """
+
+    best_outside: float  # logit of the best of those that must be outside
+    most_inside: float  # the highest logit that counts
+    inside: int  # how many may rank before all that must be outside
+    raised: float  # share of these
+    unraised: float  # the same, before they are raised
+
+
+class Field(Protocol):
+    """All tokens as seen from the claimed one: what `least_move` asks over and over."""
+
+    def parted(self, moved: float) -> Parted | None:
+        """None if nobody leads by more than `moved`."""
+
+    def narrowed(self, low: float, high: float) -> Self:
+        """One that gives the same where `moved` is from `low` to `high`; whoever asks keeps to that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Everybody:
+    """`Field`, token by token."""
+
+    logits: Sequence[float]
+    leads: Sequence[float]  # by how much each score is better than the claimed token's
+    temperature: float
+
+    def parted(self, moved: float) -> Parted | None:
+        outside = [logit for logit, lead in zip(self.logits, self.leads, strict=True) if lead > moved]
+        if not outside:
+            return None
+        others = [(z - max(lead, 0.0), z) for z, lead in zip(self.logits, self.leads, strict=True) if lead <= moved]
+        inside = [(counts, logit) for counts, logit in others if counts >= max(outside) - moved]
+        best, temperature = max(self.logits), self.temperature
+        return Parted(
+            best_outside=max(outside),
+            most_inside=max(counts for counts, _ in others),
+            inside=len(inside),
+            raised=sum(math.exp(min((counts + moved - best) / temperature, MAX_EXPONENT)) for counts, _ in inside),
+            unraised=sum(math.exp((logit - best) / temperature) for _, logit in inside),
+        )
+
+    def narrowed(self, low: float, high: float) -> Self:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How near the claimed token, and those that must make way for it, are to the edge of the allowed ones.
+
+    Both questions are whether something could be so if every logit moved by up to half of `moved`, and take the case
+    that suits it best.
     """
 
     sampling: Sampling
+    claimed: float  # its logit
     rising: Numbers  # all logits, sorted
     sums: Numbers  # [i]: of the i lowest, the probabilities, the best one's counting as 1
+    below: float  # of all logits below the claimed one, the probabilities, its own counting as 1
 
     @classmethod
-    def of(cls, logits: Sequence[float], sampling: Sampling) -> Self:
-        rising = sorted(logits)
-        shares = (math.exp((logit - rising[-1]) / sampling.temperature) for logit in rising)
-        return cls(sampling, rising, [0.0, *accumulate(shares)])
+    def of(cls, logits: Sequence[float], sampling: Sampling, claimed: float) -> Self:
+        rising, temperature = sorted(logits), sampling.temperature
+        shares = (math.exp((logit - rising[-1]) / temperature) for logit in rising)
+        below = sum(math.exp((logit - claimed) / temperature) for logit in rising if logit < claimed)
+        return cls(sampling, claimed, rising, [0.0, *accumulate(shares)], below)
 
     @property
     def best(self) -> float:
         return self.rising[-1]
 
-    def may_enter(self, logit: float, moved: float) -> bool:
+    def may_enter(self, moved: float) -> bool:
+        """Whether the claimed token could be inside: it and all that rank after it go up, and all that rank before it
+        go down, but those that it then reaches, which stay just behind it."""
         temperature, top_k, top_p, min_p = self._limits
-        stay = bisect_right(self.rising, logit + moved)  # from here on they rank before it in any case
+        reached = self.claimed + moved
+        stay = bisect_right(self.rising, reached)  # from here on they rank before it in any case
         if top_k and len(self.rising) - stay >= top_k:
             return False
-        if min_p and logit + moved < self.best + temperature * math.log(min_p):
+        if min_p and reached < self.best + temperature * math.log(min_p):
             return False
-        if top_p == 1:
+        if top_p == 1 or stay == len(self.rising):
             return True
         before = self.sums[-1] - self.sums[stay]
-        lower = bisect_left(self.rising, logit)
-        rest = self.sums[lower] + (stay - lower) * math.exp((logit - self.best) / temperature)
-        return before <= 0 or before < top_p * (before + rest * _times(moved, temperature))
+        rest = self.below + stay - bisect_left(self.rising, self.claimed)
+        return before < top_p * (before + rest * math.exp((reached - self.best) / temperature))
 
-    def may_leave(self, logit: float, moved: float) -> bool:
-        temperature, top_k, top_p, min_p = self._limits
-        passing = bisect_left(self.rising, logit - moved)  # from here on they may rank before it, and itself
-        if top_k and len(self.rising) - passing - 1 >= top_k:
+    def may_keep_out(self, parted: Parted | None, moved: float) -> bool:
+        """Whether all that must be outside could be there at once.
+
+        The allowed tokens are the best ranked, up to where one of the three rules ends them. So all that are inside
+        rank before all that must be outside, the claimed one among them, and that rule must be content with them.
+        """
+        if parted is None:
             return True
-        if min_p and len(self.rising) > 1:
-            other = self.rising[-2] if logit == self.best else self.best
-            if logit - moved < other + temperature * math.log(min_p):
-                return True
+        temperature, top_k, top_p, min_p = self._limits
+        lowered = parted.best_outside - moved
+        if lowered > self.claimed:
+            return False
+        if top_k and parted.inside >= top_k:
+            return True
+        if min_p and lowered < parted.most_inside + temperature * math.log(min_p):
+            return True
         if top_p == 1:
             return False
-        own = math.exp((logit - self.best) / temperature)
-        before = (self.sums[-1] - self.sums[passing] - own) * _times(moved, temperature)
-        return before > 0 and before >= top_p * (before + own + self.sums[passing])
+        outside = max(self.sums[-1] - parted.unraised, 0.0)
+        return parted.raised >= top_p * (parted.raised + outside)
 
     @property
     def _limits(self) -> tuple[float, int, float, float]:
         return self.sampling.temperature, self.sampling.top_k, self.sampling.top_p, self.sampling.min_p
-
-
-def _times(moved: float, temperature: float) -> float:
-    """By how much a probability grows beside another's when they move apart by so many logits."""
-    return math.exp(min(moved / temperature, MAX_EXPONENT))
 
 
 def _decimal(millionths: int) -> str:

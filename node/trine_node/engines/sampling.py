@@ -6,10 +6,14 @@ computed by itself, so an answer's tokens do not depend on what else is being an
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
-from trine.protocol.sampling import MILLION, RULE_NUMBER, Edge, Sampling, least_move
+from trine.protocol.sampling import MAX_EXPONENT, MILLION, RULE_NUMBER, Edge, Parted, Sampling, least_move
 
 Logits = NDArray[np.float32]
 """Finite, one for each token of the vocabulary."""
@@ -19,6 +23,9 @@ Tokens = NDArray[np.int64]
 _COUNTERS = 1 << 256
 _LIKELY = (1e-3, 1e-6, 0.0)
 """The nucleus is looked for among tokens with at least so many times the best one's probability, then among more."""
+_NOBODY = Parted(best_outside=-np.inf, most_inside=-np.inf, inside=0, raised=0.0, unraised=0.0)
+_FEW = 8
+"""Tokens of which it is not worth while to set some aside."""
 
 
 def choose(logits: Logits, sampling: Sampling, position: int) -> int:
@@ -40,24 +47,93 @@ def ranked(logits: Logits, sampling: Sampling, position: int, count: int) -> lis
 def margin(logits: Logits, sampling: Sampling, position: int, claimed: int) -> float:
     """Logits that the claimed token is away from being chosen: `trine.protocol.sampling.margin`."""
     tokens = allowed(logits, sampling)
-    drawn = noise(sampling.seed, position, len(logits))
-    scores = _scores(logits, sampling, drawn, tokens)
-    own = float(logits[claimed]) + sampling.temperature * float(drawn[claimed])
+    scores = _scores(logits, sampling, noise(sampling.seed, position, len(logits)), None)
+    leads = scores - scores[claimed]
+    longest = float(leads.max())
     if tokens is None:
-        return float(scores.max()) - own  # there is no edge
-    ahead = scores > own
-    if not ahead.any() and (tokens == claimed).any():
+        return longest  # there is no edge
+    if (tokens == claimed).any() and not (leads[tokens] > 0).any():
         return 0.0  # its own choice, or as good
-    rivals = _that_count(logits[tokens[ahead]].astype(np.float64), scores[ahead] - own)
+    exact, temperature = logits.astype(np.float64), sampling.temperature
     rising = np.sort(logits).astype(np.float64)
-    sums = np.concatenate([[0.0], np.cumsum(np.exp((rising - rising[-1]) / sampling.temperature))])
-    return float(least_move(Edge(sampling, rising, sums), float(logits[claimed]), rivals))
+    sums = np.concatenate([[0.0], np.cumsum(np.exp((rising - rising[-1]) / temperature))])
+    lower = rising[: np.searchsorted(rising, exact[claimed])]
+    below = float(np.exp((lower - exact[claimed]) / temperature).sum())
+    edge = Edge(sampling, float(exact[claimed]), rising, sums, below)
+    return float(least_move(edge, _Field.of(exact, leads, sampling), longest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """`trine.protocol.sampling.Field`: the tokens that can still make a difference, and what there is of others.
+
+    None counts that counts less than the best that is outside, less the movement: it cannot rank before that one. Nor
+    is such a token, when it is outside itself, the best there.
+    """
+
+    logits: Floats
+    leads: Floats
+    counts: Floats  # each logit less its lead, where that is above 0
+    best: float
+    sampling: Sampling
+    outside: float = -np.inf  # the best logit of those that are outside in any case
+    inside: Parted = _NOBODY  # of those that are inside in any case, raised by `low`
+    low: float = 0.0
+
+    @classmethod
+    def of(cls, logits: Floats, leads: Floats, sampling: Sampling) -> Self:
+        """The token with the longest lead is outside whenever one is."""
+        counts = logits - np.maximum(leads, 0.0)
+        some = np.flatnonzero(counts >= counts[leads.argmax()])
+        return cls(logits[some], leads[some], counts[some], float(logits.max()), sampling)
+
+    def parted(self, moved: float) -> Parted | None:
+        best_outside = self._best_outside(moved)
+        if best_outside == -np.inf:
+            return None
+        return self._with(self._inside(best_outside, moved), best_outside, moved)
+
+    def narrowed(self, low: float, high: float) -> Self:
+        if len(self.leads) < _FEW:
+            return self
+        outside = max(self.outside, float(self.logits[self.leads > high].max(initial=-np.inf)))
+        at_low = self._best_outside(low)
+        settled = self._inside(at_low, low) if at_low > -np.inf else np.zeros(len(self.leads), dtype=bool)
+        open_ = (self.leads <= high) & (self.counts >= outside - high) & ~settled
+        inside = self._with(settled, at_low, low)
+        logits, leads, counts = self.logits[open_], self.leads[open_], self.counts[open_]
+        return replace(self, logits=logits, leads=leads, counts=counts, outside=outside, inside=inside, low=low)
+
+    def _best_outside(self, moved: float) -> float:
+        return max(self.outside, float(self.logits[self.leads > moved].max(initial=-np.inf)))
+
+    def _inside(self, best_outside: float, moved: float) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = (self.leads <= moved) & (self.counts >= best_outside - moved)
+        return inside
+
+    def _with(self, chosen: NDArray[np.bool_], best_outside: float, moved: float) -> Parted:
+        """Those that are inside in any case, and some more."""
+        counts, raised, unraised = self.counts[chosen], 0.0, 0.0
+        if self.sampling.top_p_millionths < MILLION:
+            temperature = self.sampling.temperature
+            exponents = np.minimum((counts + (moved - self.best)) / temperature, MAX_EXPONENT)
+            further = math.exp(min((moved - self.low) / temperature, MAX_EXPONENT))
+            raised = self.inside.raised * further + float(np.exp(exponents).sum())
+            logits = self.logits[chosen]
+            unraised = self.inside.unraised + float(np.exp((logits - self.best) / temperature).sum())
+        return Parted(
+            best_outside=best_outside,
+            most_inside=max(self.inside.most_inside, float(counts.max(initial=-np.inf))),
+            inside=self.inside.inside + len(counts),
+            raised=raised,
+            unraised=unraised,
+        )
 
 
 def allowed(logits: Logits, sampling: Sampling) -> Tokens | None:
     """The tokens that may be chosen, best first; None for all of them."""
     top_k, top_p = sampling.top_k, sampling.top_p
-    if not (top_k or sampling.min_p_millionths or sampling.top_p_millionths < MILLION):
+    if not sampling.is_limited:
         return None
     best = logits.max()
     with np.errstate(over="ignore"):  # of models that are broken: infinitely far below
@@ -100,12 +176,3 @@ def _ranked(logits: Logits, tokens: Tokens) -> Tokens:
     """Best first, of equals the lower id."""
     ranked: Tokens = tokens[np.argsort(-logits[tokens], kind="stable")]
     return ranked
-
-
-def _that_count(logits: Floats, leads: Floats) -> list[tuple[float, float]]:
-    """Of rivals, those whose lead is longer than that of all with a higher logit: see `least_move`."""
-    order = np.lexsort((-leads, -logits))
-    leads = leads[order]
-    longest = np.maximum.accumulate(leads)
-    counts = np.concatenate([[True], leads[1:] > longest[:-1]]) if len(leads) else np.zeros(0, dtype=bool)
-    return [(float(a), float(b)) for a, b in zip(logits[order][counts], leads[counts], strict=True)]
