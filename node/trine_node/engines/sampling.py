@@ -56,9 +56,11 @@ def margin(logits: Logits, sampling: Sampling, position: int, claimed: int) -> f
         return 0.0  # its own choice, or as good
     exact, temperature = logits.astype(np.float64), sampling.temperature
     rising = np.sort(logits).astype(np.float64)
-    sums = np.concatenate([[0.0], np.cumsum(np.exp((rising - rising[-1]) / temperature))])
-    lower = rising[: np.searchsorted(rising, exact[claimed])]
-    below = float(np.exp((lower - exact[claimed]) / temperature).sum())
+    sums, below = np.zeros(1), 0.0  # only top_p asks for them
+    if sampling.top_p_millionths < MILLION:
+        sums = np.concatenate([sums, np.cumsum(np.exp((rising - rising[-1]) / temperature))])
+        lower = rising[: np.searchsorted(rising, exact[claimed])]
+        below = float(np.exp((lower - exact[claimed]) / temperature).sum())
     edge = Edge(sampling, float(exact[claimed]), rising, sums, below)
     return float(least_move(edge, _Field.of(exact, leads, sampling), longest))
 
