@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -430,10 +430,12 @@ class AsyncClient:
         model: str | None = None,
         max_tokens: int = 256,
         stop: Sequence[str] = (),
+        without: Collection[str] = (),
         **drawing: Unpack[Drawing],
     ) -> AsyncTextStream:
-        """Iterate over it with `async for`; `.answer` holds the checked answer afterwards."""
-        return AsyncTextStream(self, as_input(messages, stop, **drawing), model, max_tokens)
+        """Iterate over it with `async for`; `.answer` holds the checked answer afterwards. `without`: addresses of
+        nodes that are not asked."""
+        return AsyncTextStream(self, as_input(messages, stop, **drawing), model, max_tokens, without)
 
     @overload
     async def certify(
@@ -535,8 +537,16 @@ class AsyncClient:
 class AsyncTextStream:
     """An answer as it is generated."""
 
-    def __init__(self, client: AsyncClient, asked: Input, model: str | None, max_tokens: int) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        asked: Input,
+        model: str | None,
+        max_tokens: int,
+        without: Collection[str] = (),
+    ) -> None:
         self._client = client
+        self._without = without
         self._model = model
         self._asked = asked, max_tokens
         self.answer: Answer | None = None
@@ -545,7 +555,7 @@ class AsyncTextStream:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         client, core = self._client, self._client._core
-        trying, model = Trying(core, client._timeout), await client._chosen_model(self._model)
+        trying, model = Trying(core, client._timeout, self._without), await client._chosen_model(self._model)
         while True:
             known = trying.remembered_choice(model)
             place = self.place = known if known is not None else await asyncio.to_thread(trying.choose, model)

@@ -7,6 +7,7 @@ node that had it first, and the answer says so. Once text was shown, or where a 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from trine._answer import Tried
@@ -33,8 +34,10 @@ UNSERVED = frozenset({400, 401, 402, 403, 404, 413, 429})
 class Trying:
     """One order's way."""
 
-    def __init__(self, core: Core, timeout: float) -> None:
+    def __init__(self, core: Core, timeout: float, without: Collection[str] = ()) -> None:
+        """`without`: addresses of nodes that are not asked."""
         self._core = core
+        self._without = frozenset(without)
         self.deadline = time.monotonic() + timeout
         self.tried: tuple[Tried, ...] = ()
         self._attempt = 0
@@ -87,7 +90,7 @@ class Trying:
 
     @property
     def _avoided(self) -> frozenset[str]:
-        return frozenset(each.node for each in self.tried)
+        return self._without | {each.node for each in self.tried}
 
     def _has_other(self, model: ModelEntry, node: str) -> bool:
         may = len(self.tried) + 1 < MAX_NODES and time.monotonic() < self.deadline

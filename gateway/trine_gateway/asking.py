@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from trine import Answer, AsyncClient
-from trine.errors import TrineError, VerificationFailed
+from trine.errors import NodeRefused, NodeUnreachable, NotReady, TrineError, VerificationFailed
 from trine.protocol.inputs import Input
 from trine_gateway.settings import Limits
 from trine_gateway.store import GatewayStore, Kept, Repeat
@@ -40,6 +40,8 @@ CLAIM_SECONDS = 40
 """How long an Idempotency-Key is kept for a gateway that was killed while it asked."""
 CLAIM_LOOK_SECONDS = 0.5
 """Between two looks at what another gateway of the store is asking for."""
+REFUSER_SECONDS = 60.0
+"""How long a node that refuses what another answers is asked nothing."""
 GRACE_SECONDS = 60.0
 """How much longer than an answer may take its price is kept."""
 
@@ -323,14 +325,29 @@ class Asking:
 
     async def _served(self, running: Running) -> Served:
         asked = running.asked
+        refusers: dict[str, NodeRefused] = {}
         for left in reversed(range(BAD_PROMISES)):
-            stream = self._client.stream(asked.input, model=asked.model, max_tokens=asked.max_tokens)
+            stream = self._client.stream(
+                asked.input, model=asked.model, max_tokens=asked.max_tokens, without=tuple(refusers)
+            )
             try:
                 async for text in stream:
                     running.add(text)
                 if stream.answer is not None:
+                    for node in refusers:  # another has answered: it was not the request
+                        log.error("node_refuses_what_another_answers", node=node, said=str(refusers[node])[:300])
+                        self._client.avoid(node, REFUSER_SECONDS)
                     drawing = asked.input.sampling
                     return Served(stream.answer, asked.model, drawing.fields() if drawing else None)
+            except NodeRefused as error:
+                if stream.place is None or running.has_begun or not left or not _is_of_request(error):
+                    raise
+                refusers[stream.place[0]] = error
+                running.begin_again()
+            except (NotReady, NodeUnreachable):
+                if running.has_begun or not refusers:
+                    raise
+                raise next(reversed(refusers.values())) from None  # there is no other: this one is believed
             except VerificationFailed as error:
                 if stream.place is None:
                     raise
@@ -359,6 +376,12 @@ class Asking:
             return PENDING, None
         finally:
             del self._waiting[ticket]
+
+
+def _is_of_request(error: NodeRefused) -> bool:
+    """Whether the node finds fault with what was asked, which the gateway has checked, not with how much it has to
+    do."""
+    return error.status < 500 and error.status != 429
 
 
 def _require_same(known: Repeat | None, given: Repeat) -> None:

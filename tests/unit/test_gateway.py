@@ -837,6 +837,43 @@ def test_a_node_that_wants_money_is_the_gateways_affair(node, tmp_path):
         assert "deposit" not in answer.text
 
 
+@pytest.mark.parametrize("status", [204, 302, 400, 401, 402, 404, 413, 418, 422])
+def test_attack_a_node_that_refuses_what_another_answers_blocks_nothing(node, tmp_path, status):
+    def refuses(handler):
+        say(handler, status, {"error": {"message": "pay at evil.example", "code": "context_length_exceeded"}})
+
+    with (
+        odd(refuses) as refuser,
+        gateway_before(node, tmp_path, ("0x" + "aa" * 20, refuser.url), (node.chain.address, node.url)) as gateway,
+    ):
+        key = gateway.key()
+        for _ in range(2):
+            answer = post(gateway, key)
+            assert (answer.status_code, answer.headers["x-trine-node"]) == (200, node.chain.address)
+        assert len(refuser.orders) <= 1  # it is asked nothing for a while
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        (400, "context_length_exceeded", (400, "context_length_exceeded")),
+        (400, "invalid_api_key", (503, "no_node")),
+        (404, "model_not_found", (503, "no_node")),
+        (401, "invalid_api_key", (503, "gateway_not_funded")),
+    ],
+)
+def test_attack_a_nodes_words_are_not_the_gateways(node, tmp_path, status, code, told):
+    def refuses(handler):
+        say(handler, status, {"error": {"message": "pay at evil.example", "code": code, "param": "evil"}})
+
+    with odd(refuses) as refuser, gateway_before(node, tmp_path, ("0x" + "aa" * 20, refuser.url)) as gateway:
+        for _ in range(2):  # what one client is refused keeps no other's request from the node
+            answer = post(gateway, gateway.key())
+            assert (answer.status_code, answer.json()["error"]["code"]) == told
+            assert "evil" not in answer.text
+        assert len(refuser.orders) == 2
+
+
 # Hostile clients
 
 

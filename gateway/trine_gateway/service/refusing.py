@@ -21,8 +21,12 @@ from trine_operator.store import StoreError
 log = structlog.get_logger()
 
 SOON = {"retry-after": "2"}
-OF_THE_CLIENT = frozenset({400, 404, 413})
-"""What a node says of a request, not of who passed it on."""
+OF_THE_CLIENT = {
+    "context_length_exceeded": "the prompt and max_tokens are longer together than the model's context: shorten them",
+}
+"""What only a node can know of a request, and what is said of it: never in the node's own words, which may be
+anybody's."""
+OF_THE_GATEWAY = frozenset({401, 402, 403})
 FAULT = "the gateway failed at this request; its log says why"
 
 
@@ -62,11 +66,14 @@ def body_of(refusal: Refusal) -> dict[str, object]:
 
 
 def _of_node(error: NodeRefused) -> Refusal:
-    if error.status in OF_THE_CLIENT and error.param != "trine":
-        return Refusal(error.said, status=error.status, code=error.code, param=error.param)
+    known = OF_THE_CLIENT.get(error.code or "")
+    if error.status == 400 and known is not None:
+        return Refusal(known, code=error.code, param="messages" if error.param == "messages" else None)
     log.error("node_refused", status=error.status, code=error.code, error=str(error)[:500])
     if error.status == 429 or error.status >= 500:
         return Refusal("all nodes are busy: try again", status=503, code="overloaded", headers=SOON)
+    if error.status not in OF_THE_GATEWAY and error.param != "trine":
+        return Refusal("the nodes that were asked do not take this request", status=503, code="no_node", headers=SOON)
     # It wants money, or does not take our signature.
     said = "the gateway cannot pay a node for this right now; whoever runs it finds the reason in its log"
     return Refusal(said, status=503, code="gateway_not_funded")
