@@ -383,6 +383,14 @@ contract CertificateVerifierTest {
     function testAnAnswerPaysOnce() external {
         ExampleConsumer consumer = _consumer(3);
         ICertificateVerifier.Certificate memory certificate = _certificate(8, 0);
+        vm.expectEmit(address(consumer));
+        emit ExampleConsumer.Answered(
+            _receipt.inputHash,
+            CertificateLib.batchId(SOURCE, BATCHES, NODE, MODEL, certificate.root, 0),
+            3,
+            NODE,
+            "answer"
+        );
         consumer.answer(certificate, _receipt, "answer");
         Check.eq(NODE.balance, 1 ether, "paid");
         Check.eq(consumer.questionOf(_receipt.inputHash).rewardWei, 0, "no more to pay");
