@@ -73,8 +73,10 @@ class Cutting:
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         if event in CONNECTED:
             with self._changed:
-                # A second name of the connection: TLS takes the first one away.
-                self._socket = info["return_value"].get_extra_info("socket").dup()
+                opened = info["return_value"].get_extra_info("socket")
+                # A second name of the connection: TLS takes the first one away. A transport of the caller's own may
+                # have no socket; then each read has its time-out, and no more.
+                self._socket = opened.dup() if opened is not None else None
                 if self.has_cut:
                     self._shut()
 

@@ -316,12 +316,6 @@ class GatewayStore(Transactions):
                 delete(RepeatRow).where(RepeatRow.key_id == key_id, RepeatRow.name == name, RepeatRow.answer == "")
             )
 
-    def repeated(self, key_id: str, name: str) -> tuple[str, str] | None:
-        """(hash of the body, the answer) that an Idempotency-Key was for; None if there is none."""
-        with self.reading() as session:
-            row = session.get(RepeatRow, (key_id, name))
-            return (row.body, row.answer) if row else None
-
     def forget_repeats(self, older_than_seconds: int) -> int:
         """Deletes the texts of answers that nobody can have again."""
         before = int(self._clock()) - older_than_seconds

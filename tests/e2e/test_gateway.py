@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
+from waiting import eventually
 
 from trine.protocol.messages import Receipt, require_signer
 from trine_devnet.processes import free_port
@@ -68,14 +68,15 @@ class Process:
         command = [str(Path(sys.executable).with_name("trine")), "gateway", "run", "--port", str(self.port)]
         with (self.folder / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self.folder, env=self._variables, stderr=log)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                if httpx2.get(f"{self.url}/healthz").status_code == 200:
-                    return
-            except httpx2.TransportError:
-                time.sleep(0.2)
-        raise AssertionError(self.log())
+        eventually(self._is_ready, "the gateway to be ready", 60)
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        try:
+            return httpx2.get(f"{self.url}/healthz").status_code == 200
+        except httpx2.TransportError:
+            return False
 
     def stop(self) -> None:
         if self._process is not None:
@@ -181,10 +182,7 @@ def test_a_restarted_gateway_goes_on_waiting_for_verdicts_and_keeps_its_secrets(
     assert asked
     gateway.stop()
     gateway.start()
-    deadline = time.monotonic() + 240
-    while usage(gateway, key)["verdicts"]["accept"] < asked:
-        assert time.monotonic() < deadline, gateway.log()[-3000:]
-        time.sleep(1)
+    eventually(lambda: usage(gateway, key)["verdicts"]["accept"] >= asked, "the verdicts", 240)
     told = gateway.trine("usage", "--json")
     assert json.loads(told)[0]["verdicts"]["accept"] == asked
     for secret in (key, key.rpartition("-")[2]):

