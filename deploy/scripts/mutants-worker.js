@@ -44,15 +44,23 @@ const codeOf = ({ contract }) => (contract.bytecode ?? "0x").slice(2);
 const isTest = (path) => path.startsWith("tests/");
 const has = (path) => [...artifacts].some(([name, artifact]) => name.startsWith(`${path}:`) && codeOf(artifact) !== "");
 
+class Refused extends Error {
+  constructor({ formattedMessage, sourceLocation }) {
+    super(formattedMessage);
+    this.location = sourceLocation;
+  }
+}
+
 /** A file's artifacts, with `change` instead of what a source is. */
-function compile(path, change) {
+function compile(path, change, settings = {}) {
   const input = structuredClone(inputs.get(path));
+  Object.assign(input.settings, settings);
   if (change !== undefined) input.sources[sourceName(change.path)].content = change.source;
   const wanted = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"];
   input.settings.outputSelection = { [sourceName(path)]: { "*": wanted } };
   const output = JSON.parse(solc.compile(JSON.stringify(input)));
   const errors = (output.errors ?? []).filter(({ severity }) => severity === "error");
-  if (errors.length > 0) throw new Error(errors[0].formattedMessage);
+  if (errors.length > 0) throw new Refused(errors[0]);
   const made = new Map();
   for (const [name, { abi, evm }] of Object.entries(output.contracts?.[sourceName(path)] ?? {})) {
     const contract = {
@@ -75,13 +83,57 @@ const known = new Set(); // test files that are compiled as they are
 
 const concerns = (path) => inputs.get(path).sources[sourceName(change.path)] !== undefined;
 
+const affected = (path) =>
+  [...inputs.keys()].filter((each) => !isTest(each) && concerns(each) && (each === path || has(each)));
+
+/** Test files that contain the changed source, or say the name of a contract that does: others cannot notice. */
+function reached(path) {
+  const names = affected(path).flatMap((each) => namesIn(each).map((name) => new RegExp(`["/]${name}(\\.sol)?[":]`)));
+  const says = (file) =>
+    Object.values(inputs.get(file).sources).some(({ content }) => names.some((name) => name.test(content)));
+  return [...inputs.keys()].filter((each) => each.endsWith(".t.sol") && (concerns(each) || says(each)));
+}
+const namesIn = (path) =>
+  [...artifacts.keys()].filter((name) => name.startsWith(`${path}:`)).map((name) => name.slice(path.length + 1));
+
 /** Compiles every contract that the changed file is part of; answers whether that makes the code that is there. */
 function applyChange({ path, source }) {
   [change, changed, compiledTests] = [{ path, source }, new Map(), new Set()];
-  const affected = [...inputs.keys()].filter((each) => !isTest(each) && concerns(each) && (each === path || has(each)));
-  for (const each of affected) for (const [name, made] of compile(each, change)) changed.set(name, made);
-  return { same: [...changed].every(([name, made]) => codeOf(made) === codeOf(artifacts.get(name))) };
+  for (const each of affected(path)) for (const [name, made] of compile(each, change)) changed.set(name, made);
+  const same = [...changed].every(([name, made]) => codeOf(made) === codeOf(artifacts.get(name)));
+  return { same, files: reached(path) };
 }
+
+// The older code generator without its optimizer takes a fifth of the time, where it can.
+const QUICK = { viaIR: false, optimizer: { enabled: false } };
+const needsIr = new Set();
+
+/** The same for a source with switches (`schemata.py`). Answers which of their keys are in no code, or where the compiler
+ * stumbled. */
+function applySchema({ path, source, keys }) {
+  [change, changed, compiledTests] = [{ path, source }, new Map(), new Set()];
+  for (const each of affected(path)) {
+    let made;
+    try {
+      made = compile(each, change, needsIr.has(each) ? {} : QUICK);
+    } catch (error) {
+      if (!(error instanceof Refused) || !error.message.includes("Stack too deep")) throw error;
+      needsIr.add(each);
+      made = compile(each, change);
+    }
+    for (const [name, artifact] of made) changed.set(name, artifact);
+  }
+  const codes = [...changed.values()].map(codeOf);
+  return { missing: keys.filter((key) => !codes.some((code) => code.includes(key))), files: reached(path) };
+}
+
+/** Code with the switch `on` that is written in 64 digits, and all others off. */
+const switchedTo = (on, keys) => (artifact) => {
+  const write = (code) => code.replaceAll(keys, (key) => (key === on ? "f" : "0").repeat(64));
+  const { bytecode, deployedBytecode } = artifact.contract;
+  const contract = { ...artifact.contract, bytecode: write(bytecode), deployedBytecode: write(deployedBytecode) };
+  return { ...artifact, contract };
+};
 
 /** A test file, and contracts beside it that tests create by name; anew where they contain the changed source. */
 function compileTests(file, unchanged) {
@@ -97,12 +149,15 @@ function compileTests(file, unchanged) {
   }
 }
 
-async function runTests({ file, unchanged }) {
+async function runTests({ file, unchanged, on, keys, runs }) {
   compileTests(file, unchanged);
-  const now = [...artifacts].map(([name, artifact]) => [name, (!unchanged && changed.get(name)) || artifact]);
+  const write = keys === undefined ? (each) => each : switchedTo(on, new RegExp(keys.join("|"), "g"));
+  const with_ = (name) => (!unchanged && changed.has(name) ? write(changed.get(name)) : undefined);
+  const now = [...artifacts].map(([name, artifact]) => [name, with_(name) ?? artifact]);
   const suites = now.filter(([name, each]) => name.startsWith(`${file}:`) && isTestSuiteArtifact(each));
   if (suites.length === 0) return { tests: 0, failed: [] }; // proofs for another tool
-  const profile = hre.config.test.solidity.profiles.default;
+  const profile = { ...hre.config.test.solidity.profiles.default };
+  if (runs !== undefined) profile.fuzz = { ...profile.fuzz, runs };
   const testSourcePaths = Object.fromEntries(suites.map(([, { id }]) => [id.source, `${root}/${file}`]));
   const config = await runnerConfig({
     chainType: "l1", projectRoot: root, config: profile, verbosity: 0, generateGasReport: false,
@@ -124,7 +179,7 @@ async function runTests({ file, unchanged }) {
   return { tests: results.length, failed: failed.map(({ name, reason }) => `${name} ${reason ?? ""}`.trim()) };
 }
 
-const tasks = { change: applyChange, test: runTests };
+const tasks = { change: applyChange, schema: applySchema, test: runTests };
 const answer = (content) => process.stdout.write(`${JSON.stringify(content)}\n`);
 
 answer({ files: [...inputs.keys()].filter((path) => path.endsWith(".t.sol")) });
@@ -133,7 +188,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   try {
     answer(await tasks[task](content));
   } catch (error) {
-    answer({ error: String(error.message ?? error) });
+    answer({ error: String(error.message ?? error), at: error.location?.start });
   }
 }
 process.exit(0);

@@ -5,11 +5,17 @@ A change that no test notices is a rule that nobody holds the contract to.
     python deploy/scripts/mutants.py --minutes 60
     python deploy/scripts/mutants.py contracts/Finality.sol --all
 
-Without `--all`, changes are tried in a random order that `--seed` decides, so that those which were tried when the time
-is over are a sample of all, and the share that was noticed comes with an interval. A process keeps compiler and test
-runner (`mutants-worker.js`), compiles only contracts that contain the change, and runs test files one by one until one
-fails: those first that noticed most changes of the same contract. Nothing is written but the file of results; what it
-has is not tried again while the contract stays as it is, so it may be stopped and started.
+Without `--all`, changes are tried in a random order that `--seed` decides, `--block` of them together. Those up to the
+first that is not tried yet are a sample of all, and the share that was noticed comes with an interval. A process keeps
+compiler and test runner (`mutants-worker.js`).
+
+First, all changes of a block in one contract are compiled together, each behind a switch (`schemata.py`), without
+optimizer where the compiler can; the nearest test files are run with few random inputs, those first that noticed most
+changes of the same contract. A test counts that passes with all switches off. Whatever is left is compiled alone, as it
+is deployed, and every test file that can reach it is run as `make test` runs it, until one fails.
+
+Nothing is written but the file of results; what it has is not tried again while the contract stays as it is, so it may
+be stopped and started.
 
 Not counted: changes that the compiler refuses, those after which it makes the same code (it proves that they make no
 difference), and those that `tests/contracts/equivalent-mutants.toml` explains.
@@ -21,22 +27,20 @@ import argparse
 import fcntl
 import json
 import math
-import os
-import queue
-import signal
-import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
-from mutations import ROOT, Mutant, mutants
+from mutation_worker import START_SECONDS, Worker
+from mutations import ROOT, Mutant, mutants_in, parsed
+from schemata import schema
 
 EXPLAINED = ROOT / "tests" / "contracts" / "equivalent-mutants.toml"
 LEFT_OUT = {
@@ -68,71 +72,14 @@ BESIDES = {
     "ValidationRegistry": ("Registries",),
 }
 """Test files that are tried first besides those named after the contract, before results say better."""
-START_SECONDS = 3600  # compiles what is not compiled yet
 COMPILE_SECONDS = 900
 LONGEST_TEST = (120, 20)  # seconds, and so many times what it took without a change
 KILLED = ("killed", "too slow")
 NEARBY = "survived the nearest tests"
-
-
-class Worker:
-    """The process that compiles and runs tests. A context manager; ends with its caller."""
-
-    def __init__(self) -> None:
-        self._start()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def _start(self) -> None:
-        command = ["node", "deploy/scripts/mutants-worker.js"]
-        log = (ROOT / "build" / "mutants.log").open("ab")
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,  # `node` may be a wrapper with the real one below
-        )
-        self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, args=(self._process, self._answers), daemon=True).start()
-        self.files: list[str] = self._answer(START_SECONDS)["files"]
-
-    def _stop(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    @staticmethod
-    def _read(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            answers.put(line)
-        answers.put("")
-
-    def _answer(self, seconds: float) -> dict[str, Any]:
-        line = self._answers.get(timeout=seconds)
-        if not line:
-            sys.exit(f"the process that compiles has ended: see {ROOT / 'build' / 'mutants.log'}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def ask(self, task: str, seconds: float, **content: Any) -> dict[str, Any]:
-        """Raises TimeoutError, after which the process is another one."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"task": task, **content}) + "\n")
-        self._process.stdin.flush()
-        try:
-            return self._answer(seconds)
-        except queue.Empty:
-            self._stop()
-            self._start()
-            raise TimeoutError(task) from None
+NEAREST = 3
+"""Test files that are tried with switches."""
+FEW_RUNS = 8
+"""Random inputs of a test, with switches."""
 
 
 class Results:
@@ -175,7 +122,7 @@ def attempt(worker: Worker, mutant: Mutant, source: bytes, results: Results, nea
         return {"outcome": "no build", "by": ""}
     if made["same"]:
         return {"outcome": "same code", "by": ""}
-    for file in results.order(mutant.path, runnable(worker.files), near):
+    for file in results.order(mutant.path, runnable(made["files"]), near):
         if file not in results.seconds:
             results.seconds[file] = unchanged(worker, file)
         least, times = LONGEST_TEST
@@ -187,6 +134,54 @@ def attempt(worker: Worker, mutant: Mutant, source: bytes, results: Results, nea
         if "error" in found or found["failed"]:
             return {"outcome": "killed", "by": f"{file} {found.get('error') or found['failed'][0]}"[:200]}
     return {"outcome": NEARBY if near else "survived", "by": ""}
+
+
+def attempt_together(
+    worker: Worker, tree: dict[str, Any], source: bytes, group: Sequence[Mutant], results: Results
+) -> Iterator[tuple[Mutant, str]]:
+    """Compiles changes of one contract together and runs its nearest tests; by what a change was noticed, or ""."""
+    left = list(group)
+    while left:
+        made = schema(source, tree, left)
+        if not made.keys:
+            return
+        path, keys = left[0].path, list(made.keys.values())
+        compiled = worker.ask("schema", COMPILE_SECONDS, path=path, source=made.source.decode(), keys=keys)
+        if "error" in compiled:
+            # What does not compile with a switch is tried alone. Where the compiler blames none, there may be too many.
+            blamed = made.within(compiled.get("at") or -1)
+            if blamed is None:
+                for half in (left[: len(left) // 2], left[len(left) // 2 :]) if len(left) > 1 else ():
+                    yield from attempt_together(worker, tree, source, half, results)
+                return
+            left.remove(blamed)
+            continue
+        left = [mutant for mutant in left if mutant not in made.keys]
+        trying = {mutant: key for mutant, key in made.keys.items() if key not in compiled["missing"]}
+        for file in results.order(path, runnable(compiled["files"]))[:NEAREST]:
+            content = {"file": file, "keys": keys, "runs": FEW_RUNS}
+            began = time.monotonic()
+            passing = worker.ask("test", START_SECONDS, **content, on="")
+            if "error" in passing:
+                continue
+            usual = {_name(test) for test in passing["failed"]}
+            seconds = max(LONGEST_TEST[0], LONGEST_TEST[1] * (time.monotonic() - began))
+            for mutant, key in list(trying.items()):
+                try:
+                    found = worker.ask("test", seconds, **content, on=key)
+                except TimeoutError:
+                    # The process is another one. Whether this is too slow is seen alone.
+                    others = [each for each in (*trying, *left) if each is not mutant]
+                    yield from attempt_together(worker, tree, source, others, results)
+                    return
+                noticed = [test for test in found.get("failed", ()) if _name(test) not in usual]
+                if noticed:
+                    del trying[mutant]
+                yield mutant, f"{file} {noticed[0]}"[:200] if noticed else ""
+
+
+def _name(failed: str) -> str:
+    return failed.split(" ")[0]
 
 
 def runnable(files: Sequence[str]) -> list[str]:
@@ -233,13 +228,17 @@ def interval(killed: int, count: int) -> tuple[float, float]:
 
 def report(drawn: Sequence[Mutant], sources: dict[str, bytes], results: Results, total: int) -> None:
     """Prints what came of those that were drawn and tried."""
-    rows = [results.mutants[key] for each in drawn if (key := each.key(sources[each.path])) in results.mutants]
+    known = [results.mutants.get(each.key(sources[each.path])) for each in drawn]
+    rows = [row for row in takewhile(bool, known) if row]
+    later = sum(bool(row) for row in known) - len(rows)
     entries = explanations()
     outcomes = Counter(row["outcome"] for row in rows)
     survivors = [row for row in rows if row["outcome"] in ("survived", NEARBY)]
     equivalent = [row for row in survivors if why(row, entries)]
     killed = sum(outcomes[name] for name in KILLED)
     counted = killed + len(survivors) - len(equivalent)
+    if later:
+        print(f"\n{later} more are known of a block that is not finished: no part of the sample")
     print(f"\n{len(rows)} of {total} changes tried; left out: ", end="")
     print(f"{outcomes['no build']} do not compile, {outcomes['same code']} compile to the same code, ", end="")
     print(f"{len(equivalent)} are explained in {EXPLAINED.relative_to(ROOT)}")
@@ -277,6 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contracts", nargs="*", type=Path, help="files; without any, all of contracts/")
     parser.add_argument("--all", action="store_true", help="all in order, instead of a random order")
+    parser.add_argument("--block", type=int, default=200, help="so many are compiled and tried together")
     parser.add_argument("--sample", type=int, default=0, help="only the first so many")
     parser.add_argument("--minutes", type=float, default=60, help="no mutant is begun later")
     parser.add_argument("--seed", type=int, default=1)
@@ -289,7 +289,8 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only say what is known")
     options = parser.parse_args()
     paths = [each.resolve() for each in options.contracts] or sorted((ROOT / "contracts").rglob("*.sol"))
-    every = mutants(paths)
+    trees = parsed(paths)
+    every = mutants_in(trees)
     drawn = every if options.all else sorted(every, key=lambda each: each.rank(options.seed))
     drawn = drawn[: options.sample or None]
     if options.list:
@@ -300,11 +301,17 @@ def main() -> None:
     sources = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
     results = Results(options.file)
     if not options.report:
-        _try(drawn, sources, options, results)
+        _try(drawn, trees, sources, options, results)
     report(drawn, sources, results, len(every))
 
 
-def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.Namespace, results: Results) -> None:
+def _try(
+    drawn: Sequence[Mutant],
+    trees: dict[str, dict[str, Any]],
+    sources: dict[str, bytes],
+    options: argparse.Namespace,
+    results: Results,
+) -> None:
     end = time.monotonic() + 60 * options.minutes
     todo = [each for each in drawn if _is_open(results.mutants.get(each.key(sources[each.path])), options)]
     if not todo:
@@ -315,23 +322,43 @@ def _try(drawn: Sequence[Mutant], sources: dict[str, bytes], options: argparse.N
     turns = Turns(options.lock, options.turn)
     with turns:
         worker = Worker()
+
+    def note(mutant: Mutant, found: dict[str, Any], began: float) -> None:
+        seconds = round(time.monotonic() - began, 1)
+        results.mutants[mutant.key(sources[mutant.path])] = {**asdict(mutant), **found, "seconds": seconds}
+        results.save()
+        print(f"{mutant.path}:{mutant.line}: {mutant.old!r} -> {mutant.new!r}: {found['outcome']}", end="")
+        print(f", {seconds:g} s {found['by'][:100]}", flush=True)
+
     with worker:
-        for mutant in todo:
-            if time.monotonic() > end:
-                print("The time is over; start again to go on.")
-                return
-            with turns:
-                began = time.monotonic()
-                try:
-                    found = attempt(worker, mutant, sources[mutant.path], results, options.near)
-                except TimeoutError:
-                    print(f"{mutant.path}:{mutant.line}: not compiled in {COMPILE_SECONDS} s, to be tried again")
-                    continue
-                seconds = round(time.monotonic() - began, 1)
-            results.mutants[mutant.key(sources[mutant.path])] = {**asdict(mutant), **found, "seconds": seconds}
-            results.save()
-            print(f"{mutant.path}:{mutant.line}: {mutant.old!r} -> {mutant.new!r}: {found['outcome']}", end="")
-            print(f", {seconds:g} s {found['by'][:100]}", flush=True)
+        for start in range(0, len(todo), options.block):
+            left = dict.fromkeys(todo[start : start + options.block])
+            for path in sorted({mutant.path for mutant in left}):
+                if time.monotonic() > end:
+                    break
+                group = [mutant for mutant in left if mutant.path == path]
+                with turns:
+                    began = time.monotonic()
+                    with suppress(TimeoutError):  # then alone
+                        for mutant, by in attempt_together(worker, trees[path], sources[path], group, results):
+                            if by:
+                                left.pop(mutant)
+                                note(mutant, {"outcome": "killed", "by": by}, began)
+                                began = time.monotonic()
+                            if time.monotonic() > end:
+                                break
+            for mutant in left:
+                if time.monotonic() > end:
+                    print("The time is over; start again to go on.")
+                    return
+                with turns:
+                    began = time.monotonic()
+                    try:
+                        found = attempt(worker, mutant, sources[mutant.path], results, options.near)
+                    except TimeoutError:
+                        print(f"{mutant.path}:{mutant.line}: not compiled in {COMPILE_SECONDS} s, to be tried again")
+                        continue
+                note(mutant, found, began)
 
 
 def _is_open(row: dict[str, Any] | None, options: argparse.Namespace) -> bool:

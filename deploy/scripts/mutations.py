@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,36 @@ class Mutant:
 
 def mutants(paths: list[Path]) -> list[Mutant]:
     """All of these contracts, in order. Exits where the compiler cannot read one."""
-    sources = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
-    command = ["node", "--input-type=module", "-e", PARSE]
-    asked = json.dumps({name: source.decode() for name, source in sources.items()}).encode()
-    result = subprocess.run(command, input=asked, cwd=ROOT, capture_output=True, timeout=120, check=False)
-    if result.returncode != 0:
-        sys.exit(f"contracts cannot be parsed, is node_modules there? {result.stderr.decode(errors='replace')}")
-    found = json.loads(result.stdout)
+    return mutants_in(parsed(paths))
+
+
+def mutants_in(trees: dict[str, dict[str, Any]]) -> list[Mutant]:
+    """All of contracts that are parsed, in order."""
     all_: list[Mutant] = []
-    for name, source in sources.items():
-        if "ast" not in found.get("sources", {}).get(name, {}):
-            sys.exit(f"{name} cannot be parsed: {found.get('errors')}")
-        changes = sorted(set(_changes(found["sources"][name]["ast"], source)))
+    for name, tree in trees.items():
+        source = (ROOT / name).read_bytes()
+        changes = sorted(set(_changes(tree, source)))
         all_ += [_mutant(name, source, *change) for change in changes]
     return all_
+
+
+def parsed(paths: list[Path]) -> dict[str, dict[str, Any]]:
+    """The compiler's syntax trees, by path. Exits where the compiler cannot read one."""
+    sources = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
+    found = _parse(json.dumps({name: source.decode() for name, source in sources.items()}).encode())
+    for name in sources:
+        if "ast" not in found.get("sources", {}).get(name, {}):
+            sys.exit(f"{name} cannot be parsed: {found.get('errors')}")
+    return {name: found["sources"][name]["ast"] for name in sources}
+
+
+@cache
+def _parse(sources: bytes) -> Any:
+    command = ["node", "--input-type=module", "-e", PARSE]
+    result = subprocess.run(command, input=sources, cwd=ROOT, capture_output=True, timeout=600, check=False)
+    if result.returncode != 0:
+        sys.exit(f"contracts cannot be parsed, is node_modules there? {result.stderr.decode(errors='replace')}")
+    return json.loads(result.stdout)
 
 
 def _mutant(name: str, source: bytes, start: int, end: int, new: str) -> Mutant:
@@ -103,20 +120,25 @@ def _changes(node: Any, source: bytes) -> Iterator[tuple[int, int, str]]:
         return
     if kind == "ContractDefinition" and node["contractKind"] == "interface":
         return
-    change = _KINDS.get(str(kind))
-    if change is not None:
-        yield from change(node, source)
+    yield from changes_of(node, source)
     for name, child in node.items():
         # A loop without its step never ends: nothing to learn from, and slow.
         if name != "loopExpression":
             yield from _changes(child, source)
 
 
+def changes_of(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, str]]:
+    """(start, end, new text) of one node, not of what is in it."""
+    change = _KINDS.get(str(node.get("nodeType")))
+    if change is not None:
+        yield from change(node, source)
+
+
 def _operator(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, str]]:
     operator = node["operator"]
     if operator not in SWAPS:
         return
-    left, right = _end(node["leftExpression"]), _start(node["rightExpression"])
+    left, right = end_of(node["leftExpression"]), start_of(node["rightExpression"])
     # Brackets and blanks may stand around it, and a comment would make it doubtful which one is meant.
     between = source[left:right].decode()
     if between.strip(" \n\t()") == operator:
@@ -126,22 +148,22 @@ def _operator(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, s
 
 def _negation(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int, str]]:
     if node["operator"] in ("!", "~") and node["prefix"]:
-        yield _start(node), _start(node) + 1, ""
+        yield start_of(node), start_of(node) + 1, ""
 
 
 def _number(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, str]]:
     if node.get("kind") == "number" and node["value"].isdecimal():
-        yield _start(node), _end(node), f"({source[_start(node) : _end(node)].decode()} + 1)"
+        yield start_of(node), end_of(node), f"({source[start_of(node) : end_of(node)].decode()} + 1)"
 
 
 def _requirement(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int, str]]:
     if node["expression"].get("name") == "require":
-        yield _start(node["arguments"][0]), _end(node["arguments"][0]), "true"
+        yield start_of(node["arguments"][0]), end_of(node["arguments"][0]), "true"
 
 
 def _condition(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int, str]]:
     for value in ("true", "false"):
-        yield _start(node["condition"]), _end(node["condition"]), value
+        yield start_of(node["condition"]), end_of(node["condition"]), value
 
 
 def _statement(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, str]]:
@@ -150,14 +172,14 @@ def _statement(node: dict[str, Any], source: bytes) -> Iterator[tuple[int, int, 
     if expression.get("nodeType") == "FunctionCall" and expression["expression"].get("name") == "require":
         return
     # With its semicolon: Solidity knows no empty statement, but an empty block.
-    end = source.index(b";", _end(node))
-    if not source[_end(node) : end].strip():
-        yield _start(node), end + 1, "{}"
+    end = source.index(b";", end_of(node))
+    if not source[end_of(node) : end].strip():
+        yield start_of(node), end + 1, "{}"
 
 
 def _modifier(node: dict[str, Any], _source: bytes) -> Iterator[tuple[int, int, str]]:
     if node.get("arguments") is None:
-        yield _start(node), _end(node), ""
+        yield start_of(node), end_of(node), ""
 
 
 _KINDS = {
@@ -172,10 +194,10 @@ _KINDS = {
 }
 
 
-def _start(node: dict[str, Any]) -> int:
+def start_of(node: dict[str, Any]) -> int:
     return int(node["src"].split(":")[0])
 
 
-def _end(node: dict[str, Any]) -> int:
+def end_of(node: dict[str, Any]) -> int:
     start, length, _ = node["src"].split(":")
     return int(start) + int(length)

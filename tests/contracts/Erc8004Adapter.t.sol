@@ -140,6 +140,8 @@ contract Erc8004AdapterTest {
         _linkedIs(NODE, false, 0);
         _link();
         _linkedIs(NODE, true, _agent);
+        vm.expectEmit(address(_adapter));
+        emit IErc8004Adapter.AgentUnlinked(NODE, _agent);
         vm.prank(NODE);
         _adapter.unlink();
         _linkedIs(NODE, false, 0);

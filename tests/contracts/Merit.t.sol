@@ -85,6 +85,25 @@ contract MeritTest is AppealWorld {
         Check.eq(supply - token.totalSupply(), 4 * FEE, "all is burned");
     }
 
+    function testAttackTwoSeatsThatAbstainLeaveAnHonestNodeUnpaidOnlyUntilItAppeals() external {
+        BatchId id = _drawn("doubted", 200);
+        (address idle, address honest) = (_seatOf(id, 0), _seatOf(id, 2));
+        uint256 all = (1 << 200) - 1;
+        (uint256 idleStake, uint256 honestStake, uint256 nodeStake) = (_stakeOf(idle), _stakeOf(honest), _stakeOf(NODE));
+        _vote(id, 0, 0, 0, 0, all, 0);
+        _verdictOf(id, 0, INCONCLUSIVE, false);
+        _appeal(NODE, id, 0, ACCEPTED);
+        _hear(id, 0, 7, 0);
+        _conclude(id, 0);
+        _finalize(id);
+        _verdictOf(id, 0, ACCEPTED, true);
+        Check.eq(_stakeOf(NODE), nodeStake, "no slash");
+        Check.atMost(_stakeOf(idle), idleStake, "who abstains earns nothing");
+        Check.yes(_stakeOf(honest) > honestStake, "who was right is paid");
+        Check.eq(appeals.creditOf(NODE), BOND_1, "bond");
+        _verdictOf(id, 1, INCONCLUSIVE, true);
+    }
+
     function testAttackFourJurorsWhoAbstainAreNotPaidByWhoIsRight() external {
         BatchId id = _settled("bad", 1);
         _appeal(ALICE, id, 0, REJECTED);

@@ -139,13 +139,22 @@ contract PaymentsTest {
         IPayments.Voucher memory honest = _voucher(NODE, 50 ether);
         IPayments.Voucher memory own = _voucher(OTHER, 100 ether);
         bytes memory signature = _sign(own);
-        vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsInsufficientBalance.selector, 0, 100 ether));
         _collect(own, signature);
         vm.prank(_payer);
         vm.expectPartialRevert(IPayments.PaymentsInsufficientBalance.selector);
         _payments.requestWithdrawal(OTHER, 1);
         _collect(honest, _sign(honest));
         Check.eq(_token.balanceOf(NODE), 50 ether, "the honest node has its money");
+    }
+
+    function testWhoCollectsFromAnEmptyAccountIsToldWhatIsMissing() external {
+        IPayments.Voucher memory whole = _voucher(NODE, DEPOSIT);
+        _collect(whole, _sign(whole));
+        IPayments.Voucher memory more = _voucher(NODE, DEPOSIT + 50 ether);
+        bytes memory signature = _sign(more);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsInsufficientBalance.selector, 0, 50 ether));
+        _collect(more, signature);
     }
 
     function testAContractWalletPaysUntilItChangesItsMind() external {

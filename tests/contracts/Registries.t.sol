@@ -133,8 +133,8 @@ contract RegistriesTest {
         Check.yes(value == 0 && decimals == 0, "as few decimals as as many were given in");
         (count, value,) = _reputation.getSummary(_agent, _one(ALICE), "quick", "");
         Check.yes(count == 1 && value == 845, "one tag");
-        (count,,) = _reputation.getSummary(_agent, _one(ALICE), "quick", "chat");
-        Check.eq(count, 0, "no such");
+        (count, value, decimals) = _reputation.getSummary(_agent, _one(ALICE), "quick", "chat");
+        Check.yes(count == 0 && value == 0 && decimals == 0, "no such");
         vm.prank(ALICE);
         _reputation.revokeFeedback(_agent, 4);
         (count,,) = _reputation.getSummary(_agent, _one(ALICE), "quick", "");
