@@ -98,4 +98,6 @@ export const checksummed = (address) => {
   return "0x" + [...digits].map((digit, i) => (parseInt(hash[i], 16) > 7 ? digit.toUpperCase() : digit)).join("");
 };
 
-export const textHash = (text) => "0x" + bytesToHex(keccak_256(utf8ToBytes(text)));
+/** Of a text under its order's salt: keccak256(0xff || salt || text), of the text alone without one. */
+export const textHash = (text, salt) =>
+  "0x" + bytesToHex(keccak_256(salt ? concatBytes(hexToBytes("ff"), salt, utf8ToBytes(text)) : utf8ToBytes(text)));

@@ -61,4 +61,4 @@ export declare function verifyCertificate(document: unknown, options: { root: st
 export declare function keySetIdOf(chainId: number, batches: string, set: KeySet): string;
 
 /** Whether a text is the certified answer. */
-export declare function isTextOf(text: string, verified: Pick<Verified, "receipt">): boolean;
+export declare function isTextOf(text: string, verified: Pick<Verified, "receipt">, salt?: string): boolean;

@@ -103,8 +103,11 @@ const requireCertificate = (c, set) => {
 export const keySetIdOf = (chainId, batches, set) =>
   "0x" + bytesToHex(keySetId(chainId, batches, { ...set, totalWeight: BigInt(set.totalWeight) }));
 
-/** Whether a text is the certified answer. */
-export const isTextOf = (text, { receipt }) => textHash(text) === receipt.textHash;
+/** Whether a text is the certified answer. `salt`: the order's, 32 bytes in hexadecimal, if it had one. */
+export function isTextOf(text, { receipt }, salt) {
+  if (salt !== undefined && !(typeof salt === "string" && /^(0x)?[0-9a-f]{64}$/i.test(salt))) fail("salt is no salt");
+  return textHash(text, salt && hexToBytes(salt.replace(/^0x/, ""))) === receipt.textHash;
+}
 
 /**
  * Checks a certificate. See `index.d.ts`.

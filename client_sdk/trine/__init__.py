@@ -20,6 +20,7 @@ from trine.errors import (
     NotReady,
     PaymentRequired,
     ProtocolError,
+    SpendLimitReached,
     TransactionReverted,
     TrineError,
     VerificationFailed,
@@ -29,25 +30,33 @@ from trine.lazy import lazily
 
 if TYPE_CHECKING:
     from trine._answer import Answer
-    from trine._client import AsyncClient, Client, TextStream
+    from trine._async_client import AsyncClient
+    from trine._client import Client, ClientOptions, TextStream
+    from trine._options import Options
+    from trine._streaming import AsyncTextStream
     from trine.chain import Chain, Deployment, create_keystore, load_keystore
     from trine.protocol.certificate import Certificate
     from trine.protocol.messages import Receipt, Request
     from trine.protocol.portable import PortableCertificate
+    from trine.protocol.tools import ToolCall
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "Answer": "trine._answer",
-            "AsyncClient": "trine._client",
+            "AsyncClient": "trine._async_client",
+            "AsyncTextStream": "trine._streaming",
             "Certificate": "trine.protocol.certificate",
             "Chain": "trine.chain",
             "Client": "trine._client",
+            "ClientOptions": "trine._client",
             "Deployment": "trine.chain",
+            "Options": "trine._options",
             "PortableCertificate": "trine.protocol.portable",
             "Receipt": "trine.protocol.messages",
             "Request": "trine.protocol.messages",
             "TextStream": "trine._client",
+            "ToolCall": "trine.protocol.tools",
             "create_keystore": "trine.chain",
             "load_keystore": "trine.chain",
         },
@@ -56,12 +65,14 @@ else:
 __all__ = [
     "Answer",
     "AsyncClient",
+    "AsyncTextStream",
     "BadSignature",
     "Certificate",
     "Chain",
     "ChainError",
     "ChainUnreachable",
     "Client",
+    "ClientOptions",
     "Deployment",
     "InvalidField",
     "InvalidInput",
@@ -69,12 +80,15 @@ __all__ = [
     "NodeRefused",
     "NodeUnreachable",
     "NotReady",
+    "Options",
     "PaymentRequired",
     "PortableCertificate",
     "ProtocolError",
     "Receipt",
     "Request",
+    "SpendLimitReached",
     "TextStream",
+    "ToolCall",
     "TransactionReverted",
     "TrineError",
     "VerificationFailed",

@@ -10,14 +10,15 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trine._answer import (
     REQUEST_LIFETIME_SECONDS,
     Answer,
     Draft,
+    Told,
     acknowledged_by_proof,
     checked_answer,
     draft_request,
@@ -25,26 +26,29 @@ from trine._answer import (
     order_body,
     owed_by_proof,
     refusal,
+    salted,
 )
+from trine._calling import StreamedCalls
+from trine._choosing import Preference
 from trine._ledger import Ledger
+from trine._nodes import MODEL_SECONDS, Nodes
+from trine._options import Wanted
 from trine._reading import Reply
+from trine._repeats import Repeats
+from trine._spending import Spending
 from trine._sse import EventDecoder
-from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntry, Role
+from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntry
 from trine.errors import InvalidInput, NodeRefused, NodeUnreachable, NotReady, VerificationFailed
 from trine.protocol.access import access_header, account_digest
 from trine.protocol.certificate import Certificate
-from trine.protocol.inputs import Input
 from trine.protocol.messages import Voucher
 from trine.wording import amount
 
-MODEL_SECONDS = 300.0
-"""Its price may change, and what is registered."""
-CHOICE_SECONDS = 60.0
-"""Reputations move slowly."""
-REST_SECONDS = 60.0
-"""A node that did not answer is not the first to be asked for so long."""
-PAGES = 4
-"""Of the directory, 256 operators each."""
+if TYPE_CHECKING:
+    from trine._flow import Fetch
+    from trine._sealed import Opening, Seals
+    from trine.protocol.sealing import SealingKey
+
 MAX_TEXT = 8 << 20
 """Characters of an answer: a token has a few, and an answer a million tokens at most."""
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 8.0
@@ -53,137 +57,65 @@ LEDGER_CODES = frozenset({"voucher_too_low", "order_behind", "acknowledged_too_l
 """What a node says whose count of our orders is ahead of ours."""
 
 
-class Core:
+class Core(Nodes):
     """What both clients do the same way: everything but waiting for HTTP."""
 
-    def __init__(self, chain: Chain, node: str | None, deposit_wei: int) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        node: str | None,
+        deposit_wei: int,
+        prefer: Preference = "reputation",
+        spend_limit_wei: int | None = None,
+        *,
+        salted: bool = True,
+        sealed: bool = False,
+    ) -> None:
         if deposit_wei < 0:
             raise InvalidInput("deposit_wei cannot be negative")
-        self.chain = chain
-        self._node = node
+        super().__init__(chain, node, prefer)
+        self.spending = Spending(spend_limit_wei)
+        self.repeats = Repeats()
         self._deposit_wei = deposit_wei
-        self._models: dict[str | None, tuple[float, ModelEntry]] = {}
-        self._lock = threading.Lock()
-        self._choices: dict[bytes, tuple[float, list[tuple[str, str]]]] = {}
-        self._resting: dict[str, float] = {}  # until when, by the monotonic clock
-        self._avoided: dict[str, float] = {}  # the same; these are asked nothing
+        self._salted = salted
+        self.seals: Seals | None = None
+        if sealed:
+            from trine._sealed import Seals
+
+            self.seals = Seals(chain)
         self._ledgers: dict[str, Ledger] = {}
         self._stake_per_leaf = (-math.inf, 0)  # when it was read, and the wei
-        self._covered: dict[str, int] = {}  # what deposits with nodes cover, when last looked
         self._depositing: dict[str, threading.Lock] = {}
 
-    def model(self, name: str | None) -> ModelEntry:
-        """The newest model of that name, or the only one. Raises InvalidInput listing what exists."""
-        known = self.remembered_model(name)
-        if known is not None:
-            return known
-        asked = name
-        models = {model.name: model for model in self.chain.models()}
-        if name is None and len(models) == 1:
-            name = next(iter(models))
-        if name is None or name not in models:
-            raise InvalidInput(f"no model {name!r}; registered: {', '.join(sorted(models)) or 'none'}")
-        with self._lock:
-            self._models[asked] = time.monotonic(), models[name]
-        return models[name]
+    def sealed(self, key: SealingKey, step: Fetch, place: tuple[str, str]) -> tuple[Fetch, Opening]:
+        """The step as it travels to a node (address and endpoint), and what opens its answer."""
+        from trine._sealed import Opening
 
-    def remembered_model(self, name: str | None) -> ModelEntry | None:
-        """As `model`, without asking the chain; None where that must be asked."""
-        with self._lock:
-            at, known = self._models.get(name, (-math.inf, None))
-        return known if known and time.monotonic() - at < MODEL_SECONDS else None
-
-    def nodes(self, model: ModelEntry, at_most_pages: int | None = None) -> list[tuple[str, str]]:
-        """(address, endpoint) of calibrated nodes with an endpoint, best reputation first; of so many pages, or all."""
-        listed = self.chain.operators(model.model_id, Role.NODE, at_most_pages)
-        serving = [entry for entry in listed if entry.calibrated and entry.endpoint]
-        serving.sort(key=lambda entry: (-entry.score_bps, entry.operator))
-        return [(entry.operator, entry.endpoint) for entry in serving]
-
-    def choose(self, model: ModelEntry, avoided: Collection[str] = ()) -> tuple[str, str]:
-        """(address, endpoint) of the node to ask, none of those that are to be avoided; for a minute the same one.
-
-        Raises NotReady.
-        """
-        chosen = self._best_of(self._candidates(model), avoided)
-        if chosen is not None:
-            return chosen
-        where = f" at {self._node}" if self._node else ""
-        others = ", ".join(endpoint for _, endpoint in self.nodes(model, PAGES)[:5])
-        raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
-
-    def remembered_choice(self, model: ModelEntry, avoided: Collection[str] = ()) -> tuple[str, str] | None:
-        """As `choose`, without asking the chain; None where that must be asked."""
-        with self._lock:
-            at, known = self._choices.get(model.model_id, (-math.inf, []))
-        return self._best_of(known, avoided) if time.monotonic() - at < CHOICE_SECONDS else None
-
-    def _best_of(self, serving: list[tuple[str, str]], avoided: Collection[str]) -> tuple[str, str] | None:
-        now = time.monotonic()
-        with self._lock:
-            left = [p for p in serving if p[0] not in avoided and self._avoided.get(p[0].lower(), 0.0) <= now]
-            awake = [place for place in left if self._resting.get(place[0], 0.0) <= now]
-        return next(iter(awake or left), None)
-
-    def has_other(self, model: ModelEntry, avoided: Collection[str]) -> bool:
-        """Whether there is a node besides those, as far as is known without asking the chain."""
-        with self._lock:
-            _, known = self._choices.get(model.model_id, (0.0, []))
-            now, out = time.monotonic(), self._avoided
-            return any(a not in avoided and out.get(a.lower(), 0.0) <= now for a, _ in known)
-
-    def _candidates(self, model: ModelEntry) -> list[tuple[str, str]]:
-        """Who may be asked, best first: one, where a certain one is wanted. Remembered for a minute."""
-        with self._lock:
-            at, known = self._choices.get(model.model_id, (-math.inf, []))
-        if known and time.monotonic() - at < CHOICE_SECONDS:
-            return known
-        # Of a crowd a few are enough to choose from, unless a certain one is wanted or none of them serves.
-        for at_most_pages in (PAGES, None):
-            serving = self.nodes(model, at_most_pages)
-            if self._node is not None:
-                serving = [place for place in serving if place[1].rstrip("/") == self._node.rstrip("/")][:1]
-            if serving:
-                with self._lock:
-                    self._choices[model.model_id] = time.monotonic(), serving
-                return serving
-        return []
-
-    def rest(self, node: str) -> None:
-        """It did not answer: others come first for a while."""
-        with self._lock:
-            self._resting = {each: until for each, until in self._resting.items() if until > time.monotonic()}
-            self._resting[node] = time.monotonic() + REST_SECONDS
-
-    def avoid(self, node: str, seconds: float) -> None:
-        """It is asked nothing for so long."""
-        until = time.monotonic() + seconds
-        with self._lock:
-            self._avoided = {each: end for each, end in self._avoided.items() if end > time.monotonic()}
-            self._avoided[node.lower()] = until
-
-    def forget_nodes(self) -> None:
-        """One does not answer: the chain is asked again who serves."""
-        with self._lock:
-            self._choices.clear()
+        if self.seals is None:
+            raise AssertionError("this client seals nothing")
+        made, opener = self.seals.seal(key, step, place[1])
+        return made, Opening(opener, self.seals, *place)
 
     def ledger(self, node: str) -> Ledger:
         with self._lock:
             return self._ledgers.setdefault(node, Ledger())
 
-    def prepare(self, asked: Input, model: ModelEntry, max_tokens: int, node: str) -> Draft:
+    def prepare(self, wanted: Wanted, model: ModelEntry, node: str, most_wei: int | None = None) -> Draft:
         """Signs request and voucher; deposits with the node before, if that is wanted and needed.
 
-        The draft's number is to be given back to the node's ledger.
+        The order costs `most_wei` at most, where that is less than the worst price. Whoever gets the draft ends it. See
+        `end`. Raises SpendLimitReached.
         """
         chain, ledger = self.chain, self.ledger(node)
-        request = draft_request(asked, model, chain.address, max_tokens, chain.now())
+        asked = salted(wanted.input) if self._salted else wanted.input
+        request = draft_request(asked, model, chain.address, wanted.max_tokens, chain.now(), most_wei)
         self._require_secured(request.max_fee_wei)
         ledger.expire(chain.now())
         taken = ledger.take(request.max_fee_wei, request.deadline)
+        request = replace(request, deadline=taken.deadline)
+        digest = request.digest(chain.domain)
         try:
-            request = replace(request, deadline=taken.deadline)
-            digest = request.digest(chain.domain)
+            self.spending.begin(digest, request.max_fee_wei)
             voucher = Voucher(chain.address, node, taken.cumulative_wei, taken.earned_wei, taken.as_of)
             self._cover(node, taken.cumulative_wei)
             body = order_body(
@@ -191,8 +123,19 @@ class Core:
             )
         except BaseException:
             ledger.give_back(taken.number, 0)
+            self.spending.end(digest, 0)
             raise
         return Draft(asked, request, digest, body, taken.number, model.price_per_token_wei)
+
+    def end(self, node: str, order: Draft, cost_wei: int | None) -> None:
+        """What the order cost, or None where nobody knows. Twice is once."""
+        self.ledger(node).give_back(order.number, cost_wei)
+        self.spending.end(order.digest, cost_wei)
+
+    def reserve(self, node: str, order: Draft) -> None:
+        """The order goes to another node though this one may have begun it. See `Ledger.reserve`."""
+        self.ledger(node).reserve(order.number)
+        self.spending.end(order.digest, None)
 
     def learn(self, account: Any, node: str) -> None:
         """What is owed, and what the next voucher acknowledges, as far as the node's account proves it.
@@ -326,16 +269,19 @@ class Core:
         """Checks a whole completion."""
         try:
             choice = document["choices"][0]
-            text = choice["message"]["content"] if draft.input.text is None else choice["text"]
             reason = choice["finish_reason"]
+            if draft.input.text is None:
+                told = Told(choice["message"]["content"], reason, choice["message"].get("tool_calls"))
+            else:
+                told = Told(choice["text"], reason)
             extras = document["trine"]
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise VerificationFailed(f"the node's answer is malformed: {error!r}") from None
-        return self.checked(extras, text, reason, draft, node, node_url)
+        return self.checked(extras, told, draft, node, node_url)
 
-    def checked(self, extras: Any, text: str, reason: str, draft: Draft, node: str, node_url: str) -> Answer:
+    def checked(self, extras: Any, told: Told, draft: Draft, node: str, node_url: str) -> Answer:
         """See `checked_answer`. What the receipt says of the fee is remembered."""
-        answer = checked_answer(extras, text, reason, draft, node, node_url, self.chain.domain)
+        answer = checked_answer(extras, told, draft, node, node_url, self.chain.domain)
         self.ledger(node).note_fee(draft.digest, answer.receipt.fee_wei)
         return answer
 
@@ -385,23 +331,22 @@ class Stream:
     """Puts a stream's events together and checks the end."""
 
     def __init__(self, core: Core, draft: Draft, node: str, node_url: str) -> None:
-        self._finish: Callable[[Any, str, str], Answer] = lambda extras, text, reason: core.checked(
-            extras, text, reason, draft, node, node_url
+        self._finish: Callable[[Any, Told], Answer] = lambda extras, told: core.checked(
+            extras, told, draft, node, node_url
         )
         self._is_chat = draft.input.text is None
+        self._may_call = bool(draft.input.tools)
         self._events = EventDecoder()
         self._parts: list[str] = []
+        self._calls = StreamedCalls()
         self._size = 0
+        self.has_begun = False
+        """Whether the model has: there was text, or what may become a call."""
         self.answer: Answer | None = None
 
     def feed(self, chunk: bytes) -> list[str]:
         """The texts that more bytes of the event stream add."""
         return [text for event in self._events.feed(chunk) if (text := self._read(event))]
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there was any text."""
-        return self._size > 0
 
     def _read(self, event: str) -> str:
         if event.strip() == "[DONE]":
@@ -416,19 +361,26 @@ class Stream:
             raise refusal(500, document)
         try:
             for choice in document.get("choices") or []:
-                text = str((choice.get("delta", {}).get("content") if self._is_chat else choice.get("text")) or "")
-                self._size += len(text)
-                if self._size > MAX_TEXT:
-                    raise VerificationFailed(f"the node's answer is longer than {MAX_TEXT} characters")
-                if self.answer is not None and (text or choice.get("finish_reason")):
-                    raise VerificationFailed("the node's stream goes on after its receipt: that text nobody has signed")
-                self._parts.append(text)
-                if choice.get("finish_reason"):
-                    self.answer = self._finish(document.get("trine"), "".join(self._parts), choice["finish_reason"])
-                return text
-        except (AttributeError, TypeError) as error:
+                return self._choice(choice, document.get("trine"))
+        except (AttributeError, KeyError, TypeError) as error:
             raise VerificationFailed(f"the node's stream holds a malformed event: {error!r:.100}") from None
         return ""
+
+    def _choice(self, choice: Any, extras: Any) -> str:
+        delta = choice.get("delta", {}) if self._is_chat else {"content": choice.get("text")}
+        text, reason = str(delta.get("content") or ""), choice.get("finish_reason")
+        called = delta.get("tool_calls") or []
+        self._size += len(text) + self._calls.add(called)
+        if self._size > MAX_TEXT:
+            raise VerificationFailed(f"the node's answer is longer than {MAX_TEXT} characters")
+        if self.answer is not None and (text or called or reason):
+            raise VerificationFailed("the node's stream goes on after its receipt: that text nobody has signed")
+        # What may be a call is shown once it is whole; an empty text says that it has begun.
+        self.has_begun |= bool(text or called) or (self._may_call and "role" not in delta and not reason)
+        self._parts.append(text)
+        if reason:
+            self.answer = self._finish(extras, Told("".join(self._parts), reason, self._calls.whole()))
+        return text
 
     def end(self, seconds: float) -> Answer:
         for event in self._events.end():

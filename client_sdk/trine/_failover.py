@@ -7,15 +7,16 @@ node that had it first, and the answer says so. Once text was shown, or where a 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from trine._answer import Tried
+from trine._answer import Tried, worst_fee_wei
 from trine.errors import NodeError, NodeRefused, NodeUnreachable, PaymentRequired
 
 if TYPE_CHECKING:
     from trine._answer import Draft
     from trine._core import Core
+    from trine._options import Wanted
+    from trine._repeats import Sent
     from trine.chain import ModelEntry
 
 MAX_NODES = 3
@@ -34,11 +35,11 @@ UNSERVED = frozenset({400, 401, 402, 403, 404, 413, 429})
 class Trying:
     """One order's way."""
 
-    def __init__(self, core: Core, timeout: float, without: Collection[str] = ()) -> None:
-        """`without`: addresses of nodes that are not asked."""
+    def __init__(self, core: Core, timeout: float, asked: Wanted) -> None:
+        """`timeout`: seconds, unless what is asked says otherwise."""
         self._core = core
-        self._without = frozenset(without)
-        self.deadline = time.monotonic() + timeout
+        self._asked = asked
+        self.deadline = time.monotonic() + (timeout if asked.timeout is None else asked.timeout)
         self.tried: tuple[Tried, ...] = ()
         self._attempt = 0
 
@@ -61,23 +62,48 @@ class Trying:
         left = max(0.1, self.deadline - time.monotonic())
         return left / 2 if self._has_other(model, node) else left
 
+    def again(
+        self,
+        error: NodeError,
+        earlier: Sent | None,
+        model: ModelEntry,
+        place: tuple[str, str],
+        order: Draft | None,
+        *,
+        begun: bool = False,
+    ) -> tuple[Sent | None, float]:
+        """As `after`, where the order may be one that was sent before: that one is sent again while the node is at it,
+        and no more where it says that it has not served it."""
+        if earlier is None or begun or not isinstance(error, NodeRefused):
+            return None, self.after(error, model, place, order, begun=begun)
+        if error.code == "in_progress":
+            pause = self._core.pause_after(error, place[0], self._attempt, self.deadline)
+            if pause is not None:
+                self._attempt += 1
+                return earlier, pause
+            raise error
+        if _is_unserved(error):
+            return None, 0.0
+        return None, self.after(error, model, place, order)
+
     def after(
         self, error: NodeError, model: ModelEntry, place: tuple[str, str], order: Draft | None, *, begun: bool = False
     ) -> float:
         """Seconds until the next try, with the same node or with another. Raises where there is none."""
         node, url = place
-        core, ledger = self._core, self._core.ledger(node)
+        core = self._core
         cost = 0 if _is_unserved(error) and not begun else None
         pause = None
         if isinstance(error, NodeRefused) and not begun:
             pause = core.pause_after(error, node, self._attempt, self.deadline)
         is_left = pause is None or (self._is_long(error, pause) and self._has_other(model, node))
-        moves = is_left and not begun and self._moves_on(error) and self._has_other(model, node)
         may_cost = order.request.max_fee_wei if order and cost is None else 0
+        moves = is_left and not begun and self._moves_on(error) and self._has_other(model, node)
+        moves = moves and (order is None or self.affords(order.request.max_fee_wei, may_cost))
         if order and moves and cost is None:
-            ledger.reserve(order.number)
+            core.reserve(node, order)
         elif order:
-            ledger.give_back(order.number, cost)
+            core.end(node, order, cost)
         if is_left and not moves:
             self._give_up(error, url)
         if moves:
@@ -89,8 +115,43 @@ class Trying:
         return pause or 0.0
 
     @property
+    def left_wei(self) -> int | None:
+        """What the next order may cost; None: no limit."""
+        most = self._asked.max_cost_wei
+        return None if most is None else max(0, most - sum(each.may_cost_wei for each in self.tried))
+
+    def affords(self, wei: int, beside_wei: int) -> bool:
+        """Whether one more order may cost so much, beside one that may still cost the other."""
+        left = self.left_wei
+        return left is None or wei + beside_wei <= left
+
+    def worst_wei(self, model: ModelEntry, order: Draft | None) -> int:
+        """What an order of this question may cost one node."""
+        if order is not None:
+            return order.request.max_fee_wei
+        return worst_fee_wei(self._asked.input, model, self._asked.max_tokens)
+
+    def second(self, model: ModelEntry, place: tuple[str, str], order: Draft | None) -> tuple[str, str] | None:
+        """Who is asked as well, where the first one is slow: None where there is nobody, or no money for both."""
+        worst = worst_fee_wei(self._asked.input, model, self._asked.max_tokens)
+        if not self._has_other(model, place[0]) or not self.affords(worst, self.worst_wei(model, order)):
+            return None
+        return self._core.remembered_choice(model, self._avoided | {place[0]})
+
+    def lose(self, place: tuple[str, str], order: Draft | None, error: NodeError) -> None:
+        """It was asked as well as another, and is left: it may have begun, and be paid for it."""
+        if order is None:
+            return
+        may_cost = 0 if _is_unserved(error) else order.request.max_fee_wei
+        if may_cost:
+            self._core.reserve(place[0], order)
+        else:
+            self._core.end(place[0], order, 0)
+        self.tried += (Tried(*place, str(error), may_cost),)
+
+    @property
     def _avoided(self) -> frozenset[str]:
-        return self._without | {each.node for each in self.tried}
+        return self._asked.without | {each.node for each in self.tried}
 
     def _has_other(self, model: ModelEntry, node: str) -> bool:
         may = len(self.tried) + 1 < MAX_NODES and time.monotonic() < self.deadline
@@ -112,6 +173,8 @@ class Trying:
         if isinstance(error, NodeUnreachable):
             self._core.forget_nodes()
         if not self.tried:
+            if isinstance(error, PaymentRequired) and error.code == "deposit_too_low":
+                raise error.hinted("; `deposit_wei=` lets the client deposit when that is needed")
             raise error
         said = [f"{each.node_url:.200}: {each.reason:.200}" for each in self.tried]
         hint = ""

@@ -11,14 +11,17 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
 from trine._answer import Answer, Draft, placed_certificate
 from trine._core import Core, decoded
 from trine._failover import Trying
-from trine.certificates import portable_certificate
+from trine._options import Wanted
+from trine._reading import Reply
+from trine._repeats import Sent
+from trine.certificates import NotSeenYet, portable_certificate
 from trine.chain import InclusionClaim, ModelEntry
 from trine.errors import (
     ChainError,
@@ -31,8 +34,11 @@ from trine.errors import (
     VerificationFailed,
 )
 from trine.protocol.certificate import Certificate
-from trine.protocol.inputs import Input
 from trine.protocol.portable import PortableCertificate
+
+if TYPE_CHECKING:
+    from trine._sealed import Opening
+    from trine.protocol.sealing import SealingKey
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
@@ -48,6 +54,8 @@ class Work:
     """Reads or writes the chain, or signs: may take a while, so not on an event loop."""
 
     call: Callable[[], Any]
+    undo: Callable[[Any], None] | None = None
+    """Of what came of it, where nobody waits for that any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Fetch:
     headers: dict[str, str] = field(default_factory=dict)
     json: Any = None
     seconds: float = SMALL_SECONDS  # for all of it
+    content: bytes | None = None  # in place of JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +79,24 @@ Step = Work | Fetch | Pause
 Flow = Generator[Step, Any, T]
 
 
-def draft(core: Core, asked: Input, model: str | None, max_tokens: int) -> Flow[tuple[str, str, Draft]]:
-    """Address and endpoint of the node to ask, and a signed and paid order. Whoever gets it gives it back."""
-    chosen = yield Work(partial(core.model, model))
-    node, url = yield Work(partial(core.choose, chosen))
-    made = yield from order_at(core, (node, url), chosen, asked, max_tokens)
+def draft(core: Core, asked: Wanted) -> Flow[tuple[str, str, Draft]]:
+    """Address and endpoint of the node to ask, and a signed and paid order. Whoever gets it ends it."""
+    chosen = yield Work(partial(core.model, asked.model))
+    node, url = yield Work(partial(core.choose, chosen, asked.without))
+    made = yield from order_at(core, (node, url), chosen, asked, asked.max_cost_wei)
     return node, url, made
 
 
-def order_at(core: Core, place: tuple[str, str], model: ModelEntry, asked: Input, max_tokens: int) -> Flow[Draft]:
-    """A signed and paid order for this node. Whoever gets it gives it back."""
+def order_at(
+    core: Core, place: tuple[str, str], model: ModelEntry, asked: Wanted, most_wei: int | None = None
+) -> Flow[Draft]:
+    """A signed and paid order for this node, which costs `most_wei` at most. Whoever gets it ends it."""
     node, url = place
     if not core.ledger(node).is_known:
         account = yield from account_at(core, node, url)
         yield Work(partial(core.learn, account, node))
-    made: Draft = yield Work(partial(core.prepare, asked, model, max_tokens, node))
+    prepare = partial(core.prepare, asked, model, node, most_wei)
+    made: Draft = yield Work(prepare, undo=lambda unsent: core.end(node, unsent, 0))
     return made
 
 
@@ -93,7 +105,8 @@ def account_at(core: Core, node: str, url: str) -> Flow[Any]:
     for attempt in itertools.count():
         headers = yield Work(partial(core.account_access, node))
         try:
-            account = yield from fetched(Fetch("GET", f"{url}/v1/accounts/{core.chain.address}", headers))
+            step = Fetch("GET", f"{url}/v1/accounts/{core.chain.address}", headers)
+            account = yield from fetched(core, (node, url), step)
         except NodeRefused as error:
             if not core.is_late(error, attempt):
                 raise
@@ -102,31 +115,45 @@ def account_at(core: Core, node: str, url: str) -> Flow[Any]:
     raise AssertionError("unreachable")
 
 
-def chat(core: Core, asked: Input, model: str | None, max_tokens: int, timeout: float) -> Flow[Answer]:
+def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
     """A whole answer, within `timeout` seconds. A node that is busy is asked again when it says; one that does not
     answer is left for the next best: see `_failover`."""
-    trying = Trying(core, timeout)
-    chosen: ModelEntry = yield Work(partial(core.model, model))
+    trying = Trying(core, timeout, asked)
+    chosen: ModelEntry = yield Work(partial(core.model, asked.model))
+    earlier = yield from earlier_at(core, asked)
+    if isinstance(earlier, Answer):
+        return earlier
     while True:
-        place = yield Work(partial(trying.choose, chosen))
+        place = earlier.place if earlier else (yield Work(partial(trying.choose, chosen)))
         node, url = place
-        order: Draft | None = None
-        cost: int | None = None
+        order, cost = earlier.order if earlier else None, None
         try:
-            order = yield from order_at(core, place, chosen, asked, max_tokens)
+            if order is None:
+                order = yield from order_at(core, place, chosen, asked, trying.left_wei)
+                core.repeats.note(asked, Sent(place, order))
             started, seconds = time.monotonic(), trying.whole_seconds(chosen, node)
             # Safe to repeat: a node answers the same signed request with the same answer.
             step = Fetch("POST", url + order.path, json=order.body, seconds=seconds)
-            answer = core.finish((yield from fetched(step)), order, node, url)
+            answer = core.finish((yield from fetched(core, place, step)), order, node, url)
             answer.seconds, cost = time.monotonic() - started, answer.receipt.fee_wei
             answer.tried = trying.tried
+            core.speeds.note(node, None, answer.receipt.output_tokens, answer.seconds)
+            core.repeats.note(asked, answer)
             return answer
         except NodeError as error:
-            pause = trying.after(error, chosen, place, order)
+            earlier, pause = trying.again(error, earlier, chosen, place, order)
         finally:
             if order:
-                core.ledger(node).give_back(order.number, cost)
+                core.end(node, order, cost)
         yield Pause(pause)
+
+
+def earlier_at(core: Core, asked: Wanted) -> Flow[Sent | Answer | None]:
+    """What came of the same order before. Raises InvalidInput."""
+    if asked.idempotency_key is None:
+        return None
+    now = yield Work(core.chain.now)
+    return core.repeats.earlier(asked, now)
 
 
 def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Certificate]:
@@ -160,9 +187,17 @@ def certify_hard(
 ) -> Flow[PortableCertificate]:
     """The certificate with its committee's signatures, once the batch is settled by them. Raises NotReady, also for one
     that was settled by votes."""
+    deadline = time.monotonic() + timeout
     certificate = yield from certify(core, answer, final, timeout)
-    found: PortableCertificate = yield Work(partial(portable_certificate, core.chain, certificate, root_epoch))
-    return found
+    while True:
+        try:
+            found: PortableCertificate = yield Work(partial(portable_certificate, core.chain, certificate, root_epoch))
+        except NotSeenYet:  # the chain was asked a block later for the result than for its events
+            if time.monotonic() > deadline:
+                raise
+            yield Pause(POLL_SECONDS)
+        else:
+            return found
 
 
 def acknowledge(core: Core, node: str, url: str) -> Flow[int]:
@@ -173,13 +208,14 @@ def acknowledge(core: Core, node: str, url: str) -> Flow[int]:
         return core.ledger(node).earned_wei
     voucher, signature = made
     body = {"voucher": voucher.to_json(), "signature": "0x" + signature.hex()}
-    yield from fetched(Fetch("POST", f"{url}/v1/vouchers", json=body))
+    yield from fetched(core, (node, url), Fetch("POST", f"{url}/v1/vouchers", json=body))
     return int(voucher.earned_wei)
 
 
 def place_of(core: Core, answer: Answer) -> Flow[Certificate | None]:
     """Where the node has sealed the answer; None while it has not. Raises NodeError."""
-    document = yield from fetched(Fetch("GET", f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}"))
+    step = Fetch("GET", f"{answer.node_url}/v1/receipts/0x{answer.digest.hex()}")
+    document = yield from fetched(core, (answer.receipt.node, answer.node_url), step)
     return placed_certificate(document, answer, core.chain.domain)
 
 
@@ -206,12 +242,61 @@ def feedback(core: Core, answer: Answer, value: int | float | str, tag: str) -> 
     return transaction
 
 
-def fetched(step: Fetch) -> Flow[Any]:
-    """The JSON of a good answer, asked for again where the connection fails. Raises NodeError."""
+def fetched(core: Core, place: tuple[str, str], step: Fetch) -> Flow[Any]:
+    """The JSON of a good answer of a node, sealed where the client seals. Raises NodeError."""
+    if core.seals is None:
+        return decoded((yield from replied(step)))
+    for is_last in (False, True):
+        key = yield from sealing_key(core, place)
+        opening: list[Opening] = []
+
+        def sealed(step: Fetch, key: SealingKey = key, opening: list[Opening] = opening) -> Fetch:
+            made, opened = core.sealed(key, step, place)
+            opening[:] = [opened]
+            return made
+
+        try:
+            reply = yield from replied(step, sealed)
+            return decoded(opening[0].whole(reply))
+        except NodeRefused as error:
+            if is_last or error.code != "unknown_key":
+                raise
+    raise AssertionError("unreachable")
+
+
+def streamed(core: Core, place: tuple[str, str], order: Draft) -> Flow[tuple[Fetch, Opening | None]]:
+    """The request for an answer that comes as it is made, and what opens it; None where nothing is sealed."""
+    step = Fetch("POST", place[1] + order.path, json={**order.body, "stream": True})
+    if core.seals is None:
+        return step, None
+    return core.sealed((yield from sealing_key(core, place)), step, place)
+
+
+def sealing_key(core: Core, place: tuple[str, str]) -> Flow[SealingKey]:
+    """What to seal to. Raises NodeError where the node shows none of its own."""
+    from trine._sealed import no_key
+    from trine.protocol.sealing import KEY_PATH
+
+    node, url = place
+    if core.seals is None:
+        raise AssertionError("this client seals nothing")
+    known = core.seals.key(node)
+    if known is not None:
+        return known
+    try:
+        document = decoded((yield from replied(Fetch("GET", url + KEY_PATH))))
+    except NodeRefused as error:
+        raise no_key(error, url) from None
+    learned: SealingKey = yield Work(partial(core.seals.learn, document, node, url))
+    return learned
+
+
+def replied(step: Fetch, made: Callable[[Fetch], Fetch] = lambda step: step) -> Flow[Reply]:
+    """What is answered, asked for again where the connection fails; `made` anew each time. Raises NodeUnreachable."""
     deadline, unsent = time.monotonic() + step.seconds, True
     for attempt in itertools.count():
         try:
-            response = yield replace(step, seconds=max(0.1, deadline - time.monotonic()))
+            response: Reply = yield replace(made(step), seconds=max(0.1, deadline - time.monotonic()))
         except httpx2.TransportError as error:
             unsent &= isinstance(error, NOT_CONNECTED)
             pause = POLL_SECONDS * (attempt + 1)
@@ -221,6 +306,6 @@ def fetched(step: Fetch) -> Flow[Any]:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise NodeUnreachable(f"{step.url:.200}: {type(error).__name__}", unsent=unsent) from None
         else:
-            return decoded(response)
+            return response
         yield Pause(pause)
     raise AssertionError("unreachable")

@@ -55,8 +55,10 @@ async def ask(
     try:
         if urlsplit(url).scheme not in ("http", "https"):
             raise NodeUnreachable(f"the operator registered no endpoint that can be asked: {url!r:.200}")
-        # A time-out of each read would not end what comes byte by byte; this one ends anything, headers included.
-        return await asyncio.wait_for(_answer(http, url, most_bytes, headers or {}, content), seconds)
+        # A time-out of each read would not end what comes byte by byte; this one ends anything, headers included. Not
+        # `wait_for`: that of Python 3.11 loses a cancellation that comes with the answer.
+        async with asyncio.timeout(seconds):
+            return await _answer(http, url, most_bytes, headers or {}, content)
     except TimeoutError:
         raise NodeUnreachable(f"{url:.200}: not all of it came within {seconds:.0f} s") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:

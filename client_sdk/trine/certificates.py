@@ -35,6 +35,10 @@ BY_VOTES = (
 )
 
 
+class NotSeenYet(NotReady):
+    """No event tells of the settlement: there is none, or the endpoint's events are behind its calls."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedSettlement:
     """What a committee has signed of a batch, as the transaction that settled it says."""
@@ -51,10 +55,10 @@ def source_of(chain: Chain) -> Source:
 
 
 def signed_settlement(chain: Chain, batch_id: bytes) -> SignedSettlement:
-    """Raises NotReady for a batch that is not settled, or was settled by votes."""
+    """Raises NotSeenYet for a batch that is not settled, NotReady for one that was settled by votes."""
     settled = chain.newest_event("Batches", "BatchSettled", batchId=batch_id)
     if settled is None:
-        raise NotReady(f"batch 0x{batch_id.hex()} is not settled yet")
+        raise NotSeenYet(f"batch 0x{batch_id.hex()} is not settled yet")
     if not settled.args["signed"]:
         raise NotReady(BY_VOTES)
     sent = chain.transaction_input(settled.transaction)

@@ -14,7 +14,8 @@ TrineError
 │   ├── ChainUnreachable
 │   ├── WrongChain
 │   └── TransactionReverted `reason` is the contract's error with its arguments
-└── NotReady                waited as long as allowed, and it is not there yet
+├── NotReady                waited as long as allowed, and it is not there yet
+└── SpendLimitReached       it could cost more than the caller allows; nothing was signed for it
 """
 
 from __future__ import annotations
@@ -85,6 +86,17 @@ class NodeRefused(NodeError):
 class PaymentRequired(NodeRefused):
     """The node wants a signed request, a voucher or a deposit that covers the fee."""
 
+    def hinted(self, hint: str) -> PaymentRequired:
+        """The same: the node's words, and what whoever reads them can do."""
+        return PaymentRequired(
+            f"the node refused ({self.status}): {self.said}{hint}",
+            status=self.status,
+            code=self.code,
+            retry_after=self.retry_after,
+            param=self.param,
+            said=self.said,
+        )
+
 
 class ChainError(TrineError):
     """The chain could not be read or written."""
@@ -108,6 +120,10 @@ class TransactionReverted(ChainError):
 
 class NotReady(TrineError):
     """Waited as long as allowed, and it is not there yet."""
+
+
+class SpendLimitReached(TrineError):
+    """It could cost more than the caller allows; nothing was signed for it."""
 
 
 def what_is_wrong(error: Exception) -> str:

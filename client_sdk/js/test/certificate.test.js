@@ -35,6 +35,18 @@ for (const [number, { document, rootId, result }] of certificates.entries()) {
   });
 }
 
+test("a text is hashed under its order's salt", () => {
+  const shared = JSON.parse(readFileSync(new URL("../../../tests/vectors/protocol.json", import.meta.url), "utf8"));
+  for (const [i, text] of shared.text.entries()) {
+    const [salted, bare] = [shared.text_salted[i], shared.text_bare[i]].map((textHash) => ({ receipt: { textHash } }));
+    assert.ok(isTextOf(text, salted, shared.text_salt[i]));
+    assert.ok(isTextOf(text, bare));
+    assert.ok(!isTextOf(text, salted));
+    assert.ok(!isTextOf(text, bare, shared.text_salt[i]));
+  }
+  assert.throws(() => isTextOf("", { receipt: {} }, "0x12"), CertificateError);
+});
+
 test("every field that is tampered with is noticed", () => {
   assert.ok(vectors.refused.length > 200);
   for (const { certificate, path, value } of vectors.refused) {

@@ -298,7 +298,7 @@ class Calls:
         from trine.chain.gateway import Gateway
 
         if self._signer is None:
-            raise InvalidInput("this needs an account: connect with a signer")
+            raise InvalidInput("this needs an account, which signs and pays: pass `account=`")
         return Gateway(self._web3, self._signer, self._rpc_url, self.deployment.chain_id)
 
     def send_through(self, sender: Sends) -> None:
@@ -393,7 +393,7 @@ class Calls:
 
     def _require_sender(self) -> Sends:
         if self._sender is None:
-            raise InvalidInput("this needs an account: connect with a signer")
+            raise InvalidInput("this needs an account, which signs and pays: pass `account=`")
         return self._sender
 
     def _chain_id_by_web3(self) -> int:

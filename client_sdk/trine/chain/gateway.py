@@ -47,6 +47,10 @@ class Seen:
     block: int
 
 
+SEED_AHEAD = "SeedsAhead("
+"""How the error begins that says that a block's seed can be shown from the next block on."""
+
+
 class Gateway:
     """Thread-safe."""
 
@@ -81,11 +85,19 @@ class Gateway:
         return self._ask("fees", ask)
 
     def estimate(self, call: EncodedCall, most: int | None = None) -> int:
-        """Gas that the call needs now. `most`: what it may take; that of more is a ChainError."""
+        """Gas that the call needs now. `most`: what it may take; that of more is a ChainError.
+
+        What shows the newest block's seed can be mined in the next block, and only there: it is tried in that one.
+        """
         fields = self._fields(call)
         if most is not None:
             fields["gas"] = most
-        return self._ask(call.function, lambda: self._web3.eth.estimate_gas(fields))
+        try:
+            return self._ask(call.function, lambda: self._web3.eth.estimate_gas(fields))
+        except TransactionReverted as error:
+            if not error.reason.startswith(SEED_AHEAD):
+                raise
+        return self._ask(call.function, lambda: self._web3.eth.estimate_gas(fields, "pending"))
 
     def signed(self, call: EncodedCall, nonce: int, gas: int, fees: Fees) -> Signed:
         fields = {**self._fields(call), "nonce": nonce, "gas": gas, "value": 0, "chainId": self._chain_id}

@@ -15,7 +15,7 @@ from trine.chain.beacons import QUICKNET_URLS, fetch_signature
 from trine.chain.committees import CommitteeCalls
 from trine.chain.deployment import SOURCES
 from trine.chain.transactions import Call
-from trine.errors import ChainError, NotReady, TransactionReverted
+from trine.errors import ChainError, ChainUnreachable, NotReady, TransactionReverted
 from trine.protocol.beacon import Beacon, evidence
 
 if TYPE_CHECKING:
@@ -59,17 +59,38 @@ class SeedCalls(CommitteeCalls):
     def with_seed(self, call: Call, seed_block: int, fixed_at: int) -> Call | None:
         """The call as it can be sent: as it is where its seed is recorded, else with the seed before it.
 
-        None while the seed is not there yet. Raises NotReady when a beacon should have it and shows it nowhere, and
-        ChainError when this chain's headers cannot be shown.
+        None while the seed is not there yet. The newest block's can be sent before contracts see it: it is mined in
+        the next block at the earliest, so who draws loses no block. Raises NotReady when a beacon should have it and
+        shows it nowhere, and ChainError when this chain's headers cannot be shown.
         """
         state = self.seed_state(seed_block, fixed_at)
         if state == SeedState.AHEAD:
-            return None
+            return self._in_the_next_block(call, seed_block, fixed_at)
+        if self.beacon is not None and self.contracts_block_number() <= seed_block:
+            return None  # a round may be there before the block; what draws waits for both
         if state == SeedState.RECORDABLE:
-            encoded = self.encoded(call)
-            shown = self._evidence(seed_block, fixed_at)
-            return Call("Seeds", "recordAndCall", (shown, encoded.to, encoded.data))
+            return self._with_evidence(call, seed_block, fixed_at)
         return call  # the contract says what is wrong with a seed that is gone
+
+    def _with_evidence(self, call: Call, seed_block: int, fixed_at: int) -> Call:
+        encoded = self.encoded(call)
+        shown = self._evidence(seed_block, fixed_at)
+        return Call("Seeds", "recordAndCall", (shown, encoded.to, encoded.data))
+
+    def _in_the_next_block(self, call: Call, seed_block: int, fixed_at: int) -> Call | None:
+        """The call, if the endpoint says that it can be mined in the next block; not all have such a block to try."""
+        if not self.has_account or self.beacon is not None or not self.has_own_numbers:
+            return None
+        if self.contracts_block_number() != seed_block:
+            return None
+        early = self._with_evidence(call, seed_block, fixed_at)
+        try:
+            self.gateway().estimate(self.encoded(early))
+        except ChainUnreachable:
+            raise
+        except ChainError:
+            return None
+        return early
 
     def send_seeded(self, call: Call, seed_block: int, fixed_at: int) -> TxReceipt:
         """Sends a call that needs a seed. Raises NotReady while there is none."""

@@ -26,7 +26,7 @@ from trine.cli.options import (
     token_wei,
 )
 from trine.cli.output import fail_cleanly, note, print_json, tokens
-from trine.errors import InvalidInput, TrineError, VerificationFailed
+from trine.errors import InvalidInput, PaymentRequired, TrineError, VerificationFailed
 
 
 @fail_cleanly
@@ -43,6 +43,9 @@ def ask(
     deposit: Annotated[
         str, typer.Option(help="Tokens to deposit with the node when the deposit does not cover the answer.")
     ] = "0",
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Seal question and answer: nobody between you and the node reads them.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait for the verifiers' certificate.")] = True,
     final: Annotated[bool, typer.Option(help="Wait until no appeal can change it any more.")] = False,
     save: Annotated[Path | None, typer.Option(help="Where to write the certificate.")] = None,
@@ -71,6 +74,7 @@ def ask(
         account=account,
         node=node,
         deposit_wei=token_wei(deposit),
+        sealed=sealed,
     ) as client:
         stream = client.stream(
             question,
@@ -82,14 +86,19 @@ def ask(
             min_p=min_p,
             seed=seed,
         )
+        begun = False
         try:
             for text in stream:
+                begun = True
                 if not json:
                     sys.stdout.write(text)
                     sys.stdout.flush()
-        except TrineError:
-            if not json:
+        except TrineError as error:
+            if begun and not json:
                 sys.stdout.write("\n")
+            if isinstance(error, PaymentRequired) and error.code == "deposit_too_low" and not token_wei(deposit):
+                hint = "; `--deposit 10` lets this command deposit 10 tokens with it when that is needed"
+                raise error.hinted(hint) from None
             raise
         answer = stream.answer
         if answer is None:
@@ -116,6 +125,7 @@ def ask(
             {
                 "text": answer.text,
                 "receipt": answer.receipt.to_json(),
+                "salt": "0x" + answer.salt.hex(),
                 "sampling": answer.sampling.document() if answer.sampling else None,
                 "tried": [each.to_json() for each in answer.tried],
                 "certificate": certificate.to_json() if certificate else None,

@@ -27,6 +27,9 @@ def verify(
     text: Annotated[
         Path | None, typer.Option(help="File with the answer's text, to be compared.", exists=True, dir_okay=False)
     ] = None,
+    salt: Annotated[
+        str | None, typer.Option(help="The order's salt, which the text is hashed with; in what --save-receipt wrote.")
+    ] = None,
     at: Annotated[
         int | None, typer.Option(min=0, help="When you got the file, in seconds since 1970; default: now.")
     ] = None,
@@ -36,14 +39,19 @@ def verify(
     that the answer was accepted."""
     from trine.protocol.key_root import KeySet
     from trine.protocol.messages import text_hash
+    from trine.protocol.salts import read_salt
 
+    if salt is not None and text is None:
+        raise InvalidInput("--salt is for the text: name its file with --text")
     trusted, found = _trusted(root), _read(file)
     started = time.perf_counter()
     found.verify(trusted, int(time.time()) if at is None else at)
     milliseconds = (time.perf_counter() - started) * 1e3
     hard = found.certificate
-    if text is not None and text_hash(_text(text)) != hard.receipt.text_hash:
-        raise VerificationFailed(f"{text} is not the certified answer: its text hashes to something else")
+    with_salt = b"" if salt is None else read_salt(salt)
+    if text is not None and text_hash(_text(text), with_salt) != hard.receipt.text_hash:
+        hint = "" if salt else ", or the order had a salt: name it with --salt"
+        raise VerificationFailed(f"{text} is not the certified answer: its text hashes to something else{hint}")
     last: KeySet = found.key_sets[-1]
     if json:
         print_json(

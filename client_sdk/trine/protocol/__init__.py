@@ -2,9 +2,14 @@
 
 No I/O, no torch, no web3. Solidity computes the same hashes; `tests/vectors/` proves it. Read in this order:
 
+- `tools`        functions that a model may call, as a client signs them, and calls of them
 - `inputs`       what a client asks, as canonical bytes
 - `sampling`     which token a sampled answer has: noise, allowed tokens, margins
+- `grammar`      what a constrained answer must be, as the client signs it
+- `decoding`     both of them: how an answer's tokens are chosen
 - `fields`       which fields of OpenAI's requests are served, and what they ask for
+- `forcing`      the grammar of an answer that must be a call
+- `calls`        which calls an answer's text makes
 - `messages`     the client's `Request`, the node's `Receipt` and their EIP-712 hashes
 - `tokens`       token ids as bytes, and their hash
 - `fingerprint`  the locality-sensitive hash of the model's hidden states

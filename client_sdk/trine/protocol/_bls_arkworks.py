@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
+
+if TYPE_CHECKING:
+    from trine.protocol.bls import Claim
 
 
 class Arkworks:
@@ -25,9 +29,19 @@ class Arkworks:
     def add_signatures(self, signatures: Sequence[bytes]) -> bytes:
         return _signature(sum((_g1(signature) for signature in signatures), G1Point.identity()))
 
-    def verify(self, key: bytes, message: bytes, tag: bytes, signature: bytes) -> bool:
-        hashed = G1Point.hash_to_curve(message, tag)
-        return GT.pairing_check([_g1(signature), hashed], [-G2Point(), _g2(key)])
+    def verify(self, claims: Sequence[Claim], tag: bytes, factors: Sequence[int]) -> bool:
+        # Whether a key is in the subgroup takes longest, and the same operators sign one set after the other.
+        points = {key: _g2(key) for key in {key for claim in claims for key in claim.keys}}
+        signed, hashes, keys = G1Point.identity(), [], []
+        for claim, factor in zip(claims, factors, strict=True):
+            total = sum((points[key] for key in claim.keys), G2Point.identity())
+            if total == G2Point.identity():
+                raise ValueError("the point at infinity")
+            signature, hashed = _g1(claim.signature), G1Point.hash_to_curve(claim.message, tag)
+            signed += signature if factor == 1 else signature * Scalar(factor)
+            hashes.append(hashed if factor == 1 else hashed * Scalar(factor))
+            keys.append(total)
+        return GT.pairing_check([signed, *hashes], [-G2Point(), *keys])
 
 
 def expand_g1(compressed: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from py_ecc.bls.g2_primitives import subgroup_check
 from py_ecc.bls.hash_to_curve import hash_to_G1
@@ -26,6 +27,9 @@ from py_ecc.optimized_bls12_381.optimized_curve import (
 from py_ecc.optimized_bls12_381.optimized_curve import b as b1
 from py_ecc.optimized_bls12_381.optimized_pairing import final_exponentiate, pairing
 from py_ecc.typing import Optimized_Point3D
+
+if TYPE_CHECKING:
+    from trine.protocol.bls import Claim
 
 G1Point = Optimized_Point3D[FQ]
 G2Point = Optimized_Point3D[FQ2]
@@ -57,9 +61,17 @@ class PyEcc:
             total = add(total, _g1(signature))
         return _signature(total)
 
-    def verify(self, key: bytes, message: bytes, tag: bytes, signature: bytes) -> bool:
-        hashed = _hash(message, tag)
-        product = pairing(_g2(key), hashed, False) * pairing(neg(G2), _g1(signature), False)
+    def verify(self, claims: Sequence[Claim], tag: bytes, factors: Sequence[int]) -> bool:
+        signed, product = Z1, FQ12.one()
+        for claim, factor in zip(claims, factors, strict=True):
+            total = Z2
+            for key in claim.keys:
+                total = add(total, _g2(key))
+            if is_inf(total):
+                raise ValueError("the point at infinity")
+            signed = add(signed, multiply(_g1(claim.signature), factor))
+            product *= pairing(total, multiply(_hash(claim.message, tag), factor), False)
+        product *= pairing(neg(G2), signed, False)
         return bool(final_exponentiate(product) == FQ12.one())
 
 

@@ -80,13 +80,14 @@ def with_words(prompt: Input, words: Sequence[str]) -> Input:
     one, two, three, four, five, six = words
     if prompt.messages is None:
         text = f"{prompt.text}\n\nThe {one} {two} met a {three} {four}, a {five} and a {six}. Then the"
-        return text_input(text, prompt.stop, prompt.sampling)
-    *earlier, (role, content) = prompt.messages
+        return text_input(text, prompt.stop, prompt.sampling, prompt.grammar)
+    *earlier, last = prompt.as_messages()
     task = (
-        f"{content}\n\nBefore that, write a story about {one}, {two} and {three} "
+        f"{last['content']}\n\nBefore that, write a story about {one}, {two} and {three} "
         f"that begins with: The {four} {five} {six}"
     )
-    return chat_input([{"role": r, "content": c} for r, c in (*earlier, (role, task))], prompt.stop, prompt.sampling)
+    messages = [*earlier, {**last, "content": task}]
+    return chat_input(messages, prompt.stop, prompt.sampling, prompt.tools, prompt.grammar)
 
 
 def parse_prompt_set(document: bytes) -> list[Input]:

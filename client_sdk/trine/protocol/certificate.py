@@ -16,12 +16,13 @@ from eth_utils.crypto import keccak
 from trine.errors import InvalidInput, VerificationFailed, what_is_wrong
 from trine.protocol import bls, merkle
 from trine.protocol.header import Header, batch_id
-from trine.protocol.key_root import KeySet, Member, signed_by
+from trine.protocol.key_root import KeySet, Member, claim_of, weight_of
 from trine.protocol.messages import Domain, Receipt, require_signer
 from trine.protocol.numbers import whole
 from trine.protocol.votes import Vote
 
 COMMITTEE_SIZES = (3, 7, 15)
+NOT_SIGNED = "the result is not signed by distinct keys of the epoch"
 
 RESULT_TYPEHASH = keccak(
     text="TrineResult(uint256 chainId,address batches,uint256 epoch,bytes32 batchId,uint256 accepted,uint256 rejected)"
@@ -193,12 +194,23 @@ class HardCertificate:
 
         Whether the key set is still valid is for the caller to ask, who knows the time.
         """
+        if not bls.verify_all([self.claim(key_set)], curve=curve):
+            raise VerificationFailed(NOT_SIGNED)
+        self.require_signed_receipt()
+
+    def claim(self, key_set: KeySet) -> bls.Claim:
+        """What the certificate says that its committee has signed, where all the rest of it fits the key set. Raises
+        VerificationFailed."""
         if self.epoch != key_set.epoch:
             raise VerificationFailed(f"certificate is of epoch {self.epoch}, the key set of {key_set.epoch}")
         if not merkle.verify(self.root, merkle.leaf_hash(self.index, self.receipt), self.proof):
             raise VerificationFailed("the Merkle proof does not lead to the batch's root")
-        if signed_by(key_set, self.digest, self.members, self.signature, curve) is None:
-            raise VerificationFailed("the result is not signed by distinct keys of the epoch")
+        if weight_of(key_set, self.members) is None:
+            raise VerificationFailed(NOT_SIGNED)
+        return claim_of(self.digest, self.members, self.signature)
+
+    def require_signed_receipt(self) -> None:
+        """Raises BadSignature unless the node has signed the receipt."""
         domain = Domain(self.chain_id, self.batches)
         require_signer(self.receipt.digest(domain), self.receipt_signature, self.receipt.node, "receipt")
 

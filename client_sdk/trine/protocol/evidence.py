@@ -17,9 +17,10 @@ from eth_utils.crypto import keccak
 
 from trine.errors import BadSignature, InvalidInput
 from trine.protocol import merkle
-from trine.protocol.inputs import MAX_INPUT_BYTES, Input, parse_input
+from trine.protocol.inputs import MAX_INPUT_BYTES, Input, parse_input, salt_of
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Domain, Receipt, Request, require_signer
 from trine.protocol.requests import Posted, posted_fault
+from trine.protocol.salts import salted_hash
 from trine.protocol.tokens import tokens_hash
 
 MAX_TOKENS = 1 << 17
@@ -108,11 +109,12 @@ def missing(evidence: Evidence, index: int, leaf: bytes, anchor: Anchor) -> str 
     receipt = evidence.receipt
     if merkle.leaf_hash(index, receipt) != leaf:
         return "receipt does not hash to the anchored leaf"
+    salt = salt_of(evidence.input)
     expected = {
         "input": (receipt.input_hash, keccak(evidence.input)),
-        "prompt token ids": (receipt.prompt_hash, tokens_hash(evidence.prompt_ids)),
-        "output token ids": (receipt.output_hash, tokens_hash(evidence.output_ids)),
-        "fingerprint": (receipt.fingerprint_hash, keccak(evidence.fingerprint)),
+        "prompt token ids": (receipt.prompt_hash, tokens_hash(evidence.prompt_ids, salt)),
+        "output token ids": (receipt.output_hash, tokens_hash(evidence.output_ids, salt)),
+        "fingerprint": (receipt.fingerprint_hash, salted_hash(evidence.fingerprint, salt)),
     }
     for what, (claimed, actual) in expected.items():
         if claimed != actual:

@@ -1,6 +1,7 @@
 """Which fields of OpenAI's requests are served, and what they ask for. Pure: bodies are JSON that was read already.
 
-What is served is what can be verified: greedy answers, and sampled ones as `sampling` has it. A field that could change
+What is served is what can be verified: greedy answers, sampled ones as `sampling` has it, and those that keep to a
+grammar as `grammar` has it. A field that could change
 the answer and would not, because nothing reads it, is refused by name, whether it was ever heard of or not: nobody
 shall take an unconstrained text for a constrained one. docs/api.md has the lists.
 """
@@ -13,13 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from trine.errors import InvalidField, InvalidInput
-from trine.protocol import sampling
+from trine.protocol import grammar, sampling, tools
+from trine.protocol.decoding import Decoding
+from trine.protocol.forcing import forced
 from trine.protocol.inputs import Input, chat_input, stop_strings, text_input
 
 READ = frozenset(
-    {"max_completion_tokens", "max_tokens", "model", "stop", "stream", "stream_options", "trine", *sampling.FIELDS}
+    {
+        *("max_completion_tokens", "max_tokens", "model", "stop", "stream", "stream_options", "trine"),
+        *grammar.FIELDS,
+        *sampling.FIELDS,
+    }
 )
-"""Fields that are served as asked, besides `messages` or `prompt`."""
+"""Fields that are served as asked, besides `prompt` or those of a chat."""
+READ_OF_CHAT = frozenset({"messages", *tools.FIELDS})
 
 IGNORED = frozenset(
     {
@@ -39,8 +47,8 @@ IGNORED = frozenset(
         "user",
     }
 )
-"""Fields that change no answer: notes about who asks, how it is billed, kept or made faster, and what tools may do that
-are not there."""
+"""Fields that change no answer: notes about who asks, how it is billed, kept or made faster, and, outside of a chat,
+what tools may do that are not there."""
 
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
@@ -66,7 +74,6 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "reasoning_effort": ("none",),
     "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
     "skip_special_tokens": (True,),
     "stop_token_ids": ([],),
     "suffix": ("",),
@@ -82,6 +89,8 @@ IGNORED_STREAM_OPTIONS = frozenset({"include_obfuscation"})
 UNSUPPORTED_STREAM_OPTIONS: Mapping[str, tuple[Any, ...]] = {"continuous_usage_stats": (False,)}
 
 REASONS = {
+    "function_call": "function_call is deprecated and not served: send tools and tool_choice",
+    "functions": "functions is deprecated and not served: send tools",
     "n": "a request has one answer: send n 1 or leave it out, and ask again, with another seed",
 }
 MAX_FIELDS = 128
@@ -104,12 +113,12 @@ def read_wish(
     body: Mapping[str, Any], *, chat: bool, default_max_tokens: int, limit_tokens: int, own_seed: int | None = None
 ) -> Wish:
     """Whether `model` is served is not decided here. `own_seed`: see `sampling.requested`. Raises InvalidField."""
-    require_servable(body, READ | {"messages" if chat else "prompt"})
+    require_servable(body, READ | (READ_OF_CHAT if chat else {"prompt"}))
     options = body.get("stream_options")
     if not isinstance(options, dict | None):
         raise InvalidField("stream_options must be an object", field="stream_options")
     return Wish(
-        input=_input(body, chat, sampling.requested(body, own_seed)),
+        input=_input(body, chat, Decoding(sampling.requested(body, own_seed), grammar.requested(body))),
         max_tokens=_max_tokens(body, default_max_tokens, limit_tokens),
         stream=flag(body, "stream"),
         include_usage=_includes_usage(options or {}),
@@ -143,18 +152,23 @@ def flag(body: Mapping[str, Any], field: str, where: str = "") -> bool:
     return value is True
 
 
-def _input(body: Mapping[str, Any], chat: bool, drawn: sampling.Sampling | None) -> Input:
+def _input(body: Mapping[str, Any], chat: bool, decoding: Decoding) -> Input:
+    offered = tools.offered(body) if chat else tools.NO_TOOLS
+    if offered and decoding.grammar:
+        said = "tools and a grammar in one request are not served: leave out one of them, or send tool_choice none"
+        raise InvalidField(said, field="tools", code="unsupported_value")
+    constraint = decoding.grammar or (forced(offered, body.get("tool_choice")) if chat else None)
     try:
         stop = stop_strings(body.get("stop"))
     except InvalidInput as error:
         raise InvalidField(str(error), field="stop") from None
     try:
         if not chat:
-            return text_input(body.get("prompt"), stop, drawn)
+            return text_input(body.get("prompt"), stop, decoding.sampling, decoding.grammar)
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
             raise InvalidInput("messages must be a list of objects with role and content")
-        return chat_input(messages, stop, drawn)
+        return chat_input(messages, stop, decoding.sampling, offered, constraint)
     except InvalidInput as error:
         raise InvalidField(str(error), field="messages" if chat else "prompt") from None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from eth_abi.abi import encode
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from trine.errors import InvalidInput, what_is_wrong
 from trine.protocol import bls
@@ -25,12 +25,12 @@ MAX_WEIGHT = 2**64 - 1
 MAX_STEP_EPOCHS = 1024
 
 KEY_SET_TYPEHASH = keccak(
-    text="TrineKeySet(uint256 chainId,address batches,uint256 epoch,bytes32 root,uint256 count,uint256 totalWeight,"
-    "uint256 validUntil)"
+    b"TrineKeySet(uint256 chainId,address batches,uint256 epoch,bytes32 root,uint256 count,uint256 totalWeight,"
+    b"uint256 validUntil)"
 )
 HANDOVER_TYPEHASH = keccak(
-    text="TrineHandover(uint256 chainId,address batches,uint256 signingEpoch,bytes32 signingRoot,uint256 epoch,"
-    "bytes32 root,uint256 count,uint256 totalWeight,uint256 validUntil)"
+    b"TrineHandover(uint256 chainId,address batches,uint256 signingEpoch,bytes32 signingRoot,uint256 epoch,"
+    b"bytes32 root,uint256 count,uint256 totalWeight,uint256 validUntil)"
 )
 
 
@@ -180,6 +180,18 @@ def signed_by(
     key_set: KeySet, digest: bytes, members: Sequence[Member], signature: bytes, curve: bls.Curve = bls.ARKWORKS
 ) -> int | None:
     """Weight of `members` if they are distinct keys of the set and have all signed `digest`; None otherwise."""
+    weight = weight_of(key_set, members)
+    if weight is None or not bls.verify_all([claim_of(digest, members, signature)], curve=curve):
+        return None
+    return weight
+
+
+def claim_of(digest: bytes, members: Sequence[Member], signature: bytes) -> bls.Claim:
+    return bls.Claim(tuple(member.key for member in members), digest, signature)
+
+
+def weight_of(key_set: KeySet, members: Sequence[Member]) -> int | None:
+    """Weight of `members` if they are distinct keys of the set; None otherwise."""
     passed = -1
     for member in members:
         if member.index <= passed or len(member.key) != bls.KEY_BYTES or not 0 < member.weight <= MAX_WEIGHT:
@@ -187,8 +199,6 @@ def signed_by(
         passed = member.index
         if not key_set.contains(member.index, EligibleKey(bls.key_hash(member.key), member.weight), member.proof):
             return None
-    if not bls.verify([member.key for member in members], digest, signature, curve=curve):
-        return None
     return sum(member.weight for member in members)
 
 
@@ -197,10 +207,20 @@ def hands_over(
 ) -> bool:
     """Whether `members` may and do hand over from `current` to `following`, as `CertificateVerifier.advance` decides.
     Whether `current` is still valid is for the caller to ask, who knows the time."""
+    claim = handing_over(current, following, chain_id, batches, members, signature)
+    return claim is not None and bls.verify_all([claim])
+
+
+def handing_over(
+    current: KeySet, following: KeySet, chain_id: int, batches: str, members: Sequence[Member], signature: bytes
+) -> bls.Claim | None:
+    """What must be true for `members`, who may, to hand over from `current` to `following`. None if they may not."""
     if not current.epoch < following.epoch <= current.epoch + MAX_STEP_EPOCHS or not 0 < len(members) <= MAX_SIGNERS:
-        return False
-    weight = signed_by(current, current.handover_digest(chain_id, batches, following), members, signature)
-    return weight is not None and current.has_quorum(weight)
+        return None
+    weight = weight_of(current, members)
+    if weight is None or not current.has_quorum(weight):
+        return None
+    return claim_of(current.handover_digest(chain_id, batches, following), members, signature)
 
 
 def enough_signers(key_set: KeySet, weights: Mapping[int, int]) -> list[int] | None:
@@ -218,7 +238,7 @@ def enough_signers(key_set: KeySet, weights: Mapping[int, int]) -> list[int] | N
 
 def leaf_hash(index: int, key: EligibleKey) -> bytes:
     """keccak256(keccak256(abi.encode(index, key hash, weight))). `CertificateLib.keyLeaf` is its twin."""
-    return bytes(keccak(keccak(encode(["uint256", "bytes32", "uint64"], [index, key.key_hash, key.weight]))))
+    return bytes(keccak(keccak(index.to_bytes(32, "big") + key.key_hash + key.weight.to_bytes(32, "big"))))
 
 
 def root(keys: Sequence[EligibleKey]) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from eth_abi.abi import encode
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from trine.errors import InvalidInput
 from trine.protocol.messages import Receipt

@@ -15,6 +15,7 @@ from typing import Any, Self
 from trine.errors import InvalidInput
 from trine.protocol.inputs import Input, chat_input, text_input
 from trine.protocol.tokens import tokens_hash
+from trine.protocol.tools import Tools
 
 MAX_LIBRARIES = 16
 MAX_VECTORS = 64
@@ -113,9 +114,10 @@ class Vector:
     def __post_init__(self) -> None:
         if not _matches(_VECTOR, self.name):
             raise InvalidInput(f"rendering: {self.name!r} is no name of a vector: words of a-z and 0-9")
-        if self.asked.stop or self.asked.sampling:
+        if self.asked.stop or self.asked.decoding or not self.asked.tools.parallel:
             raise InvalidInput(
-                f"rendering: vector {self.name!r} has stop strings or draws its tokens, which renders to nothing"
+                f"rendering: vector {self.name!r} says how to choose or end its answer, or makes one call only, which "
+                "renders to nothing"
             )
 
     def fault(self, found: Tokens | None) -> str | None:
@@ -129,15 +131,18 @@ class Vector:
     def to_json(self) -> dict[str, Any]:
         chat = self.asked.messages is not None
         given: Any = {"messages": self.asked.as_messages()} if chat else {"prompt": self.asked.text}
+        given |= self.asked.tools.document()
         return {"name": self.name, "tokens": self.tokens and self.tokens.to_json(), **given}
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
         """Raises InvalidInput."""
         kind = "prompt" if isinstance(document, dict) and "prompt" in document else "messages"
-        members = _members(document, "a vector", ("name", kind, "tokens"))
+        more = ["tools"] if kind == "messages" and isinstance(document, dict) and "tools" in document else []
+        members = _members(document, "a vector", ("name", kind, "tokens", *more))
         tokens = None if members["tokens"] is None else Tokens.from_json(members["tokens"])
-        return cls(members["name"], _asked(kind, members[kind]), tokens)
+        tools = Tools.from_document(members.get("tools"))
+        return cls(members["name"], _asked(kind, members[kind], tools), tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +181,12 @@ class Rendering:
         return cls(tuple(libraries), tuple(vectors))
 
 
-def _asked(kind: str, given: Any) -> Input:
+def _asked(kind: str, given: Any, tools: Tools) -> Input:
     if kind == "prompt":
         return text_input(given)
     if not isinstance(given, list) or not all(isinstance(message, dict) for message in given):
         raise InvalidInput("rendering: the messages of a vector must be a list of objects")
-    return chat_input(given)
+    return chat_input(given, tools=tools)
 
 
 def _members(document: Any, what: str, names: tuple[str, ...]) -> Mapping[str, Any]:

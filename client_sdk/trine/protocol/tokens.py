@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eth_utils.crypto import keccak
-
 from trine.errors import InvalidInput
+from trine.protocol.salts import salted_hash
 
 MAX_TOKEN_ID = 2**32 - 1
 
@@ -19,6 +18,6 @@ def encode_tokens(token_ids: Sequence[int]) -> bytes:
     return b"".join(token_id.to_bytes(4, "big") for token_id in token_ids)
 
 
-def tokens_hash(token_ids: Sequence[int]) -> bytes:
-    """keccak256 of the encoded ids (32 bytes)."""
-    return bytes(keccak(encode_tokens(token_ids)))
+def tokens_hash(token_ids: Sequence[int], salt: bytes = b"") -> bytes:
+    """Hash of the encoded ids under the input's salt, if that has one (`salts`; 32 bytes)."""
+    return salted_hash(encode_tokens(token_ids), salt)
