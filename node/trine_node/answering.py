@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from trine.chain import Chain, Model, Parameters
 from trine.protocol.evidence import parsed_input
+from trine.protocol.grammar import SPELLED
 from trine.protocol.inputs import Input, shown
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Voucher
-from trine_node.engines.base import Engine, render
+from trine_node.engines.base import Engine, GrammarExhausted, GrammarRefused, ToolsRefused, render
+from trine_node.engines.rendering import TemplateRefused
 from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Fee, Finished, generate
 from trine_node.orders import (
     Order,
@@ -154,7 +156,17 @@ class Answering:
                 code="unsupported_value",
                 param="temperature",
             )
-        prompt_ids = tuple(render(self.engine, order.input))
+        if order.input.grammar:
+            try:
+                self.engine.require_grammar(order.input.grammar)
+            except GrammarRefused as error:
+                raise _refusal_of(error, order.input) from None
+        try:
+            prompt_ids = tuple(render(self.engine, order.input))
+        except ToolsRefused as error:
+            raise Refusal(str(error), code="tools_not_supported", param="tools") from None
+        except TemplateRefused as error:
+            raise Refusal(str(error), code="template_refused", param="messages") from None
         limit, of = min((self.engine.context_tokens, "the context"), (terms.max_batch_tokens, "what a batch may hold"))
         if len(prompt_ids) + order.max_tokens > limit:
             raise Refusal(
@@ -253,6 +265,8 @@ class Answering:
                 if isinstance(piece, Finished):
                     self._keep(accepted, piece)
                 yield piece
+        except GrammarExhausted as error:
+            raise _refusal_of(error, accepted.order.input) from None
         finally:
             self.release(accepted)
 
@@ -267,6 +281,13 @@ class Answering:
         """An answer that was given before."""
         whole = self.engine.decode(stored.evidence.output_ids)
         return Finished(stored.digest, stored.evidence, shown(whole, parsed_input(stored.evidence).stop))
+
+
+def _refusal_of(error: GrammarRefused | GrammarExhausted, asked: Input) -> Refusal:
+    """Of a grammar, by the field that spells it."""
+    spelled = SPELLED.get(asked.grammar.kind, "response_format") if asked.grammar else "response_format"
+    field = "tool_choice" if asked.tools else spelled
+    return Refusal(str(error), code="unsupported_value", param=field)
 
 
 def _require_stake(worst_wei: int, terms: Parameters) -> None:

@@ -22,6 +22,7 @@ from trine.protocol.messages import (
     engine_class_bytes,
     text_hash,
 )
+from trine.protocol.salts import salted_hash
 from trine.protocol.tokens import tokens_hash
 from trine_node.engines.base import Engine, EngineError, Step, render
 from trine_node.engines.detokenizer import TextStream
@@ -79,7 +80,7 @@ def generate(
     asked = accepted.order.input
     text = TextStream(engine, asked.stop)
     steps: list[Step] = []
-    for step in engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled, asked.sampling):
+    for step in engine.generate(accepted.prompt_ids, accepted.order.max_tokens, cancelled, asked.decoding):
         steps.append(step)
         if more := text.push(step.token_id):
             yield more
@@ -119,7 +120,7 @@ def _signed(
     signed = order.signed if accepted.request_hash != ZERO_HASH else None
     output_ids = tuple(step.token_id for step in steps)
     encoded = fingerprint.encode([step.word for step in steps])
-    canonical = order.input.canonical()
+    canonical, salt = order.input.canonical(), order.input.salt
     whole, stop = engine.decode(output_ids), order.input.stop
     text = shown(whole, stop)
     if stop and first_stop(engine.decode(output_ids[:-1]), stop) is not None:
@@ -134,10 +135,10 @@ def _signed(
         node=chain.address,
         model_id=model.model_id,
         input_hash=bytes(keccak(canonical)),
-        prompt_hash=tokens_hash(accepted.prompt_ids),
-        output_hash=tokens_hash(output_ids),
-        text_hash=text_hash(text),
-        fingerprint_hash=bytes(keccak(encoded)),
+        prompt_hash=tokens_hash(accepted.prompt_ids, salt),
+        output_hash=tokens_hash(output_ids, salt),
+        text_hash=text_hash(text, salt),
+        fingerprint_hash=salted_hash(encoded, salt),
         prompt_tokens=len(accepted.prompt_ids),
         output_tokens=len(output_ids),
         max_tokens=order.max_tokens,

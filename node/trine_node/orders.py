@@ -14,6 +14,7 @@ from trine.errors import BadSignature, InvalidField, InvalidInput
 from trine.protocol.fields import read_wish
 from trine.protocol.inputs import Input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
+from trine.protocol.salts import read_salt
 from trine.wording import amount
 from trine_operator.refusal import Refusal
 
@@ -65,7 +66,12 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
         wish = read_wish(body, chat=chat, default_max_tokens=default_max_tokens, limit_tokens=limit_tokens)
     except InvalidField as error:
         raise Refusal(str(error), code=error.code, param=error.field) from None
-    return Order(wish.input, wish.max_tokens, wish.stream, wish.include_usage, _signed(body.get("trine")))
+    signed, salt = _extras(body.get("trine"))
+    try:
+        asked = wish.input.salted(salt) if salt else wish.input
+    except InvalidInput as error:
+        raise Refusal(str(error), param="trine") from None
+    return Order(asked, wish.max_tokens, wish.stream, wish.include_usage, signed)
 
 
 def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> bytes:
@@ -207,16 +213,21 @@ def check_voucher_alone(voucher: Voucher, signature: bytes, *, domain: Domain, n
         raise Refusal(str(error), status=401, code="bad_signature", param="voucher") from None
 
 
-def _signed(extra: Any) -> SignedRequest | None:
+def _extras(extra: Any) -> tuple[SignedRequest | None, bytes]:
+    """What is signed, and the input's salt: each of them may be missing. Raises Refusal."""
     if extra is None:
-        return None
+        return None, b""
     try:
+        salt = b"" if extra.get("salt") is None else read_salt(extra["salt"])
+        if extra.keys() == {"salt"}:
+            return None, salt
         voucher = extra.get("voucher")
-        return SignedRequest(
+        signed = SignedRequest(
             request=Request.from_json(extra["request"]),
             signature=bytes.fromhex(str(extra["signature"]).removeprefix("0x")),
             voucher=Voucher.from_json(voucher["voucher"]) if voucher else None,
             voucher_signature=bytes.fromhex(str(voucher["signature"]).removeprefix("0x")) if voucher else None,
         )
+        return signed, salt
     except (InvalidInput, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"trine: malformed signed request: {error}", param="trine") from None

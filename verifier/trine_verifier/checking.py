@@ -155,7 +155,7 @@ def _claimed(evidence: Evidence, engine: Engine, challenge: Input | None) -> Ver
     )
     if fault := structural_fault(claim, engine.eos_ids):
         return Verdict(Outcome.REJECT, Reason.STRUCTURE, tokens, detail=fault)
-    if text_hash(shown(text, asked.stop)) != evidence.receipt.text_hash:
+    if text_hash(shown(text, asked.stop), asked.salt) != evidence.receipt.text_hash:
         return Verdict(Outcome.REJECT, Reason.TEXT, tokens, detail="the text given is not that of the tokens")
     return claim
 
@@ -179,7 +179,7 @@ def judge(claims: Sequence[tuple[Evidence, Claim]], engine: Engine, policy: Poli
     try:
         own = engine.check_batch(
             [(evidence.prompt_ids, evidence.output_ids) for evidence, _ in claims],
-            [parsed_input(evidence).sampling for evidence, _ in claims],
+            [parsed_input(evidence).decoding for evidence, _ in claims],
         )
         return [
             decide(claim, mine, eos_ids=engine.eos_ids, verifier_class=engine.engine_class, policy=policy)

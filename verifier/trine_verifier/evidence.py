@@ -1,6 +1,7 @@
 """Fetches a batch's evidence from one who has it, the node or another verifier. Trusts nothing: bytes and seconds are
 bounded in all. Whether it is good is for `gathering` to see.
 
+It is asked for sealed (`trine.sealed`): nobody between two operators reads the prompts that one shows the other.
 Evidence comes as lines of JSON, one an answer, so that no more than one is unpacked at a time: a line of brackets takes
 twenty times its length in memory.
 """
@@ -19,11 +20,20 @@ from trine.errors import InvalidInput, NodeError
 from trine.protocol.access import access_header, evidence_digest
 from trine.protocol.evidence import Evidence
 from trine.protocol.merkle import DEPTH, MAX_LEAVES
+from trine.sealed import SealedAsking
 
 MAX_LINE_BYTES = 8 << 20
 """One answer: 130,000 tokens with their fingerprint."""
 MAX_BYTES = 64 << 20
 """A full batch of default answers takes some 30 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who is asked: an operator, and where."""
+
+    operator: str
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +82,15 @@ class Lines:
                 yield error
 
 
-def fetch(chain: Chain, batch: Batch, seconds: float, endpoint: str | None = None) -> Shown:
-    """All answers, whatever is sent how slowly: within `seconds`. From the node unless `endpoint` is another's.
+def fetch(
+    chain: Chain, batch: Batch, seconds: float, source: Source | None = None, asking: SealedAsking | None = None
+) -> Shown:
+    """All answers, whatever is sent how slowly: within `seconds`. From the node unless `source` is another; openly
+    where `asking` is None.
 
     Raises NodeUnreachable, NodeError or InvalidInput; each may pass on a later try.
     """
-    head, *lines = _ask(chain, batch, seconds, endpoint).splitlines() or [b""]
+    head, *lines = _ask(chain, batch, seconds, source, asking).splitlines() or [b""]
     document = parsed(head)
     try:
         leaves = [bytes.fromhex(leaf.removeprefix("0x")) for leaf in document["leaves"]]
@@ -88,9 +101,16 @@ def fetch(chain: Chain, batch: Batch, seconds: float, endpoint: str | None = Non
     return Shown(leaves, Lines(lines))
 
 
-def fetch_leaf(chain: Chain, batch: Batch, leaf: int, seconds: float, endpoint: str | None = None) -> ShownLeaf:
+def fetch_leaf(
+    chain: Chain,
+    batch: Batch,
+    leaf: int,
+    seconds: float,
+    source: Source | None = None,
+    asking: SealedAsking | None = None,
+) -> ShownLeaf:
     """One answer, for the committee of its appeal or in place of one that is not good. Raises as `fetch`."""
-    document = parsed(_ask(chain, batch, seconds, endpoint, f"/{leaf}"))
+    document = parsed(_ask(chain, batch, seconds, source, asking, f"/{leaf}"))
     try:
         proof = tuple(bytes.fromhex(sibling.removeprefix("0x")) for sibling in document["proof"])
         answer = document["answer"]
@@ -111,17 +131,26 @@ def parsed(line: bytes) -> Any:
         raise InvalidInput(f"evidence is malformed: no JSON ({error!r:.200})") from None
 
 
-def _ask(chain: Chain, batch: Batch, seconds: float, endpoint: str | None, path: str = "") -> bytes:
-    if endpoint is None:
-        endpoint = chain.endpoint_of(batch.known_header.node)
-    at = chain.now()
-    header = access_header(at, chain.sign(evidence_digest(chain.domain, batch.batch_id, at)))
-    return download(f"{endpoint.rstrip('/')}/v1/batches/0x{batch.batch_id.hex()}/evidence{path}", header, seconds)
-
-
-def download(url: str, authorization: str, seconds: float) -> bytes:
+def _ask(
+    chain: Chain,
+    batch: Batch,
+    seconds: float,
+    source: Source | None,
+    asking: SealedAsking | None,
+    path: str = "",
+) -> bytes:
     """The body of a good answer, all of it within `seconds`. Raises NodeError: NotServed for another status."""
-    answer = asyncio.run(bounded.ask(url, MAX_BYTES, seconds, headers={"authorization": authorization}))
+    if source is None:
+        node = batch.known_header.node
+        source = Source(node, chain.endpoint_of(node))
+    at, where = chain.now(), f"/v1/batches/0x{batch.batch_id.hex()}/evidence{path}"
+    signature = chain.sign(evidence_digest(chain.domain, batch.batch_id, at))
+    headers = {"authorization": access_header(at, signature)}
+    if asking is None:
+        open_ = bounded.ask(source.endpoint.rstrip("/") + where, MAX_BYTES, seconds, headers=headers)
+        answer = asyncio.run(open_)
+    else:
+        answer = asyncio.run(asking.ask(source.operator, source.endpoint, where, MAX_BYTES, seconds, headers=headers))
     try:
         return answer.good()
     except NodeError as error:

@@ -119,7 +119,9 @@ class Exchange:
                 pause = PAUSE_SECONDS[0]
                 continue
             try:
-                await asyncio.wait_for(nudge.wait(), pause)
+                # Not `wait_for`: that of Python 3.11 loses a cancellation that comes with the nudge.
+                async with asyncio.timeout(pause):
+                    await nudge.wait()
             except TimeoutError:
                 pause = min(2 * pause, longest)
 

@@ -21,8 +21,9 @@ from trine.chain import Batch, Chain
 from trine.errors import InvalidInput, NodeError, NodeUnreachable, TrineError
 from trine.protocol import merkle
 from trine.protocol.evidence import Anchor, Evidence, leaves_fault, missing
+from trine.sealed import SealedAsking
 from trine_verifier.duties import MIN_FETCH_SECONDS, Listening
-from trine_verifier.evidence import MAX_BYTES, Lines, NotServed, NotShown, Shown, ShownLeaf, fetch, fetch_leaf
+from trine_verifier.evidence import MAX_BYTES, Lines, NotServed, NotShown, Shown, ShownLeaf, Source, fetch, fetch_leaf
 from trine_verifier.kept import AT_ONCE
 from trine_verifier.store import VerifierStore
 
@@ -56,14 +57,23 @@ class GatheredLeaf:
 
 
 class Gathering:
-    """For one verifier account. Thread-safe: checks run in many threads. `clock` is in seconds."""
+    """For one verifier account. Thread-safe: checks run in many threads."""
 
-    def __init__(self, chain: Chain, store: VerifierStore, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        store: VerifierStore,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        sealed: bool = True,
+    ) -> None:
+        """`clock` is in seconds. Without `sealed` others are asked openly."""
+        self._asking = SealedAsking(chain) if sealed else None
         self._chain = chain
         self._store = store
         self._clock = clock
-        self._failures: Counter[str] = Counter()  # by endpoint
-        self._found: dict[tuple[bytes, int | None], tuple[float, list[str]]] = {}
+        self._failures: Counter[Source] = Counter()  # one who names another's endpoint spoils only its own
+        self._found: dict[tuple[bytes, int | None], tuple[float, list[Source]]] = {}
 
     def batch(self, batch: Batch, anchor: Anchor, patience: Listening) -> Gathered:
         """What there is of the batch after asking, for as long as `patience` says, for what was not there yet."""
@@ -71,7 +81,7 @@ class Gathering:
         if pile.wanted:
             self._try(pile, None, patience.node)
         if pile.wanted and patience.others:
-            self._ask_others(batch, None, patience.others, lambda endpoint, s: self._try(pile, endpoint, s))
+            self._ask_others(batch, None, patience.others, lambda source, s: self._try(pile, source, s))
         return pile.gathered()
 
     def leaf(self, batch: Batch, leaf: int, anchor: Anchor, patience: Listening) -> GatheredLeaf:
@@ -82,15 +92,15 @@ class Gathering:
         found: list[ShownLeaf] = []
         why: list[str] = []
 
-        def ask(endpoint: str | None, seconds: float) -> bool:
+        def ask(source: Source | None, seconds: float) -> bool:
             try:
-                shown = fetch_leaf(self._chain, batch, leaf, seconds, endpoint)
+                shown = fetch_leaf(self._chain, batch, leaf, seconds, source, self._asking)
                 fault = _leaf_fault(shown, leaf, anchor)
                 if fault:
                     raise InvalidInput(fault)
             except (NodeError, InvalidInput) as error:
                 why.append(str(error))
-                self._note_failure(endpoint, error)
+                self._note_failure(source, error)
                 return False
             found.append(shown)
             self._store.kept.keep_leaf(batch.batch_id, leaf, shown.answer, shown.proof)
@@ -102,33 +112,33 @@ class Gathering:
 
     # How
 
-    def _ask_others(self, batch: Batch, leaf: int | None, seconds: float, ask: Callable[[str, float], bool]) -> None:
+    def _ask_others(self, batch: Batch, leaf: int | None, seconds: float, ask: Callable[[Source, float], bool]) -> None:
         """Until `ask` says that nothing is wanted any more. Each has its share of the time that is left."""
-        endpoints = self._others(batch, leaf)
+        sources = self._others(batch, leaf)
         until = self._clock() + seconds
-        for number, endpoint in enumerate(endpoints):
+        for number, source in enumerate(sources):
             left = until - self._clock()
             if left <= 0:
                 return
-            share = max(left / (len(endpoints) - number), min(left, MIN_FETCH_SECONDS))
-            if ask(endpoint, share):
+            share = max(left / (len(sources) - number), min(left, MIN_FETCH_SECONDS))
+            if ask(source, share):
                 return
 
-    def _try(self, pile: _Pile, endpoint: str | None, seconds: float) -> bool:
+    def _try(self, pile: _Pile, source: Source | None, seconds: float) -> bool:
         """Asks one source for what is missing. Whether nothing is any more."""
         try:
             if pile.leaves and len(pile.wanted) <= FEW:
-                self._try_leaves(pile, endpoint, seconds)
+                self._try_leaves(pile, source, seconds)
             else:
-                shown = fetch(self._chain, pile.batch, seconds, endpoint)
+                shown = fetch(self._chain, pile.batch, seconds, source, self._asking)
                 pile.learn(shown.leaves)
-                pile.add(enumerate(shown.answers), None if endpoint is None else FAULTS)
+                pile.add(enumerate(shown.answers), None if source is None else FAULTS)
         except (NodeError, InvalidInput) as error:
             pile.why = pile.why or str(error)
-            self._note_failure(endpoint, error)
+            self._note_failure(source, error)
         return not pile.wanted
 
-    def _try_leaves(self, pile: _Pile, endpoint: str | None, seconds: float) -> None:
+    def _try_leaves(self, pile: _Pile, source: Source | None, seconds: float) -> None:
         """Raises NodeUnreachable, which would only repeat itself; InvalidInput or NodeError in the end."""
         until = self._clock() + seconds
         failure: NodeError | InvalidInput | None = None
@@ -137,7 +147,8 @@ class Gathering:
             if left <= 0:
                 break
             try:
-                pile.add([(leaf, fetch_leaf(self._chain, pile.batch, leaf, left, endpoint).answer)], None)
+                shown = fetch_leaf(self._chain, pile.batch, leaf, left, source, self._asking)
+                pile.add([(leaf, shown.answer)], None)
             except NodeUnreachable:
                 raise
             except (NodeError, InvalidInput) as error:
@@ -145,31 +156,32 @@ class Gathering:
         if failure:
             raise failure
 
-    def _note_failure(self, endpoint: str | None, error: Exception) -> None:
+    def _note_failure(self, source: Source | None, error: Exception) -> None:
         """Of who took our time; whoever has nothing yet may have it later."""
-        if endpoint is not None and not isinstance(error, NotServed):
-            self._failures[endpoint] += 1
+        if source is not None and not isinstance(error, NotServed):
+            self._failures[source] += 1
             while len(self._failures) > REMEMBERED:
                 self._failures.pop(next(iter(self._failures)), None)
 
-    def _others(self, batch: Batch, leaf: int | None) -> list[str]:
-        """Endpoints of all others who may have it; those that failed least first, else in no order."""
+    def _others(self, batch: Batch, leaf: int | None) -> list[Source]:
+        """All others who may have it; those that failed least first, else in no order."""
         key = (batch.batch_id, leaf)
-        at, endpoints = self._found.get(key, (0.0, []))
-        if not endpoints or self._clock() > at + FOUND_AGAIN_SECONDS:
-            endpoints = self._endpoints_of(batch, leaf)
-            self._found[key] = self._clock(), endpoints
+        at, sources = self._found.get(key, (0.0, []))
+        if not sources or self._clock() > at + FOUND_AGAIN_SECONDS:
+            sources = self._sources_of(batch, leaf)
+            self._found[key] = self._clock(), sources
             while len(self._found) > REMEMBERED:
                 self._found.pop(next(iter(self._found)), None)
-        return sorted(endpoints, key=lambda each: (self._failures[each], random.random()))  # noqa: S311
+        return sorted(sources, key=lambda each: (self._failures[each], random.random()))  # noqa: S311
 
-    def _endpoints_of(self, batch: Batch, leaf: int | None) -> list[str]:
+    def _sources_of(self, batch: Batch, leaf: int | None) -> list[Source]:
         try:
             drawn = drawn_for(self._chain, batch, leaf)
             me = self._chain.address
             with self._chain.reading_ahead([("Staking", "endpointOf", (each,)) for each in drawn]):
-                found = {self._chain.endpoint_of(each) for each in drawn if each != me}
-            return sorted(found - {"", self._chain.endpoint_of(me)})
+                found = [Source(each, self._chain.endpoint_of(each)) for each in drawn if each != me]
+            ours = ("", self._chain.endpoint_of(me))
+            return [source for source in found if source.endpoint not in ours]
         except TrineError as error:  # the node may still show it
             log.info("others_not_found", batch=batch.batch_id.hex(), error=str(error))
             return []

@@ -51,6 +51,7 @@ class KeptAnswerRow(Base):
     client: Mapped[str] = mapped_column(String(42))
     proof: Mapped[str] = mapped_column(Text)  # from the leaf to the root, as JSON; of none where all leaves are known
     evidence: Mapped[str] = mapped_column(Text)
+    data_key: Mapped[str | None] = mapped_column(String(120))  # wrapped; what it is sealed with, see `vault`
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +112,16 @@ class KeptEvidence:
                 if leaf in known or row.size + len(text) > limit:
                     continue
                 row.size += len(text)
+                vault = self._store.vault
+                key, kept = vault.seal(_name(batch_id.hex(), leaf), text) if vault else (None, text)
                 session.add(
                     KeptAnswerRow(
                         batch_id=batch_id.hex(),
                         leaf=leaf,
                         client=answer.receipt.client,
                         proof=_hashes(proof),
-                        evidence=text,
+                        evidence=kept,
+                        data_key=key,
                     )
                 )
             session.flush()
@@ -157,14 +161,23 @@ class KeptEvidence:
         proof, leaves = _read_hashes(row.proof), self.leaves_of(batch_id)
         if not proof and leaves:
             proof = tuple(merkle.proof(leaves, leaf))
-        return PassedOn(row.client, proof, row.evidence)
+        return PassedOn(row.client, proof, self._opened(batch_id, leaf, row.data_key, row.evidence))
 
     def _documents(self, batch_id: bytes, start: int, stop: int) -> dict[int, str]:
-        query = select(KeptAnswerRow.leaf, KeptAnswerRow.evidence).where(
+        query = select(KeptAnswerRow.leaf, KeptAnswerRow.data_key, KeptAnswerRow.evidence).where(
             KeptAnswerRow.batch_id == batch_id.hex(), KeptAnswerRow.leaf >= start, KeptAnswerRow.leaf < stop
         )
         with self._store.reading() as session:
-            return {row.leaf: row.evidence for row in session.execute(query)}
+            rows = list(session.execute(query))
+        return {row.leaf: self._opened(batch_id, row.leaf, row.data_key, row.evidence) for row in rows}
+
+    def _opened(self, batch_id: bytes, leaf: int, key: str | None, kept: str) -> str:
+        """Raises StoreError without the account that has sealed it."""
+        if key is None:
+            return kept
+        if self._store.vault is None:
+            raise StoreError("evidence in the store is sealed: its operator's keystore is needed")
+        return self._store.vault.open(_name(batch_id.hex(), leaf), key, kept)
 
     # Pruning
 
@@ -186,9 +199,14 @@ class KeptEvidence:
         if over:
             with self._store.writing() as session:
                 _drop(session, over)
+            self._store.forget_log()
             log.info("kept_evidence_pruned", batches=len(over))
         self._after = page[-1][0] if len(page) == LOOKED_AT_ONCE else 0
         return self._after != 0
+
+
+def _name(batch_id: str, leaf: int) -> str:
+    return f"{batch_id}/{leaf}"
 
 
 def _row(session: Session, batch_id: bytes) -> KeptBatchRow:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from trine.errors import InvalidInput, TrineError
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.inputs import Input
-from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Recomputation
 
 
@@ -35,8 +36,24 @@ class ContextOverflow(InvalidInput):
     """Prompt and answer do not fit the model's context."""
 
 
+class ToolsRefused(InvalidInput):
+    """The model's chat template has no place for tools, or for calls: they would be lost."""
+
+
 class CannotSample(EngineError):
     """The engine cannot draw tokens by the protocol's rule, nor check those that were."""
+
+
+class GrammarRefused(EngineError):
+    """A grammar cannot be had here: out of bounds, not understood, of another release, or one that allows nothing."""
+
+
+class GrammarExhausted(EngineError):
+    """An answer came to where its grammar allows no token of the model, or is too much work to follow."""
+
+
+class OffGrammar(InvalidInput):
+    """A claimed token is none that the answer's grammar allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +64,13 @@ class Step:
     word: bytes
 
 
-Samplings = Sequence[Sampling | None]
-"""How each of several answers is drawn; None: greedily."""
+Decodings = Sequence[Decoding | None]
+"""How the tokens of each of several answers are chosen; None: the likeliest."""
 
 
 class Engine(Protocol):
-    """A loaded model that decodes greedily, or draws tokens by the protocol's rule. Many threads may use it at once."""
+    """A loaded model that takes its likeliest tokens, or chooses as the client has signed. Many threads may use it at
+    once."""
 
     model_name: str
     model_id: bytes
@@ -62,8 +80,9 @@ class Engine(Protocol):
     eos_ids: frozenset[int]
     can_sample: bool  # by `trine.protocol.sampling`; else all that is asked to raises CannotSample
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of the messages under the model's chat template, with the prompt for its answer."""
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """Token ids of the messages under the model's chat template, with the prompt for its answer; `tools` and calls
+        as OpenAI has them."""
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text."""
@@ -76,26 +95,31 @@ class Engine(Protocol):
         prompt_ids: Sequence[int],
         max_tokens: int,
         cancelled: Callable[[], bool] | None = None,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Iterator[Step]:
-        """Tokens, greedy ones without `sampling`, ending after an end-of-sequence token (which is included) or
+        """Tokens, the likeliest ones without `decoding`, ending after an end-of-sequence token (which is included) or
         `max_tokens`.
 
-        Raises EmptyPrompt, TokenOutOfRange, ContextOverflow, NumericalFault, CannotSample.
+        Raises EmptyPrompt, TokenOutOfRange, ContextOverflow, NumericalFault, CannotSample, GrammarRefused,
+        GrammarExhausted.
         """
 
     def check(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], decoding: Decoding | None = None
     ) -> Recomputation:
-        """One teacher-forced pass over prompt and claimed answer, drawn so. Raises as `generate` does."""
+        """One teacher-forced pass over prompt and claimed answer, chosen so. Raises as `generate` does, and OffGrammar
+        where a claimed token is no candidate."""
 
     def check_batch(
-        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], decodings: Decodings | None = None
     ) -> list[Recomputation]:
         """`check` of many (prompt, answer), together where the engine can. Raises if any of them does.
 
-        `samplings` has an entry for each case; all are greedy without.
+        `decodings` has an entry for each case; all have the likeliest tokens without.
         """
+
+    def require_grammar(self, grammar: Grammar) -> None:
+        """Raises GrammarRefused for one that answers cannot be held to here, before anything is paid."""
 
 
 def validate(engine: Engine, prompt_ids: Sequence[int], answer_tokens: int) -> None:
@@ -118,4 +142,4 @@ def render(engine: Engine, asked: Input) -> list[int]:
     """Prompt token ids of a client's input: what node and verifier must agree on."""
     if asked.text is not None:
         return engine.encode_text(asked.text)
-    return engine.encode_chat(asked.as_messages())
+    return engine.encode_chat(asked.as_messages(), asked.tools.as_list())

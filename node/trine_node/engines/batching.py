@@ -1,7 +1,9 @@
 """Continuous batching: sequences join and leave between passes. What to compute next, not how.
 
-A pass takes one token of every sequence that is being answered and, up to a limit, pieces of prompts that are not yet
-read. A sequence is admitted when there is room for its longest possible answer, so that none is ever put back.
+A pass takes one token of every sequence that is being answered and, up to a limit, pieces of texts that are not yet
+read. A sequence is admitted when there is room for what there is of it and a little more; its room grows as it does.
+Where there is none left, the one that came last is put back among those that wait, with what it has said so far, which
+is read again when its turn comes: that changes no bit, and who came first always ends.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from typing import Protocol
 
 import torch
 
-from trine.protocol.sampling import Sampling
-from trine_node.engines.base import NumericalFault, Step
+from trine_node.engines.base import EngineError, NumericalFault, Step
+from trine_node.engines.choosing import Chooser
 from trine_node.engines.computing import compute_soon, on_compute_thread
 from trine_node.engines.paging import BLOCK, BlockPool, Room
 from trine_node.engines.passes import Segment
 
-Draw = tuple[Sampling, int]
-"""How a token is drawn, and its position in the answer."""
-Choose = Callable[[torch.Tensor, Sequence[Draw | None]], Sequence[int]]
-"""From logits [rows, vocabulary], and how each is to be drawn, to tokens: for studies of who does otherwise."""
+NO_ROOM = "the cache holds no whole context: engine_cache_tokens is less than one"
+HEADROOM_TOKENS = 2 * BLOCK
+"""Room that an answer is admitted with beyond what there is of it."""
+Choose = Callable[[torch.Tensor, Sequence[Chooser | None]], Sequence[int]]
+"""From logits [rows, vocabulary], and how each token is to be chosen, to tokens: for studies of who does otherwise."""
 
 
 class Model(Protocol):
@@ -36,9 +39,9 @@ class Model(Protocol):
         """Final hidden states of all rows of a pass."""
 
     def steps_of(
-        self, states: torch.Tensor, draws: Sequence[Draw | None], choose: Choose | None = None
-    ) -> Sequence[Step | NumericalFault]:
-        """The token that each state [rows, hidden] predicts, with its word. `draws` has an entry for each row."""
+        self, states: torch.Tensor, choosers: Sequence[Chooser | None], choose: Choose | None = None
+    ) -> Sequence[Step | EngineError]:
+        """The token that each state [rows, hidden] predicts, with its word. `choosers` has an entry for each row."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,23 +50,27 @@ class Answer:
 
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: Sampling | None = None
+    chooser: Chooser | None = None  # None: the likeliest tokens
     begun: tuple[int, ...] = ()  # tokens that the answer begins with, whatever the model says
     tokens: list[int] = field(default_factory=list)  # of prompt and answer
     computed: int = 0  # leading tokens whose keys and values are there
     room: Room | None = None
+    done: bool = False  # it has left the batch for good
 
     def __post_init__(self) -> None:
-        self.tokens = [*self.prompt, *self.begun]
+        self.tokens = list(self.prompt)
+        for token in self.begun:
+            self.push(token)
 
     @property
     def answered(self) -> int:
         return len(self.tokens) - len(self.prompt)
 
-    @property
-    def draw(self) -> Draw | None:
-        """Of the next token."""
-        return (self.sampling, self.answered) if self.sampling else None
+    def push(self, token: int) -> None:
+        """Goes on by a token. Raises GrammarExhausted."""
+        if self.chooser:
+            self.chooser.push(token)
+        self.tokens.append(token)
 
 
 class Batch:
@@ -77,13 +84,15 @@ class Batch:
         self.rows = rows
         self.reuse = reuse
         self.waiting: deque[Answer] = deque()
-        self.running: list[Answer] = []
+        self.running: list[Answer] = []  # in the order in which they came
+        self.put_back = 0  # how often an answer has lost its room to others
 
     def add(self, answer: Answer) -> None:
         self.waiting.append(answer)
 
     def drop(self, answer: Answer) -> None:
-        """Takes an answer out, wherever it is."""
+        """Takes an answer out for good, wherever it is."""
+        answer.done = True
         if answer in self.waiting:
             self.waiting.remove(answer)
         if answer in self.running:
@@ -93,8 +102,9 @@ class Batch:
             answer.room = None
 
     @on_compute_thread
-    def step(self, choose: Choose | None = None) -> list[tuple[Answer, Step | NumericalFault]]:
+    def step(self, choose: Choose | None = None) -> list[tuple[Answer, Step | EngineError]]:
         """One pass: the answers that went on by a token. A finished one, or one that failed, has left the batch."""
+        self._grow()
         self._admit()
         parts = self._parts()
         if not parts:
@@ -113,27 +123,46 @@ class Batch:
                 ends.append((answer, row - 1))
         if not ends:
             return []
-        steps = self.model.steps_of(states[[row for _, row in ends]], [answer.draw for answer, _ in ends], choose)
+        steps = self.model.steps_of(states[[row for _, row in ends]], [answer.chooser for answer, _ in ends], choose)
         stepped = [(answer, step) for (answer, _), step in zip(ends, steps, strict=True)]
         for answer, step in stepped:
-            if isinstance(step, NumericalFault):
-                if answer.room:
+            if isinstance(step, EngineError):
+                if answer.room and isinstance(step, NumericalFault):
                     self.pool.forget(answer.room)  # a fault of the moment must not outlive it in the cache
                 self.drop(answer)
                 continue
             if self.reuse and answer.room:
                 # Not before: a broken number in any of these blocks would have shown in what they predict.
                 self.pool.note(answer.room, answer.tokens[: answer.computed])
-            answer.tokens.append(step.token_id)
+            answer.push(step.token_id)
             if step.token_id in self.model.eos_ids or answer.answered == answer.max_tokens:
                 self.drop(answer)
         return stepped
 
+    def _grow(self) -> None:
+        """Room for the next token of each, in the order in which they came; the last ones are put back for it."""
+        for answer in list(self.running):
+            while answer.room is not None and not self.pool.grow(answer.room, len(answer.tokens)):
+                self._put_back(self.running[-1])
+
+    def _put_back(self, answer: Answer) -> None:
+        if answer.room is None or (len(self.running) == 1 and self.running[0] is answer):
+            raise EngineError(NO_ROOM)
+        self.running.remove(answer)
+        self.pool.give_back(answer.room)
+        answer.room, answer.computed = None, 0
+        self.waiting.appendleft(answer)
+        self.put_back += 1
+
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.rows:
             answer = self.waiting[0]
-            known = answer.prompt if self.reuse else answer.prompt[:1]
-            room = self.pool.take(known, len(answer.prompt) + answer.max_tokens)
+            longest = len(answer.prompt) + answer.max_tokens
+            known = answer.tokens if self.reuse else answer.tokens[:1]
+            # A block ahead for each that runs, so that who has just come in is not put back at once.
+            room = self.pool.take(known, min(len(answer.tokens) + HEADROOM_TOKENS, longest), spare=len(self.running))
+            if room is None and not self.running:
+                raise EngineError(NO_ROOM)
             if room is None:
                 return
             self.waiting.popleft()
@@ -146,7 +175,7 @@ class Batch:
         parts = []
         for answer in self.running:
             missing = len(answer.tokens) - answer.computed
-            if answer.answered:
+            if answer.answered and missing == 1:
                 parts.append((answer, missing))
             elif count := min(missing, left):
                 left -= count
@@ -201,7 +230,7 @@ class Server:
             for answer, step in stepped:
                 ticket = self._tickets[answer]
                 ticket.steps.put(step)
-                if answer.room is None:
+                if answer.done:
                     ticket.steps.put(None)
                     del self._tickets[answer]
         compute_soon(self._turn)

@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from trine.errors import InvalidInput
-from trine.protocol.sampling import Sampling
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.verdict import LOGPROBS, Recomputation
-from trine_node.engines.base import CannotSample, EngineError, Samplings, Step, TokenOutOfRange, validate
+from trine_node.engines.base import (
+    CannotSample,
+    Decodings,
+    EngineError,
+    GrammarRefused,
+    Step,
+    TokenOutOfRange,
+    validate,
+)
 from trine_node.engines.dialects import DIALECTS, Dialect
 from trine_node.engines.inference_server import InferenceServer, ServerNotUp
 from trine_node.engines.rendering import Renderer, require_pure_template
@@ -111,8 +120,8 @@ class OpenAiEngine:
         """Closes idle connections. An engine that is in use when the process ends needs none of this."""
         self._connection.close()
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self._renderer.chat(messages)
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        return self._renderer.chat(messages, tools)
 
     def encode_text(self, text: str) -> list[int]:
         return self._renderer.text(text)
@@ -125,9 +134,9 @@ class OpenAiEngine:
         prompt_ids: Sequence[int],
         max_tokens: int,
         cancelled: Callable[[], bool] | None = None,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Iterator[Step]:
-        self._require_greedy([sampling])
+        self._require_greedy([decoding])
         validate(self, prompt_ids, max_tokens)
         produced = 0
         # Leaving early closes the connection, and the server stops computing.
@@ -142,24 +151,31 @@ class OpenAiEngine:
         raise EngineError(f"{self._where} broke off after {produced} of {max_tokens} tokens")
 
     def check(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], decoding: Decoding | None = None
     ) -> Recomputation:
-        return self.check_batch([(prompt_ids, output_ids)], [sampling])[0]
+        return self.check_batch([(prompt_ids, output_ids)], [decoding])[0]
 
     def check_batch(
-        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], decodings: Decodings | None = None
     ) -> list[Recomputation]:
         """`check` of many (prompt, answer), as many at once as the server computes."""
-        self._require_greedy(samplings or ())
+        self._require_greedy(decodings or ())
         for prompt, output in cases:
             self._validate_claim(prompt, output)
         with ThreadPoolExecutor(self._dialect.parallel, thread_name_prefix="check") as pool:
             found = list(pool.map(lambda case: self._dialect.margins(*case), cases))
         return [Recomputation(words=(), margins=tuple(margins), noise=()) for margins in found]
 
-    def _require_greedy(self, samplings: Samplings) -> None:
-        if any(samplings):
-            raise CannotSample(f"{self._where} can neither draw tokens by the protocol's rule nor check such answers")
+    def require_grammar(self, grammar: Grammar) -> None:
+        raise GrammarRefused("this engine cannot hold answers to a grammar so that it can be verified")
+
+    def _require_greedy(self, decodings: Decodings) -> None:
+        for decoding in decodings:
+            if decoding and decoding.grammar:
+                self.require_grammar(decoding.grammar)
+            if decoding:
+                said = f"{self._where} can neither draw tokens by the protocol's rule nor check such answers"
+                raise CannotSample(said)
 
     def _validate_claim(self, prompt: Sequence[int], output: Sequence[int]) -> None:
         """A claim that only this server has no room for is our fault, not the claimant's."""

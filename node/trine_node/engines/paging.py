@@ -17,7 +17,7 @@ BLOCK = 16
 
 @dataclass(slots=True)
 class Room:
-    """The blocks of one sequence, enough for its longest possible end."""
+    """The blocks of one sequence, enough for what there is of it."""
 
     table: list[int]
     known: int  # leading tokens whose keys and values are there already
@@ -40,8 +40,8 @@ class BlockPool:
         """Blocks that a new sequence could have."""
         return len(self._free) + len(self._idle)
 
-    def take(self, prompt: Sequence[int], tokens: int) -> Room | None:
-        """Room for `tokens` tokens that begin with `prompt`, or None while there is none.
+    def take(self, prompt: Sequence[int], tokens: int, spare: int = 0) -> Room | None:
+        """Room for `tokens` tokens that begin with `prompt`, or None while there is none, or no `spare` blocks beside.
 
         The last token of the prompt is never counted as known: what it predicts has to be computed.
         """
@@ -54,13 +54,21 @@ class BlockPool:
                 break
             shared.append(block)
             names.append(name)
-        if needed - len(shared) > self.available - sum(block in self._idle for block in shared):
+        if needed - len(shared) + spare > self.available - sum(block in self._idle for block in shared):
             return None
         for block in shared:
             self._idle.pop(block, None)
             self._users[block] += 1
         fresh = [self._take_one() for _ in range(needed - len(shared))]
         return Room([*shared, *fresh], len(shared) * BLOCK, names)
+
+    def grow(self, room: Room, tokens: int) -> bool:
+        """Whether there is room for so many tokens now; takes the missing blocks, or none of them."""
+        missing = -(-tokens // BLOCK) - len(room.table)
+        if missing > self.available:
+            return False
+        room.table += [self._take_one() for _ in range(missing)]
+        return True
 
     def note(self, room: Room, tokens: Sequence[int]) -> None:
         """The blocks of `room` now hold `tokens`: full ones can be shared from here on."""

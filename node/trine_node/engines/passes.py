@@ -28,6 +28,7 @@ from trine_node.engines.paging import BLOCK
 
 if TYPE_CHECKING:
     from trine_node.engines.decoder import Decoder
+    from trine_node.engines.gpu.replay import Replays
 
 ATTENTION = "trine"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -43,18 +44,21 @@ class Segment:
 
 
 class Storage:
-    """Keys and values of every layer, [blocks * BLOCK, heads, width]; memory is touched as blocks are used."""
+    """Keys and values of every layer, [(blocks + 1) * BLOCK, heads, width]; memory is touched as blocks are used."""
 
     def __init__(self, blocks: int) -> None:
         self.blocks = blocks
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.recorded: dict[Any, Any] = {}  # passes over this storage, see `gpu.replay`
 
     def layer(
         self, number: int, key: Sequence[int], value: Sequence[int], dtype: torch.dtype, device: Any = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's tensors, made at first use for keys and values of these shapes, [_, heads, width]."""
         if number not in self.layers:
-            slots = self.blocks * BLOCK
+            slots = (
+                self.blocks + 1
+            ) * BLOCK  # the last block is nobody's: rows that fill up a recorded pass write there
             self.layers[number] = (
                 torch.empty(slots, *key[1:], dtype=dtype, device=device),
                 torch.empty(slots, *value[1:], dtype=dtype, device=device),
@@ -130,12 +134,17 @@ class Runner:
         self.threads = threads
         self.device = next(model.parameters()).device
         self._decoder: Decoder | None = None
+        self.replays: Replays | None = None
         if arithmetic == "invariant":
             from trine_node.engines.decoder import Decoder
 
             self._decoder = Decoder.of(model)
         if arithmetic == "triton":
+            from trine_node.engines.gpu.replay import Replays, recorder_for
+
             self._refuse_other_sums()
+            context = int(model.config.get_text_config().max_position_embeddings)
+            self.replays = Replays(self._forward, recorder_for(self.device), context, self.device)
 
     def own_sums(self) -> contextlib.AbstractContextManager[Any]:
         """In it, torch's sums over rows are ours where the arithmetic promises something and torch's do not keep it."""
@@ -164,12 +173,18 @@ class Runner:
     @torch.inference_mode()
     def states(self, storage: Storage, segments: Sequence[Segment]) -> torch.Tensor:
         """Final hidden states of all rows, [rows, hidden], after the last norm."""
+        if self.replays and (found := self.replays.states(storage, segments)) is not None:
+            return found
         # torch splits work by its number of threads, and with it the order of some sums.
         torch.set_num_threads(1 if self.arithmetic == "invariant" else self.threads)
         current = Pass(storage, segments, self.arithmetic, self.threads)
         ids = torch.tensor([[i for segment in segments for i in segment.ids]], device=self.device)
         if self._decoder:
             return self._decoder.run(ids[0], current)
+        return self._forward(current, ids)
+
+    def _forward(self, current: Pass, ids: torch.Tensor) -> torch.Tensor:
+        """Final hidden states of a pass by transformers' own modules; `ids`: [1, rows]."""
         _running.current = current
         try:
             with self.own_sums():
@@ -203,8 +218,12 @@ def _adapted(model: Any, arithmetic: str, threads: int) -> Any:
         raise EngineError(
             f"{type(model).__name__}: only models whose attention transformers lets others compute can be served"
         )
-    if arithmetic == "invariant" and any(getattr(config, name, None) for name in EXPERTS):
-        raise EngineError(f"{type(model).__name__}: mixtures of experts are not served on a CPU")
+    if arithmetic in ("invariant", "triton") and any(getattr(config, name, None) for name in EXPERTS):
+        raise EngineError(
+            f"{type(model).__name__}: mixtures of experts are not served with the promise: torch gathers the rows of "
+            "an expert and adds up the experts' answers in an order that depends on what else is in the pass; "
+            "arithmetic 'sdpa' serves them without it"
+        )
     model.config._attn_implementation = ATTENTION
     if arithmetic in ("invariant", "triton"):
         from transformers.pytorch_utils import Conv1D

@@ -8,16 +8,19 @@ have in common is in its manifest: see `trine_node.models.golden`.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 
 from trine.errors import InvalidInput
 from trine.protocol.inputs import Input
+from trine.protocol.tools import MAX_DEPTH, depth
+from trine_node.engines.base import ToolsRefused
 
 IMPURE = ("lipsum", "random", "strftime_now")
 """What templates are offered that differs from one machine, or one moment, to the next."""
@@ -48,17 +51,26 @@ class Renderer:
         self._token_of = {stand_in: token for token, stand_in in self._stand_in_of.items()}
         self._control = _longest_of(self.control_tokens)
         self._normalizer, self._normalized_control = _normalized(tokenizer)
+        self.takes_tools, self.takes_calls = _of_tools(tokenizer)
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids under the template, with the prompt for the model's answer. Raises TemplateRefused.
 
-        Control tokens are the template's to write. Spoken of in a message, one is text like any other: it ends no turn
-        and begins none.
+        `messages` and `tools` as OpenAI has them; a template is given the arguments of calls as objects, as all of them
+        expect, where they are one. Control tokens are the template's to write. Spoken of in a message, or in a tool's
+        description, one is text like any other: it ends no turn and begins none.
         """
-        said = [{**message, "content": self._without_control(message["content"])} for message in messages]
+        if tools and not self.takes_tools:
+            raise ToolsRefused("the model's chat template has no place for tools: leave them out, or ask another model")
+        if not self.takes_calls and any(message.get("tool_calls") for message in messages):
+            raise ToolsRefused("the model's chat template has no place for tool_calls: say in text what came of them")
+        said = [self._plain(_with_objects(message)) for message in messages]
+        offered = [self._plain(tool) for tool in tools] or None
         try:
             with self._lock:
-                rendered = self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+                rendered = self.tokenizer.apply_chat_template(
+                    said, tools=offered, tokenize=False, add_generation_prompt=True
+                )
         except REFUSALS as error:
             raise TemplateRefused(f"the model's chat template refuses these messages: {str(error)[:300]}") from None
         with self._lock:
@@ -76,7 +88,15 @@ class Renderer:
 
     def input(self, asked: Input) -> list[int]:
         """Token ids of what a client asks. Raises TemplateRefused."""
-        return self.chat(asked.as_messages()) if asked.text is None else self.text(asked.text)
+        return self.chat(asked.as_messages(), asked.tools.as_list()) if asked.text is None else self.text(asked.text)
+
+    def _plain(self, value: Any) -> Any:
+        """With all texts in it `_without_control`, the names of members, too."""
+        if isinstance(value, str):
+            return self._without_control(value)
+        if isinstance(value, Mapping):
+            return {self._plain(name): self._plain(member) for name, member in value.items()}
+        return [self._plain(each) for each in value] if isinstance(value, list | tuple) else value
 
     def _without_control(self, content: str) -> str:
         """With a character that no text uses in place of each control token, in one pass over the text."""
@@ -95,6 +115,49 @@ class Renderer:
         else:
             found = self.tokenizer(token, add_special_tokens=False, split_special_tokens=True)
         return [int(i) for i in found["input_ids"]]
+
+
+def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message whose calls have their arguments as templates expect them."""
+    if not message.get("tool_calls"):
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _object(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def _object(arguments: str) -> Any:
+    """The object that a call's arguments are, or else the text itself: a model may have written anything."""
+    if not arguments.strip():
+        return {}
+    try:
+        read = json.loads(arguments) if depth(arguments) <= MAX_DEPTH else None
+    except ValueError:
+        read = None
+    return read if isinstance(read, dict) else arguments
+
+
+def _of_tools(tokenizer: Any) -> tuple[bool, bool]:
+    """Whether a tokenizer's chat template reads `tools`, and `tool_calls` of messages."""
+    template = getattr(tokenizer, "chat_template", None)
+    if not isinstance(template, str):
+        return False, False
+    try:
+        parsed = _parsed(template)
+    except (jinja2.TemplateSyntaxError, RecursionError):
+        return False, False
+    members = {node.attr for node in parsed.find_all(nodes.Getattr)}
+    members |= {node.value for node in parsed.find_all(nodes.Const) if isinstance(node.value, str)}
+    return "tools" in meta.find_undeclared_variables(parsed), "tool_calls" in members
+
+
+def _parsed(template: str) -> nodes.Template:
+    """Raises TemplateSyntaxError, RecursionError."""
+    # A tag of transformers' own, which marks what the assistant says.
+    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)
+    return jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)  # noqa: S701  (not rendered)
 
 
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -146,10 +209,8 @@ def template_fault(tokenizer: Any) -> str | None:
         return None
     if not isinstance(template, str):
         return "several chat templates by name: keep one"
-    # A tag of transformers' own, which marks what the assistant says.
-    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)
     try:
-        parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)  # noqa: S701  (not rendered)
+        parsed = _parsed(template)
     except jinja2.TemplateSyntaxError as error:
         return f"the chat template is malformed: line {error.lineno}: {error.message}"
     except RecursionError:

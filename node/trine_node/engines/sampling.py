@@ -28,26 +28,32 @@ _FEW = 8
 """Tokens of which it is not worth while to set some aside."""
 
 
-def choose(logits: Logits, sampling: Sampling, position: int) -> int:
-    """The token at this position of the answer: `trine.protocol.sampling.choose`."""
+def choose(logits: Logits, sampling: Sampling, position: int, among: Tokens | None = None) -> int:
+    """The token at this position of the answer: `trine.protocol.sampling.choose`.
+
+    `among`: the ids of the tokens that `logits` are of, rising; None: of all. The index of the best is returned.
+    """
     tokens = allowed(logits, sampling)
-    scores = _scores(logits, sampling, noise(sampling.seed, position, len(logits)), tokens)
+    scores = _scores(logits, sampling, _noise_of(logits, sampling, position, among), tokens)
     best = np.flatnonzero(scores == scores.max())
     return int(best[0] if tokens is None else tokens[best].min())
 
 
-def ranked(logits: Logits, sampling: Sampling, position: int, count: int) -> list[int]:
-    """The `count` tokens with the best scores, best first; fewer if fewer are allowed."""
+def ranked(logits: Logits, sampling: Sampling, position: int, count: int, among: Tokens | None = None) -> list[int]:
+    """The `count` tokens with the best scores, best first; fewer if fewer are allowed. `among`: see `choose`."""
     tokens = allowed(logits, sampling)
-    scores = _scores(logits, sampling, noise(sampling.seed, position, len(logits)), tokens)
+    scores = _scores(logits, sampling, _noise_of(logits, sampling, position, among), tokens)
     best = np.argsort(-scores, kind="stable")[:count]
     return [int(token) for token in (best if tokens is None else tokens[best])]
 
 
-def margin(logits: Logits, sampling: Sampling, position: int, claimed: int) -> float:
-    """Logits that the claimed token is away from being chosen: `trine.protocol.sampling.margin`."""
+def margin(logits: Logits, sampling: Sampling, position: int, claimed: int, among: Tokens | None = None) -> float:
+    """Logits that the claimed token is away from being chosen: `trine.protocol.sampling.margin`.
+
+    `among`: see `choose`; the claimed one is an index, too.
+    """
     tokens = allowed(logits, sampling)
-    scores = _scores(logits, sampling, noise(sampling.seed, position, len(logits)), None)
+    scores = _scores(logits, sampling, _noise_of(logits, sampling, position, among), None)
     leads = scores - scores[claimed]
     longest = float(leads.max())
     if tokens is None:
@@ -165,6 +171,13 @@ def noise(seed: int, position: int, count: int) -> Floats:
     uniform = ((words >> np.uint64(12)).astype(np.float64) + 0.5) / (1 << 52)
     drawn: Floats = -np.log(-np.log(uniform))
     return drawn
+
+
+def _noise_of(logits: Logits, sampling: Sampling, position: int, among: Tokens | None) -> Floats:
+    if among is None:
+        return noise(sampling.seed, position, len(logits))
+    of_some: Floats = noise(sampling.seed, position, int(among[-1]) + 1)[among]
+    return of_some
 
 
 def _scores(logits: Logits, sampling: Sampling, drawn: Floats, tokens: Tokens | None) -> Floats:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trine.errors import TrineError
+from trine.protocol.decoding import Decoding
 from trine.protocol.sampling import MILLION, Sampling
 from trine_node.engines.base import Step
 from trine_node.engines.transformers_engine import TransformersEngine
@@ -81,8 +82,13 @@ def digest(engine: TransformersEngine, answers: Sequence[Sequence[Step]]) -> str
     return state.hexdigest()
 
 
-def selftest(loader: Loader, tokens: int, progress: Callable[[str], None]) -> Iterator[Finding]:
-    """Findings one by one. The first engine's answers, each alone, are what all others are compared with."""
+def selftest(
+    loader: Loader, tokens: int, progress: Callable[[str], None], *, restart: bool = True
+) -> Iterator[Finding]:
+    """Findings one by one. The first engine's answers, each alone, are what all others are compared with.
+
+    `restart`: in another process, too, which has to import everything anew.
+    """
     progress("loading the model")
     engine = loader()
     asked = prompts_of(engine)
@@ -96,10 +102,11 @@ def selftest(loader: Loader, tokens: int, progress: Callable[[str], None]) -> It
         random.Random(seed).shuffle(order)  # noqa: S311 - an order of arrival
         yield Finding(f"all at once, order of arrival {seed}", together(engine, asked, tokens, order) == alone)
     ways = [
-        Sampling(MILLION, number, top_p_millionths=900_000 if number % 2 else MILLION) for number in range(len(asked))
+        Decoding(Sampling(MILLION, number, top_p_millionths=900_000 if number % 2 else MILLION))
+        for number in range(len(asked))
     ]
     drawn = [list(engine.generate(prompt, tokens, None, way)) for prompt, way in zip(asked, ways, strict=True)]
-    yield Finding("drawn, all at once", engine.generate_batch(asked, tokens, samplings=ways) == drawn)
+    yield Finding("drawn, all at once", engine.generate_batch(asked, tokens, decodings=ways) == drawn)
     progress("checking")
     cases = [(prompt, [step.token_id for step in answer]) for prompt, answer in zip(asked, alone, strict=True)]
     checked = engine.check_batch(cases)
@@ -115,6 +122,8 @@ def selftest(loader: Loader, tokens: int, progress: Callable[[str], None]) -> It
         progress(f"on {threads} threads")
         other = loader(threads=threads)
         yield Finding(f"on {threads} threads", digest(other, answered(other, asked, tokens)) == expected)
+    if not restart:
+        return
     progress("in another process")
     found = in_another_process(loader, tokens)
     yield Finding("in another process", found == expected, "" if len(found) == 64 else found)

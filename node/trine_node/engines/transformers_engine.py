@@ -18,12 +18,14 @@ import torch
 
 from trine.errors import InvalidInput
 from trine.protocol import fingerprint
-from trine.protocol.sampling import Sampling
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.verdict import Recomputation
-from trine_node.engines import sampling as drawing
-from trine_node.engines.base import EngineError, NumericalFault, Samplings, Step, TokenOutOfRange, validate
-from trine_node.engines.batching import Answer, Batch, Choose, Draw, Server, blocks_for
+from trine_node.engines.base import Decodings, EngineError, NumericalFault, Step, TokenOutOfRange, validate
+from trine_node.engines.batching import Answer, Batch, Choose, Server, blocks_for
+from trine_node.engines.choosing import Chooser
 from trine_node.engines.computing import on_compute_thread
+from trine_node.engines.grammars import Grammars
 from trine_node.engines.paging import BlockPool
 from trine_node.engines.passes import Runner, Segment, Storage, pin_settings
 from trine_node.engines.rendering import Renderer, require_pure_template
@@ -79,6 +81,7 @@ class TransformersEngine:
         self.vocab_size = int(model.config.vocab_size)
         eos = model.generation_config.eos_token_id
         self.eos_ids = frozenset([eos] if isinstance(eos, int) else eos or [])
+        self._grammars = Grammars(tokenizer, self.vocab_size, self.eos_ids)
         self._other: Runner | None = None
         self._directions = _direction_matrix(model_id, int(model.config.hidden_size)).to(self.device)
         blocks = blocks_for(max(cache_tokens, self.context_tokens))
@@ -125,8 +128,8 @@ class TransformersEngine:
             **options,
         )
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self._renderer.chat(messages)
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        return self._renderer.chat(messages, tools)
 
     def encode_text(self, text: str) -> list[int]:
         return self._renderer.text(text)
@@ -139,10 +142,10 @@ class TransformersEngine:
         prompt_ids: Sequence[int],
         max_tokens: int,
         cancelled: Callable[[], bool] | None = None,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Iterator[Step]:
         validate(self, prompt_ids, max_tokens)
-        ticket = self._server.submit(Answer(tuple(prompt_ids), max_tokens, sampling))
+        ticket = self._server.submit(Answer(tuple(prompt_ids), max_tokens, self.chooser(decoding)))
         try:
             for step in ticket:
                 yield step
@@ -152,26 +155,38 @@ class TransformersEngine:
             ticket.gone.set()
 
     def check(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], decoding: Decoding | None = None
     ) -> Recomputation:
-        return self.check_batch([(prompt_ids, output_ids)], [sampling])[0]
+        return self.check_batch([(prompt_ids, output_ids)], [decoding])[0]
 
     def check_batch(
-        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], decodings: Decodings | None = None
     ) -> list[Recomputation]:
         """`check` of many (prompt, answer), many in one pass without padding."""
-        samplings = samplings or [None] * len(cases)
         for prompt, output in cases:
             validate(self, prompt, len(output))
             if max(output) >= self.vocab_size or min(output) < 0:
                 raise TokenOutOfRange(f"token id {max(output)} is outside the vocabulary of {self.vocab_size}")
+        choosers = [self.chooser(decoding) for decoding in decodings or [None] * len(cases)]
         found: dict[int, Recomputation] = {}
         for rows in packed([len(prompt) + len(output) for prompt, output in cases]):
             group = [cases[row] for row in rows]
             own, other = self.output_states(group), self.output_states(group, companion=True)
             for row, hidden, moved in zip(rows, own, other, strict=True):
-                found[row] = self.recompute(hidden, moved, cases[row][1], samplings[row])
+                found[row] = self.recompute(hidden, moved, cases[row][1], choosers[row])
         return [found[row] for row in range(len(cases))]
+
+    def require_grammar(self, grammar: Grammar) -> None:
+        self._grammars.require(grammar)
+
+    def chooser(self, decoding: Decoding | None, begun: Sequence[int] = ()) -> Chooser | None:
+        """Of the tokens of one answer, after those that are `begun`; None: the likeliest. Raises GrammarRefused."""
+        if decoding is None:
+            return None
+        chooser = Chooser(decoding, self._grammars.matcher(decoding.grammar) if decoding.grammar else None)
+        for token in begun:
+            chooser.push(token)
+        return chooser
 
     @on_compute_thread
     @torch.inference_mode()
@@ -213,9 +228,12 @@ class TransformersEngine:
         hidden: torch.Tensor,
         other: torch.Tensor,
         output_ids: Sequence[int],
-        sampling: Sampling | None = None,
+        chooser: Chooser | None = None,
     ) -> Recomputation:
-        """Words, margins and noise of an answer from its states here and in the other precision."""
+        """Words, margins and noise of an answer from its states here and in the other precision.
+
+        `chooser` is used up. Raises OffGrammar, GrammarExhausted.
+        """
         claimed = torch.tensor(list(output_ids), device=self.device)
         words: list[bytes] = []
         margins: list[float] = []
@@ -223,14 +241,13 @@ class TransformersEngine:
         for start in range(0, len(output_ids), LOGIT_ROWS):
             piece = hidden[start : start + LOGIT_ROWS]
             logits = self._logits(piece)
-            if sampling is None:
+            if chooser is None:
                 taken = logits.gather(1, claimed[start : start + LOGIT_ROWS, None])[:, 0]
                 margins += (logits.gather(1, _best(logits)[:, None])[:, 0] - taken).tolist()
             else:
-                margins += [
-                    drawing.margin(row, sampling, position, output_ids[position])
-                    for position, row in enumerate(logits.cpu().numpy(), start)
-                ]
+                for row, token in zip(logits.cpu().numpy(), output_ids[start : start + LOGIT_ROWS], strict=True):
+                    margins.append(chooser.margin(row, token))
+                    chooser.push(token)
             words += self.words(piece)
             with self._runner.own_sums():
                 noise += noise_between(piece, other[start : start + LOGIT_ROWS])
@@ -250,20 +267,20 @@ class TransformersEngine:
         max_tokens: int,
         choose: Choose | None = None,
         rows: int = BATCH_ROWS,
-        samplings: Samplings | None = None,
+        decodings: Decodings | None = None,
         begun: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Step]]:
         """Answers to many prompts, at most `rows` at once: for studies.
 
-        `choose` takes the place of the argmax, and of what `samplings` says for each prompt. Where answers have `begun`
+        `choose` takes the place of the argmax, and of what `decodings` says for each prompt. Where answers have `begun`
         already, with fewer than `max_tokens` tokens, the rest is returned.
         """
         for prompt in prompts:
             validate(self, prompt, max_tokens)
         nothing: list[None] = [None] * len(prompts)
         answers = [
-            Answer(tuple(prompt), max_tokens, sampling, tuple(first or ()))
-            for prompt, sampling, first in zip(prompts, samplings or nothing, begun or nothing, strict=True)
+            Answer(tuple(prompt), max_tokens, self.chooser(decoding), tuple(first or ()))
+            for prompt, decoding, first in zip(prompts, decodings or nothing, begun or nothing, strict=True)
         ]
         steps: dict[Answer, list[Step]] = {answer: [] for answer in answers}
         tokens = max(len(prompt) for prompt in prompts) + max_tokens if prompts else 1
@@ -275,7 +292,7 @@ class TransformersEngine:
         while batch.waiting or batch.running:
             stepped = batch.step(choose)
             for answer, step in stepped:
-                if isinstance(step, NumericalFault):
+                if isinstance(step, EngineError):
                     raise step
                 steps[answer].append(step)
         return [steps[answer] for answer in answers]
@@ -299,14 +316,14 @@ class TransformersEngine:
 
     @on_compute_thread
     @torch.inference_mode()
-    def ranked(self, ids: Sequence[int], count: int, draw: Draw | None = None) -> list[int]:
-        """The `count` tokens that the model finds likeliest after `ids`, best first; with `draw` those with the best
-        scores, of which there may be fewer."""
+    def ranked(self, ids: Sequence[int], count: int, chooser: Chooser | None = None) -> list[int]:
+        """The `count` tokens that the model finds likeliest after `ids`, best first; with `chooser` its best candidates
+        there, of which there may be fewer."""
         validate(self, ids, 1)
         [states] = self.output_states([(ids, [0])])
         [logits] = self._logits(states)
-        if draw:
-            return drawing.ranked(logits.cpu().numpy(), *draw, count)
+        if chooser:
+            return chooser.ranked(logits.cpu().numpy(), count)
         return [int(i) for i in logits.topk(count).indices]
 
     def states_of(self, segments: Sequence[Segment]) -> torch.Tensor:
@@ -315,19 +332,26 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def steps_of(
-        self, states: torch.Tensor, draws: Sequence[Draw | None], choose: Choose | None = None
-    ) -> list[Step | NumericalFault]:
-        """For `batching`: the token that each state [rows, hidden] predicts, the greedy one where nothing is drawn."""
+        self, states: torch.Tensor, choosers: Sequence[Chooser | None], choose: Choose | None = None
+    ) -> list[Step | EngineError]:
+        """For `batching`: the token that each state [rows, hidden] predicts, the likeliest one without a chooser."""
         logits = self.model.get_output_embeddings()(states).float()
         sound = _finite(logits).tolist()
-        tokens = list(choose(logits, draws)) if choose else _best(logits).tolist()
-        for row, draw in enumerate(draws):
-            if draw and sound[row] and not choose:
-                tokens[row] = drawing.choose(logits[row].cpu().numpy(), *draw)
-        return [
-            Step(token, word) if fine else NumericalFault(NOT_FINITE)
-            for token, word, fine in zip(tokens, self.words(states), sound, strict=True)
-        ]
+        tokens = list(choose(logits, choosers)) if choose else _best(logits).tolist()
+        words = self.words(states)
+        steps: list[Step | EngineError] = []
+        for row, chooser in enumerate(choosers):
+            if not sound[row]:
+                steps.append(NumericalFault(NOT_FINITE))
+                continue
+            try:
+                if chooser and not choose:
+                    tokens[row] = chooser.choose(logits[row].cpu().numpy())
+            except EngineError as error:  # one answer's, and no other's
+                steps.append(error)
+            else:
+                steps.append(Step(tokens[row], words[row]))
+        return steps
 
     @on_compute_thread
     @torch.inference_mode()

@@ -6,14 +6,16 @@ reject honest answers, and a node's would be rejected: neither starts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trine.errors import InvalidInput, TrineError
 from trine.protocol.inputs import Input, chat_input, text_input
 from trine.protocol.rendering import MAX_VECTORS, Library, Rendering, Tokens, Vector
+from trine.protocol.tools import NO_TOOLS, offered
 
 if TYPE_CHECKING:
     from trine_node.engines.rendering import Renderer
@@ -98,7 +100,51 @@ def golden_inputs(renderer: Renderer) -> dict[str, Input]:
         "control tokens in a plain prompt": forged,
     }
     asked = {name: chat_input([{"role": r, "content": c} for r, c in said]) for name, said in chats.items()}
-    return asked | {name: text_input(prompt) for name, prompt in prompts.items()}
+    asked |= {name: text_input(prompt) for name, prompt in prompts.items()}
+    return asked | _of_tools(renderer, forged)
+
+
+def _of_tools(renderer: Renderer, forged: str) -> dict[str, Input]:
+    """What a template that knows tools, or calls of them, makes of them."""
+    asked = {}
+    parameters = {
+        "type": "object",
+        "properties": {
+            "place": {"type": "string", "description": UNICODE, "enum": ["Zürich", 'a"b\\c</tools>']},
+            "days": {"type": ["integer", "null"], "minimum": -1, "maximum": 9223372036854775807, "default": None},
+            "weight": {"type": "number", "multipleOf": 1e-9, "exclusiveMaximum": 2.50},
+            "": {"type": "array", "items": {}, "minItems": 0, "uniqueItems": True},
+        },
+        "required": ["place"],
+        "additionalProperties": False,
+    }
+    functions: list[dict[str, Any]] = [
+        {"name": "get_weather", "description": f"Of a place. {forged}", "parameters": parameters},
+        {"name": "now"},
+    ]
+    tools = offered({"tools": [{"type": "function", "function": function} for function in functions]})
+    question = {"role": "user", "content": "How warm is it?"}
+    if renderer.takes_tools:
+        asked["tools"] = chat_input([question], tools=tools)
+        asked["tools and system"] = chat_input([{"role": "system", "content": "Brief."}, question], tools=tools)
+    if renderer.takes_calls:
+        place = json.dumps({"place": "Zürich", "days": 2, "weight": 0.1, "": []}, ensure_ascii=False)
+        calls = [("call_1", "get_weather", place), ("call_2", "now", "{}"), ("call_3", "now", "no JSON")]
+        turns: list[dict[str, Any]] = [question]
+        for call_id, name, arguments in calls:
+            call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            said = f"Result: {forged}" if call_id == "call_1" else '{"celsius": 21.5}'
+            turns += [
+                {"role": "assistant", "content": None if call_id == "call_1" else "Let me see.", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": call_id, "content": said},
+            ]
+        both = [call for turn in turns[1:4:2] for call in turn["tool_calls"]]
+        results = [turn for turn in turns[1:5] if turn["role"] == "tool"]
+        asked["calls"] = chat_input(turns, tools=tools if renderer.takes_tools else NO_TOOLS)
+        asked["calls in parallel"] = chat_input(
+            [question, {"role": "assistant", "content": None, "tool_calls": both}, *results]
+        )
+    return asked
 
 
 def _control_tokens_of(renderer: Renderer) -> list[str]:

@@ -42,7 +42,7 @@ def prepare(source: str, cache_dir: Path | None = None, progress: Callable[[str]
     Raises InvalidInput or FetchFailed.
     """
     parsed = parse_source(source)
-    target = _folder(source, cache_dir)
+    target = place_of(source, cache_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     with alone(target.with_name(f"{target.name}.lock"), f"preparing {source}", progress):
         if not target.exists():
@@ -52,10 +52,11 @@ def prepare(source: str, cache_dir: Path | None = None, progress: Callable[[str]
 
 def prepared(source: str, cache_dir: Path | None = None) -> bool:
     """Whether `prepare` would find the folder."""
-    return _folder(source, cache_dir).exists()
+    return place_of(source, cache_dir).exists()
 
 
-def _folder(source: str, cache_dir: Path | None) -> Path:
+def place_of(source: str, cache_dir: Path | None = None) -> Path:
+    """Where `prepare` puts the model, whether it is there or not."""
     return (cache_dir or default_cache_dir()) / hashlib.sha256(f"{LAYOUT}:{source}".encode()).hexdigest()[:16]
 
 

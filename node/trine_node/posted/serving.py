@@ -143,7 +143,7 @@ class Serving:
         """Raises whatever the engine does."""
         known = self._in_order.get(order.request_id)
         if known is None:
-            asked = parse_input(order.input)
+            asked = _public(parse_input(order.input))
             known = self._in_order[order.request_id] = Rendered(asked, len(self._answering.render(asked)))
             while len(self._in_order) > RENDERED:
                 self._in_order.pop(next(iter(self._in_order)))
@@ -248,3 +248,10 @@ class Serving:
         self._posted.note(order.request_id, REFUSED, why)
         self._apart.forget(order.request_id)
         log.info("request_refused", request=order.request_id.hex(), why=why[:200])
+
+
+def _public(asked: Input) -> Input:
+    """Raises InvalidInput for a question with a salt: `Requests` compares the bare text of the answer."""
+    if asked.salt:
+        raise InvalidInput("a request that is posted on the chain is public, and has no salt")
+    return asked

@@ -26,7 +26,15 @@ def create_app(
 
     `app.state.openai.close()` refuses new work.
     """
-    app = create_evidence_app("Trine node", answering.store, answering.chain, readiness, instance, evidence=evidence)
+    app = create_evidence_app(
+        "Trine node",
+        answering.store,
+        answering.chain,
+        readiness,
+        instance,
+        evidence=evidence,
+        max_body_bytes=limits.max_body_bytes,
+    )
     endpoints = OpenAiEndpoints(answering, limits)
     app.state.openai = endpoints
     app.include_router(endpoints.router)

@@ -14,6 +14,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from trine.errors import InvalidInput, TrineError
+from trine.protocol.calls import CallReader, Read, read_calls
+from trine.protocol.evidence import parsed_input
+from trine.protocol.inputs import Input
+from trine.protocol.tools import ToolCall
 from trine_node.answering import Answering
 from trine_node.generating import Finished
 from trine_node.orders import Order, parse_order
@@ -192,9 +196,9 @@ class _Shape(Shape):
         self.headers = _settled(paid) if paid else {}
         self._paid = paid
 
-    def promise(self, finished: Finished) -> dict[str, Any]:
-        evidence = finished.evidence
-        promise = promise_of(evidence.receipt, evidence.receipt_signature, finished.digest)
+    def promise(self, finished: Finished, read: Read) -> dict[str, Any]:
+        evidence, signed = finished.evidence, finished.text if read.calls else None
+        promise = promise_of(evidence.receipt, evidence.receipt_signature, finished.digest, signed)
         if self._paid is None:
             return promise
         known = {name: value for name, value in self._paid.document.items() if name in PAID_WITH}
@@ -204,19 +208,43 @@ class _Shape(Shape):
 async def _events(shape: _Shape, order: Order, pieces: AsyncIterator[str | Finished]) -> AsyncIterator[str]:
     try:
         yield event(shape.chunk("", first=True))
-        async for piece in kept_alive(pieces):
+        calls = 0
+        async for piece in kept_alive(_told(pieces, order.input)):
             if piece is None:
                 yield KEEP_ALIVE
-                continue
-            if isinstance(piece, str):
+            elif isinstance(piece, str):
                 yield event(shape.chunk(piece))
-                continue
-            yield event(shape.last_chunk(piece.finish_reason, shape.promise(piece)))
-            if order.include_usage:
-                yield event(shape.usage_chunk(usage_of(piece.evidence.receipt)))
+            elif isinstance(piece, ToolCall):
+                for chunk in shape.call_chunks(calls, piece):
+                    yield event(chunk)
+                calls += 1
+            else:
+                read = _read(piece)
+                yield event(shape.last_chunk(piece.finish_reason, shape.promise(piece, read), read.calls))
+                if order.include_usage:
+                    yield event(shape.usage_chunk(usage_of(piece.evidence.receipt)))
         yield DONE
     except Exception as error:  # noqa: BLE001  (the status line is sent: the stream itself must say what happened)
         yield event(_error_event(error))
+
+
+async def _told(pieces: AsyncIterator[str | Finished], asked: Input) -> AsyncIterator[str | ToolCall | Finished]:
+    """Texts and calls of an answer, then itself. An empty text tells that it has begun with what may become a call."""
+    reader, has_begun = CallReader(asked), False
+    async for piece in pieces:
+        told = reader.feed(piece) if isinstance(piece, str) else reader.end()
+        if not told and not has_begun:
+            yield ""
+        has_begun = True
+        for each in told:
+            yield each
+        if isinstance(piece, Finished):
+            yield piece
+
+
+def _read(finished: Finished) -> Read:
+    """What an answer says and calls."""
+    return read_calls(finished.text, parsed_input(finished.evidence))
 
 
 def _error_event(error: Exception) -> dict[str, object]:
@@ -249,7 +277,8 @@ async def _repeated(finished: Finished) -> AsyncIterator[str | Finished]:
 def _completed(shape: _Shape, finished: Finished) -> Response:
     headers = {"x-trine-receipt": "0x" + finished.digest.hex(), **shape.headers}
     usage = usage_of(finished.evidence.receipt)
-    document = shape.completion(finished.text, finished.finish_reason, usage, shape.promise(finished))
+    read = _read(finished)
+    document = shape.completion(read, finished.finish_reason, usage, shape.promise(finished, read))
     return JSONResponse(document, headers=headers)
 
 

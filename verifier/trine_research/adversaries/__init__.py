@@ -13,6 +13,7 @@ from trine.errors import InvalidInput
 from trine_node.engines.base import Engine
 from trine_research.adversaries.base import Adversary
 from trine_research.adversaries.claims import CheapTokens, CopiedFingerprint, OtherPrompt, OtherSystemPrompt
+from trine_research.adversaries.constraining import IgnoredGrammar, TokenOffGrammar
 from trine_research.adversaries.drawing import (
     DrawsOtherwise,
     greedy_instead,
@@ -31,7 +32,7 @@ from trine_research.adversaries.weights import (
     RoundedWeights,
 )
 
-__all__ = ["ADVERSARIES", "DRAWING", "Adversary", "PrunedLayers", "RoundedWeights", "make_adversary"]
+__all__ = ["ADVERSARIES", "CONSTRAINING", "DRAWING", "Adversary", "PrunedLayers", "RoundedWeights", "make_adversary"]
 
 DRAWING: dict[str, Callable[[Engine], Adversary]] = {
     "other-seed": lambda engine: DrawsOtherwise(engine, other_seed),
@@ -41,6 +42,13 @@ DRAWING: dict[str, Callable[[Engine], Adversary]] = {
     "greedy-instead": lambda engine: DrawsOtherwise(engine, greedy_instead),
 }
 """Those that lie about how tokens are drawn: they answer greedy orders honestly."""
+
+CONSTRAINING: dict[str, Callable[[Engine], Adversary]] = {
+    "ignored-grammar": IgnoredGrammar,
+    "loosened-grammar": lambda engine: IgnoredGrammar(engine, loosened=True),
+    "off-grammar": TokenOffGrammar,
+}
+"""Those that do not keep to a grammar: they answer orders without one honestly."""
 
 ADVERSARIES: dict[str, Callable[[Engine], Adversary]] = {
     "int8-weights": lambda engine: RoundedWeights(engine, 8),
@@ -66,6 +74,7 @@ ADVERSARIES: dict[str, Callable[[Engine], Adversary]] = {
     "cheap-tokens": CheapTokens,
     "cheap-int8-tokens": lambda engine: CheapTokens(engine, bits=8),
     **DRAWING,
+    **CONSTRAINING,
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from trine.errors import InvalidInput
-from trine.protocol.sampling import Sampling
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.verdict import Recomputation
-from trine_node.engines.base import Engine, Samplings, Step
+from trine_node.engines.base import Decodings, Engine, Step
 from trine_node.engines.transformers_engine import TransformersEngine
 
 
@@ -26,8 +28,8 @@ class Adversary:
         self.eos_ids = honest.eos_ids
         self.can_sample = honest.can_sample
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self.honest.encode_chat(messages)
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        return self.honest.encode_chat(messages, tools)
 
     def encode_text(self, text: str) -> list[int]:
         return self.honest.encode_text(text)
@@ -35,30 +37,33 @@ class Adversary:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.honest.decode(token_ids)
 
+    def require_grammar(self, grammar: Grammar) -> None:
+        self.honest.require_grammar(grammar)
+
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
         """The answers that this cheat gives, one a prompt: what studies measure, many at once."""
-        return self.honest.generate_batch(prompts, max_tokens, samplings=samplings)
+        return self.honest.generate_batch(prompts, max_tokens, decodings=decodings)
 
     def generate(
         self,
         prompt_ids: Sequence[int],
         max_tokens: int,
         cancelled: Callable[[], bool] | None = None,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Iterator[Step]:
-        yield from self.generate_batch([prompt_ids], max_tokens, [sampling])[0]
+        yield from self.generate_batch([prompt_ids], max_tokens, [decoding])[0]
 
     def check(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], decoding: Decoding | None = None
     ) -> Recomputation:
-        return self.honest.check(prompt_ids, output_ids, sampling)
+        return self.honest.check(prompt_ids, output_ids, decoding)
 
     def check_batch(
-        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], decodings: Decodings | None = None
     ) -> list[Recomputation]:
-        return self.honest.check_batch(cases, samplings)
+        return self.honest.check_batch(cases, decodings)
 
     def fingerprint(
         self, engine: TransformersEngine, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
@@ -70,6 +75,19 @@ class Adversary:
             [Step(token, word) for token, word in zip(answer, own.words, strict=True)]
             for answer, own in zip(answers, checked, strict=True)
         ]
+
+
+class AsksOtherwise(Adversary):
+    """Has the honest engine answer something else than what was signed of how tokens are chosen."""
+
+    def generate_batch(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
+    ) -> list[list[Step]]:
+        changed = [each and self._changed(each) for each in decodings or ()]
+        return self.honest.generate_batch(prompts, max_tokens, decodings=changed or None)
+
+    def _changed(self, asked: Decoding) -> Decoding:
+        raise NotImplementedError
 
 
 def tokens_of(answer: Sequence[Step]) -> list[int]:

@@ -5,26 +5,24 @@ Greedy orders leave them nothing to lie about: they are answered honestly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
+from trine.protocol.decoding import Decoding
 from trine.protocol.sampling import MAX_TEMPERATURE, MILLION, Sampling
-from trine_node.engines.base import Engine, Samplings, Step
-from trine_research.adversaries.base import Adversary
+from trine_node.engines.base import Engine
+from trine_research.adversaries.base import AsksOtherwise
 
 
-class DrawsOtherwise(Adversary):
+class DrawsOtherwise(AsksOtherwise):
     """Draws by what `change` makes of the client's wish."""
 
     def __init__(self, honest: Engine, change: Callable[[Sampling], Sampling | None]) -> None:
         super().__init__(honest)
         self.change = change
 
-    def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
-    ) -> list[list[Step]]:
-        changed = [each and self.change(each) for each in samplings or ()]
-        return self.honest.generate_batch(prompts, max_tokens, samplings=changed or None)
+    def _changed(self, asked: Decoding) -> Decoding:
+        return replace(asked, sampling=asked.sampling and self.change(asked.sampling))
 
 
 def other_seed(asked: Sampling) -> Sampling:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from trine_node.engines import sampling as drawing
-from trine_node.engines.base import Engine, Samplings, Step
-from trine_node.engines.batching import Draw
+from trine_node.engines.base import Decodings, Engine, Step
+from trine_node.engines.choosing import Chooser
+from trine_node.engines.sampling import Logits
 from trine_research.adversaries.base import Adversary, tokens_of
 
 
@@ -20,30 +20,31 @@ class SwappedToken(Adversary):
         self.rank = rank
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
-        samplings = samplings or [None] * len(prompts)
-        answers = self.honest.generate_batch(prompts, max_tokens, samplings=samplings)
+        decodings = decodings or [None] * len(prompts)
+        answers = self.honest.generate_batch(prompts, max_tokens, decodings=decodings)
         begun = []
-        for prompt, answer, sampling in zip(prompts, answers, samplings, strict=True):
+        for prompt, answer, decoding in zip(prompts, answers, decodings, strict=True):
             kept = tokens_of(answer[: len(answer) // 2])
-            begun.append([*kept, self._alternative([*prompt, *kept], (sampling, len(kept)) if sampling else None)])
-        return _continued(self, prompts, begun, max_tokens, samplings)
+            begun.append([*kept, self._alternative([*prompt, *kept], self.honest.chooser(decoding, kept))])
+        return _continued(self, prompts, begun, max_tokens, decodings)
 
-    def _alternative(self, ids: Sequence[int], draw: Draw | None) -> int:
+    def _alternative(self, ids: Sequence[int], chooser: Chooser | None) -> int:
         """The best token where none has that rank: there is nothing to swap it for."""
-        ranked = [i for i in self.honest.ranked(ids, self.rank + len(self.eos_ids) + 1, draw) if i not in self.eos_ids]
-        return ranked[min(self.rank, len(ranked)) - 1]
+        ranked = self.honest.ranked(ids, self.rank + len(self.eos_ids) + 1, chooser)
+        others = [token for token in ranked if token not in self.eos_ids] or ranked  # or the end is all that is left
+        return others[min(self.rank, len(others)) - 1]
 
 
 class InsertedToken(Adversary):
     """Puts a foreign token into the middle; the rest stays, fingerprinted by the right model as it then stands."""
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
         changed = []
-        answers = self.honest.generate_batch(prompts, max_tokens, samplings=samplings)
+        answers = self.honest.generate_batch(prompts, max_tokens, decodings=decodings)
         for prompt, answer in zip(prompts, answers, strict=True):
             ids = tokens_of(answer)
             middle = len(ids) // 2
@@ -56,10 +57,10 @@ class DroppedToken(Adversary):
     """Leaves out the token in the middle; the rest stays, fingerprinted by the right model as it then stands."""
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
         changed = []
-        for answer in self.honest.generate_batch(prompts, max_tokens + 1, samplings=samplings):
+        for answer in self.honest.generate_batch(prompts, max_tokens + 1, decodings=decodings):
             ids = tokens_of(answer)
             middle = len(ids) // 2
             # An answer of repeated tokens is the same without one of them: there is nothing to drop then.
@@ -71,10 +72,10 @@ class Truncated(Adversary):
     """Stops half-way and claims that the model did."""
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
         answers = []
-        for answer in self.honest.generate_batch(prompts, max_tokens, samplings=samplings):
+        for answer in self.honest.generate_batch(prompts, max_tokens, decodings=decodings):
             kept = answer[: max(1, len(answer) // 2)]
             answers.append([*kept[:-1], Step(min(self.eos_ids), kept[-1].word)])
         return answers
@@ -89,11 +90,11 @@ class Sampled(Adversary):
         self.generator = torch.Generator().manual_seed(seed)
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
         return self.honest.generate_batch(prompts, max_tokens, choose=self._sample)
 
-    def _sample(self, logits: torch.Tensor, _draws: Sequence[Draw | None]) -> list[int]:
+    def _sample(self, logits: torch.Tensor, _choosers: Sequence[Chooser | None]) -> list[int]:
         shares = (logits.float().cpu() / self.temperature).softmax(dim=-1)
         return [int(token) for token in torch.multinomial(shares, 1, generator=self.generator)[:, 0]]
 
@@ -110,17 +111,18 @@ class TurnedTies(Adversary):
         self.turned = 0
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
-        return self.honest.generate_batch(prompts, max_tokens, choose=self._turn, samplings=samplings)
+        return self.honest.generate_batch(prompts, max_tokens, choose=self._turn, decodings=decodings)
 
-    def _turn(self, logits: torch.Tensor, draws: Sequence[Draw | None]) -> list[int]:
-        return [self._either(row, draw) for row, draw in zip(logits.float().cpu().numpy(), draws, strict=True)]
+    def _turn(self, logits: torch.Tensor, choosers: Sequence[Chooser | None]) -> list[int]:
+        rows = logits.float().cpu().numpy()
+        return [self._either(row, chooser) for row, chooser in zip(rows, choosers, strict=True)]
 
-    def _either(self, logits: drawing.Logits, draw: Draw | None) -> int:
-        if draw:
-            first, *others = drawing.ranked(logits, *draw, 2)
-            near = [other for other in others if drawing.margin(logits, *draw, other) <= self.within]
+    def _either(self, logits: Logits, chooser: Chooser | None) -> int:
+        if chooser:
+            first, *others = chooser.ranked(logits, 2)
+            near = [other for other in others if chooser.margin(logits, other) <= self.within]
         else:
             second, first = (int(token) for token in logits.argpartition(-2)[-2:])
             near = [second] if logits[first] - logits[second] <= self.within else []
@@ -133,14 +135,14 @@ def _continued(
     prompts: Sequence[Sequence[int]],
     begun: Sequence[Sequence[int]],
     max_tokens: int,
-    samplings: Samplings,
+    decodings: Decodings,
 ) -> list[list[Step]]:
     """Answers that begin with the given tokens and go on as they should, with the honest words of the whole."""
     short = [row for row, begin in enumerate(begun) if len(begin) < max_tokens]
     tails = cheat.honest.generate_batch(
         [prompts[row] for row in short],
         max_tokens,
-        samplings=[samplings[row] for row in short],
+        decodings=[decodings[row] for row in short],
         begun=[begun[row] for row in short],
     )
     rest = dict(zip(short, tails, strict=True))

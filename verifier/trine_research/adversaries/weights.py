@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from trine_node.engines.base import Engine, Samplings, Step
+from trine_node.engines.base import Decodings, Engine, Step
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_research.adversaries.base import Adversary
 
@@ -25,9 +25,9 @@ class OtherModel(Adversary):
     cheap: TransformersEngine
 
     def generate_batch(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, samplings: Samplings | None = None
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, decodings: Decodings | None = None
     ) -> list[list[Step]]:
-        return self.cheap.generate_batch(prompts, max_tokens, samplings=samplings)
+        return self.cheap.generate_batch(prompts, max_tokens, decodings=decodings)
 
 
 class RoundedWeights(OtherModel):

@@ -9,13 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
+from trine._answer import salted
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.inputs import Input
-from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Recomputation
-from trine_node.engines.base import Engine, Samplings, Step, render
+from trine_node.engines.base import Decodings, Engine, Step, render
 from trine_research.adversaries import make_adversary
 from trine_research.examining.prompts import Prompts
 from trine_research.examining.record import Record
@@ -61,7 +64,7 @@ class PlantingEngine:
         prompt_ids: Sequence[int],
         max_tokens: int,
         cancelled: Callable[[], bool] | None = None,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Iterator[Step]:
         with self._lock:
             kind = self._plans.pop(tuple(prompt_ids), None)
@@ -69,10 +72,10 @@ class PlantingEngine:
             if kind is not None and kind not in self._cheats:
                 self._cheats[kind] = self._make(kind, self.honest)
             engine = self._cheats[kind] if kind is not None else self.honest
-        return engine.generate(prompt_ids, max_tokens, cancelled, sampling)
+        return engine.generate(prompt_ids, max_tokens, cancelled, decoding)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self.honest.encode_chat(messages)
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        return self.honest.encode_chat(messages, tools)
 
     def encode_text(self, text: str) -> list[int]:
         return self.honest.encode_text(text)
@@ -80,15 +83,18 @@ class PlantingEngine:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.honest.decode(token_ids)
 
+    def require_grammar(self, grammar: Grammar) -> None:
+        self.honest.require_grammar(grammar)
+
     def check(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling | None = None
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], decoding: Decoding | None = None
     ) -> Recomputation:
-        return self.honest.check(prompt_ids, output_ids, sampling)
+        return self.honest.check(prompt_ids, output_ids, decoding)
 
     def check_batch(
-        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], samplings: Samplings | None = None
+        self, cases: Sequence[tuple[Sequence[int], Sequence[int]]], decodings: Decodings | None = None
     ) -> list[Recomputation]:
-        return self.honest.check_batch(cases, samplings)
+        return self.honest.check_batch(cases, decodings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +143,12 @@ class Planting:
             self._order(prompt, max_tokens)
             return
         prompt_ids = render(self._engine, prompt)
+        asked = salted(prompt)  # as every client's is: without a salt its node would know it
         self._record.plant(prompt.hash())
+        self._record.plant(asked.hash())
         self._engine.plan(prompt_ids, self._lot.choice(self._habits.kinds))
         try:
-            self._order(prompt, max_tokens)
+            self._order(asked, max_tokens)
         finally:
             self._engine.forget(prompt_ids)
 

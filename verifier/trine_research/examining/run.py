@@ -71,10 +71,8 @@ class Ordering:
         self._opened: dict[str, Client] = {}
 
     def __call__(self, prompt: Input, max_tokens: int) -> None:
-        """Raises TrineError."""
-        self._client(self._address()).chat(
-            prompt.as_messages(), model=self._settings.model, max_tokens=max_tokens, stop=prompt.stop
-        )
+        """Raises TrineError. The input goes as it is: with the salt by which it is known again."""
+        self._client(self._address()).chat(prompt, model=self._settings.model, max_tokens=max_tokens)
 
     def _address(self) -> str:
         *_, last = self._accounts

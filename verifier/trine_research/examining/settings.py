@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from trine_node.settings import NodeSettings
-from trine_research.adversaries import ADVERSARIES, DRAWING
+from trine_research.adversaries import ADVERSARIES, CONSTRAINING, DRAWING
 
 KINDS = ("swapped-token", "inserted-token", "truncated", "other-prompt", "int8-weights")
 
@@ -38,7 +38,7 @@ class ExaminerSettings(NodeSettings):
         for kind in given:
             if kind not in ADVERSARIES and ":" not in kind:
                 raise ValueError(f"no cheat {kind!r}: choose from {', '.join(ADVERSARIES)} or give module:attribute")
-            if kind in DRAWING:
+            if kind in DRAWING or kind in CONSTRAINING:
                 raise ValueError(f"the cheat {kind!r} answers greedy orders honestly, and an examiner's are greedy")
         return given
 

@@ -19,11 +19,11 @@ from trine.protocol.calibration import parse_prompt_set
 from trine.protocol.inputs import Input
 from trine.protocol.policy import Policy
 from trine.protocol.sampling import MAX_TEMPERATURE
-from trine_research.adversaries import ADVERSARIES, DRAWING
+from trine_research.adversaries import ADVERSARIES, CONSTRAINING, DRAWING
 from trine_research.study import observations, report
 from trine_research.study.fit import fit_pairs, fit_policy, split
 from trine_research.study.observe import Leaf, Plan, Progress, observe_cheats, observe_honest
-from trine_research.study.subject import MAX_PROMPTS, Subject, honest_variants, render_all, samplings_at
+from trine_research.study.subject import MAX_PROMPTS, Subject, decodings_at, honest_variants, render_all
 
 MAX_TOKENS = 4096
 OBSERVATIONS = "observations.jsonl.gz"
@@ -42,7 +42,9 @@ class Options:
     seed: int = 0
     dtypes: tuple[str, ...] = ("fp32", "bf16", "fp16")
     temperatures: tuple[float, ...] = (0.0,)  # 0: greedy
-    adversaries: tuple[str, ...] = tuple(ADVERSARIES)  # those of DRAWING where there is something to draw
+    adversaries: tuple[str, ...] = tuple(
+        ADVERSARIES
+    )  # those of DRAWING where there is something to draw, none of CONSTRAINING
     cheat_dtype: str = ""  # what cheats run in and claim; the noisiest, which has the laxest bounds, if empty
     device: str = "cpu"
     threads: int | None = None
@@ -74,9 +76,9 @@ def observe(options: Options, subject: Subject, progress: Progress) -> Iterator[
     chosen = range(options.cheat_prompts)
     dtype = options.cheat_dtype or ("bf16" if "bf16" in options.dtypes else options.dtypes[0])
     for temperature in options.temperatures:
-        ways = samplings_at(temperature, len(prompts), options.seed)
-        plan = Plan(subject, prompts, options.tokens, verifiers, ways)
-        cheats = [name for name in options.adversaries if ways or name not in DRAWING]
+        ways = decodings_at(temperature, len(prompts), options.seed)
+        plan = Plan(subject, prompts, options.tokens, verifiers, ways, options.device)
+        cheats = [name for name in options.adversaries if name not in CONSTRAINING and (ways or name not in DRAWING)]
         found = itertools.chain(
             observe_honest(plan, honest_variants(options.dtypes), progress),
             observe_cheats(plan, cheats, dtype, chosen, progress),

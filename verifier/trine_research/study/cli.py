@@ -9,11 +9,12 @@ from trine_research.study.commands.calibrate import calibrate
 from trine_research.study.commands.fingerprints import fingerprints
 from trine_research.study.commands.incentives import incentives
 from trine_research.study.commands.majority import majority
+from trine_research.study.commands.recheck import recheck
 from trine_research.study.commands.text import text
 from trine_research.study.commands.tournament import tournament
 
 app = group("Measure what verdicts rest on: thresholds, majorities, incentives, collisions.")
-for command in (calibrate, fingerprints, billion, majority, incentives, tournament, text):
+for command in (calibrate, recheck, fingerprints, billion, majority, incentives, tournament, text):
     app.command()(command)
 app.add_typer(image.app, name="image")
 

@@ -13,7 +13,7 @@ from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Claim, Recomputation, Verdict, decide
-from trine_node.engines.base import Engine, Samplings, Step
+from trine_node.engines.base import Decodings, Engine, Step
 from trine_node.engines.transformers_engine import TransformersEngine, packed
 from trine_research.adversaries import Adversary, make_adversary
 from trine_research.study.subject import Subject, Variant
@@ -73,16 +73,17 @@ class Plan:
     prompts: list[list[int]]
     tokens: int
     verifiers: dict[str, TransformersEngine]  # by dtype
-    samplings: Samplings | None = None  # how the answer to each prompt is drawn; greedily without
+    decodings: Decodings | None = None  # how the answer to each prompt is drawn; greedily without
+    device: str = "cpu"  # where honest variants run that are no verifier's engine
 
 
 def observe_honest(plan: Plan, variants: Sequence[Variant], progress: Progress) -> Iterator[list[Leaf]]:
     """Every variant answers every prompt, every verifier checks every answer. One variant's leaves at a time."""
     for variant in variants:
         shared = None if variant.arithmetic else plan.verifiers.get(variant.dtype)
-        engine = shared or plan.subject.engine(variant.dtype, variant.arithmetic, threads=variant.threads)
-        answers = engine.generate_batch(plan.prompts, plan.tokens, rows=variant.rows, samplings=plan.samplings)
-        yield check(plan, variant.name, True, engine, plan.prompts, answers, plan.samplings)
+        engine = shared or plan.subject.engine(variant.dtype, variant.arithmetic, plan.device, variant.threads)
+        answers = engine.generate_batch(plan.prompts, plan.tokens, rows=variant.rows, decodings=plan.decodings)
+        yield check(plan, variant.name, True, engine, plan.prompts, answers, plan.decodings)
         progress(f"{variant.name}: {sum(map(len, answers))} tokens")
         del engine
         gc.collect()
@@ -93,17 +94,17 @@ def observe_cheats(
 ) -> Iterator[list[Leaf]]:
     """Every cheat answers the prompts of these numbers, in the arithmetic and the name of `dtype`. One at a time."""
     chosen = [plan.prompts[i] for i in prompts]
-    samplings = [plan.samplings[i] for i in prompts] if plan.samplings else [None] * len(chosen)
+    decodings = [plan.decodings[i] for i in prompts] if plan.decodings else [None] * len(chosen)
     for name in names:
         cheat = make_adversary(name, plan.verifiers[dtype])
         if isinstance(cheat, Adversary):
-            answers = cheat.generate_batch(chosen, plan.tokens, samplings)
+            answers = cheat.generate_batch(chosen, plan.tokens, decodings)
         else:
             answers = [
                 list(cheat.generate(prompt, plan.tokens, None, way))
-                for prompt, way in zip(chosen, samplings, strict=True)
+                for prompt, way in zip(chosen, decodings, strict=True)
             ]
-        yield check(plan, name, False, cheat, chosen, answers, samplings)
+        yield check(plan, name, False, cheat, chosen, answers, decodings)
         progress(f"{name}: {sum(map(len, answers))} tokens")
         del cheat
         gc.collect()
@@ -116,12 +117,12 @@ def check(
     engine: Engine,
     prompts: Sequence[list[int]],
     answers: list[list[Step]],
-    samplings: Samplings | None = None,
+    decodings: Decodings | None = None,
 ) -> list[Leaf]:
     """The answers as every verifier of the plan sees them."""
     leaves = []
     outputs = [tuple(step.token_id for step in answer) for answer in answers]
-    for verifier, checked in recomputations(plan.verifiers, list(zip(prompts, outputs, strict=True)), samplings):
+    for verifier, checked in recomputations(plan.verifiers, list(zip(prompts, outputs, strict=True)), decodings):
         for number, (answer, ids, own) in enumerate(zip(answers, outputs, checked, strict=True)):
             ended = ids[-1] in engine.eos_ids
             claim = Claim(
@@ -138,13 +139,13 @@ def check(
 def recomputations(
     verifiers: dict[str, TransformersEngine],
     cases: list[tuple[list[int], tuple[int, ...]]],
-    samplings: Samplings | None = None,
+    decodings: Decodings | None = None,
 ) -> Iterator[tuple[TransformersEngine, list[Recomputation]]]:
     """What every verifier's `check_batch` gives. Verifiers in fp32 and bf16 are each other's companions, which saves
     half of the passes."""
     if not {"fp32", "bf16"} <= set(verifiers):
         for verifier in verifiers.values():
-            yield verifier, verifier.check_batch(cases, samplings)
+            yield verifier, verifier.check_batch(cases, decodings)
         return
     found: dict[str, dict[int, Recomputation]] = {dtype: {} for dtype in verifiers}
     for rows in packed([len(prompt) + len(output) for prompt, output in cases]):
@@ -152,7 +153,7 @@ def recomputations(
         for dtype, verifier in verifiers.items():
             others = states["fp32" if dtype == "bf16" else "bf16"]
             for row, own, other in zip(rows, states[dtype], others, strict=True):
-                sampling = samplings[row] if samplings else None
-                found[dtype][row] = verifier.recompute(own, other, cases[row][1], sampling)
+                chooser = verifier.chooser(decodings[row] if decodings else None)
+                found[dtype][row] = verifier.recompute(own, other, cases[row][1], chooser)
     for dtype, verifier in verifiers.items():
         yield verifier, [found[dtype][row] for row in range(len(cases))]

@@ -10,11 +10,12 @@ from pathlib import Path
 from trine.errors import InvalidInput
 from trine.models import load_record
 from trine.protocol.calibration import parse_prompt_set
+from trine.protocol.decoding import Decoding
 from trine.protocol.inputs import Input, chat_input
 from trine.protocol.manifest import model_id
 from trine.protocol.policy import Policy
 from trine.protocol.sampling import MILLION, Sampling
-from trine_node.engines.base import Engine, Samplings
+from trine_node.engines.base import Decodings, Engine
 from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
 from trine_node.models import describe, prepare
 
@@ -98,12 +99,12 @@ BOUNDS = ((MILLION, 0, 0), (900_000, 0, 0), (MILLION, 40, 0), (MILLION, 0, 50_00
 """top_p, top_k, min_p: a prompt is asked with one of these, in turn."""
 
 
-def samplings_at(temperature: float, count: int, seed: int) -> Samplings | None:
+def decodings_at(temperature: float, count: int, seed: int) -> Decodings | None:
     """The ways in which so many prompts are asked, each with a seed of its own; None for 0, which is greedy."""
     if not temperature:
         return None
     return [
-        Sampling(round(temperature * MILLION), (seed << 32) + number, *BOUNDS[number % len(BOUNDS)])
+        Decoding(Sampling(round(temperature * MILLION), (seed << 32) + number, *BOUNDS[number % len(BOUNDS)]))
         for number in range(count)
     ]
 

@@ -19,6 +19,8 @@ TILE_BYTES = 256
 """Of a tile's line along the inner dimension. Tiles of so few rows are multiplied by `mma.sync` on all devices."""
 SUM_STEP = 1024
 KEY_STEP = 64
+PARTS = 8
+"""That attention to a row's positions is cut into, all computed side by side: how, its own position says alone."""
 LEAST_DOT = 16
 """Of Triton's products no side may be shorter."""
 WARPS = 4
@@ -65,17 +67,35 @@ def _sum(x, y, width, STEP: tl.constexpr):  # type: ignore[no-untyped-def]
     tl.store(y + row, tl.sum(sums, 0))
 
 
+@triton.jit
+def _part_of(position, window, part, STEP: tl.constexpr, PARTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(first position seen, first and last but one step of a part, parts in use): whole steps, the same in every part
+    but the last ones."""
+    first = tl.where(window > 0, tl.maximum(position - window + 1, 0), 0)
+    from_step = first // STEP
+    steps = position // STEP + 1 - from_step
+    each = (steps + PARTS - 1) // PARTS
+    start = from_step + part * each
+    return first, start, tl.minimum(start + each, from_step + steps), (steps + each - 1) // each
+
+
 @triton.jit(do_not_specialize=["line"])
 def _attend(  # type: ignore[no-untyped-def]
-    q, k, v, tables, places, y, line, scale, cap, window,
+    q, k, v, tables, places, tops, totals, answers, line, scale, cap, window,
     SHARED: tl.constexpr, GROUP: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, WIDE: tl.constexpr,
     VALUE_WIDTH: tl.constexpr, VALUE_WIDE: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, CAPPED: tl.constexpr,
+    PARTS: tl.constexpr,
 ):  # fmt: skip
-    """The queries of one row that share one head of keys and values: softmax as it goes (Milakov, Gimelshein, 2018)."""
+    """The queries of one row that share one head of keys and values, over one part of what the row sees: softmax as it
+    goes (Milakov, Gimelshein, 2018)."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1).to(tl.int64)
+    part = tl.program_id(2)
     sequence = tl.load(places + row * 2).to(tl.int64)
     position = tl.load(places + row * 2 + 1)
+    first, start_step, end_step, used = _part_of(position, window, part, STEP, PARTS)
+    if part >= used:
+        return
     g = tl.arange(0, QUERIES)
     d = tl.arange(0, WIDE)
     e = tl.arange(0, VALUE_WIDE)
@@ -86,8 +106,7 @@ def _attend(  # type: ignore[no-untyped-def]
     top = tl.full((QUERIES,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((QUERIES,), dtype=tl.float32)
     answer = tl.zeros((QUERIES, VALUE_WIDE), dtype=tl.float32)
-    first = tl.where(window > 0, tl.maximum(position - window + 1, 0), 0)
-    for start in range(first // STEP * STEP, position + 1, STEP):
+    for start in range(start_step * STEP, end_step * STEP, STEP):
         j = start + tl.arange(0, STEP)
         seen = (j >= first) & (j <= position)
         slot = tl.load(tables + sequence * line + j // BLOCK, mask=seen, other=0).to(tl.int64) * BLOCK + j % BLOCK
@@ -111,12 +130,39 @@ def _attend(  # type: ignore[no-untyped-def]
         total = total * fade + tl.sum(shares, 1)
         answer = answer * fade[:, None] + tl.dot(shares.to(value.dtype), value, input_precision="ieee")
         top = higher
-    answer = answer / total[:, None]
+    place = (first_query + g) * PARTS + part
+    tl.store(tops + place, top, mask=g < GROUP)
+    tl.store(totals + place, total, mask=g < GROUP)
     tl.store(
-        y + (first_query + g[:, None]) * VALUE_WIDTH + e[None, :],
-        answer.to(y.dtype.element_ty),
+        answers + place[:, None] * VALUE_WIDTH + e[None, :],
+        answer,
         mask=(g[:, None] < GROUP) & (e[None, :] < VALUE_WIDTH),
     )
+
+
+@triton.jit
+def _join(  # type: ignore[no-untyped-def]
+    tops, totals, answers, places, y, window,
+    HEADS: tl.constexpr, VALUE_WIDTH: tl.constexpr, VALUE_WIDE: tl.constexpr, STEP: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """The parts of one query put together, always in the same order."""
+    row = tl.program_id(0).to(tl.int64)
+    query = row * HEADS + tl.program_id(1)
+    position = tl.load(places + row * 2 + 1)
+    _, _, _, used = _part_of(position, window, 0, STEP, PARTS)
+    e = tl.arange(0, VALUE_WIDE)
+    highest = tl.load(tops + query * PARTS)
+    total = 0.0
+    answer = tl.zeros((VALUE_WIDE,), dtype=tl.float32)
+    for part in range(1, used):
+        highest = tl.maximum(highest, tl.load(tops + query * PARTS + part))
+    for part in range(used):
+        fade = tl.exp(tl.load(tops + query * PARTS + part) - highest)
+        total += tl.load(totals + query * PARTS + part) * fade
+        piece = tl.load(answers + (query * PARTS + part) * VALUE_WIDTH + e, mask=e < VALUE_WIDTH, other=0.0)
+        answer += piece * fade
+    answer = answer / total
+    tl.store(y + query * VALUE_WIDTH + e, answer.to(y.dtype.element_ty), mask=e < VALUE_WIDTH)
 
 
 def matmul(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -174,11 +220,17 @@ def attention(
     shared, value_width = keys.shape[1], values.shape[2]
     group = heads // shared
     result = torch.empty(count, heads, value_width, dtype=query.dtype, device=query.device)
-    _attend[(count, shared)](
-        query, keys, values, tables, places, result, tables.shape[1], float(scale), float(cap), window,
+    tops, totals = torch.empty(2, count, heads, PARTS, dtype=torch.float32, device=query.device)
+    answers = torch.empty(count, heads, PARTS, value_width, dtype=torch.float32, device=query.device)
+    _attend[(count, shared, PARTS)](
+        query, keys, values, tables, places, tops, totals, answers, tables.shape[1], float(scale), float(cap), window,
         SHARED=shared, GROUP=group, QUERIES=_side(group), WIDTH=width, WIDE=_side(width), VALUE_WIDTH=value_width,
-        VALUE_WIDE=_side(value_width), BLOCK=block, STEP=KEY_STEP, CAPPED=cap > 0,
+        VALUE_WIDE=_side(value_width), BLOCK=block, STEP=KEY_STEP, CAPPED=cap > 0, PARTS=PARTS,
         num_warps=WARPS, num_stages=STAGES,
+    )  # fmt: skip
+    _join[(count, heads)](
+        tops, totals, answers, places, result, window,
+        HEADS=heads, VALUE_WIDTH=value_width, VALUE_WIDE=_side(value_width), STEP=KEY_STEP, PARTS=PARTS, num_warps=1,
     )  # fmt: skip
     return result
 
