@@ -65,7 +65,7 @@ def next_action(
     if batch.state == BatchState.ANCHORED:
         if block > batch.clock + draw_window_blocks:
             return Action.EXPIRE
-        return Action.DRAW if block > batch.clock else Action.WAIT
+        return Action.DRAW if block >= batch.clock else Action.WAIT
     return Action.SETTLE if batch.can_settle(now - SETTLE_GRACE_SECONDS, reveal_seconds) else Action.WAIT
 
 

@@ -161,6 +161,8 @@ def _configure_sqlite(synchronous: str, connection: Any, _record: Any) -> None:
     connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
     connection.execute("PRAGMA foreign_keys=ON")
+    # What is deleted is overwritten with zeros: a data key that is gone is not to be found in the file.
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:

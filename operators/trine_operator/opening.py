@@ -22,6 +22,7 @@ from trine_operator.outbox.instances import Lease, refuse_copy_at
 from trine_operator.outbox.queue import Queue
 from trine_operator.settings import OperatorSettings
 from trine_operator.store import Store
+from trine_operator.vault import Vault
 
 log = structlog.get_logger()
 
@@ -140,6 +141,7 @@ def _open_operator(
     if chain.stake_of(chain.address).active == 0:
         raise NotReady(f"{chain.address} has no stake: run `trine stake add <amount>` with this keystore")
     store = open_store(settings.store_url)
+    store.vault = Vault(chain.sign)
     lease = _only_copy(settings, chain, store)
     gateway, queue = chain.gateway(), Queue(store, lease.fence)
     outbox = Outbox(chain, gateway, queue, settings.fee_limits, heed_copies=not settings.ignore_other_copies)

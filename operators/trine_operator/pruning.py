@@ -70,6 +70,7 @@ class Pruning:
             answers = self._store.prune(batch_id)
             if answers:
                 log.info("evidence_pruned", batch=batch_id.hex(), answers=answers)
+                self._store.forget_log()
         given_back = self._store.give_back(FREE_PAGES_AT_ONCE)
         self._after = page[-1] if len(page) == BATCHES_AT_ONCE else None
         return noted == NOTED_AT_ONCE or self._after is not None or given_back == FREE_PAGES_AT_ONCE

@@ -65,6 +65,7 @@ class AnswerRow(Base):
     deadline: Mapped[int | None] = mapped_column(BigInteger)  # of the client's order; none without one
     signed_order: Mapped[str | None] = mapped_column(Text)  # what payment needs: it does not read evidence
     is_opened: Mapped[bool] = mapped_column(default=False, server_default=false())  # paid without acknowledgement
+    data_key: Mapped[str | None] = mapped_column(String(120))  # wrapped; what the evidence is sealed with, see `vault`
 
     __table_args__ = (
         Index("answers_of_batch", "batch_id", "leaf"),

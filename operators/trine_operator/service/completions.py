@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from trine.protocol.calls import Read, told_reason
 from trine.protocol.messages import Receipt
+from trine.protocol.tools import ToolCall
 
 P = TypeVar("P")
 
@@ -32,13 +34,17 @@ class Shape:
         self.model = model
 
     def completion(
-        self, text: str, finish_reason: str, usage: Mapping[str, int], extras: Mapping[str, Any]
+        self, read: Read, finish_reason: str, usage: Mapping[str, int], extras: Mapping[str, Any]
     ) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": None}
+        """`finish_reason` is the receipt's here, and in `last_chunk`."""
+        reason = told_reason(finish_reason, read.calls)
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
         if self.chat:
-            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+            choice["message"] = {"role": "assistant", "content": read.content, "refusal": None}
+            if read.calls:
+                choice["message"]["tool_calls"] = [call.to_json() for call in read.calls]
         else:
-            choice["text"] = text
+            choice["text"] = read.content
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._head(kind), "choices": [choice], "usage": usage, "trine": extras}
 
@@ -50,8 +56,20 @@ class Shape:
             choice["text"] = text
         return {**self._head(self._chunk_kind), "choices": [choice]}
 
-    def last_chunk(self, finish_reason: str, extras: Mapping[str, Any]) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": None}
+    def call_chunks(self, index: int, call: ToolCall) -> list[dict[str, Any]]:
+        """A whole call: first its name, then its arguments."""
+        begun = {"index": index, **call.to_json(), "function": {"name": call.name, "arguments": ""}}
+        deltas = [begun, {"index": index, "function": {"arguments": call.arguments}}]
+        choices = [
+            {"index": 0, "finish_reason": None, "logprobs": None, "delta": {"tool_calls": [delta]}} for delta in deltas
+        ]
+        return [{**self._head(self._chunk_kind), "choices": [choice]} for choice in choices]
+
+    def last_chunk(
+        self, finish_reason: str, extras: Mapping[str, Any], calls: Sequence[ToolCall] = ()
+    ) -> dict[str, Any]:
+        reason = told_reason(finish_reason, calls)
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
         if self.chat:
             choice["delta"] = {}
         else:
@@ -77,12 +95,14 @@ def usage_of(receipt: Receipt) -> dict[str, int]:
     }
 
 
-def promise_of(receipt: Receipt, signature: bytes, digest: bytes) -> dict[str, Any]:
-    """A node's promise, as an answer carries it in its field `trine`."""
+def promise_of(receipt: Receipt, signature: bytes, digest: bytes, text: str | None = None) -> dict[str, Any]:
+    """A node's promise, as an answer carries it in its field `trine`. `text`: what is signed, where it makes calls, and
+    so is not shown as it is."""
     return {
         "receipt": receipt.to_json(),
         "signature": "0x" + signature.hex(),
         "receiptDigest": "0x" + digest.hex(),
+        **({} if text is None else {"text": text}),
     }
 
 

@@ -129,10 +129,26 @@ class _Edge:
 
         with structlog.contextvars.bound_contextvars(request_id=identifier):
             try:
-                await self._app(scope, receive, tagged)
+                if _has_two_lengths(scope):
+                    await _refuse_two_lengths()(scope, receive, tagged)
+                else:
+                    await self._app(scope, receive, tagged)
             except Exception as error:
                 log.error("unexpected_error", exc_info=error)
                 if begun:
                     raise
                 failure = error_response("the node failed at this request; its log says why", status=500)
                 await failure(scope, receive, tagged)
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """Who stands before this server may have read another body than it would."""
+    names = {name.lower() for name, _ in scope["headers"]}
+    return {b"content-length", b"transfer-encoding"} <= names
+
+
+def _refuse_two_lengths() -> Response:
+    said = "a request has Content-Length or Transfer-Encoding, not both: send one of them"
+    response = error_response(said, status=400, code="invalid_header", param="transfer-encoding")
+    response.headers["connection"] = "close"  # what follows on the connection is nobody's request
+    return response

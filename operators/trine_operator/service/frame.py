@@ -12,10 +12,13 @@ from fastapi.responses import JSONResponse
 from trine.chain import Chain
 from trine_operator.service.errors import install
 from trine_operator.service.evidence import EvidenceEndpoints, PassesOn
+from trine_operator.service.sealed import Seals, serve_sealed
 from trine_operator.store import Store
 
 Readiness = Callable[[], str | None]
 """None when ready, else one sentence why not."""
+SMALL_BODY_BYTES = 1 << 16
+"""Of a sealed request, where nothing larger is asked: a seat's statement is far smaller."""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -27,13 +30,15 @@ def create_evidence_app(
     instance: str | None = None,
     passes_on: PassesOn | None = None,
     evidence: type[EvidenceEndpoints] = EvidenceEndpoints,
+    max_body_bytes: int = SMALL_BODY_BYTES,
 ) -> FastAPI:
-    """Evidence and health: all that a verifier serves. `instance` names this process.
+    """Evidence and health: all that a verifier serves, open and sealed. `instance` names this process.
 
     `passes_on`: others' evidence that is shown as well. `evidence` is how adversaries take the honest endpoints' place.
     """
     app = create_frame(title, readiness, {"operator": chain.address, "instance": instance} if instance else {})
     app.include_router(evidence(store, chain, passes_on).router)
+    serve_sealed(app, Seals(chain.domain, chain.address, chain.sign, chain.now), max_body_bytes)
     return app
 
 

@@ -28,7 +28,7 @@ class Answers(Transactions):
 
     def put_answer(self, session: Session, digest: bytes, evidence: Evidence) -> None:
         """The same, within a transaction of the caller's."""
-        session.add(row_of_answer(digest, evidence))
+        session.add(row_of_answer(digest, evidence, self.vault))
         move(session, evidence.receipt.client, owed=owed_for(evidence))
 
     def answer(self, digest: bytes) -> StoredAnswer | None:
@@ -74,4 +74,4 @@ class Answers(Transactions):
 
     def _answers(self, query: Any) -> list[StoredAnswer]:
         with self.reading() as session:
-            return [answer_in(row) for row in session.scalars(query)]
+            return [answer_in(row, self.vault) for row in session.scalars(query)]

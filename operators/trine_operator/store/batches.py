@@ -40,7 +40,7 @@ class Batches(Transactions):
             session.add(row_of_batch(batch))
             session.flush()
             for leaf, (digest, evidence) in enumerate(answers):
-                row = row_of_answer(digest, evidence)
+                row = row_of_answer(digest, evidence, self.vault)
                 # A challenge may ask the same prompt twice; the batch's id keeps the names apart.
                 row.digest = keccak(digest + batch.batch_id + bytes([leaf])).hex()
                 row.batch_id, row.leaf = batch.batch_id.hex(), leaf

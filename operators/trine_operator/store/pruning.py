@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from sqlalchemy import func, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
+from trine_operator.database import BUSY_TIMEOUT_SECONDS, StoreError
 from trine_operator.store.balances import OVER
 from trine_operator.store.rows import without_evidence
 from trine_operator.store.transactions import Transactions
@@ -60,7 +63,7 @@ class Prunable(Transactions):
                 if batch is None or batch.state not in OVER:
                     return pruned
                 changed = [
-                    {"sequence": sequence, "evidence": without_evidence(document), "is_pruned": True}
+                    {"sequence": sequence, "evidence": without_evidence(document), "is_pruned": True, "data_key": None}
                     for sequence, document in session.execute(_prunable_answers(batch_id).limit(ANSWERS_AT_ONCE))
                 ]
                 if changed:
@@ -72,6 +75,23 @@ class Prunable(Transactions):
                     )
                     batch.is_pruned = session.scalars(left.limit(1)).first() is None
                     return pruned
+
+    def forget_log(self) -> None:
+        """Cuts a SQLite file's log off, in which data keys are that were deleted from the file; nothing while somebody
+        reads it: the next time it is longer, and goes the same way. Raises StoreError."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        try:
+            connection = self._engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA busy_timeout=0")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
+            finally:
+                connection.close()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise StoreError(f"the store's log was not cut off: {error!r:.200}") from None
 
     def give_back(self, limit: int) -> int:
         """Returns free pages of a SQLite file to the system, and says how many; servers do that by themselves.

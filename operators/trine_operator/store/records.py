@@ -35,7 +35,7 @@ class StoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer; `kept` is None once its evidence was pruned."""
+    """An answer; `kept` is None once its evidence was pruned, and where it is sealed and nobody has the key."""
 
     sequence: int
     digest: bytes
@@ -51,8 +51,8 @@ class StoredAnswer:
         """Raises EvidencePruned."""
         if self.kept is None:
             raise EvidencePruned(
-                "the evidence of this answer is not kept any more: its batch has been over for long; receipt and "
-                f"proof remain (receipt 0x{self.digest.hex()})"
+                "the evidence of this answer is not kept any more, its batch has been over for long; or it is sealed, "
+                f"and its operator's keystore opens it. Receipt and proof remain (receipt 0x{self.digest.hex()})"
             )
         return self.kept
 

@@ -9,8 +9,11 @@ from trine.protocol.evidence import Evidence
 from trine.protocol.messages import Receipt, Request
 from trine_operator.store.records import Order, StoredAnswer, StoredBatch
 from trine_operator.tables import AnswerRow, BatchRow
+from trine_operator.vault import Vault
 
 FAR = (1 << 63) - 1
+SHOWN = ("receipt", "receiptSignature")
+"""What of an answer stays when its evidence goes, and is never sealed: a certificate needs it."""
 ORDER = (
     AnswerRow.sequence,
     AnswerRow.batch_id,
@@ -53,8 +56,15 @@ def owed_for(evidence: Evidence) -> int:
     return 0 if is_posted else evidence.receipt.fee_wei
 
 
-def row_of_answer(digest: bytes, evidence: Evidence) -> AnswerRow:
+def row_of_answer(digest: bytes, evidence: Evidence, vault: Vault | None = None) -> AnswerRow:
+    """Evidence under a data key of its own, where the store has a vault."""
     receipt = evidence.receipt
+    document = evidence.to_json()
+    key = None
+    if vault is not None:
+        shown = {name: document.pop(name) for name in SHOWN}
+        key, sealed = vault.seal(shown["receiptSignature"], json.dumps(document))
+        document = {**shown, "sealed": sealed}
     return AnswerRow(
         digest=digest.hex(),
         request_hash=receipt.request_hash.hex() if any(receipt.request_hash) else None,
@@ -64,19 +74,27 @@ def row_of_answer(digest: bytes, evidence: Evidence) -> AnswerRow:
         # Beyond 63 bits no database has room, and no chain gets there.
         deadline=min(evidence.request.deadline, FAR) if evidence.request else None,
         signed_order=_signed_order(evidence) if evidence.request else None,
-        evidence=json.dumps(evidence.to_json()),
+        evidence=json.dumps(document),
+        data_key=key,
     )
 
 
-def answer_in(row: AnswerRow) -> StoredAnswer:
+def answer_in(row: AnswerRow, vault: Vault | None = None) -> StoredAnswer:
+    """Without the vault, sealed evidence is not to be had. Raises StoreError where it is another's."""
     document = json.loads(row.evidence)
+    is_readable = not row.is_pruned
+    if row.data_key is not None and "sealed" in document:
+        is_readable = vault is not None
+        if vault is not None:
+            name, sealed = document["receiptSignature"], document.pop("sealed")
+            document |= json.loads(vault.open(name, row.data_key, sealed))
     shown = {"anchorBy": 0} | document["receipt"]  # those of before there was such a promise have none
     return StoredAnswer(
         sequence=row.sequence,
         digest=bytes.fromhex(row.digest),
         receipt=Receipt.from_json(shown),
         receipt_signature=bytes.fromhex(document["receiptSignature"].removeprefix("0x")),
-        kept=None if row.is_pruned else Evidence.from_json(document | {"receipt": shown}),
+        kept=None if not is_readable else Evidence.from_json(document | {"receipt": shown}),
         batch_id=bytes.fromhex(row.batch_id) if row.batch_id else None,
         leaf=row.leaf,
         result=row.result,
@@ -103,4 +121,4 @@ def _signed_order(evidence: Evidence) -> str:
 
 def without_evidence(document: str) -> str:
     shown = json.loads(document)
-    return json.dumps({name: shown[name] for name in ("receipt", "receiptSignature")})
+    return json.dumps({name: shown[name] for name in SHOWN})

@@ -26,6 +26,7 @@ from trine_operator.database import (
     open_engine,
 )
 from trine_operator.tables import OwnerRow, SchemaRow
+from trine_operator.vault import Vault
 
 log = structlog.get_logger()
 
@@ -43,6 +44,8 @@ class Transactions:
 
     def __init__(self, url: str) -> None:
         """Makes or upgrades the tables. Raises StoreError, saying what to do, for what cannot be used."""
+        self.vault: Vault | None = None
+        """What evidence is sealed with from now on; without one it is kept, and read, in the clear."""
         self._write_lock = threading.Lock()
         self._probe_lock = threading.Lock()
         self._fault: str | None = None
