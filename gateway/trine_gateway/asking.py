@@ -20,6 +20,7 @@ import structlog
 from trine import Answer, AsyncClient
 from trine.errors import NodeRefused, NodeUnreachable, NotReady, TrineError, VerificationFailed
 from trine.protocol.inputs import Input
+from trine.protocol.tools import tool_calls
 from trine_gateway.settings import Limits
 from trine_gateway.store import GatewayStore, Kept, Repeat
 from trine_gateway.waits import Waits
@@ -70,6 +71,8 @@ class Served:
         answer = self.answer
         return {
             "text": answer.text,
+            "content": answer.content,
+            "calls": [call.to_json() for call in answer.tool_calls],
             "finishReason": answer.finish_reason,
             "model": self.model,
             "drawnBy": self.drawn_by,
@@ -80,6 +83,9 @@ class Served:
     def from_json(cls, document: dict[str, Any]) -> Served:
         answer = Answer.from_held(document)
         answer.text, answer.finish_reason = document["text"], document["finishReason"]
+        if document.get("calls"):
+            answer.tool_calls = tool_calls(document["calls"], "calls")
+            answer.beside_calls = document["content"]
         return cls(answer, document["model"], document["drawnBy"])
 
 
@@ -108,7 +114,7 @@ class Running:
         self._pieces.clear()
 
     def finish(self, served: Served) -> None:
-        self._pieces = self._pieces or [served.answer.text]
+        self._pieces = self._pieces or [served.answer.content or ""]
         self._served = served
         self._tell()
 
@@ -334,8 +340,10 @@ class Asking:
                 async for text in stream:
                     running.add(text)
                 if stream.answer is not None:
-                    for node in refusers:  # another has answered: it was not the request
-                        log.error("node_refuses_what_another_answers", node=node, said=str(refusers[node])[:300])
+                    for node, refused in refusers.items():  # another has answered: it was not the request
+                        if refused.code == "unsupported_value":
+                            continue  # its engine cannot draw tokens, say, or knows no grammars
+                        log.error("node_refuses_what_another_answers", node=node, said=str(refused)[:300])
                         self._client.avoid(node, REFUSER_SECONDS)
                     drawing = asked.input.sampling
                     return Served(stream.answer, asked.model, drawing.fields() if drawing else None)

@@ -6,7 +6,7 @@ import json as json_module
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,11 +39,22 @@ DAY_SECONDS = 86_400
 
 
 def _settings(config: Path) -> GatewaySettings:
-    from trine_gateway.settings import GatewaySettings
-
     if not config.exists() and config != DEFAULT_CONFIG:
         raise InvalidInput(f"there is no file {config}: `trine gateway init` writes one")
-    return GatewaySettings.load(config if config.exists() else None)
+    return _loaded(config)
+
+
+def _loaded(config: Path, **given: Any) -> GatewaySettings:
+    """Raises InvalidInput."""
+    from trine_gateway.settings import GatewaySettings
+
+    if config.exists():
+        return GatewaySettings.load(config, **given)
+    try:  # the environment may say it all
+        return GatewaySettings.load(None, **given)
+    except InvalidInput as error:
+        missing = f"there is no file {config}, which `trine gateway init` writes"
+        raise InvalidInput(f"{missing}; without one: {error}") from None
 
 
 def _store(config: Path) -> GatewayStore:
@@ -106,12 +117,11 @@ def run(
 ) -> None:
     """Serves until stopped."""
     from trine_gateway.run import run_gateway
-    from trine_gateway.settings import GatewaySettings
     from trine_operator.logs import configure_logs
 
     configure_logs()
     _settings(config)
-    run_gateway(GatewaySettings.load(config if config.exists() else None, host=host, port=port))
+    run_gateway(_loaded(config, host=host, port=port))
 
 
 @keys_app.command("add")

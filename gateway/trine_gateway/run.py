@@ -27,7 +27,9 @@ def open_client(settings: GatewaySettings) -> AsyncClient:
         account=load_keystore(settings.keystore, settings.password_file),
         node=settings.node,
         deposit_wei=settings.deposit_wei,
+        prefer=settings.prefer,
         timeout=settings.limits.request_timeout_seconds,
+        sealed=settings.sealed,
     )
 
 

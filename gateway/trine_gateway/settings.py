@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
+from trine._choosing import Preference
 from trine_operator.service.browsers import Origin
 from trine_operator.settings import Endpoints, FileSettings
 
@@ -45,6 +46,14 @@ class GatewaySettings(FileSettings):
     password_file: Path = Field(description="file whose first line opens the keystore")
     node: str | None = Field(
         None, pattern="^https?://", description="endpoint of the only node to ask; default: all that stake"
+    )
+    prefer: Preference = Field(
+        "reputation",
+        description="which of the nodes of good reputation is asked first: reputation; speed, as the gateway measured "
+        "it; price, where a deposit is already",
+    )
+    sealed: bool = Field(
+        False, description="whether nodes are asked sealed; then only those are asked that show a key for it"
     )
     deposit: Decimal = Field(
         Decimal(0), ge=0, le=10**9, description="whole tokens to deposit with a node whenever an order is not covered"

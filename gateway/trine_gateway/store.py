@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from trine.errors import InvalidInput
+from trine.wording import amount
 from trine_gateway.keys import new_key
 from trine_gateway.tables import AnswerRow, CutOffRow, KeyRow, ProbeRow, RepeatRow, ReservationRow
 from trine_operator.refusal import Refusal
@@ -226,10 +227,11 @@ class GatewayStore(Transactions):
             if found.budget_wei is not None:
                 left = int(found.budget_wei) - int(found.spent_wei) - self._reserved(session, key_id)
                 if wei > left:
+                    budget = amount(int(found.budget_wei))
                     raise Refusal(
-                        f"this answer may cost {wei} wei, of the key's budget of {found.budget_wei} wei "
-                        f"{max(left, 0)} are neither spent nor kept for answers on their way: lower max_tokens, or ask "
-                        "for a larger budget",
+                        f"this answer may cost {amount(wei)}, and of the key's budget of {budget} only "
+                        f"{amount(max(left, 0))} are neither spent nor kept for answers on their way: lower "
+                        "max_tokens, or ask for a larger budget",
                         status=429,
                         code="insufficient_quota",
                         headers={"x-should-retry": "false"},

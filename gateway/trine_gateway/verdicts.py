@@ -79,6 +79,7 @@ class Verdicts:
         remembers = False
         try:
             while True:
+                begun = time.monotonic()
                 try:
                     if not remembers:
                         await self._remember()
@@ -92,7 +93,7 @@ class Verdicts:
                         exc_info=None if isinstance(error, TrineError) else error,
                         error=str(error)[:300],
                     )
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(max(0.0, LOOK_SECONDS - (time.monotonic() - begun)))
         finally:
             self._reason = "verdicts are not looked for: the gateway stops"
             for task in self._looking.values():
@@ -113,6 +114,8 @@ class Verdicts:
                 task = asyncio.create_task(self._look(due))
                 self._looking[due.digest] = task
                 task.add_done_callback(partial(self._looked, due.digest))
+                # One by one: all of them in the same moment would keep answers that are on their way waiting.
+                await asyncio.sleep(LOOK_SECONDS / self._at_once)
         if time.monotonic() - self._tidied > TIDY_SECONDS:
             self._tidied = time.monotonic()
             while await self._apart(self._store.forget_repeats, self._repeat_seconds):

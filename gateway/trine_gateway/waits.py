@@ -57,7 +57,8 @@ class Waits:
             await asyncio.wait({wait.task}, timeout=seconds)
             if not wait.looked.is_set() and seconds < FIRST_LOOK_SECONDS:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(wait.looked.wait(), FIRST_LOOK_SECONDS - seconds)
+                    async with asyncio.timeout(FIRST_LOOK_SECONDS - seconds):
+                        await wait.looked.wait()
                 await asyncio.sleep(0)  # a look that has found something is over
             return wait.task.result() if wait.task.done() else None
         finally:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from trine import AsyncClient
 from trine_gateway.asking import Asking
+from trine_gateway.chain_watch import ChainWatch
 from trine_gateway.service.access import Access
 from trine_gateway.service.openai import OpenAiEndpoints
 from trine_gateway.service.usage import UsageEndpoints
@@ -32,20 +33,24 @@ def create_app(client: AsyncClient, store: GatewayStore, settings: GatewaySettin
         repeat_seconds=settings.repeat_seconds,
     )
 
+    watch = ChainWatch(client.chain)
+
     @asynccontextmanager
     async def alive(_app: FastAPI) -> AsyncIterator[None]:
-        looking = asyncio.create_task(verdicts.run())
+        tasks = [asyncio.create_task(verdicts.run()), asyncio.create_task(watch.run())]
         try:
             yield
         finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
             await asking.close()
             await client.close()
 
     def why_not_ready() -> str | None:
-        return store.why_not_ready() or verdicts.why_not_ready()
+        return store.why_not_ready() or watch.why_not_ready() or verdicts.why_not_ready()
 
     app = create_frame("Trine gateway", why_not_ready, lifespan=alive)
     access = Access(store, asking)

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 
 from trine import AsyncClient
 from trine.chain import ModelEntry
+from trine.protocol.calls import Read
 from trine.protocol.fields import Wish, read_wish
 from trine.protocol.sampling import DRAWN_SEEDS
 from trine_gateway.asking import PENDING, Asked, Asking, Running, Served
@@ -84,7 +85,8 @@ class CompletionShape:
 
     def whole(self, served: Served, extras: Mapping[str, Any]) -> dict[str, Any]:
         answer = served.answer
-        return self._shape.completion(answer.text, answer.finish_reason, usage_of(answer.receipt), extras)
+        read = Read(answer.content, answer.tool_calls)
+        return self._shape.completion(read, answer.finish_reason, usage_of(answer.receipt), extras)
 
     def opening(self) -> list[str]:
         return [event(self._shape.chunk("", first=True))]
@@ -93,10 +95,13 @@ class CompletionShape:
         return event(self._shape.chunk(text))
 
     def closing(self, served: Served, extras: Mapping[str, Any]) -> list[str]:
-        events = [event(self._shape.last_chunk(served.answer.finish_reason, extras))]
+        """With the calls, which come once they are checked."""
+        answer, shape = served.answer, self._shape
+        chunks = [chunk for number, call in enumerate(answer.tool_calls) for chunk in shape.call_chunks(number, call)]
+        chunks.append(shape.last_chunk(answer.finish_reason, extras, answer.tool_calls))
         if self._include_usage:
-            events.append(event(self._shape.usage_chunk(usage_of(served.answer.receipt))))
-        return [*events, DONE]
+            chunks.append(shape.usage_chunk(usage_of(answer.receipt)))
+        return [*map(event, chunks), DONE]
 
     def failed(self, refusal: Refusal) -> list[str]:
         return [event(body_of(refusal))]
@@ -272,13 +277,16 @@ class OpenAiEndpoints:
 
     async def _extras(self, served: Served, key_id: str, wait: Wait | None) -> dict[str, Any]:
         answer = served.answer
+        signed = answer.text if answer.tool_calls else None
         extras = {
-            **promise_of(answer.receipt, answer.receipt_signature, answer.digest),
+            **promise_of(answer.receipt, answer.receipt_signature, answer.digest, signed),
             "node": answer.receipt.node,
             "nodeUrl": answer.node_url,
             "feeWei": str(answer.receipt.fee_wei),
             "verdict": PENDING,
         }
+        if answer.salt:
+            extras["salt"] = "0x" + answer.salt.hex()
         if served.drawn_by is not None:
             extras["sampling"] = served.drawn_by  # with the seed that was signed, whoever chose it
         if answer.tried:

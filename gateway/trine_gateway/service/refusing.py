@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import structlog
 
 from trine.errors import (
@@ -14,6 +16,7 @@ from trine.errors import (
     TrineError,
     VerificationFailed,
 )
+from trine.protocol import grammar
 from trine_operator.refusal import Refusal
 from trine_operator.service.errors import UNKEPT, UNKEPT_CODE, error_body
 from trine_operator.store import StoreError
@@ -23,9 +26,20 @@ log = structlog.get_logger()
 SOON = {"retry-after": "2"}
 OF_THE_CLIENT = {
     "context_length_exceeded": "the prompt and max_tokens are longer together than the model's context: shorten them",
+    "template_refused": "the model's chat template does not take these messages: some want roles that alternate, no "
+    "system message, or one tool call at a time",
+    "tools_not_supported": "the model's chat template has no place for tools and their calls: ask another model",
 }
 """What only a node can know of a request, and what is said of it: never in the node's own words, which may be
 anybody's."""
+MOST_TOKENS = re.compile(r"from 1 to (\d{1,7})$")
+"""How a node names its limit. Of its words only the number is passed on."""
+PARAMS = ("messages", "tools")
+UNENFORCED = (
+    "no node that was asked holds an answer to this: it says what cannot be enforced, contradicts itself, or is "
+    "too much work; docs/structured-output.md says what is served"
+)
+"""Of a grammar, which only its engine can read."""
 OF_THE_GATEWAY = frozenset({401, 402, 403})
 FAULT = "the gateway failed at this request; its log says why"
 
@@ -68,7 +82,13 @@ def body_of(refusal: Refusal) -> dict[str, object]:
 def _of_node(error: NodeRefused) -> Refusal:
     known = OF_THE_CLIENT.get(error.code or "")
     if error.status == 400 and known is not None:
-        return Refusal(known, code=error.code, param="messages" if error.param == "messages" else None)
+        return Refusal(known, code=error.code, param=error.param if error.param in PARAMS else None)
+    if error.status == 400 and error.param in ("max_tokens", "max_completion_tokens"):
+        most = MOST_TOKENS.search(error.said)
+        said = f"up to {most.group(1)} tokens are served" if most else "so many tokens are not served"
+        return Refusal(f"max_tokens is too large: {said}", code="invalid_value", param="max_tokens")
+    if error.status == 400 and error.param in grammar.FIELDS:
+        return Refusal(UNENFORCED, code="unsupported_value", param=error.param)
     log.error("node_refused", status=error.status, code=error.code, error=str(error)[:500])
     if error.status == 429 or error.status >= 500:
         return Refusal("all nodes are busy: try again", status=503, code="overloaded", headers=SOON)

@@ -15,7 +15,7 @@ from trine_operator.refusal import Refusal
 from trine_operator.service.completions import event
 
 READ = frozenset(
-    {"input", "instructions", "max_output_tokens", "model", "stream", "stream_options", "temperature", "top_p"}
+    {"input", "instructions", "max_output_tokens", "model", "stream", "stream_options", "temperature", "text", "top_p"}
 )
 IGNORED = frozenset(
     {
@@ -41,12 +41,6 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "prompt": (),
     "reasoning": ({}, {"effort": "none"}, {"effort": None}, {"effort": None, "summary": None}),
     "store": (False,),
-    "text": (
-        {},
-        {"format": {"type": "text"}},
-        {"format": {"type": "text"}, "verbosity": "medium"},
-        {"verbosity": "medium"},
-    ),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
@@ -55,6 +49,7 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
 """Fields that change the answer, or want something kept, with the values under which they do not."""
 STATELESS = "nothing is kept here: send the whole conversation as input, and store false or nothing"
 ROLES = ("system", "developer", "user", "assistant")
+TEXT = ("format", "verbosity")
 PARTS = ("input_text", "output_text", "text")
 OF_MESSAGE = frozenset({"type", "role", "content", "id", "status", "phase"})
 OF_PART = frozenset({"type", "text", "annotations", "logprobs"})
@@ -77,14 +72,30 @@ def read_response_wish(
         said = f"max_output_tokens must be a whole number from 1 to {limit_tokens}"
         raise InvalidField(said, field="max_output_tokens")
     drawing = {"temperature": body.get("temperature"), "top_p": body.get("top_p")}
-    asked = {"messages": _messages(body), "max_tokens": most, "stream": stream, **drawing}
+    wanted = {"response_format": _response_format(body.get("text"))}
+    asked = {"messages": _messages(body), "max_tokens": most, "stream": stream, **drawing, **wanted}
     limits = {"default_max_tokens": default_max_tokens, "limit_tokens": limit_tokens}
     try:
         return read_wish(asked, chat=True, own_seed=own_seed, **limits)
     except InvalidField as error:
         if error.field in drawing:
             raise
+        if error.field.startswith("response_format"):
+            raise InvalidField(str(error), field="text.format", code=error.code) from None
         raise InvalidField(str(error).replace("messages", "input"), field="input", code=error.code) from None
+
+
+def _response_format(text: Any) -> Any:
+    """What chat completions call `text.format`."""
+    if not isinstance(text, dict | None) or (text and text.get("verbosity") not in (None, "medium")):
+        raise InvalidField("text must be an object; of verbosity, medium is served", field="text")
+    if unknown := [member for member, value in (text or {}).items() if member not in TEXT and value is not None]:
+        said = f"text.{unknown[0]:.64} is not served: leave it out"
+        raise InvalidField(said, field="text", code="unsupported_value")
+    form = (text or {}).get("format")
+    if not isinstance(form, dict) or form.get("type") != "json_schema":
+        return form
+    return {"type": "json_schema", "json_schema": {key: value for key, value in form.items() if key != "type"}}
 
 
 def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -226,7 +237,7 @@ class ResponseShape:
             "service_tier": "default",
             "store": False,
             "temperature": self._sampling.temperature if self._sampling else 0.0,
-            "text": {"format": {"type": "text"}, "verbosity": "medium"},
+            "text": {"format": (body.get("text") or {}).get("format") or {"type": "text"}, "verbosity": "medium"},
             "tool_choice": body.get("tool_choice") or "auto",
             "tools": [],
             "top_logprobs": 0,

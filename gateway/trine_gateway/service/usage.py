@@ -8,7 +8,6 @@ import html
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -27,11 +26,12 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; } th { color: var(--soft); font-weight: 500; text-align: left; }
 td, th { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; vertical-align: top; }
-td:first-child { white-space: nowrap; }
+td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; }
+main { overflow-x: auto; }
 .n { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
 code { font: .85em ui-monospace, monospace; } .soft { color: var(--soft); }
 .accept { color: var(--good); } .reject, .unavailable { color: var(--bad); }
-progress { accent-color: var(--bar); width: 8rem; }
+progress { accent-color: var(--bar); display: block; margin-left: auto; width: 5rem; }
 """
 POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
@@ -134,11 +134,11 @@ def page(key: Key, own: Usage, every: Sequence[Usage], nodes: Sequence[tuple[str
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Trine gateway: usage</title><style>{STYLE}</style></head><body>
+<title>Trine gateway: usage</title><style>{STYLE}</style></head><body><main>
 <h1>Trine gateway <span class="soft">usage of {_text(key.name)}, {_when(int(time.time()))}</span></h1>
 <h2>{"All keys" if every else "This key"}</h2>
 <table><tr><th>key<th>name<th class="n">spent<th class="n" title="for answers on their way">reserved
-<th class="n">budget<th><th class="n">answers
+<th class="n">budget<th class="n">answers
 <th class="n">accepted<th class="n">rejected<th class="n">unavailable<th class="n">inconclusive
 <th class="n">pending{keys}</table>
 <h2>Its last answers</h2>
@@ -153,7 +153,7 @@ def page(key: Key, own: Usage, every: Sequence[Usage], nodes: Sequence[tuple[str
         else ""
     }
 <p class="soft">Amounts in the deployment's token. What verifiers do not accept for good costs nothing.</p>
-</body></html>
+</main></body></html>
 """
 
 
@@ -172,8 +172,8 @@ def _row(usage: Usage) -> str:
     )
     return (
         f"<tr><td><code>{_text(key.key_id)}</code><td>{_text(key.name)} <span class=soft>{state}</span>"
-        f'<td class="n">{_tokens(usage.spent_wei)}<td class="n">{_tokens(usage.reserved_wei)}<td class="n">{budget}'
-        f'<td>{bar}<td class="n">{usage.answers}{counts}<td class="n">{pending}'
+        f'<td class="n">{_tokens(usage.spent_wei)}<td class="n">{_tokens(usage.reserved_wei)}'
+        f'<td class="n">{budget}{bar}<td class="n">{usage.answers}{counts}<td class="n">{pending}'
     )
 
 
@@ -184,7 +184,8 @@ def _text(text: str) -> str:
 def _tokens(wei: int) -> str:
     if 0 < wei < 10**12:
         return "&lt; 0.000001"
-    return f"{(Decimal(wei) / 10**18).quantize(Decimal('0.000001')):f}"
+    whole, millionths = divmod(wei // 10**12, 10**6)
+    return f"{whole:,}.{millionths:06}".rstrip("0").rstrip(".")
 
 
 def _when(seconds: int) -> str:
