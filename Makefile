@@ -21,8 +21,8 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
-	test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
-	faults abi vectors gas migration lock hooks docs audit prove consensus clean
+	gpu test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
+	faults abi vectors gas migration lock hooks docs examples audit prove consensus clean
 
 help:
 	@sed -nE 's/^##( |$$)//p' Makefile
@@ -39,6 +39,8 @@ help:
 ## make migration M="what changed"      writes a revision for changed tables of the operators' stores
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
 ## make docs        the documentation as a site, in build/site
+## make gpu         everything that is to be measured on a GPU, in a quarter of an hour (docs/gpu-day.md)
+## make examples    docs/examples on a devnet, with LangChain, LiteLLM and the notebook
 ## make audit | prove | consensus      Slither; Halmos; TOPLOC beside Trine
 ## make clean       removes everything that set-up and tests have made here
 ##
@@ -201,6 +203,10 @@ soak: setup-dev
 faults: setup-dev
 	python benchmarks/faults.py --minutes 20 --json build/faults.json
 
+# GPU_ARGS="--device cpu --reduced": the rehearsal.
+gpu: setup-dev
+	python benchmarks/gpu_day.py run $(GPU_ARGS)
+
 gas: build/.ready
 	npm run --silent test -- --snapshot
 	@rm -f .gas-snapshot
@@ -229,6 +235,12 @@ audit: build/.ready .slither-venv/.ready
 	@npm run --silent audit
 	.slither-venv/bin/slither .
 
+# The examples, those with libraries of others included: these live in an environment of their own, which `make
+# test-e2e` uses where it is there.
+examples: setup-dev build/.ready .examples-venv/.ready
+	@echo "==> examples, on a devnet"
+	pytest tests/e2e/test_examples.py
+
 # Symbolic proofs. Halmos lets Forge, npm's build of it, compile with npm's solc. A claim of tests/contracts/proofs is
 # tried for at most five minutes a query.
 prove: node_modules/.ready .halmos-venv/.ready
@@ -253,4 +265,4 @@ hooks: $(VENV)/.ready
 	prek install
 
 clean:
-	rm -rf $(VENV) .slither-venv .halmos-venv .docs-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .slither-venv .halmos-venv .docs-venv .examples-venv node_modules build .trine .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,6 +3,7 @@
     python benchmarks/certified.py checking
     python benchmarks/certified.py latency --answers 200 --block-seconds 1,2,12
     python benchmarks/certified.py latency --answers 20 --block-seconds 1        # minutes
+    python benchmarks/certified.py latency --answers 200 --rate 0.25             # what a machine keeps up with
     python benchmarks/certified.py gas --leaves 1,16,256
     python benchmarks/certified.py gas --leaves 1,16 --eth-dollars 2500 --base-gwei 0.004
 
@@ -58,7 +59,9 @@ def _measure(given: argparse.Namespace, shown: dict[str, Any]) -> None:
         if given.command == "latency":
             shown["latency"] = []
             for seconds in given.block_seconds:
-                measured = measure_latency(net, seconds, given.answers, given.clients, given.tokens, given.hard_every)
+                measured = measure_latency(
+                    net, seconds, given.answers, given.clients, given.tokens, given.hard_every, given.rate
+                )
                 shown["latency"].append(measured)
                 show_latency(shown["latency"])
         else:
@@ -90,6 +93,7 @@ def _arguments() -> argparse.ArgumentParser:
     latency.add_argument("--answers", type=int, default=200, help="at each block time")
     latency.add_argument("--block-seconds", type=_numbers, default=[1, 2, 12])
     latency.add_argument("--clients", type=int, default=8, help="asking at once")
+    latency.add_argument("--rate", type=float, default=0.0, help="questions a second at most; 0: as fast as they go")
     latency.add_argument("--tokens", type=int, default=8, help="an answer")
     latency.add_argument("--hard-every", type=int, default=5, help="certificates are made of every so manieth answer")
     gas = commands.add_parser("gas")

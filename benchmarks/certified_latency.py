@@ -19,6 +19,8 @@ NODE = "node"
 HEAD_SECONDS = 0.02
 LOOK_SECONDS = 0.5
 BUSY_SECONDS = 0.5
+STEPS = {"anchored": "BatchAnchored", "drawn": "CommitteeDrawn"}
+"""On the way to a verdict, and the events that tell."""
 STALL_BLOCKS = 120
 """So many blocks without another verdict: none will come."""
 
@@ -66,17 +68,22 @@ class Heads:
 
 
 def measure_latency(
-    net: Devnet, block_seconds: int, answers: int, clients: int, tokens: int, hard_every: int
+    net: Devnet, block_seconds: int, answers: int, clients: int, tokens: int, hard_every: int, rate: float
 ) -> dict[str, Any]:
-    """Asks until there are so many answers, and waits for all verdicts. The chain mines at these times only."""
+    """Asks until there are so many answers, and waits for all verdicts. The chain mines at these times only.
+
+    `rate`: questions a second at most, all clients together; zero: each client asks as soon as it is answered, so that
+    checks fall behind where they cannot keep up, and the wait grows with the number of answers.
+    """
     if NODE not in net.operators:
         net.add([Member(NODE, Role.NODE)])
         net.wait_ready()
-    net.report.say(f"{answers} answers at a block every {block_seconds} s, {clients} clients")
+    pace = f"{rate:g} a second" if rate else "without a pause"
+    net.report.say(f"{answers} answers at a block every {block_seconds} s, {clients} clients, {pace}")
     asking = [_client_of(net, f"client-{block_seconds}-{number}") for number in range(min(clients, answers))]
     try:
         with Heads(net) as heads:
-            told = asyncio.run(_asked(asking, heads, answers, tokens, hard_every, block_seconds))
+            told = asyncio.run(_asked(asking, heads, answers, tokens, hard_every, block_seconds, rate))
             return _summary(net, heads, told, block_seconds)
     finally:
         net.rpc.call("evm_setIntervalMining", 1)
@@ -91,7 +98,13 @@ def _client_of(net: Devnet, name: str) -> AsyncClient:
 
 
 async def _asked(
-    clients: list[AsyncClient], heads: Heads, answers: int, tokens: int, hard_every: int, block_seconds: int
+    clients: list[AsyncClient],
+    heads: Heads,
+    answers: int,
+    tokens: int,
+    hard_every: int,
+    block_seconds: int,
+    rate: float,
 ) -> list[Told]:
     """All answers, with their certificates where these were asked for."""
     # Deposits are made before anything is timed.
@@ -100,9 +113,12 @@ async def _asked(
     told: list[Told] = []
     numbers = iter(range(answers))
     waiting: list[asyncio.Task[None]] = []
+    began = time.monotonic()
 
     async def ask(client: AsyncClient) -> None:
         for number in numbers:
+            if rate:
+                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             answer = await _answered(client, f"Say something about the number {number}.", tokens)
             one = Told(answer, time.monotonic(), heads.newest)
             told.append(one)
@@ -144,6 +160,7 @@ async def _certified(client: AsyncClient, told: Told) -> None:
 
 def _summary(net: Devnet, heads: Heads, told: list[Told], block_seconds: int) -> dict[str, Any]:
     settled = _settled(net, heads, told)
+    steps = {name: _blocks_of(net, name, min(one.block for one in told)) for name in STEPS}
     blocks, seconds = [], []
     for one in told:
         block = settled[one.batch_id][0]
@@ -157,11 +174,23 @@ def _summary(net: Devnet, heads: Heads, told: list[Told], block_seconds: int) ->
         "batches": len(settled),
         "signed_share": sum(signed) / len(signed),
         "soft_blocks": _quantiles(blocks),
+        **{
+            f"{name}_blocks": _quantiles([found[one.batch_id] - one.block for one in told])
+            for name, found in steps.items()
+        },
         "soft_seconds": _quantiles(seconds),
         "hard_seconds": _quantiles(hard),
         "hard_certificates": len(hard),
         "without_certificate": dict(Counter(one.refused for one in told if one.refused)),
     }
+
+
+def _blocks_of(net: Devnet, name: str, start: int) -> dict[bytes, int]:
+    """In which block each batch first saw this step."""
+    found: dict[bytes, int] = {}
+    for event in net.chain().events("Batches", STEPS[name], from_block=start):
+        found.setdefault(bytes(event.args["batchId"]), event.block)
+    return found
 
 
 def _settled(net: Devnet, heads: Heads, told: list[Told]) -> dict[bytes, tuple[int, bool]]:
@@ -200,6 +229,10 @@ def show_latency(measured: list[dict[str, Any]]) -> None:
         print(
             f"{one['block_seconds']:>9} s {one['answers']:>8} {one['signed_share']:>5.0%} {blocks['p50']:>15} "
             f"{blocks['p95']:>5} {soft['p50']:>16} {soft['p95']:>6} {_shown(hard['p50']):>16} {_shown(hard['p95']):>6}"
+        )
+        print(
+            "".ljust(12) + "of these blocks to the anchor, to the committee: p50 "
+            f"{one['anchored_blocks']['p50']}, {one['drawn_blocks']['p50']}"
         )
         for why, times in one["without_certificate"].items():
             print(f"            {times} without a certificate: {why}")

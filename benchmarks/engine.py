@@ -34,7 +34,39 @@ QUESTIONS = (
     "Write a letter to a friend about the sea.",
 )
 PART_TIMEOUT_SECONDS = 3600
-RANDOM = "random-1b"
+RANDOM_SHAPES: dict[str, dict[str, Any]] = {
+    "random-tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "vocab_size": 512,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": True,
+    },
+    "random-1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "vocab_size": 128_256,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    },
+    "random-7b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "vocab_size": 32_000,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+    },
+}
+"""Random numbers in the shape of Llama 3.2 1B (1.2 billion) and of Mistral 7B (7.2 billion)."""
 
 
 def median_of(function: Callable[[], float], runs: int) -> float:
@@ -61,8 +93,8 @@ def load_ours(given: argparse.Namespace, **options: Any) -> Any:
     from trine_node.engines.cli import folder_of
     from trine_node.engines.transformers_engine import TransformersEngine
 
-    if given.model == RANDOM:
-        return random_model(given, **options)
+    if given.model in RANDOM_SHAPES:
+        return random_model(given.model, given.dtype, given.device, given.threads, **options)
     return TransformersEngine.load(
         folder_of(given.model),
         model_name="benchmark",
@@ -74,24 +106,34 @@ def load_ours(given: argparse.Namespace, **options: Any) -> Any:
     )
 
 
-def random_model(given: argparse.Namespace, **options: Any) -> Any:
-    """1.2 billion random numbers in the shape of Llama 3.2 1B: for speed, on machines without a model hub."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+def random_model(
+    shape: str, dtype: str, device: str, threads: int, tokenizer: Path | None = None, **options: Any
+) -> Any:
+    """An engine of random numbers in one of RANDOM_SHAPES: for speed, on machines without a model hub."""
+    from transformers import AutoTokenizer
 
     from trine_node.engines.cli import DEFAULT_MODEL, folder_of
-    from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
+    from trine_node.engines.transformers_engine import TransformersEngine
+
+    model = random_weights(shape, dtype, device)
+    words = AutoTokenizer.from_pretrained(tokenizer or folder_of(DEFAULT_MODEL))
+    named = {"model_name": shape, "model_id": bytes(32), "dtype": dtype, "threads": threads}
+    return TransformersEngine(model, words, **named, **options)
+
+
+def random_weights(shape: str, dtype: str, device: str) -> Any:
+    """The model itself, as transformers makes it."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from trine_node.engines.transformers_engine import DTYPES
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "vocab_size": 128_256}
-    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192}
-    with torch.device(given.device):
-        config = LlamaConfig(**sizes, **heads, tie_word_embeddings=True)
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=DTYPES[given.dtype]).requires_grad_(False)
+    with torch.device(device):
+        config = LlamaConfig(**RANDOM_SHAPES[shape])
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype]).requires_grad_(False)
     model.generation_config.eos_token_id = 2
-    tokenizer = AutoTokenizer.from_pretrained(folder_of(DEFAULT_MODEL))
-    named = {"model_name": RANDOM, "model_id": bytes(32), "dtype": given.dtype, "threads": given.threads}
-    return TransformersEngine(model.train(False), tokenizer, **named, **options)
+    return model.train(False)
 
 
 def ours(given: argparse.Namespace) -> dict[str, Any]:
@@ -398,7 +440,9 @@ def times_llamacpp(single: float, found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="smollm2-135m-instruct", help=f"or {RANDOM}: random weights, for speed")
+    parser.add_argument(
+        "--model", default="smollm2-135m-instruct", help=f"or random weights: {', '.join(RANDOM_SHAPES)}"
+    )
     parser.add_argument("--dtypes", default="fp32,bf16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -439,7 +483,7 @@ def main() -> None:
     found["bandwidth"] = part(given, "bandwidth", "fp32")
     for dtype in dtypes:
         names = ["ours", *(["memory", "llamacpp"] if given.device == "cpu" else ["unpromised"])]
-        names += ["transformers"] * (given.model != RANDOM) + ["equality"] * (given.equality > 0)
+        names += ["transformers"] * (given.model not in RANDOM_SHAPES) + ["equality"] * (given.equality > 0)
         for name in names:
             found[f"{name} {dtype}"] = part(given, name, dtype)
     if given.json:

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,14 @@ from typing import Any
 import httpx2
 import psutil
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from trine import AsyncClient, Deployment
 from trine.protocol.messages import Domain, Receipt, engine_class_bytes, text_hash
 from trine.protocol.messages import Request as Order
+from trine.protocol.salts import read_salt
 from trine_devnet.network import TOKEN, Devnet
 from trine_devnet.processes import free_port
 from trine_devnet.reporting import Report
@@ -45,6 +49,32 @@ ACCOUNT = {"owedWei": "0", "voucher": None, "acknowledged": None, "orders": [], 
 TARGET_MS = {"p50": 5.0, "p99": 20.0}
 
 
+def promise_of(body: dict[str, Any], signer: LocalAccount, domain: Domain, price: int) -> dict[str, Any]:
+    """A receipt over what was ordered, of an answer of TOKENS times TEXT."""
+    order = Order.from_json(body["trine"]["request"])
+    receipt = Receipt(
+        request_hash=order.digest(domain),
+        client=order.client,
+        node=signer.address,
+        model_id=order.model_id,
+        input_hash=order.input_hash,
+        prompt_hash=bytes(32),
+        output_hash=bytes(32),
+        text_hash=text_hash(TEXT * TOKENS, read_salt(body["trine"]["salt"])),
+        fingerprint_hash=bytes(32),
+        prompt_tokens=10,
+        output_tokens=TOKENS,
+        max_tokens=order.max_tokens,
+        finish_reason=0,
+        engine_class=engine_class_bytes("cpu-fp32"),
+        fee_wei=price * (10 + TOKENS),
+        issued_at=order.deadline - 900,
+        anchor_by=order.deadline,
+    )
+    signature = bytes(signer.unsafe_sign_hash(receipt.digest(domain)).signature)
+    return {"receipt": receipt.to_json(), "signature": "0x" + signature.hex()}
+
+
 def node_app(key: str, domain: Domain, name: str, price: int, pace: float) -> FastAPI:
     """The node that computes nothing."""
     app, signer = FastAPI(), Account.from_key(key)
@@ -53,33 +83,13 @@ def node_app(key: str, domain: Domain, name: str, price: int, pace: float) -> Fa
     def account(client: str) -> Any:
         return ACCOUNT
 
+    @app.get("/v1/receipts/{digest}")
+    async def receipt(digest: str) -> Any:
+        return {"batch": None}  # as every node says of its last answers
+
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Any:
         return StreamingResponse(stream(await request.json()), media_type="text/event-stream")
-
-    def promise(body: dict[str, Any]) -> dict[str, str]:
-        order = Order.from_json(body["trine"]["request"])
-        receipt = Receipt(
-            request_hash=order.digest(domain),
-            client=order.client,
-            node=signer.address,
-            model_id=order.model_id,
-            input_hash=order.input_hash,
-            prompt_hash=bytes(32),
-            output_hash=bytes(32),
-            text_hash=text_hash(TEXT * TOKENS),
-            fingerprint_hash=bytes(32),
-            prompt_tokens=10,
-            output_tokens=TOKENS,
-            max_tokens=order.max_tokens,
-            finish_reason=0,
-            engine_class=engine_class_bytes("cpu-fp32"),
-            fee_wei=price * (10 + TOKENS),
-            issued_at=order.deadline - 900,
-            anchor_by=order.deadline,
-        )
-        signature = bytes(signer.unsafe_sign_hash(receipt.digest(domain)).signature)
-        return {"receipt": receipt.to_json(), "signature": "0x" + signature.hex()}
 
     async def stream(body: dict[str, Any]) -> Any:
         def event(choice: dict[str, Any], **more: Any) -> str:
@@ -89,7 +99,8 @@ def node_app(key: str, domain: Domain, name: str, price: int, pace: float) -> Fa
         for number in range(TOKENS):
             yield event({"delta": {"content": TEXT}, "finish_reason": None})
             await asyncio.sleep(max(0.0, begun + (number + 1) * pace - time.monotonic()))
-        yield event({"delta": {}, "finish_reason": "stop"}, trine=promise(body) if "trine" in body else None)
+        promise = promise_of(body, signer, domain, price) if "trine" in body else None
+        yield event({"delta": {}, "finish_reason": "stop"}, trine=promise)
         yield "data: [DONE]\n\n"
 
     return app
@@ -244,6 +255,32 @@ def less(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {kind: {name: ms - other[kind][name] for name, ms in values.items()} for kind, values in one.items()}
 
 
+@contextmanager
+def network() -> Iterator[tuple[Devnet, Path]]:
+    """A chain with the contracts, and a folder."""
+    with tempfile.TemporaryDirectory() as folder, Devnet(Path(folder) / "home", Report(lambda _: None)) as net:
+        net.start_chain()
+        yield net, Path(folder)
+
+
+def funded(net: Devnet) -> dict[str, Any]:
+    """A node's account, and two that have a deposit with it."""
+    accounts = {name: net.create_client(name) for name in ("client", "gateway")}
+    node = Account.create()
+    for account in accounts.values():
+        chain = net.chain(account)
+        chain.allow("Payments", 100 * TOKEN)
+        chain.deposit(node.address, 100 * TOKEN)
+    return {
+        "rpc_url": net.rpc_url,
+        "deployment": str(net.deployment_file),
+        "address": node.address,
+        "node_key": node.key.hex(),
+        "gateway_key": accounts["gateway"].key.hex(),
+        "client_key": accounts["client"].key.hex(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=50)
@@ -257,26 +294,14 @@ def main() -> None:
         return
     from trine_gateway.store import GatewayStore
 
-    with tempfile.TemporaryDirectory() as folder, Devnet(Path(folder) / "home", Report(lambda _: None)) as net:
-        net.start_chain()
-        accounts = {name: net.create_client(name) for name in ("client", "gateway")}
-        node = Account.create()
-        for account in accounts.values():
-            chain = net.chain(account)
-            chain.allow("Payments", 100 * TOKEN)
-            chain.deposit(node.address, 100 * TOKEN)
+    with network() as (net, folder):
         ports = {"node_port": free_port(), "gateway_port": free_port()}
         store_url = f"sqlite:///{folder}/gateway.sqlite"
         store = GatewayStore(store_url)
         _, key = store.add_key("benchmark", budget_wei=None, requests_per_minute=1_000_000)
         store.close()
         given = {
-            "rpc_url": net.rpc_url,
-            "deployment": str(net.deployment_file),
-            "address": node.address,
-            "node_key": node.key.hex(),
-            "gateway_key": accounts["gateway"].key.hex(),
-            "client_key": accounts["client"].key.hex(),
+            **funded(net),
             "node_url": f"http://127.0.0.1:{ports['node_port']}",
             "gateway_url": f"http://127.0.0.1:{ports['gateway_port']}",
             "store_url": store_url,
@@ -284,7 +309,7 @@ def main() -> None:
             "pace": options.pace,
             **ports,
         }
-        file = Path(folder) / "given.json"
+        file = folder / "given.json"
         file.write_text(json.dumps(given))
         processes = []
         try:

@@ -8,8 +8,9 @@ Every precision answers every prompt with the engine as it is shipped, every pre
 are none of those that the policy was fitted to. Whatever is not accepted is shown. With a temperature, a quarter of the
 prompts each is asked without bounds, with top_p 0.9, with top_k 40 and with min_p 0.05, each with a seed of its own.
 `--cheats` has cheats in the first precision answer instead, and counts the answers that are not the honest ones: how
-many of them each verifier rejects. `--keep FILE` keeps the observations, those of a precision as soon as it is done;
-`--observed FILE…` judges what was kept, all of one temperature, and runs nothing.
+many of them each verifier rejects. `--schema` holds honest answers to a JSON schema. `--keep FILE` keeps the
+observations, those of a precision as soon as it is done; `--observed FILE…` judges what was kept, all of one
+temperature, and runs nothing.
 """
 
 from __future__ import annotations
@@ -19,19 +20,27 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.policy import Policy
 from trine.protocol.verdict import Outcome
 from trine_research.study import observations
 from trine_research.study.calibrate import parse_list
 from trine_research.study.fit import clopper_pearson
 from trine_research.study.observe import Leaf, Plan, observe_cheats, observe_honest
-from trine_research.study.subject import MAX_PROMPTS, Subject, Variant, render_all, samplings_at
+from trine_research.study.subject import MAX_PROMPTS, Subject, Variant, decodings_at, render_all
 
 FITTED = (112, 0)
 """Prompts and seed of the calibration that the shipped policy is from: docs/statistics.md."""
 DTYPES = ("bf16", "fp32", "fp16")
+SCHEMA = Grammar(
+    "json_schema",
+    '{"type":"object","properties":{"title":{"type":"string","maxLength":60},"words":{"type":"array","items":{"type":'
+    '"string"},"minItems":2},"sure":{"type":"boolean"}},"required":["title","words","sure"],"additionalProperties":false}',
+)
 CHEATS = (
     "other-seed,higher-temperature,lower-temperature,ignored-top-p,greedy-instead,sampled,turned-ties,runner-up-token,"
     "swapped-token,inserted-token,int8-weights,cheap-tokens,other-prompt"
@@ -50,12 +59,15 @@ def main() -> None:
     parser.add_argument(
         "--cheats", nargs="?", const=CHEATS, help="names with commas between them; default: some of all"
     )
+    parser.add_argument("--schema", action="store_true", help="honest answers that must be JSON")
     parser.add_argument("--dtypes", default=",".join(DTYPES), help="precisions, with commas between them")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--observed", type=Path, nargs="+")
     given = parser.parse_args()
     if given.keep and given.keep.exists():
         sys.exit(f"error: {given.keep} exists; name another file")
+    if given.schema and given.cheats:
+        sys.exit("error: what cheats at grammars is rejected by its tokens: tests/unit/test_adversaries.py")
     subject = Subject.find(given.model, given.threads)
     if subject.policy is None:
         sys.exit(f"error: {given.model} has no policy: name a shipped record")
@@ -69,7 +81,10 @@ def main() -> None:
     prompts = render_all(engines[dtypes[0]], others[given.skip : given.skip + given.prompts])
     print(", ".join(f"{name} {value}" for name, value in vars(given).items()))
     for temperature in given.temperature:
-        plan = Plan(subject, prompts, given.tokens, engines, samplings_at(temperature, len(prompts), given.seed))
+        ways = decodings_at(temperature, len(prompts), given.seed)
+        if given.schema:
+            ways = [replace(way or Decoding(), grammar=SCHEMA) for way in ways or [None] * len(prompts)]
+        plan = Plan(subject, prompts, given.tokens, engines, ways)
         leaves: list[Leaf] = []
         variants = [Variant(d, d) for d in (dtypes[:1] if given.cheats else dtypes)]
         for found in observe_honest(plan, variants, say):
