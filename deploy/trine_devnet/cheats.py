@@ -27,7 +27,7 @@ NODE_CHEATS = (
     "fine-tuned-model", "random-model", "pruned-layers", "early-exit", "swapped-token", "runner-up-token",
     "turned-ties", "inserted-token", "dropped-token", "truncated", "sampled", "other-prompt", "other-system-prompt",
     "copied-fingerprint", "cheap-tokens", "cheap-int8-tokens", "other-seed", "higher-temperature", "lower-temperature",
-    "ignored-top-p", "greedy-instead",
+    "ignored-top-p", "greedy-instead", "ignored-grammar", "loosened-grammar", "off-grammar",
 )  # fmt: skip
 """Keys of `trine_research.adversaries.ADVERSARIES`, whose import takes torch."""
 

@@ -33,7 +33,7 @@ class Stage:
     state: str = ""
     given_up: threading.Event = field(default_factory=threading.Event)
 
-    def client(self, name: str) -> Client:
+    def client(self, name: str, *, salted: bool = True) -> Client:
         """Of an honest node that takes signed orders, with an account of its own. To be closed."""
         node = next(r for r in self.net.operators.values() if r.member.role is Role.NODE and not r.member.cheats)
         return Client(
@@ -42,6 +42,7 @@ class Stage:
             account=self.net.create_client(f"client-{name}"),
             node=node.endpoint,
             deposit_wei=DEPOSIT_WEI,
+            salted=salted,
         )
 
     def until(self, done: Callable[[], T | None], what: str, net: Devnet | None = None) -> T:
