@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 import pytest
+from gateway_process import Process
 
 from trine import Client
 from trine.chain import Role
@@ -73,13 +74,14 @@ def ask(net, account):
     """A client of one node: ask("honest")."""
     clients = []
 
-    def connect(node, payer=account):
+    def connect(node, payer=account, **options):
         client = Client(
             rpc_url=net.rpc_url,
             deployment=net.deployment_file,
             account=payer,
             node=net.operators[node].endpoint,
             deposit_wei=DEPOSIT if payer is account else 0,
+            **options,
         )
         clients.append(client)
         return client
@@ -87,3 +89,29 @@ def ask(net, account):
     yield connect
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="session")
+def gateway(net, tmp_path_factory):
+    """Before the honest node."""
+    net.create_client("gateway")
+    folder = tmp_path_factory.mktemp("gateway")
+    process = Process(
+        folder,
+        {
+            "TRINE_RPC_URL": net.rpc_url,
+            "TRINE_DEPLOYMENT": str(net.deployment_file),
+            "TRINE_KEYSTORE": str(net.keystore("gateway")),
+            "TRINE_PASSWORD_FILE": str(net.password_file),
+            "TRINE_GATEWAY_NODE": net.operators["honest"].endpoint,
+        },
+    )
+    process.trine("init", "--deposit", "10")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def key(gateway):
+    return gateway.trine("keys", "add", "tests", "--budget", "10", "--rpm", "600")

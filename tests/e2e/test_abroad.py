@@ -51,7 +51,7 @@ def test_verifiers_hand_over_from_epoch_to_epoch(net, epochs):
 
 
 def test_an_answer_is_taken_on_another_chain_and_a_tampered_one_is_not(net, ask, epochs, tmp_path):
-    client = ask("honest")
+    client = ask("honest", salted=False)  # the contract compares the bare text
     for _ in range(5):
         answer = client.chat(QUESTION, max_tokens=8)
         try:

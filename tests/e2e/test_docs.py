@@ -18,6 +18,7 @@ PAGES = ("README.md", "docs/developers.md")
 ELSEWHERE = {
     "client.chain.refund": "needs an answer that was rejected: test_protocol",
     "client.claim_inclusion(answer)": "needs a node that breaks its promise: test_unanchored",
+    "tools=[weather]": "needs a model whose template knows tools: tests/unit/test_tool_answers.py",
     "wrapRequestsWithPayment": "needs a node that takes x402: test_protocol_x402 does the same",
 }
 """Blocks with one of these are not run here, and why."""

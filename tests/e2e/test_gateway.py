@@ -6,16 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import httpx2
 import openai
 import pytest
+from gateway_process import usage
 from waiting import eventually
 
 from trine.protocol.messages import Receipt, require_signer
-from trine_devnet.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 STOCK_JS = ROOT / "node_modules" / "openai"
@@ -46,80 +44,10 @@ console.log(JSON.stringify({
 """
 
 
-class Process:
-    """`trine gateway run`."""
-
-    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._variables = {**os.environ, **variables}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def trine(self, *arguments: str) -> str:
-        command = [str(Path(sys.executable).with_name("trine")), "gateway", *arguments]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self._variables, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def start(self) -> None:
-        command = [str(Path(sys.executable).with_name("trine")), "gateway", "run", "--port", str(self.port)]
-        with (self.folder / "gateway.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self.folder, env=self._variables, stderr=log)
-        eventually(self._is_ready, "the gateway to be ready", 60)
-
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
-        try:
-            return httpx2.get(f"{self.url}/healthz").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            assert self._process.wait(60) == 0, self.log()
-
-    def log(self) -> str:
-        return (self.folder / "gateway.log").read_text()
-
-
-@pytest.fixture(scope="module")
-def gateway(net, tmp_path_factory):
-    net.create_client("gateway")
-    folder = tmp_path_factory.mktemp("gateway")
-    process = Process(
-        folder,
-        {
-            "TRINE_RPC_URL": net.rpc_url,
-            "TRINE_DEPLOYMENT": str(net.deployment_file),
-            "TRINE_KEYSTORE": str(net.keystore("gateway")),
-            "TRINE_PASSWORD_FILE": str(net.password_file),
-            "TRINE_GATEWAY_NODE": net.operators["honest"].endpoint,
-        },
-    )
-    process.trine("init", "--deposit", "10")
-    process.start()
-    yield process
-    process.stop()
-
-
-@pytest.fixture(scope="module")
-def key(gateway):
-    return gateway.trine("keys", "add", "tests", "--budget", "10", "--rpm", "600")
-
-
 @pytest.fixture(scope="module")
 def stock(gateway, key):
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=2) as client:
         yield client
-
-
-def usage(gateway, key):
-    return httpx2.get(f"{gateway.url}/usage", headers={"authorization": f"Bearer {key}"}).json()
 
 
 def test_the_stock_python_client_gets_an_answer_and_its_verdict(net, gateway, stock):

@@ -54,11 +54,25 @@ def test_a_sampled_answer_is_certified_and_comes_again_with_its_seed(net, ask):
     assert sum(vote.accepts >> answer.certificate.index & 1 for vote in votes if vote) >= 2
     again = client.chat(QUESTION, max_tokens=40, temperature=0.8, top_p=0.95, seed=answer.sampling.seed)
     assert again.text == answer.text
-    assert again.receipt.input_hash == answer.receipt.input_hash
+    assert again.sampling == answer.sampling
+    assert again.receipt.input_hash != answer.receipt.input_hash  # each order has a salt of its own
     other = client.chat(QUESTION, max_tokens=40, temperature=0.8, top_p=0.95)
     assert other.text != answer.text
     for each in (again, other):
         assert client.certify(each).result == "accept"
+
+
+def test_a_sealed_order_is_certified_and_nothing_on_the_way_or_on_the_disk_shows_it(net, ask):
+    question = "Which medicine helps against hay fever?"
+    client = ask("honest", sealed=True)
+    stream = client.stream(question, max_tokens=12)
+    assert "".join(stream) == stream.answer.text
+    answer = stream.answer
+    assert client.certify(answer).result == "accept"  # the verifiers have been shown it, sealed to each of them
+    assert answer.receipt.text_hash == text_hash(answer.text, answer.salt) != text_hash(answer.text)
+    for file in (file for file in net.home.iterdir() if ".sqlite" in file.name):
+        assert question.encode() not in file.read_bytes(), file.name
+    assert list(net.home.glob("honest.sqlite*"))
 
 
 def test_every_cheat_is_rejected_slashed_and_on_record(net, ask):
@@ -241,7 +255,7 @@ def test_verifiers_earned_their_fees(net, ask):
 
 
 def _raise_unless_accepted(answer):
-    from trine._client import _require_accepted
+    from trine._async_client import _require_accepted
 
     _require_accepted(answer.certificate)
 

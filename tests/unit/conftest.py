@@ -9,11 +9,11 @@ import pytest
 from postgres_server import NoServer, PostgresServer
 
 from trine.models import ModelRecord, load_record
+from trine.protocol.decoding import Decoding
 from trine.protocol.messages import FinishReason
 from trine.protocol.policy import Policy
-from trine.protocol.sampling import Sampling
-from trine.protocol.verdict import Claim, Verdict, decide
-from trine_node.engines.base import Engine, Step
+from trine.protocol.verdict import Claim, Outcome, Reason, Verdict, decide
+from trine_node.engines.base import Engine, OffGrammar, Step
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
 
@@ -21,9 +21,9 @@ SLOW = {
     "adversaries", "agents", "call_counts", "chain_faults", "compilation", "connections", "deploy_fitness",
     "deploy_manifests", "publishing",
     "devnet_chain", "distributions", "endpoints", "engine", "engine_determinism", "engine_selftest", "event_log",
-    "examining", "gateway", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting", "migrations",
-    "node_openai",
-    "node_payment", "node_pruning", "node_store", "openai_engine", "outbox", "posted_requests", "rpc_proxy",
+    "examining", "gateway", "gpu_day", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting",
+    "migrations", "node_openai", "node_payment", "node_pruning", "node_store", "openai_engine",
+    "outbox", "posted_requests", "rpc_proxy",
     "sampled_answers", "sending_under_faults", "solidity_package", "startup", "stop_strings", "store_faults",
     "study_billion", "study_calibrate", "study_fit", "study_majority", "text_consensus", "x402",
 }  # fmt: skip
@@ -77,14 +77,18 @@ def judge(policy: Policy) -> Callable[..., Verdict]:
         max_tokens: int,
         prover: Engine,
         verifier: Engine,
-        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
     ) -> Verdict:
         output = tuple(step.token_id for step in steps)
         reason = FinishReason.STOP if output[-1] in prover.eos_ids else FinishReason.LENGTH
         claim = Claim(output, tuple(step.word for step in steps), reason, max_tokens, prover.engine_class)
+        try:
+            own = verifier.check(prompt, output, decoding)
+        except OffGrammar as error:
+            return Verdict(Outcome.REJECT, Reason.STRUCTURE, len(output), detail=str(error))
         return decide(
             claim,
-            verifier.check(prompt, output, sampling),
+            own,
             eos_ids=verifier.eos_ids,
             verifier_class=verifier.engine_class,
             policy=policy,

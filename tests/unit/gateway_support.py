@@ -15,8 +15,8 @@ from test_client_parallel import FakeChain
 from test_node_support import RECORD
 
 from trine import AsyncClient
-from trine._client import CONNECTIONS
 from trine._core import Core
+from trine._http import Http
 from trine_gateway.service import create_app
 from trine_gateway.settings import GatewaySettings
 from trine_gateway.store import GatewayStore
@@ -28,7 +28,10 @@ TOKENS = 10**18
 
 
 class GatewayChain(FakeChain):
-    """Also says which verdicts are final."""
+    """Also says which verdicts are final, and what time the last block has."""
+
+    def timestamp(self):
+        return self.now()
 
     def verdict(self, batch_id, leaf):
         result = self._node.chain.result(batch_id)
@@ -61,11 +64,10 @@ def bearer(key: str) -> dict[str, str]:
 def client_before(*places: tuple[str, str], node: Any, timeout: float = 60.0) -> AsyncClient:
     """A client of nodes at these (address, endpoint); `node`'s chain is read."""
     made: AsyncClient = object.__new__(AsyncClient)
-    made.chain = GatewayChain(node, EthAccount.create())
-    made._core = Core(made.chain, None, 0)
-    made._core.nodes = lambda *_: list(places)  # type: ignore[method-assign]
-    made._timeout = timeout
-    made._http = httpx2.AsyncClient(timeout=timeout, limits=CONNECTIONS)
+    chain = GatewayChain(node, EthAccount.create())
+    core = Core(chain, None, 0)
+    core.nodes = lambda *_: list(places)  # type: ignore[method-assign]
+    made._set(chain, core, Http(timeout), timeout)
     return made
 
 

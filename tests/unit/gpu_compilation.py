@@ -12,12 +12,12 @@ BYTES = {"*bf16": 2, "*fp32": 4}
 WIDTH = 128
 
 
-def compiled(kernel, capability, types, constants):
+def compiled(kernel, capability, types, constants, warps=kernels.WARPS):
     """With what a launch knows of its arguments: addresses and sizes of weights are multiples of 16."""
     aligned = {name for name, kind in types.items() if kind[0] == "*"} | {"outputs", "inputs", "width"}
     attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(types) if name in aligned}
     source = ASTSource(kernel, types | dict.fromkeys(constants, "constexpr"), constants, attributes)
-    options = {"num_warps": kernels.WARPS, "num_stages": kernels.STAGES}
+    options = {"num_warps": warps, "num_stages": kernels.STAGES}
     result = compile_source(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert result.asm["cubin"]
     return {"shared": result.metadata.shared, "ptx": result.asm["ptx"]}
@@ -30,11 +30,18 @@ def product(kind, capability):
 
 
 def attention(kind, capability):
-    types = dict.fromkeys("qkv", kind) | {"tables": "*i32", "places": "*i32", "y": kind}
+    types = dict.fromkeys("qkv", kind) | {"tables": "*i32", "places": "*i32"}
+    types |= dict.fromkeys(("tops", "totals", "answers"), "*fp32")
     types |= {"line": "i32", "scale": "fp32", "cap": "fp32", "window": "i32"}
     sizes = dict.fromkeys(("WIDTH", "WIDE", "VALUE_WIDTH", "VALUE_WIDE"), WIDTH)
     sizes |= {"SHARED": 4, "GROUP": 4, "QUERIES": kernels.LEAST_DOT, "BLOCK": 16, "STEP": kernels.KEY_STEP}
-    return compiled(kernels._attend, capability, types, sizes | {"CAPPED": True})
+    return compiled(kernels._attend, capability, types, sizes | {"CAPPED": True, "PARTS": kernels.PARTS})
+
+
+def joining(kind, capability):
+    types = dict.fromkeys(("tops", "totals", "answers"), "*fp32") | {"places": "*i32", "y": kind, "window": "i32"}
+    sizes = {"HEADS": 16, "VALUE_WIDTH": WIDTH, "VALUE_WIDE": WIDTH, "STEP": kernels.KEY_STEP, "PARTS": kernels.PARTS}
+    return compiled(kernels._join, capability, types, sizes, warps=1)
 
 
 def sums(kind, capability):
@@ -44,7 +51,7 @@ def sums(kind, capability):
 if __name__ == "__main__":
     found = [
         (function.__name__, kind, function(kind, capability))
-        for function in (product, attention, sums)
+        for function in (product, attention, joining, sums)
         for kind in BYTES
         for capability in (80, 90)
     ]

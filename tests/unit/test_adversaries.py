@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from trine.errors import InvalidInput
+from trine.protocol.decoding import Decoding
+from trine.protocol.grammar import Grammar
 from trine.protocol.sampling import Sampling
 from trine.protocol.verdict import Outcome, Reason, Verdict
 from trine_node.engines.transformers_engine import TransformersEngine
-from trine_research.adversaries import ADVERSARIES, Adversary, make_adversary
+from trine_research.adversaries import ADVERSARIES, CONSTRAINING, Adversary, make_adversary
 from trine_research.adversaries.weights import FineTuned
 
 Judge = Callable[..., Verdict]
@@ -39,7 +42,7 @@ CAUGHT_BY = {
     "cheap-tokens": Reason.MARGIN,
 }
 # Of answers that are to be drawn. None: as above.
-DRAWN = Sampling(700_000, 2026, top_p_millionths=900_000)
+DRAWN = Decoding(Sampling(700_000, 2026, top_p_millionths=900_000))
 DRAWN_CAUGHT_BY = {
     "other-seed": Reason.MARGIN,
     "higher-temperature": Reason.MARGIN,
@@ -52,6 +55,20 @@ DRAWN_CAUGHT_BY = {
     "inserted-token": Reason.MARGIN,
     "int8-weights": None,
     "cheap-tokens": None,
+}
+# Of answers that must be JSON of a certain shape: all of these by a token that the grammar forbids, or never allows.
+HELD = Decoding(
+    grammar=Grammar(
+        "json_schema",
+        '{"type":"object","properties":{"bread":{"type":"string","maxLength":20},"minutes":{"type":"integer"}},'
+        '"required":["bread","minutes"],"additionalProperties":false}',
+    )
+)
+HELD_CAUGHT_BY = {
+    "ignored-grammar": Reason.STRUCTURE,
+    "loosened-grammar": Reason.STRUCTURE,
+    "off-grammar": Reason.STRUCTURE,
+    "inserted-token": Reason.STRUCTURE,
 }
 
 
@@ -74,6 +91,29 @@ def test_cheats_at_drawing_are_rejected(name: str, engine: TransformersEngine, j
     verdict = judge(ids, list(cheat.generate(ids, 48, None, DRAWN)), 48, cheat, engine, DRAWN)
     assert verdict.outcome is Outcome.REJECT, verdict
     assert DRAWN_CAUGHT_BY[name] in (None, verdict.reason), verdict
+
+
+@pytest.mark.parametrize("sampling", [None, DRAWN.sampling])
+@pytest.mark.parametrize("name", HELD_CAUGHT_BY)
+def test_cheats_at_grammars_are_rejected(
+    name: str, sampling: Sampling | None, engine: TransformersEngine, judge: Judge
+) -> None:
+    asked = replace(HELD, sampling=sampling)
+    cheat = make_adversary(name, engine)
+    ids = cheat.encode_chat(QUESTION)
+    verdict = judge(ids, list(cheat.generate(ids, 48, None, asked)), 48, cheat, engine, asked)
+    assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, HELD_CAUGHT_BY[name]), verdict
+    honest = list(engine.generate(ids, 48, None, asked))
+    assert judge(ids, honest, 48, engine, engine, asked).outcome is Outcome.ACCEPT
+
+
+@pytest.mark.parametrize("name", CONSTRAINING)
+def test_who_ignores_grammars_answers_orders_without_one_honestly(
+    name: str, engine: TransformersEngine, judge: Judge
+) -> None:
+    cheat = make_adversary(name, engine)
+    ids = cheat.encode_chat(QUESTION)
+    assert judge(ids, list(cheat.generate(ids, 12, None, DRAWN)), 12, cheat, engine, DRAWN).outcome is Outcome.ACCEPT
 
 
 @pytest.mark.parametrize("name", ["other-seed", "higher-temperature", "lower-temperature", "greedy-instead"])
@@ -109,8 +149,8 @@ def test_an_unknown_cheat_is_refused(name: str, engine: TransformersEngine) -> N
 
 def test_all_named_cheats_are_covered() -> None:
     # The runner-up may be a near-tie, and int8's tokens are often the model's own: neither is always caught.
-    caught = {*CAUGHT_BY, *DRAWN_CAUGHT_BY}
-    assert set(ADVERSARIES) - set(CAUGHT_BY) - set(DRAWN_CAUGHT_BY) == {
+    caught = {*CAUGHT_BY, *DRAWN_CAUGHT_BY, *HELD_CAUGHT_BY}
+    assert set(ADVERSARIES) - caught == {
         "cheap-int8-tokens",
         "turned-ties",  # each of its turns is one that rounding makes
     }

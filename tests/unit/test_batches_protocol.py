@@ -17,7 +17,7 @@ from trine.protocol.calibration import (
     prompt_words,
 )
 from trine.protocol.header import Header, batch_id
-from trine.protocol.inputs import chat_input, parse_input, text_input
+from trine.protocol.inputs import Message, chat_input, parse_input, text_input
 from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, agreed, commitment, distance_ppm_of, majority, settle, wrong
 
 words = st.binary(min_size=32, max_size=32)
@@ -205,10 +205,10 @@ def test_a_calibration_prompt_has_its_words_and_what_was_registered():
     for leaf, (prompt, index) in enumerate(zip(prompts, prompt_indices(drawn, challenge, 20, 2), strict=True)):
         words_ = prompt_words(drawn, challenge, leaf)
         assert len(words_) == WORDS_PER_PROMPT
-        asked = prompt.text if index == 0 else prompt.messages[-1][1]
+        asked = prompt.text if index == 0 else prompt.messages[-1].content
         assert all(word in asked for word in words_)
         assert ("17 times 23 is" if index == 0 else "Why?") in asked
-        assert prompt.messages is None or prompt.messages[0] == ("system", "Be terse.")
+        assert prompt.messages is None or prompt.messages[0] == Message("system", "Be terse.")
         assert parse_input(prompt.canonical()) == prompt, "what a node shows is read back as the same"
 
 

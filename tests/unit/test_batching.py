@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trine_node.engines.base import NumericalFault, Step
+from trine_node.engines.base import EngineError, NumericalFault, Step
 from trine_node.engines.batching import Answer, Batch, Server
 from trine_node.engines.paging import BLOCK, BlockPool
 from trine_node.engines.passes import Segment
@@ -184,6 +184,48 @@ def test_the_longest_idle_beginning_makes_room() -> None:
     assert lost is not None
     assert lost.known == 0
     assert BlockPool(4).take([1] * 33, 65) is None
+
+
+def unbroken(count: int, tokens: int) -> list[tuple[int, ...]]:
+    """Prompts that the model answers with so many tokens or more."""
+    draws = ((n, n // 49 + 1, 3) for n in range(1, 40_000))
+    long = (prompt for prompt in draws if len(expected(prompt, tokens) or ()) == tokens)
+    return [next(long) for _ in range(count)]
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_who_came_last_is_put_back_when_there_is_no_room_and_says_the_same(reuse: bool) -> None:
+    model, pool = Sums(8), BlockPool(8)
+    batch = Batch(model, pool, prompt_tokens=6, rows=4, reuse=reuse)
+    answers = [Answer(prompt, 100) for prompt in unbroken(4, 100)]
+    for answer in answers:
+        batch.add(answer)
+    got: dict[Answer, list[int]] = {answer: [] for answer in answers}
+    ended: list[Answer] = []
+    at_once = 0
+    for _ in range(2000):
+        if not batch.running and not batch.waiting:
+            break
+        for answer, step in batch.step():
+            assert isinstance(step, Step)
+            got[answer].append(step.token_id)
+            ended += [answer] * answer.done
+        at_once = max(at_once, len(batch.running))
+    assert [got[answer] for answer in answers] == [expected(answer.prompt, 100) for answer in answers]
+    assert at_once > 1, "there is room for one whole answer, and for more of them while they are short"
+    assert batch.put_back > 0
+    assert ended == answers, "who came first always has room"
+    assert pool.available == pool.blocks
+
+
+@pytest.mark.parametrize("tokens", [40, 30])
+def test_a_cache_that_holds_no_whole_answer_is_an_error_and_no_endless_wait(tokens: int) -> None:
+    pool = BlockPool(2)
+    server = Server(Batch(Sums(2), pool, prompt_tokens=64, rows=2))
+    [ids] = unbroken(1, 40)
+    with pytest.raises(EngineError, match="engine_cache_tokens"):
+        list(server.submit(Answer(ids, tokens)))
+    assert pool.available == pool.blocks
 
 
 class Broken(Sums):

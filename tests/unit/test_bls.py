@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,96 @@ def test_infinity_is_no_key_and_no_signature(curve):
     with pytest.raises(InvalidInput):
         bls.aggregate([secret.sign(b"m"), opposite.sign(b"m")], curve)
     assert not bls.verify([secret.public_key(), opposite.public_key()], b"m", zero_signature, curve=curve)
+
+
+def claims_of(*numbers: int) -> list[bls.Claim]:
+    """True ones: of one, two, … signers over messages of their own."""
+    found = []
+    for number in numbers:
+        secrets = [bls.SecretKey(100 * number + i) for i in range(1, number + 1)]
+        message = b"message %d" % number
+        signature = bls.aggregate([secret.sign(message) for secret in secrets])
+        found.append(bls.Claim(tuple(secret.public_key() for secret in secrets), message, signature))
+    return found
+
+
+def shifted(claim: bls.Claim, scalar: int) -> bls.Claim:
+    """With a signature that is wrong by `scalar` times a point."""
+    error = bls.SecretKey(scalar % bls.GROUP_ORDER).sign(b"what is wrong with it")
+    return replace(claim, signature=bls.aggregate([claim.signature, error]))
+
+
+@CURVES
+def test_many_claims_hold_together_exactly_if_each_holds_alone(curve):
+    claims = claims_of(1, 2)
+    assert bls.verify_all(claims, curve=curve)
+    assert not bls.verify_all([], curve=curve)
+    assert not bls.verify_all([claims[0], replace(claims[1], message=b"another")], curve=curve)
+    assert not bls.verify_all([claims[0], replace(claims[1], keys=())], curve=curve)
+    assert not bls.verify_all(claims, tag=bls.PROOF_TAG, curve=curve)
+    assert not bls.verify_all([replace(claims[0], signature=claims[1].signature), claims[1]], curve=curve)
+
+
+@CURVES
+def test_attack_two_false_claims_do_not_cancel(curve):
+    claims = claims_of(1, 2)
+    false = [shifted(claims[0], 77), shifted(claims[1], -77)]
+    unpadded = [
+        bls.Claim(
+            tuple(bls.unpad(key, bls.KEY_BYTES) for key in claim.keys),
+            claim.message,
+            bls.unpad(claim.signature, bls.SIGNATURE_BYTES),
+        )
+        for claim in false
+    ]
+    assert curve.verify(unpadded, bls.MESSAGE_TAG, [1, 1]), "with equal powers they would"
+    assert not bls.verify_all(false, curve=curve)
+
+
+@settings(max_examples=20)
+@given(st.permutations([1, 2, 3, 4]), st.integers(1, 2**128), st.integers(1, bls.GROUP_ORDER - 1))
+def test_attack_errors_that_would_cancel_under_the_powers_of_other_claims(order, guessed, error):
+    """Whoever moves an error from one claim to another must know the powers, which then are others."""
+    claims = claims_of(*order)
+    honest = bls._factors(claims, bls.MESSAGE_TAG)
+    for factor in (guessed, honest[1]):
+        false = [shifted(claims[0], error * factor), shifted(claims[1], -error), *claims[2:]]
+        assert bls._factors(false, bls.MESSAGE_TAG)[1] not in (guessed, honest[1])
+        assert not bls.verify_all(false)
+    assert not bls.verify_all([claims[1], claims[0], shifted(claims[2], error), *claims[3:]])
+    assert bls.verify_all(claims)
+
+
+def test_every_byte_of_every_claim_moves_all_powers_but_the_first():
+    claims = claims_of(1, 2, 3)
+    found = {tuple(bls._factors(claims, bls.MESSAGE_TAG)), tuple(bls._factors(claims, bls.PROOF_TAG))}
+    found.add(tuple(bls._factors([claims[1], claims[0], claims[2]], bls.MESSAGE_TAG)))
+    for number in range(3):
+        for changed in (
+            replace(claims[number], keys=claims[number].keys[::-1] + claims[0].keys),
+            replace(claims[number], message=claims[number].message + b"!"),
+            shifted(claims[number], 1),
+        ):
+            others = [changed if i == number else claim for i, claim in enumerate(claims)]
+            found.add(tuple(bls._factors(others, bls.MESSAGE_TAG)))
+    assert len(found) == 3 + 9
+    assert all(first == 1 and 0 < second < 2**128 and 0 < third < 2**128 for first, second, third in found)
+    assert len({power for powers in found for power in powers[1:]}) == 2 * len(found)
+
+
+@CURVES
+def test_attack_keys_that_cancel_or_lie_outside_the_subgroup_hide_in_no_claim(vectors, curve):
+    claims = claims_of(1, 2)
+    outside, opposite = raw(vectors["outside_g2"]), bls.SecretKey(bls.GROUP_ORDER - 7).public_key()
+    y = [bls.FIELD_MODULUS - int.from_bytes(outside[at : at + 64], "big") for at in (128, 192)]
+    negated = outside[:128] + b"".join(value.to_bytes(64, "big") for value in y)
+    for keys in (
+        (bls.SecretKey(7).public_key(), opposite),
+        (*claims[1].keys, outside),
+        (*claims[1].keys, outside, negated),
+    ):
+        assert not bls.verify_all([claims[0], replace(claims[1], keys=keys)], curve=curve)
+    assert not bls.verify_all([claims[0], replace(claims[1], signature=raw(vectors["outside_g1"]))], curve=curve)
 
 
 @CURVES

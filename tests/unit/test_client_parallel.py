@@ -17,8 +17,8 @@ from test_node_support import NAME, PRICE_WEI, RECORD, SlowEngine, serving
 
 from trine import AsyncClient, Client
 from trine._answer import as_input
-from trine._client import CONNECTIONS
 from trine._core import Core, Stream
+from trine._http import Http
 from trine._ledger import Ledger
 from trine._sse import MAX_EVENT_BYTES, EventDecoder
 from trine.chain import ModelEntry
@@ -101,16 +101,17 @@ class FakeChain:
 
 
 @contextmanager
-def client_of(node, kind=Client, account=None, **options):
+def client_of(node, kind=Client, account=None, timeout=60.0, **options):
     """A client without a real chain: the node's address and endpoint are given."""
-    import httpx2
-
-    made = object.__new__(kind)
-    made.chain = FakeChain(node, account or EthAccount.create())
-    made._core = Core(made.chain, None, 0)
-    made._core.nodes = lambda *_: [(node.chain.address, node.url)]
-    made._timeout = 60.0
-    made._http = (httpx2.Client if kind is Client else httpx2.AsyncClient)(timeout=60, limits=CONNECTIONS)
+    chain = FakeChain(node, account or EthAccount.create())
+    core = Core(chain, None, 0, **options)
+    core.nodes = lambda *_: [(node.chain.address, node.url)]
+    waiting = object.__new__(AsyncClient)
+    waiting._set(chain, core, Http(60.0), timeout)
+    made = waiting
+    if kind is Client:
+        made = object.__new__(Client)
+        made._wait_for(waiting)
     try:
         yield made
     finally:

@@ -9,11 +9,12 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from trine_gateway.settings import GatewaySettings
 from trine_node.settings import NodeSettings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-COMPOSE = [DEPLOY / "compose" / name for name in ("compose.yaml", "several-nodes.yaml")]
+COMPOSE = [DEPLOY / "compose" / name for name in ("compose.yaml", "several-nodes.yaml", "gateway.yaml")]
 DOCKERFILES = sorted((DEPLOY / "images").glob("*.Dockerfile"))
 VERSIONS = ("1.30", "1.37")
 OBJECTS = [document for file in KUBERNETES for document in yaml.safe_load_all(file.read_text())]
@@ -110,6 +111,18 @@ def test_the_nodes_in_compose_take_their_settings(monkeypatch):
     assert second.keystore != first.keystore
     assert second.store_url != first.store_url
     assert second.endpoint != first.endpoint
+
+
+def test_the_gateway_in_compose_takes_its_settings():
+    settings = GatewaySettings.load(DEPLOY / "compose" / "gateway.toml")
+    service = yaml.safe_load((DEPLOY / "compose" / "gateway.yaml").read_text())["services"]["gateway"]
+    mounts = [str(volume).split(":")[1] for volume in service["volumes"]]
+    mounts += [f"/run/secrets/{name}" for name in service["secrets"]]
+    assert {str(path) for path in (settings.deployment, settings.keystore, settings.password_file)} <= set(mounts)
+    assert settings.store_url.removeprefix("sqlite:///").startswith("/data/")
+    assert service["command"][-1] in mounts  # the file that is read is the one that is mounted
+    assert service["ports"] == [f"127.0.0.1:8080:{settings.port}"]
+    assert f":{settings.port}/healthz" in service["healthcheck"]["test"][-1]
 
 
 @pytest.mark.parametrize("file", COMPOSE, ids=lambda f: f.name)

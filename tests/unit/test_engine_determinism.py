@@ -138,6 +138,16 @@ def test_a_weight_that_is_replaced_is_obeyed() -> None:
     assert not torch.equal(engine._runner.states(storage, segments), before)
 
 
+def test_answers_that_lose_their_room_to_others_are_the_same() -> None:
+    engine = made("llama", "bf16", prompt_tokens=13, rows=4, cache_tokens=256)
+    engine.eos_ids = frozenset()
+    asked = [prompt[:20] for prompt in prompts(4)]
+    alone = [list(engine.generate(prompt, 90)) for prompt in asked]
+    assert engine._batch.put_back == 0
+    assert answered_by_threads(engine, asked, 90, order=[2, 0, 3, 1]) == alone
+    assert engine._batch.put_back > 0
+
+
 def answered_by_threads(
     engine: TransformersEngine, asked: list[list[int]], tokens: int, order: list[int]
 ) -> list[list[Step]]:

@@ -22,17 +22,19 @@ from test_node_support import (
     signed_body,
 )
 
+from trine._answer import as_input
 from trine.chain import AppealPhase, BatchState
 from trine.errors import InvalidInput, NodeRefused, TransactionReverted
 from trine.protocol import canaries, merkle
 from trine.protocol.header import Header
-from trine.protocol.inputs import chat_input, text_input
+from trine.protocol.inputs import Message, chat_input, text_input
 from trine.protocol.messages import Domain
 from trine_operator.store import Store, sealed_batch
 from trine_research.examining.opening import Committing, Opening, salt_of
 from trine_research.examining.planting import Habits, Planting, PlantingEngine
 from trine_research.examining.prompts import corpus, everyday
 from trine_research.examining.record import Planted, Record
+from trine_research.examining.run import Ordering
 from trine_research.examining.settings import ExaminerSettings
 
 HABITS = Habits(order_seconds=10, canary_rate=0.25, answer_tokens=(4, 8), kinds=("swapped-token",))
@@ -192,7 +194,7 @@ def test_a_corpus_is_read_line_by_line_and_a_bad_line_is_named(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('"Why?"\n\n[{"role": "user", "content": "How?"}]\n')
     prompts = corpus(file, random.Random(1))
-    assert {prompts().messages for _ in range(50)} == {(("user", "Why?"),), (("user", "How?"),)}
+    assert {prompts().messages for _ in range(50)} == {(Message("user", "Why?"),), (Message("user", "How?"),)}
     for bad in ("{", "7", '[{"role": "user"}]', '[["user", "x"]]'):
         file.write_text(f'"Why?"\n{bad}\n')
         with pytest.raises(InvalidInput, match="line 2"):
@@ -459,3 +461,13 @@ def test_the_chain_agrees_about_what_is_signed_opened_and_paid(tmp_path):
         assert chain.bounty_available() == 5
         with pytest.raises(TransactionReverted, match="NotFinal"):
             chain.bounty_due(Header(chain.address, unknown, unknown, unknown))
+
+
+def test_a_planted_order_is_asked_with_the_salt_that_it_is_known_by():
+    """Without it no receipt was known as planted, and no canary was ever opened."""
+    asked, given = chat_input([{"role": "user", "content": "Why?"}]).salted(bytes([7]) * 32), []
+    client = SimpleNamespace(chat=lambda messages, **_: given.append(as_input(messages)))
+    ordering = Ordering(SimpleNamespace(model="m"), {"0x1": None}, SimpleNamespace(is_known=lambda _: False))
+    ordering._opened["0x1"] = client
+    ordering(asked, 8)
+    assert [each.hash() for each in given] == [asked.hash()]

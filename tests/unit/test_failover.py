@@ -20,9 +20,9 @@ from test_client_parallel import client_of
 from test_node_support import serving
 
 from trine import AsyncClient, Client
-from trine._core import REST_SECONDS
 from trine._failover import MAX_NODES
 from trine._ledger import RESERVED_SECONDS, Ledger
+from trine._nodes import REST_SECONDS
 from trine._reading import MAX_BODY_BYTES
 from trine.errors import NodeRefused, NodeUnreachable, TrineError, VerificationFailed
 
@@ -135,10 +135,9 @@ def failing_in_the_stream(handler):
 @contextmanager
 def asking(node, *before, kind=Client, timeout=60.0):
     """A client whose best nodes are those."""
-    with client_of(node, kind) as client:
+    with client_of(node, kind, timeout=timeout) as client:
         places = [(f"0x{number:040x}", url) for number, url in enumerate(before, 1)]
         client._core.nodes = lambda *_: [*places, (node.chain.address, node.url)]
-        client._timeout = timeout
         yield client
 
 
@@ -246,13 +245,13 @@ def test_a_node_that_says_soon_is_waited_for(node):
 
 
 @pytest.mark.parametrize("how", [chatted, streamed])
-def test_a_node_that_did_not_answer_is_not_the_first_to_be_asked_for_a_while(node, how, monkeypatch):
+def test_a_node_that_did_not_answer_is_not_the_first_to_be_asked_for_a_while(node, how):
     with odd(refusing(500)) as first, asking(node, first.url) as client:
         assert how(client).tried
         assert not how(client).tried
         assert len(first.orders) == 1
-        now = time.monotonic()
-        monkeypatch.setattr(time, "monotonic", lambda: now + REST_SECONDS + 1)
+        resting = client._core._resting  # whoever turned the clock would stop the node's, too
+        resting.update({rested: until - REST_SECONDS - 1 for rested, until in resting.items()})
         assert how(client).tried
         assert len(first.orders) == 2
 

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from typing import Literal
 
 import httpx2
 import openai
@@ -17,6 +18,7 @@ import pytest
 from gateway_support import bearer, gateway_before, seal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from sqlalchemy import select
 from test_failover import ACCOUNT, _Handler, events, odd, say, text
 from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wait_for
@@ -24,6 +26,7 @@ from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wa
 from trine.chain import Result
 from trine.errors import ChainError, InvalidInput, VerificationFailed
 from trine.protocol.messages import Receipt, require_signer, text_hash
+from trine.protocol.salts import read_salt
 from trine_gateway.keys import hash_of, id_of, new_key
 from trine_gateway.rates import Rates
 from trine_gateway.store import GatewayStore, Kept, Repeat
@@ -78,7 +81,7 @@ def test_a_stock_client_chats_and_what_it_is_told_is_what_the_node_signed(node, 
     receipt = Receipt.from_json(promise["receipt"])
     signature = bytes.fromhex(promise["signature"][2:])
     require_signer(receipt.digest(node.chain.domain), signature, node.chain.address, "receipt")
-    assert receipt.text_hash == text_hash(answer.choices[0].message.content)
+    assert receipt.text_hash == text_hash(answer.choices[0].message.content, read_salt(promise["salt"]))
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (receipt.prompt_tokens, 5)
     assert raw.headers["x-trine-receipt"] == promise["receiptDigest"]
     assert raw.headers["x-trine-node"] == node.chain.address
@@ -146,7 +149,9 @@ def test_a_response_can_be_sent_back_as_input(stock):
         ({"conversation": "conv_1"}, "conversation"),
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"text": {"format": {"type": "json_object"}}}, "text"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
+        ({"text": {"verbosity": "low"}}, "text"),
         ({"temperature": 2.5}, "temperature"),
         ({"top_p": 0.9}, "top_p"),
         ({"seed": 1}, "seed"),
@@ -186,7 +191,9 @@ def test_models_are_listed_and_retrieved(stock):
         ("top_p", 0.5),
         ("max_token", 4),
         ("stream", 1),
-        ("guided_choice", ["yes"]),
+        ("guided_choice", []),
+        ("guided_json", {"maximun": 1}),
+        ("guided_regex", "(?=a)b"),
         ("tools", [{"type": "function"}]),
         ("trine", {}),
         ("messages", [{"role": "tool", "content": "x"}]),
@@ -195,6 +202,21 @@ def test_models_are_listed_and_retrieved(stock):
 def test_fields_that_a_node_refuses_are_refused_alike(gateway, key, field, value):
     answer = post(gateway, key, **{**body(), field: value})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+    assert gateway.usage(key)["reservedWei"] == "0"
+
+
+def test_an_answer_is_held_to_a_grammar(stock, gateway, key):
+    class Colour(BaseModel):
+        name: Literal["red", "green"]
+
+    parsed = stock.chat.completions.parse(model=NAME, messages=MESSAGES, response_format=Colour, max_tokens=60)
+    assert parsed.choices[0].message.parsed.name in ("red", "green")
+    response = stock.responses.parse(
+        model=NAME, input="A colour?", text_format=Colour, max_output_tokens=60, store=False
+    )
+    assert response.output_parsed.name in ("red", "green")
+    refused = post(gateway, key, **body(), guided_json={"type": "string", "format": "nosuch"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "guided_json"), "a node's word for it"
     assert gateway.usage(key)["reservedWei"] == "0"
 
 
@@ -985,6 +1007,24 @@ def test_usage_is_shown_to_its_key_alone_and_all_to_an_admin(gateway, key):
         assert gateway.http.get("/usage", headers={"authorization": wrong}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("wei", "shown"),
+    [
+        (0, "0"),
+        (1, "&lt; 0.000001"),
+        (10**12, "0.000001"),
+        (25 * 10**17, "2.5"),
+        (10 * 10**18 - 1, "9.999999"),
+        (10 * 10**18, "10"),
+        (123_456 * 10**18, "123,456"),
+    ],
+)
+def test_the_page_shows_amounts_as_people_write_them_and_rounds_none_up(gateway, wei, shown):
+    key = gateway.key("x" * 64, budget_wei=wei)
+    page = gateway.http.get("/usage", auth=("", key), headers={"accept": "text/html"}).text
+    assert f'<td class="n">{shown}<' in page
+
+
 def test_a_key_is_in_no_store_and_no_log(gateway, tmp_path, caplog, capfd):
     key = gateway.key()
     post(gateway, key)
@@ -993,7 +1033,7 @@ def test_a_key_is_in_no_store_and_no_log(gateway, tmp_path, caplog, capfd):
     with caplog.at_level(logging.DEBUG):
         post(gateway, key, headers={"idempotency-key": "k"})
     out, err = capfd.readouterr()
-    secret = key.rpartition("-")[2][:20]
+    secret = key[-20:]
     stored = b"".join(file.read_bytes() for file in tmp_path.glob("gateway.sqlite*"))
     assert secret.encode() not in stored
     assert b"a secret question" not in stored

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tools_support
 from test_node_support import RecordingChain, model
 from transformers import AutoTokenizer
 
 from trine.errors import InvalidInput
 from trine.models import ModelRecord, load_record
+from trine.protocol.inputs import Message
 from trine.protocol.manifest import Manifest
 from trine.protocol.rendering import Library, Rendering, Tokens
 from trine_node.engines import loading
@@ -65,12 +67,29 @@ def test_the_shipped_record_is_rendered_as_it_says_by_the_engine(rendering: Rend
 def test_what_is_pinned_covers_what_texts_can_be(renderer: Renderer, record: ModelRecord) -> None:
     vectors = {vector.name: vector for vector in pin(renderer).vectors}
     asked = [vector.asked for vector in vectors.values()]
-    assert {role for one in asked for role, _ in one.messages or ()} == {"system", "user", "assistant"}
-    assert any(one.messages and ("user", "") in one.messages for one in asked)
+    assert {message.role for one in asked for message in one.messages or ()} == {"system", "user", "assistant"}
+    assert any(one.messages and Message("user", "") in one.messages for one in asked)
     assert any(len(one.text or "") > 1_000 for one in asked)
     assert any(len(one.canonical()) > 4_000 for one in asked)
     assert vectors["reserved character"].tokens is None
     assert {library.name for library in pin(renderer).libraries} == {"jinja2", "tokenizers", "transformers"}
+
+
+@pytest.mark.parametrize("template", ["qwen2.5", "llama-like"])
+def test_what_a_template_makes_of_tools_is_pinned_where_it_knows_them(renderer: Renderer, template: str) -> None:
+    knowing = tools_support.renderer(template)
+    pinned = pin(knowing)
+    vectors = {vector.name: vector for vector in pinned.vectors}
+    of_tools = {"tools", "tools and system", "calls", "calls in parallel"}
+    assert of_tools <= vectors.keys()
+    assert not of_tools & {vector.name for vector in pin(renderer).vectors}
+    assert (vectors["calls in parallel"].tokens is None) == (template == "llama-like")  # "only single tool-calls"
+    assert Rendering.from_json(json.loads(json.dumps(pinned.to_json()))) == pinned
+    require_golden(pinned, "model-x", knowing.input)
+    spread = copy.copy(knowing.tokenizer)
+    spread.chat_template = spread.chat_template.replace("| tojson", "| string | tojson")
+    with pytest.raises(RendererMismatch, match="golden vector 'tools'"):
+        require_golden(pinned, "model-x", Renderer(spread).input)
 
 
 def test_what_user_text_may_forge_is_pinned(renderer: Renderer) -> None:

@@ -13,6 +13,7 @@ from eth_account import Account as EthAccount
 from trine._answer import (
     Answer,
     Draft,
+    Told,
     acknowledged_by_proof,
     as_input,
     checked_answer,
@@ -65,7 +66,7 @@ ACCOUNT = {"owedWei": "5", "voucher": KEPT, "acknowledged": KEPT, "asOf": 5_000,
 
 
 def _checked(extras: Any) -> Answer:
-    return checked_answer(extras, TEXT, "stop", DRAFT, NODE.address, "http://node", HERE)
+    return checked_answer(extras, Told(TEXT, "stop"), DRAFT, NODE.address, "http://node", HERE)
 
 
 ANSWER = _checked(EXTRAS)

@@ -235,7 +235,7 @@ def test_what_a_renderer_gives_otherwise_is_shown() -> None:
 
 
 def test_a_vector_asks_without_stop_strings() -> None:
-    with pytest.raises(InvalidInput, match="stop strings"):
+    with pytest.raises(InvalidInput, match="end its answer"):
         Vector("stop", Input(text="Hi", stop=("x",)), None)
 
 

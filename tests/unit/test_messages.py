@@ -1,6 +1,7 @@
 """EIP-712 messages: agreement with eth-account's independent implementation, signatures, JSON."""
 
 import pytest
+from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_utils.address import to_checksum_address
@@ -14,6 +15,7 @@ from trine.protocol.messages import (
     Receipt,
     Request,
     Voucher,
+    abi_words,
     engine_class_bytes,
     recover,
     require_signer,
@@ -61,6 +63,29 @@ def test_digests_equal_eth_accounts(message):
     }
     signable = encode_typed_data(full_message=typed)
     assert message.digest(DOMAIN) == keccak(b"\x19\x01" + signable.header + signable.body)
+
+
+odd = st.one_of(
+    st.integers(-2, 2**256 + 1),
+    st.binary(max_size=33),
+    st.booleans(),
+    st.none(),
+    addresses,
+    addresses.map(str.swapcase),
+)
+
+
+@given(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4), data=st.data())
+def test_whatever_is_hashed_is_encoded_as_eth_abi_does_or_refused_as_it_does(kinds, data):
+    values = [data.draw(KINDS[kind] | odd) for kind in kinds]
+
+    def outcome(encoding):
+        try:
+            return encoding(kinds, values)
+        except Exception as error:  # noqa: BLE001  (compared)
+            return type(error)
+
+    assert outcome(abi_words) == outcome(encode)
 
 
 @given(messages)

@@ -3,14 +3,19 @@ it was stopped."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import mutants
+import mutations
 import pytest
-from mutations import ROOT, Mutant
+import schemata
+from mutations import ROOT, Mutant, parsed
 from mutations import mutants as mutants_of
 
 CONTRACT = ROOT / "contracts" / "libraries" / "Metering.sol"
@@ -29,6 +34,9 @@ class FakeWorker:
         self.tried: list[tuple[str, str]] = []
         self.failing: dict[str, str] = {}
         self.same = ""
+        self.missing: list[str] = []
+        self.broken = ""
+        self.always: list[str] = []
         self._source = ""
 
     def __enter__(self) -> FakeWorker:
@@ -40,13 +48,47 @@ class FakeWorker:
         assert seconds > 0
         if task == "change":
             self._source = content["source"]
-            return {"same": self._source == self.same}
+            return {"same": self._source == self.same, "files": self.files}
+        if task == "schema":
+            self._source = content["source"]
+            if self.broken and self.broken in self._source:
+                return {"error": "a type", "at": self._source.index(self.broken)}
+            return {"missing": self.missing, "files": self.files}
         if task == "test":
             source = CONTRACT.read_text() if content.get("unchanged") else self._source
+            if "keys" in content:
+                source = chosen(source, content["on"])
             self.tried.append((content["file"], source))
             noticed = any(text in source and file == content["file"] for text, file in self.failing.items())
-            return {"tests": 3, "failed": ["testSomething()"] if noticed else []}
+            return {"tests": 3, "failed": [*self.always, *(["testSomething()"] if noticed else [])]}
         return {}
+
+
+def chosen(source: str, on: str) -> str:
+    """A source with switches as it is with one of them on, or with none."""
+    source = source.removesuffix(schemata.SWITCH)
+    while (found := re.search(r"\(mutant\(0x(\w{64})\) \? \(|\{ if \(!mutant\(0x(\w{64})\)\) \{ ", source)) is not None:
+        key, end = found[1] or found[2], found.end()
+        if found[1]:
+            first = _closed(source, end)
+            second = _closed(source, first + len(") : ("))
+            branches = source[end:first], source[first + len(") : (") : second]
+            after = second + len("))")
+        else:
+            first = _closed(source, end)
+            branches = "{}", source[end:first].removesuffix(" ")
+            after = first + len("} }")
+        source = source[: found.start()] + branches[key != on] + source[after:]
+    return source
+
+
+def _closed(source: str, at: int) -> int:
+    """Where what is open at `at` is closed."""
+    depth = 0
+    while depth or source[at] not in ")}":
+        depth += (source[at] in "({") - (source[at] in ")}")
+        at += 1
+    return at
 
 
 @pytest.fixture
@@ -85,6 +127,84 @@ def test_lines_modifiers_and_conditions_are_dropped_but_no_step_of_a_loop() -> N
     # A loop keeps its step.
     assert any(before.startswith("for (") for before, _ in found)
     assert all("++i" in after for before, after in found if before.startswith("for (") and "++i" in before)
+
+
+@pytest.mark.parametrize("name", ["libraries/Metering", "libraries/Decay", "Reputation"])
+def test_a_switch_chooses_between_a_contract_as_it_is_and_one_change(name: str) -> None:
+    path = ROOT / f"contracts/{name}.sol"
+    source, every = path.read_bytes(), mutants_of([path])
+    ((_, tree),) = parsed([path]).items()
+    left = sorted(every, key=lambda each: each.rank(7))
+    rounds = 0
+    while (made := schemata.schema(source, tree, left)).keys:
+        text = made.source.decode()
+        assert chosen(text, "") == source.decode()
+        for mutant, key in made.keys.items():
+            assert chosen(text, key) == mutant.applied(source).decode(), mutant
+            start, end = made.places[mutant]
+            assert key in made.source[start:end].decode()
+            assert made.within(start) == made.within(end - 1) == mutant
+        left, rounds = [mutant for mutant in left if mutant not in made.keys], rounds + 1
+    # Overlapping ones come in turns; modifiers, and what is outside of functions, have no switch.
+    assert 0 < rounds < 12
+    assert all(
+        mutant.old.isidentifier() or mutant.before.startswith("modifier ") or " constant " in mutant.before
+        for mutant in left
+    ), left
+
+
+CHECK = """
+import solc from "solc";
+let text = "";
+for await (const part of process.stdin) text += part;
+const sources = JSON.parse(text);
+const compile = (files, viaIR) => {
+  const outputSelection = Object.fromEntries(files.map((file) => [file, { "*": ["evm.bytecode.object"] }]));
+  const settings = { optimizer: { enabled: true }, viaIR, outputSelection };
+  return JSON.parse(solc.compile(JSON.stringify({ language: "Solidity", sources, settings })));
+};
+// The newer code generator takes its time: one file, and it is the one with most switches.
+process.stdout.write(JSON.stringify([compile(Object.keys(sources), false), compile(["Types1.sol"], true)]));
+"""
+TYPES = """pragma solidity 0.8.37;
+contract Types {
+    uint64 public some;
+    function numbers(uint64 a, uint256 b, int8 c) external returns (uint64, bytes32, address, int8, uint256) {
+        some = 1 + a * 2;
+        if (b == 0 || !(c > 1)) some = uint64(1 << b);
+        unchecked { b -= 2 ** 3 - 1 + b; }
+        for (uint256 i = 0; i < 4 * 2; ++i) b = ~b & 0xff;
+        require(b < 7 days, "late");
+        return (some + 1, bytes32(uint256(1)), address(0), c - 1, (b + (3)) % 10);
+    }
+}
+"""
+
+
+def test_no_optimizer_decides_a_switch_and_both_branches_have_one_type() -> None:
+    source = TYPES.encode()
+    tree = mutations._parse(json.dumps({"Types.sol": TYPES}).encode())["sources"]["Types.sol"]["ast"]
+    left = [mutations._mutant("Types.sol", source, *change) for change in sorted(set(mutations._changes(tree, source)))]
+    assert len(left) > 30
+    sources, keys = {}, []
+    while (made := schemata.schema(source, tree, left)).keys:
+        left = [mutant for mutant in left if mutant not in made.keys]
+        keys.append(made.keys)
+        sources[f"Types{len(keys)}.sol"] = {"content": made.source.decode()}
+    assert left == []
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", CHECK],
+        input=json.dumps(sources).encode(),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    older, newer = json.loads(done.stdout)
+    assert [each for each in older["errors"] + newer["errors"] if each["severity"] == "error"] == []
+    for output, tried in ((older, keys), (newer, keys[:1])):
+        for number, switches in enumerate(tried, 1):
+            code = output["contracts"][f"Types{number}.sol"]["Types"]["evm"]["bytecode"]["object"]
+            assert [mutant for mutant, key in switches.items() if key not in code] == []
 
 
 def test_what_was_tried_is_not_tried_again_until_the_contract_is_another(
@@ -146,10 +266,66 @@ def test_a_test_that_never_ends_has_noticed_the_change(tmp_path: Path) -> None:
     (mutant, *_) = mutants_of([CONTRACT])
     found = mutants.attempt(Slow(), mutant, CONTRACT.read_bytes(), results)  # type: ignore[arg-type]
     assert found["outcome"] == "too slow"
+    # Of many with switches, too: it is left to be tried alone, and the others are not.
+    slow = Slow()
+    ((_, tree),) = parsed([CONTRACT]).items()
+    together = mutants.attempt_together(slow, tree, CONTRACT.read_bytes(), [mutant], results)  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        list(together)
     slow = Slow()
     slow.same = mutant.applied(CONTRACT.read_bytes()).decode()
     found = mutants.attempt(slow, mutant, CONTRACT.read_bytes(), results)  # type: ignore[arg-type]
     assert found["outcome"] == "same code"
+
+
+def test_with_switches_only_a_test_that_passes_without_a_change_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: FakeWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The code is not what is deployed, so a test of its gas or size may fail anyway. Alone, every test passes.
+    worker.always = ["testSomething()"]
+    worker.failing = {" / ": FILES[1]}
+    source, every = CONTRACT.read_bytes(), mutants_of([CONTRACT])
+    ((_, tree),) = parsed([CONTRACT]).items()
+    results = mutants.Results(tmp_path / "mutants.json")
+    noticed = list(mutants.attempt_together(worker, tree, source, every, results))  # type: ignore[arg-type]
+    assert noticed
+    assert {by for _, by in noticed} == {""}
+    worker.always = []
+    noticed = list(mutants.attempt_together(worker, tree, source, every, results))  # type: ignore[arg-type]
+    assert {mutant for mutant, by in noticed if by} == {mutant for mutant in every if mutant.new == "/"}
+
+
+def test_what_does_not_compile_with_a_switch_or_is_in_no_code_is_tried_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: FakeWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, every = CONTRACT.read_bytes(), mutants_of([CONTRACT])
+    ((_, tree),) = parsed([CONTRACT]).items()
+    made = schemata.schema(source, tree, every)
+    first, second = list(made.keys)[:2]
+    worker.broken, worker.missing = made.keys[first], [made.keys[second]]
+    results = mutants.Results(tmp_path / "mutants.json")
+    tried = {mutant for mutant, _ in mutants.attempt_together(worker, tree, source, every, results)}  # type: ignore[arg-type]
+    assert tried == set(every) - {first, second}
+    worker.failing = {" / ": FILES[1], " - ": FILES[1]}
+    _run(monkeypatch, tmp_path / "mutants.json")
+    assert f"noticed: {len(every)} of {len(every)}" in capsys.readouterr().out
+
+
+def test_of_a_block_that_is_not_finished_nothing_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: FakeWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is noticed at once is known first: counted alone, it would be a share of the easy ones."""
+    file = tmp_path / "mutants.json"
+    _run(monkeypatch, file)
+    results = mutants.Results(file)
+    drawn = sorted(mutants_of([CONTRACT]), key=lambda each: each.rank(1))
+    del results.mutants[drawn[1].key(CONTRACT.read_bytes())]
+    results.save()
+    capsys.readouterr()
+    _run(monkeypatch, file, "--report")
+    output = capsys.readouterr().out
+    assert f"{len(drawn) - 2} more are known of a block that is not finished" in output
+    assert f"1 of {len(drawn)} changes tried" in output
 
 
 def test_explained_changes_are_changes_of_the_contracts_that_are_here() -> None:

@@ -50,7 +50,7 @@ NOTHING, COMMITTED, REVEALED = 0, 1, 2
         ("anchored", BatchState.NONE, 1, Action.ANCHOR),  # the chain forgot it in a reorganisation
         ("sealed", BatchState.ANCHORED, 1, Action.NOTE_ANCHORED),  # killed after sending, before noting
         ("anchored", BatchState.ANCHORED, SEED - 1, Action.WAIT),
-        ("anchored", BatchState.ANCHORED, SEED, Action.WAIT),
+        ("anchored", BatchState.ANCHORED, SEED, Action.DRAW),  # for the next block, if the endpoint can try it there
         ("anchored", BatchState.ANCHORED, SEED + 1, Action.DRAW),
         ("anchored", BatchState.ANCHORED, SEED + WINDOW, Action.DRAW),
         ("anchored", BatchState.ANCHORED, SEED + WINDOW + 1, Action.EXPIRE),

@@ -103,8 +103,8 @@ class SlowEngine:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def generate(self, prompt_ids, max_tokens, cancelled=None, sampling=None):
-        for step in self._engine.generate(prompt_ids, max_tokens, cancelled, sampling):
+    def generate(self, prompt_ids, max_tokens, cancelled=None, decoding=None):
+        for step in self._engine.generate(prompt_ids, max_tokens, cancelled, decoding):
             time.sleep(self._seconds)
             self.produced += 1
             yield step

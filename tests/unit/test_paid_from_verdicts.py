@@ -29,7 +29,7 @@ from test_node_support import (
     signed_body,
 )
 
-from trine._answer import Answer, Draft, as_input, checked_answer, draft_request
+from trine._answer import Answer, Draft, Told, as_input, checked_answer, draft_request
 from trine._ledger import Ledger
 from trine.chain import BatchState, ClaimState, Event, InclusionClaim, ModelEntry, Result, Verdict
 from trine.errors import BadSignature, InvalidInput, NotReady, VerificationFailed
@@ -674,7 +674,7 @@ def test_attack_overcharging_or_promising_nothing_in_the_receipt(payer, changes,
     }
 
     def check():
-        return checked_answer(extras, "text", "stop", draft, node.address, "http://node", RecordingChain.domain)
+        return checked_answer(extras, Told("text", "stop"), draft, node.address, "http://node", RecordingChain.domain)
 
     if told is None:
         assert check().receipt == receipt

@@ -5,7 +5,8 @@ import json
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -28,6 +29,7 @@ from trine_operator.staying import ENDING_BLOCKS
 from trine_operator.store import StoreError
 from trine_verifier.checking import check_batch
 from trine_verifier.duties import Listening
+from trine_verifier.evidence import Source
 from trine_verifier.gathering import FAULTS, Gathering
 from trine_verifier.kept import Limits
 from trine_verifier.store import VerifierStore
@@ -88,7 +90,7 @@ class World:
     def node(self, url):
         self.endpoints[self.anchor.node] = url
 
-    def verifier(self, seat="seats", limits=None):
+    def verifier(self, seat="seats", limits=None, sealed=False):
         """One with a store and a service of its own."""
         account = EthAccount.create()
         chain = Seen(self, account)
@@ -102,7 +104,7 @@ class World:
         self.stack.callback(server.stop)
         self.endpoints[account.address] = f"http://127.0.0.1:{port}"
         getattr(self, seat).append(account.address)
-        return Verifier(self, account, chain, store, Gathering(chain, store))
+        return Verifier(self, account, chain, store, Gathering(chain, store, sealed=sealed))
 
     def stranger(self, url, seat="seats"):
         """A seat whose endpoint is whatever it likes."""
@@ -216,6 +218,82 @@ def test_a_node_that_shows_its_evidence_to_one_of_three_has_shown_it_to_all(worl
         assert other.has() == ALL
 
 
+@contextmanager
+def overheard(url, heard):
+    """An endpoint on the way to another: all that goes through is kept."""
+    place = urlsplit(url)
+    sockets, threads = [], []
+
+    def through(source, target):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                heard.append(data)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(listener):
+        with suppress(OSError):
+            while True:
+                here, _ = listener.accept()
+                there = socket.create_connection((place.hostname, place.port))
+                sockets.extend((here, there))
+                for pair in ((here, there), (there, here)):
+                    threads.append(threading.Thread(target=through, args=pair))
+                    threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving_ = threading.Thread(target=serve, args=(listener,))
+        serving_.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            serving_.join()
+            for each in sockets:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+            for each in sockets:
+                each.close()
+
+
+def test_attack_who_listens_between_two_seats_reads_no_prompt(world, answers, leaves):
+    first = world.verifier()
+    with node_showing(world, leaves, every(answers)):
+        first.gather()
+    world.node("")
+    for sealed in (True, False):  # what is listened for is there when it is not sealed
+        other, heard = world.verifier(sealed=sealed), []
+        direct = world.endpoints[first.account.address]
+        with overheard(direct, heard) as way:
+            world.endpoints[first.account.address] = way
+            found = other.gather()
+        world.endpoints[first.account.address] = direct
+        assert list(found.shown.answers) == answers
+        assert (b"Hello 7" in b"".join(heard)) is not sealed
+        world.seats.remove(other.account.address)
+
+
+def test_attack_evidence_is_not_asked_for_openly_where_no_key_is_shown(world, answers, leaves):
+    verifier = world.verifier(sealed=True)
+    with node_showing(world, leaves, every(answers)):  # to whatever it is asked
+        found = verifier.gather(Listening(2.0, 0.0))
+    assert (found.shown, found.missing) == (None, LEAVES)
+    assert "sealing-key" in found.why
+
+
+def test_attack_a_seat_that_names_anothers_endpoint_keeps_nobody_from_it(world, answers, leaves):
+    first = world.verifier()
+    with node_showing(world, leaves, every(answers)):
+        first.gather()
+    world.node("")
+    endpoint = world.endpoints[first.account.address]
+    for _ in range(3):
+        world.stranger(endpoint)
+    assert world.verifier(sealed=True).gather().missing == 0
+
+
 def test_garbage_for_one_seat_and_good_evidence_for_another_is_good_evidence_for_both(world, answers, leaves):
     first, second = world.verifier(), world.verifier()
     with node_showing(world, leaves, every(answers)):
@@ -271,12 +349,12 @@ def test_a_hostile_seat_costs_a_part_of_the_time_and_is_asked_last_from_then_on(
         has_it.gather()
     world.node("")
     with speaking(said, pause=pause, forever=forever) as url:
-        hostile = [world.endpoints[world.stranger(url)] for _ in range(2)]
+        hostile = [Source(world.stranger(url), url) for _ in range(2)]
         begun = time.monotonic()
         assert asks.gather(Listening(0.5, 3.0)).missing == 0
         assert time.monotonic() - begun < 0.5 + 3.0 + 1.0
         asks.gathering._failures.update(hostile)
-        assert asks.gathering._others(world.batch, None)[0] == world.endpoints[has_it.account.address]
+        assert asks.gathering._others(world.batch, None)[0].operator == has_it.account.address
 
 
 def test_a_seat_whose_leaves_are_all_wrong_is_looked_at_no_longer(world, answers, leaves, monkeypatch):
@@ -414,7 +492,7 @@ def test_a_verifier_without_an_endpoint_gets_what_others_have_and_is_not_asked(w
         has_it.gather()
     world.node("")
     assert without.gather().missing == 0
-    assert has_it.gathering._endpoints_of(world.batch, None) == []
+    assert has_it.gathering._sources_of(world.batch, None) == []
 
 
 def test_who_was_restarted_goes_on_with_what_it_was_shown(world, answers, leaves, anchor):
@@ -422,7 +500,7 @@ def test_who_was_restarted_goes_on_with_what_it_was_shown(world, answers, leaves
     with node_showing(world, leaves, every(answers)):
         seat.gather()
     world.node("")
-    again = Gathering(seat.chain, seat.store).batch(world.batch, anchor, Listening(0.5, 0.0))
+    again = Gathering(seat.chain, seat.store, sealed=False).batch(world.batch, anchor, Listening(0.5, 0.0))
     assert again.missing == 0
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from trine.cli import verify as verify_cli
 from trine.errors import InvalidInput, ProtocolError, TrineError, VerificationFailed
+from trine.protocol import bls
 from trine.protocol.key_root import KeySet
 from trine.protocol.portable import FORMAT, MAX_HANDOVERS, PortableCertificate
 from trine.protocol.roster import Roster
@@ -153,6 +154,29 @@ def test_numbers_that_other_languages_would_round_are_refused():
     sets = (replace(portable.key_sets[0], valid_until=2**53),)
     with pytest.raises(InvalidInput, match=r"keySets\[0\]\.validUntil"):
         PortableCertificate.from_json(replace(portable, key_sets=sets).to_json())
+
+
+def test_attack_wrong_signatures_that_cancel_prove_nothing():
+    """All signatures are checked in one equation: an error in one must not be made good by another's."""
+    portable, root_id = CASES[2]
+    error = bls.SecretKey(7).sign(b"what is wrong with it")
+    opposite = bls.SecretKey(bls.GROUP_ORDER - 7).sign(b"what is wrong with it")
+    wrong = [bls.aggregate([each.signature, error]) for each in (portable.certificate, *portable.handovers)]
+    undone = [bls.aggregate([each.signature, opposite]) for each in (portable.certificate, *portable.handovers)]
+    certificate = replace(portable.certificate, signature=wrong[0])
+    handovers = [
+        (replace(portable.handovers[0], signature=undone[1]), portable.handovers[1]),
+        (portable.handovers[0], replace(portable.handovers[1], signature=undone[2])),
+    ]
+    for each in handovers:
+        with pytest.raises(VerificationFailed, match="result is not signed"):
+            replace(portable, certificate=certificate, handovers=each).verify(root_id, AT)
+    between = (replace(portable.handovers[0], signature=wrong[1]), replace(portable.handovers[1], signature=undone[2]))
+    with pytest.raises(VerificationFailed, match=f"epoch {portable.key_sets[0].epoch} does not hand over"):
+        replace(portable, handovers=between).verify(root_id, AT)
+    later = (portable.handovers[0], replace(portable.handovers[1], signature=wrong[2]))
+    with pytest.raises(VerificationFailed, match=f"epoch {portable.key_sets[1].epoch} does not hand over"):
+        replace(portable, handovers=later).verify(root_id, AT)
 
 
 def test_a_root_that_nobody_trusts_proves_nothing():

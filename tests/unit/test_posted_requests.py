@@ -390,8 +390,8 @@ def test_a_node_that_stops_leaves_the_request_for_its_next_start(store):
     produced = node.answering.engine
 
     class Stopping(SlowEngine):
-        def generate(self, prompt_ids, max_tokens, cancelled=None, sampling=None):
-            for step in produced.generate(prompt_ids, max_tokens, cancelled, sampling):
+        def generate(self, prompt_ids, max_tokens, cancelled=None, decoding=None):
+            for step in produced.generate(prompt_ids, max_tokens, cancelled, decoding):
                 node.stopped = True
                 yield step
 

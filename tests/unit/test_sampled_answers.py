@@ -23,6 +23,7 @@ from test_node_support import (
 )
 
 from trine.protocol import merkle
+from trine.protocol.decoding import Decoding
 from trine.protocol.evidence import Anchor, Evidence
 from trine.protocol.inputs import Input, chat_input, parse_input
 from trine.protocol.policy import Bounds, Policy
@@ -40,9 +41,9 @@ from trine_verifier.checking import check_leaf
 CHAT = "/v1/chat/completions"
 QUESTIONS = ("Tell me how bread is baked.", "Name three birds.", "Why is the sea salty?", "Write a line of a song.")
 WAYS = (
-    Sampling(700_000, 11),
-    Sampling(1_000_000, -12, top_p_millionths=900_000),
-    Sampling(1_300_000, 13, top_k=20, min_p_millionths=20_000),
+    Decoding(Sampling(700_000, 11)),
+    Decoding(Sampling(1_000_000, -12, top_p_millionths=900_000)),
+    Decoding(Sampling(1_300_000, 13, top_k=20, min_p_millionths=20_000)),
     None,
 )
 TOKENS = 24
@@ -55,10 +56,10 @@ def prompts(engine: TransformersEngine) -> list[list[int]]:
 
 def test_an_answer_depends_on_nothing_beside_it(engine: TransformersEngine, prompts: list[list[int]]) -> None:
     alone = [list(engine.generate(prompt, TOKENS, None, way)) for prompt, way in zip(prompts, WAYS, strict=True)]
-    assert engine.generate_batch(prompts, TOKENS, samplings=WAYS) == alone
-    assert engine.generate_batch(prompts[::-1], TOKENS, rows=2, samplings=WAYS[::-1]) == alone[::-1]
+    assert engine.generate_batch(prompts, TOKENS, decodings=WAYS) == alone
+    assert engine.generate_batch(prompts[::-1], TOKENS, rows=2, decodings=WAYS[::-1]) == alone[::-1]
     ids = [step.token_id for step in alone[0]]
-    begun = engine.generate_batch(prompts[:1], TOKENS, samplings=WAYS[:1], begun=[ids[:7]])
+    begun = engine.generate_batch(prompts[:1], TOKENS, decodings=WAYS[:1], begun=[ids[:7]])
     assert [step.token_id for step in begun[0]] == ids[7:]
     cases = [(prompt, [step.token_id for step in answer]) for prompt, answer in zip(prompts, alone, strict=True)]
     checked = engine.check_batch(cases, WAYS)
@@ -70,13 +71,12 @@ def test_an_answer_depends_on_nothing_beside_it(engine: TransformersEngine, prom
 
 
 def test_another_seed_is_another_answer(engine: TransformersEngine, prompts: list[list[int]]) -> None:
-    ways = [Sampling(MILLION, seed) for seed in range(6)]
-    answers = engine.generate_batch([prompts[0]] * 6, 12, samplings=ways)
+    ways = [Decoding(Sampling(MILLION, seed)) for seed in range(6)]
+    answers = engine.generate_batch([prompts[0]] * 6, 12, decodings=ways)
     assert len({tuple(step.token_id for step in answer) for answer in answers}) == 6
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-@pytest.mark.parametrize("temperature", [700_000, 1_000_000])
+@pytest.mark.parametrize(("temperature", "dtype"), [(700_000, "bf16"), (1_000_000, "fp32")])
 def test_honest_answers_are_accepted_by_other_precisions(
     engines: dict[str, TransformersEngine],
     prompts: list[list[int]],
@@ -84,11 +84,12 @@ def test_honest_answers_are_accepted_by_other_precisions(
     dtype: str,
     temperature: int,
 ) -> None:
-    ways = [Sampling(temperature, 1, top_p, top_k) for top_p, top_k in ((MILLION, 0), (900_000, 0), (MILLION, 40))]
+    bounds = ((MILLION, 0), (900_000, 0), (MILLION, 40))
+    ways = [Decoding(Sampling(temperature, 1, top_p, top_k)) for top_p, top_k in bounds]
     prover = engines[dtype]
     for way in ways:
         for prompt, answer in zip(
-            prompts, prover.generate_batch(prompts, TOKENS, samplings=[way] * len(prompts)), strict=True
+            prompts, prover.generate_batch(prompts, TOKENS, decodings=[way] * len(prompts)), strict=True
         ):
             for verifier in (engines["fp32"], engines["bf16"]):
                 verdict = judge(prompt, answer, TOKENS, prover, verifier, way)
@@ -103,8 +104,8 @@ DRAWN = chat_input(MESSAGES, None, WAY)
 
 
 class OtherSeed(SlowEngine):
-    def generate(self, prompt_ids, max_tokens, cancelled=None, sampling=None):  # type: ignore[no-untyped-def]
-        own = sampling and dataclasses.replace(sampling, seed=78)
+    def generate(self, prompt_ids, max_tokens, cancelled=None, decoding=None):  # type: ignore[no-untyped-def]
+        own = decoding and Decoding(dataclasses.replace(decoding.sampling, seed=78))
         yield from super().generate(prompt_ids, max_tokens, cancelled, own)
 
 
@@ -144,8 +145,8 @@ def test_verifiers_draw_by_what_the_client_signed(store: Store) -> None:
 class GreedyOnly(SlowEngine):
     can_sample = False
 
-    def check_batch(self, cases, samplings=None):  # type: ignore[no-untyped-def]
-        if any(samplings or ()):
+    def check_batch(self, cases, decodings=None):  # type: ignore[no-untyped-def]
+        if any(decodings or ()):
             raise CannotSample("only greedy")
         return self._engine.check_batch(cases)
 

@@ -12,6 +12,7 @@ from threading import Thread
 import pytest
 from bare_chain import SENDER, bare_chain
 from eth_abi.abi import encode
+from eth_account import Account
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from py_arkworks_bls12381 import G1Point
@@ -20,7 +21,7 @@ from trine.chain.beacons import MAX_ANSWER_BYTES, QUICKNET, QUICKNET_URLS, fetch
 from trine.chain.block_header import checked_header, encoded_header, rlp_list
 from trine.chain.deployment import bytecode
 from trine.chain.seeds import SeedState
-from trine.chain.transactions import Call
+from trine.chain.transactions import Call, gas_limit, offer
 from trine.errors import ChainError, InvalidInput, NotReady
 from trine.protocol import bls
 from trine.protocol._bls_py_ecc import PyEcc
@@ -158,6 +159,7 @@ def send(bare, chain, call):
     return bare.rpc.call("eth_getTransactionReceipt", transaction)["status"] == "0x1"
 
 
+ACCOUNT = Account.from_key(b"drawing".rjust(32, b"\1"))
 ANY_CALL = Call("Seeds", "source", ())
 """What is to be done with a seed: here, anything that does not revert."""
 
@@ -183,6 +185,41 @@ def test_who_draws_by_randao_shows_the_header():
         assert chain.seed(seed_block, 0) == (randao >> 40).to_bytes(32, "big"), "who audits still finds it"
 
 
+def test_who_draws_by_randao_loses_no_block_between_the_seed_and_the_draw():
+    """Contracts do not see a block's seed before the next block; what shows it is on its way already."""
+    with bare_chain("--hardfork", "prague") as bare:
+        put(bare, "RandaoSeeds")
+        chain = bare.chain(signer=ACCOUNT)
+        bare.rpc.call("anvil_setBalance", ACCOUNT.address, hex(10**18))
+        seed_block = bare.number + 2
+        bare.mine()
+        assert chain.with_seed(ANY_CALL, seed_block, 0) is None
+        bare.mine()
+        assert chain.seed_state(seed_block, 0) is SeedState.AHEAD
+        early = chain.with_seed(ANY_CALL, seed_block, 0)
+        assert (early.contract, early.function) == ("Seeds", "recordAndCall")
+        encoded, gateway = chain.encoded(early), chain.gateway()
+        gas = gas_limit(gateway.estimate(encoded))
+        sent = gateway.signed(encoded, gateway.nonce("pending"), gas, offer(gateway.market()))
+        assert gateway.broadcast(sent, early.function) is None
+        bare.mine()
+        receipt = gateway.receipt(sent.hash)
+        assert (receipt["status"], receipt["blockNumber"]) == (1, seed_block + 1)
+        assert chain.seed_state(seed_block, 0) is SeedState.RECORDED
+
+
+def test_a_seed_is_not_sent_before_its_block_where_the_call_would_fail():
+    """An endpoint that cannot try the next block, or a draw that reverts there: it waits, and nothing is paid for."""
+    with bare_chain("--hardfork", "prague") as bare:
+        put(bare, "RandaoSeeds")
+        chain = bare.chain(signer=ACCOUNT)
+        bare.rpc.call("anvil_setBalance", ACCOUNT.address, hex(10**18))
+        hopeless = Call("Seeds", "seedOf", (bare.number - 1, 0))
+        assert chain.with_seed(hopeless, bare.number, 0) is None
+        reader = bare.chain()
+        assert reader.with_seed(ANY_CALL, bare.number, 0) is None, "who cannot send draws nothing"
+
+
 def test_who_draws_by_drand_shows_the_round():
     secret = bls.SecretKey(0xBEAC04)
     with bare_chain("--hardfork", "prague") as bare:
@@ -202,6 +239,7 @@ def test_who_draws_by_drand_shows_the_round():
         with endpoint(published(round=round_, signature=compressed(signature).hex())) as (url, _):
             chain.beacon_urls = (url,)
             ready = chain.with_seed(ANY_CALL, 1, fixed_at)
+            assert chain.with_seed(ANY_CALL, bare.number, fixed_at) is None, "drawn from the next block on"
         assert send(bare, chain, ready)
         assert chain.seed(1, fixed_at) == seed(signature)
         assert chain.with_seed(ANY_CALL, 1, fixed_at) is ANY_CALL

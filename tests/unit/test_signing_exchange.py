@@ -619,3 +619,23 @@ def test_what_was_settled_how_is_counted_and_said(seats, capsys):
     shown = TestClient(app).get("/metrics").text
     assert 'trine_batches_settled_total{by="votes"} 1.0' in shown
     assert 'trine_seats_voted_total{why="out_of_time"} 1.0' in shown
+
+
+def test_an_exchange_that_is_nudged_while_it_is_stopped_ends(tmp_path):
+    """Its thread went on for ever: a cancellation was lost where the wait was over at the same moment."""
+    with Seats(tmp_path) as seats:
+        first, *others = seats.members
+        for other in others:
+            other.server.stop()
+        first.find()
+        seats.run_until(lambda _: first.signing.failed["unreachable"] >= len(others), [first])
+        exchange = first.exchange
+
+        def nudge_and_stop():
+            for nudge in exchange._nudges.values():
+                nudge.set()
+            exchange._loop.stop()
+
+        exchange._loop.call_soon_threadsafe(nudge_and_stop)
+        exchange._thread.join(20)
+        assert not exchange._thread.is_alive()

@@ -545,10 +545,10 @@ def test_an_answer_that_fails_takes_no_payment(net, store_url, payer):
     class Broken(SlowEngine):
         is_broken = True
 
-        def generate(self, prompt_ids, max_tokens, cancelled=None, sampling=None):
+        def generate(self, prompt_ids, max_tokens, cancelled=None, decoding=None):
             if self.is_broken:
                 raise RuntimeError("no answer")
-            yield from super().generate(prompt_ids, max_tokens, cancelled, sampling)
+            yield from super().generate(prompt_ids, max_tokens, cancelled, decoding)
 
     with opened(net, store_url, engine_=Broken(0)) as node:
         header = signed(payer, node.offer())

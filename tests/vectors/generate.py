@@ -22,7 +22,7 @@ from trine.protocol.appeals import commitment as appeal_commitment
 from trine.protocol.committee import COMMITTEE_SIZES, Member, draw, seed
 from trine.protocol.header import Header, batch_id
 from trine.protocol.manifest import model_id
-from trine.protocol.messages import Domain, Receipt, Request, Voucher, engine_class_bytes
+from trine.protocol.messages import Domain, Receipt, Request, Voucher, engine_class_bytes, text_hash
 from trine.protocol.votes import MAX_DISTANCE_PPM, Vote, commitment, majority
 
 CASES = 8
@@ -129,6 +129,19 @@ def vectors() -> dict[str, Any]:
         "request_digest": [_hex(r.digest(domain)) for r in requests],
         **_majorities(rng),
         **_committees(rng, address),
+        **_texts(rng),
+    }
+
+
+def _texts(rng: random.Random) -> dict[str, Any]:
+    """Texts, their hashes under a salt, and without one."""
+    texts = ["", "Yes.", "Four: \u56db", "a" * 1_000]
+    salts = [rng.randbytes(32) for _ in texts]
+    return {
+        "text": texts,
+        "text_salt": [_hex(salt) for salt in salts],
+        "text_salted": [_hex(text_hash(text, salt)) for text, salt in zip(texts, salts, strict=True)],
+        "text_bare": [_hex(text_hash(text)) for text in texts],
     }
 
 
