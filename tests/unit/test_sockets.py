@@ -1,24 +1,45 @@
-"""Connections of the SDK, over TCP and TLS: what goes wrong has the library's names, ends that nobody read are seen.
-
-`data/localhost.pem` is a certificate of nobody's, good for a hundred years:
-`openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
--addext subjectAltName=DNS:localhost`
-"""
+"""Connections of the SDK, over TCP and TLS: what goes wrong has the library's names, ends that nobody read are seen."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from trine._http import Http
 from trine._sockets import Streams, use_streams
 
-CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and the certificate of `localhost` that it has signed itself, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    written = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    written.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return written
 
 
 async def answering(reader, writer):
@@ -68,10 +89,10 @@ def test_the_sdk_uses_them():
     asyncio.run(ask())
 
 
-def test_over_tls_and_only_to_whom_the_certificate_names():
+def test_over_tls_and_only_to_whom_the_certificate_names(certificate):
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(CERTIFICATE)
-    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    ours.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate))
 
     async def ask(port):
         async with client(verify=trusting) as http:
