@@ -73,5 +73,5 @@ def load_record(name: str) -> ModelRecord:
 def _folder(name: str) -> Traversable:
     folder = resources.files("trine").joinpath("data", "models", name)
     if not _NAME.fullmatch(name) or not folder.is_dir():
-        raise InvalidInput(f"no record of a model {name!r} is shipped")
+        raise InvalidInput(f"no record of a model {name!r} is shipped: `trine model list` shows those that are")
     return folder

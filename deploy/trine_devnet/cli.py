@@ -25,7 +25,7 @@ from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
 from trine_devnet.launcher import prepare
-from trine_devnet.options import ACT_NAMES, CHEATS, DTYPES, PARAMETERS, SLOW_ACTS, Options
+from trine_devnet.options import ACT_NAMES, CHEATS, DTYPES, MODEL, PARAMETERS, SLOW_ACTS, Options
 
 if TYPE_CHECKING:
     from trine_devnet.network import Devnet
@@ -129,10 +129,12 @@ def up(
     verifier_dtype: VerifierDtypes = None,
     cheat: Cheats = None,
     cheating_verifier: CheatingVerifiers = None,
+    model: Annotated[str, typer.Option(help="What is served: a name that `trine model list` shows.")] = MODEL,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
     options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
+    _fetched(model)
     started, launcher = time.monotonic(), prepare(home)
     from trine.cli.output import err
     from trine_devnet.demo import Demo
@@ -140,7 +142,7 @@ def up(
     from trine_devnet.reporting import report_to
 
     _end_on_sigterm()
-    with report_to(err, started) as report, Devnet(home, report, launcher) as net:
+    with report_to(err, started) as report, Devnet(home, report, launcher, model) as net:
         net.start_chain(PARAMETERS, preferred_port=RPC_PORT)
         demo = Demo(net, options, report)
         net.add(demo.members(), options.threads)
@@ -206,6 +208,16 @@ def dapp(
     note(f"{tokens(told.paid_wei)} tokens paid, transaction {told.transactions['fulfil']}, {told.seconds:.0f} s in all")
     say(f"answerOf(0x{told.request_id.hex()}) of {told.contract} is now:")
     say(told.answer)
+
+
+def _fetched(model: str) -> None:
+    """Prepares a shipped model once, before operators would do it beside one another. Raises InvalidInput."""
+    if model == MODEL:
+        return  # set-up has done it
+    from trine.models import source_of
+    from trine_node.models import prepare as prepare_model
+
+    prepare_model(source_of(model), progress=note)
 
 
 def _options(

@@ -26,6 +26,7 @@ from trine_devnet.agents import deploy_registries, register
 from trine_devnet.contracts import deploy
 from trine_devnet.epochs import Epochs
 from trine_devnet.launcher import Launcher, empty
+from trine_devnet.options import MODEL
 from trine_devnet.orders import Orders
 from trine_devnet.processes import Child, free_port, start
 from trine_devnet.reporting import Report
@@ -33,7 +34,6 @@ from trine_devnet.rpc import Rpc
 from trine_devnet.toolchain import anvil
 from trine_devnet.waiting import wait_until
 
-MODEL = "smollm2-135m-instruct"
 # Public devnet key: account 0 of the mnemonic that every development chain uses. Worthless anywhere else.
 DEPLOYER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 SCRYPT_N = 1 << 12
@@ -85,8 +85,9 @@ class Running:
 class Devnet:
     """Use as a context manager: leaving it stops every process. Empties its folder `home` at the beginning."""
 
-    def __init__(self, home: Path, report: Report, launcher: Launcher | None = None) -> None:
-        """`launcher`: of `launcher.prepare`, if one was started early; it has emptied the folder."""
+    def __init__(self, home: Path, report: Report, launcher: Launcher | None = None, model: str = MODEL) -> None:
+        """`launcher`: of `launcher.prepare`, if one was started early; it has emptied the folder. `model`: a shipped
+        record's name. Raises InvalidInput."""
         self.home = home.absolute()
         if launcher is None:
             empty(self.home)
@@ -98,7 +99,7 @@ class Devnet:
         self._chain_child: Child | None = None
         self._chain_port = 0
         self.operators: dict[str, Running] = {}
-        self.record: ModelRecord = load_record(MODEL)
+        self.record: ModelRecord = load_record(model)
         self._http = httpx2.Client(timeout=HEALTH_SECONDS, trust_env=False)
         self._rpc: Rpc | None = None
         self._launcher = launcher

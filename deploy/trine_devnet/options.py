@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MODEL = "smollm2-135m-instruct"
 VERIFIERS = 4
 DTYPES = ("fp32", "bf16", "fp16")
 CHEATS = ("int8-weights", "swapped-token", "other-prompt")
