@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 import httpx2
 
 from trine import _flow as flow
-from trine._answer import Answer, Messages, worst_fee_wei
+from trine._answer import Answer
 from trine._choosing import Preference, Speed
 from trine._core import Core
 from trine._http import Http
 from trine._options import CERTIFICATE_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS, Options, Wait, wanted
+from trine._ordering import Messages, worst_fee_wei
 from trine._streaming import AsyncTextStream
 from trine.chain import Chain, Deployment, InclusionClaim, ModelEntry
 from trine.errors import VerificationFailed

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Required, Self, TypedDict, Unpac
 
 import httpx2
 
-from trine._answer import Answer, Messages
+from trine._answer import Answer
 from trine._async_client import AsyncClient
 from trine._choosing import Preference, Speed
 from trine._core import Core
 from trine._loop import LoopThread
 from trine._options import CERTIFICATE_TIMEOUT_SECONDS, Options, Wait
+from trine._ordering import Messages
 from trine._streaming import AsyncTextStream
 from trine.chain import Deployment, InclusionClaim
 from trine.protocol.certificate import Certificate

@@ -14,25 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trine._answer import (
-    REQUEST_LIFETIME_SECONDS,
-    Answer,
-    Draft,
-    Told,
-    acknowledged_by_proof,
-    checked_answer,
-    draft_request,
-    earned_by_proof,
-    order_body,
-    owed_by_proof,
-    refusal,
-    salted,
-)
+from trine._accounts import acknowledged_by_proof, earned_by_proof, owed_by_proof, refusal
+from trine._answer import Answer, Told, checked_answer
 from trine._calling import StreamedCalls
 from trine._choosing import Preference
 from trine._ledger import Ledger
 from trine._nodes import MODEL_SECONDS, Nodes
 from trine._options import Wanted
+from trine._ordering import REQUEST_LIFETIME_SECONDS, Draft, draft_request, order_body, salted
 from trine._reading import Reply
 from trine._repeats import Repeats
 from trine._spending import Spending

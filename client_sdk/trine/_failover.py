@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from trine._answer import Tried, worst_fee_wei
+from trine._answer import Tried
+from trine._ordering import worst_fee_wei
 from trine.errors import NodeError, NodeRefused, NodeUnreachable, PaymentRequired
 
 if TYPE_CHECKING:
-    from trine._answer import Draft
     from trine._core import Core
     from trine._options import Wanted
+    from trine._ordering import Draft
     from trine._repeats import Sent
     from trine.chain import ModelEntry
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
-from trine._answer import Answer, Draft, placed_certificate
+from trine._accounts import placed_certificate
+from trine._answer import Answer
 from trine._core import Core, decoded
 from trine._failover import Trying
 from trine._options import Wanted
+from trine._ordering import Draft
 from trine._reading import Reply
 from trine._repeats import Sent
 from trine.certificates import NotSeenYet, portable_certificate

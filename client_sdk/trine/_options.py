@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
-from trine._answer import Drawing, Messages, as_input
+from trine._ordering import Drawing, Messages, as_input
 from trine.errors import InvalidInput
 from trine.protocol.inputs import Input
 from trine.protocol.sampling import DRAWN_SEEDS

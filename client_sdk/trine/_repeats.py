@@ -11,8 +11,9 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from trine._answer import Answer, Draft
+from trine._answer import Answer
 from trine._options import Wanted
+from trine._ordering import Draft
 from trine.errors import InvalidInput
 
 MOST = 1_024

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Self
 import httpx2
 
 from trine import _flow as flow
-from trine._answer import Answer, Draft
+from trine._answer import Answer
 from trine._core import Stream
 from trine._failover import Trying
 from trine._http import cut_off
 from trine._options import Wanted
+from trine._ordering import Draft
 from trine._repeats import Sent
 from trine.errors import InvalidInput, NodeError
 

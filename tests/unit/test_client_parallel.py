@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from test_node_support import NAME, PRICE_WEI, RECORD, SlowEngine, serving
 
 from trine import AsyncClient, Client
-from trine._answer import as_input
 from trine._core import Core, Stream
 from trine._http import Http
 from trine._ledger import Ledger
+from trine._ordering import as_input
 from trine._sse import MAX_EVENT_BYTES, EventDecoder
 from trine.chain import ModelEntry
 from trine.errors import NodeRefused, NotReady, PaymentRequired, VerificationFailed

@@ -58,7 +58,7 @@ def test_both_clients_are_made_with_the_same_options():
 
 
 def test_every_option_of_an_order_is_read_and_others_are_refused():
-    from trine._answer import Drawing
+    from trine._ordering import Drawing
 
     read = set(inspect.signature(wanted).parameters) - {"messages", "drawing"}
     assert read | set(Drawing.__annotations__) == set(Options.__annotations__) | set(Drawing.__annotations__)

@@ -22,7 +22,7 @@ from test_node_support import (
     signed_body,
 )
 
-from trine._answer import as_input
+from trine._ordering import as_input
 from trine.chain import AppealPhase, BatchState
 from trine.errors import InvalidInput, NodeRefused, TransactionReverted
 from trine.protocol import canaries, merkle

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trine._answer import as_input, prompt_tokens_at_most
+from trine._ordering import as_input, prompt_tokens_at_most
 from trine.errors import InvalidField, InvalidInput
 from trine.protocol.fields import read_wish
 from trine.protocol.grammar import ANY_OBJECT, ENGINE, MAX_BYTES, MAX_DEPTH, Grammar, requested

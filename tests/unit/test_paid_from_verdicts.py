@@ -29,8 +29,9 @@ from test_node_support import (
     signed_body,
 )
 
-from trine._answer import Answer, Draft, Told, as_input, checked_answer, draft_request
+from trine._answer import Answer, Told, checked_answer
 from trine._ledger import Ledger
+from trine._ordering import Draft, as_input, draft_request
 from trine.chain import BatchState, ClaimState, Event, InclusionClaim, ModelEntry, Result, Verdict
 from trine.errors import BadSignature, InvalidInput, NotReady, VerificationFailed
 from trine.protocol.messages import MAX_ANCHOR_SECONDS, Receipt, Request, Voucher, text_hash

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_node_support import CHAT, MESSAGES, RECORD, RecordingChain, model, serving, signed_body
 
-from trine._answer import as_input, draft_request, prompt_tokens_at_most, salted
+from trine._ordering import as_input, draft_request, prompt_tokens_at_most, salted
 from trine.chain import ModelEntry
 from trine.errors import InvalidInput
 from trine.protocol import merkle

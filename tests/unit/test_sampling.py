@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trine._answer import as_input
+from trine._ordering import as_input
 from trine.errors import InvalidField, InvalidInput
 from trine.protocol import sampling as rule
 from trine.protocol.inputs import chat_input, parse_input

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_node_support import MESSAGES, NAME, engine
 from tools_support import CALLED, QUESTION, TOOLS, renderer
 
-from trine._answer import as_input, draft_request, order_body, prompt_tokens_at_most
+from trine._ordering import as_input, draft_request, order_body, prompt_tokens_at_most
 from trine.chain import ModelEntry
 from trine.errors import InvalidField, InvalidInput
 from trine.protocol.fields import read_wish

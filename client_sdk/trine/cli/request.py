@@ -62,7 +62,7 @@ def post(
 ) -> None:
     """Posts a request on the chain and leaves its fee there. A node that it pays answers it."""
     wei = token_wei(fee)
-    from trine._answer import Drawing, as_input
+    from trine._ordering import Drawing, as_input
     from trine.protocol.requests import MAX_INPUT_BYTES
 
     drawing = Drawing(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)

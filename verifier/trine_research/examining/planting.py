@@ -5,6 +5,7 @@ bad. The order says nothing of that: the engine was told beforehand, by the prom
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +14,10 @@ from typing import Any
 
 import structlog
 
-from trine._answer import salted
 from trine.protocol.decoding import Decoding
 from trine.protocol.grammar import Grammar
 from trine.protocol.inputs import Input
+from trine.protocol.salts import SALT_BYTES
 from trine.protocol.verdict import Recomputation
 from trine_node.engines.base import Decodings, Engine, Step, render
 from trine_research.adversaries import make_adversary
@@ -143,7 +144,8 @@ class Planting:
             self._order(prompt, max_tokens)
             return
         prompt_ids = render(self._engine, prompt)
-        asked = salted(prompt)  # as every client's is: without a salt its node would know it
+        # As every client's: without a salt its node would know it.
+        asked = prompt.salted(secrets.token_bytes(SALT_BYTES))
         self._record.plant(prompt.hash())
         self._record.plant(asked.hash())
         self._engine.plan(prompt_ids, self._lot.choice(self._habits.kinds))
