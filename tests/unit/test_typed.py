@@ -6,9 +6,11 @@ import pytest
 import typer
 from eth_account import Account
 
+from trine._ordering import as_input
 from trine.cli.ask import ask
-from trine.cli.options import typed_address
+from trine.cli.options import shape, typed_address
 from trine.errors import InvalidInput
+from trine.protocol.grammar import Grammar
 
 ADDRESS = Account.from_key(bytes([7]) * 32).address
 
@@ -33,3 +35,35 @@ def test_a_question_that_says_nothing_or_draws_nothing_is_not_paid_for(capsys, q
     with pytest.raises(typer.Exit) as ended:
         ask(question, **given)
     assert (ended.value.exit_code, said in " ".join(capsys.readouterr().err.split())) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (None, "cannot be read"),
+        ("[1", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("[]", "which is an object"),
+        ("\x00", ""),
+    ],
+)
+def test_a_file_without_a_schema_is_named(tmp_path, written, said):
+    file = tmp_path / "schema.json"
+    if written is not None:
+        file.write_text(written)
+    with pytest.raises(InvalidInput, match=r"schema\.json") as refused:
+        shape(file, None, None)
+    assert said in str(refused.value)
+
+
+def test_what_an_answer_must_be_is_signed_as_it_was_typed(tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "null"}}}')
+    assert as_input("Who?", **shape(file, None, None)).grammar == Grammar(
+        "json_schema", '{"type":"object","properties":{"b":{"type":"string"},"a":{"type":"null"}}}'
+    )
+    assert as_input("Who?", **shape(None, ["yes", "no"], None)).grammar == Grammar("choice", '["yes","no"]')
+    assert as_input("Who?", **shape(None, None, "[0-9]+")).grammar == Grammar("regex", "[0-9]+")
+    assert as_input("Who?", **shape(None, [], None)).grammar is None
+    with pytest.raises(InvalidInput, match="both say what the answer must be"):
+        as_input("Who?", **shape(file, ["yes"], None))

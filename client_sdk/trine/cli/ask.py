@@ -13,16 +13,20 @@ from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
     AsJson,
+    Choices,
     DeploymentFile,
     Keystore,
     MinP,
     PasswordFile,
+    Regex,
     RpcUrl,
+    Schema,
     Seed,
     Temperature,
     TopK,
     TopP,
     load_account,
+    shape,
     token_wei,
 )
 from trine.cli.output import fail_cleanly, note, print_json, tokens
@@ -39,6 +43,9 @@ def ask(
     top_k: TopK = None,
     min_p: MinP = None,
     seed: Seed = None,
+    schema: Schema = None,
+    choice: Choices = None,
+    regex: Regex = None,
     node: Annotated[str | None, typer.Option(help="Endpoint of the node to ask; default: the best known.")] = None,
     deposit: Annotated[
         str, typer.Option(help="Tokens to deposit with the node when the deposit does not cover the answer.")
@@ -65,6 +72,7 @@ def ask(
         raise InvalidInput("--seed draws nothing without --temperature: the answer would be the greedy one")
     if save and not (wait or final):
         raise InvalidInput("--save writes the certificate, which --no-wait does not wait for: leave one of them out")
+    wanted = shape(schema, choice, regex)
     account = load_account(keystore, password_file)
     from trine import Client, Deployment
 
@@ -85,6 +93,7 @@ def ask(
             top_k=top_k,
             min_p=min_p,
             seed=seed,
+            **wanted,
         )
         begun = False
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -35,10 +36,25 @@ TopP = Annotated[float | None, typer.Option(help="With a temperature: only the l
 TopK = Annotated[int | None, typer.Option(help="With a temperature: only so many of the likeliest.")]
 MinP = Annotated[float | None, typer.Option(help="With a temperature: only what is this likely beside the likeliest.")]
 Seed = Annotated[int | None, typer.Option(help="With a temperature: what decides the draw; left out, one is drawn.")]
+Schema = Annotated[
+    Path | None, typer.Option("--schema", help="File with a JSON Schema: the answer is JSON that keeps to it.")
+]
+Choices = Annotated[list[str] | None, typer.Option("--choice", help="The answer is one of these; repeat it for each.")]
+Regex = Annotated[str | None, typer.Option(help="The answer is what this regular expression matches, as a whole.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+MAX_SCHEMA_BYTES = 1 << 20
+"""Of a file that is read at all; the protocol allows less."""
 DEFAULT_RPC_URL = "http://127.0.0.1:8545"
 DEFAULT_DEPLOYMENT = Path(".trine/devnet/deployment.json")
+
+
+class Shape(TypedDict):
+    """What an answer must be: some of the fields of an order."""
+
+    guided_json: dict[str, Any] | None
+    guided_choice: list[str] | None
+    guided_regex: str | None
 
 
 def read_chain(rpc_url: str, deployment: Path) -> Chain:
@@ -59,6 +75,23 @@ def typed_address(address: str) -> str:
             f"{address} has a typing error: its checksum (EIP-55) is wrong; in small letters it has none"
         )
     return known
+
+
+def shape(schema: Path | None, choices: list[str] | None, regex: str | None) -> Shape:
+    """What the answer must be, as fields of an order. Raises InvalidInput for a file that has no schema."""
+    read = None
+    if schema is not None:
+        try:
+            if schema.stat().st_size > MAX_SCHEMA_BYTES:
+                raise InvalidInput(f"{schema} has over {MAX_SCHEMA_BYTES} bytes: is it the schema?")
+            read = json.loads(schema.read_text("utf-8"))
+        except OSError as error:
+            raise InvalidInput(f"{schema} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{schema} is no JSON: {error!s:.200}") from None
+        if not isinstance(read, dict):
+            raise InvalidInput(f"{schema} holds no JSON Schema, which is an object")
+    return {"guided_json": read, "guided_choice": choices or None, "guided_regex": regex}
 
 
 def load_account(keystore: Path | None, password_file: Path | None) -> LocalAccount:

@@ -12,17 +12,21 @@ from trine.cli.options import (
     DEFAULT_DEPLOYMENT,
     DEFAULT_RPC_URL,
     AsJson,
+    Choices,
     DeploymentFile,
     Keystore,
     MinP,
     PasswordFile,
+    Regex,
     RpcUrl,
+    Schema,
     Seed,
     Temperature,
     TopK,
     TopP,
     account_chain,
     read_chain,
+    shape,
     token_wei,
 )
 from trine.cli.output import fail_cleanly, note, print_json, say, tokens
@@ -50,6 +54,9 @@ def post(
     top_k: TopK = None,
     min_p: MinP = None,
     seed: Seed = None,
+    schema: Schema = None,
+    choice: Choices = None,
+    regex: Regex = None,
     node: Annotated[str | None, typer.Option(help="Address of the node that is to answer; default: any.")] = None,
     hours: Annotated[float, typer.Option(help="Until when it must be answered.", min=0.01, max=8_760)] = 24.0,
     final: Annotated[bool, typer.Option(help="Only an answer that no appeal can change any more.")] = True,
@@ -62,11 +69,18 @@ def post(
 ) -> None:
     """Posts a request on the chain and leaves its fee there. A node that it pays answers it."""
     wei = token_wei(fee)
-    from trine._ordering import Drawing, as_input
+    from trine._ordering import as_input
     from trine.protocol.requests import MAX_INPUT_BYTES
 
-    drawing = Drawing(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
-    asked = as_input(question, **drawing).canonical()
+    asked = as_input(
+        question,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        seed=seed,
+        **shape(schema, choice, regex),
+    ).canonical()
     if len(asked) > MAX_INPUT_BYTES:
         raise InvalidInput(
             f"the question takes {len(asked)} bytes, a request has room for {MAX_INPUT_BYTES}: shorten it"
