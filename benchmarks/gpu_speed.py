@@ -23,9 +23,9 @@ from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
 AT_ONCE = (1, 8, 64)
 PROMPT_TOKENS = 40
 TILES = (
-    # (columns, bytes of a line, warps, stages)
-    (32, 256, 4, 4), (16, 256, 4, 4), (16, 512, 4, 3), (32, 512, 4, 3), (64, 256, 4, 4), (32, 256, 2, 4),
-    (16, 256, 2, 6), (32, 128, 4, 6),
+    # (rows, columns, warps, stages), beside those that the kernels have
+    (16, 16, 4, 8), (16, 32, 2, 8), (16, 64, 4, 6), (16, 32, 4, 12), (32, 64, 4, 6), (64, 64, 4, 4), (64, 64, 8, 4),
+    (64, 32, 4, 8), (128, 64, 4, 4), (128, 128, 4, 3), (64, 256, 8, 4),
 )  # fmt: skip
 PRODUCTS = ((4096, 4096), (1024, 4096), (14_336, 4096), (4096, 14_336))
 """[outputs, inputs] of a 7B model."""
@@ -162,30 +162,32 @@ def _one_pass(day: Day, engine: TransformersEngine, rows: int) -> dict[str, Any]
 
 
 def _tiles(day: Day, found: dict[str, Any], keep: Keep) -> None:
-    """Times of products with other tiles than the kernels have, whole weights from memory every time."""
+    """Times of products by tile, whole weights from memory every time, and whether the bits are those of the first."""
     from trine_node.engines.gpu import kernels
 
-    names = ("TILE_COLUMNS", "TILE_BYTES", "WARPS", "STAGES")
-    own = tuple(getattr(kernels, name) for name in names)
-    try:
-        for tile in TILES:
-            if day.left() < 10:
-                return
-            for name, value in zip(names, tile, strict=True):
-                setattr(kernels, name, value)
-            for outputs, inputs in PRODUCTS:
-                weights = [torch.randn(outputs, inputs, device=day.device, dtype=torch.bfloat16) for _ in range(6)]
-                for rows in (1, 64):
-                    x = torch.randn(rows, inputs, device=day.device, dtype=torch.bfloat16)
-                    took = seconds(day, lambda x=x, w=weights: [kernels.matmul(x, each) for each in w], 5)
-                    found["tiles"].append(
-                        {"tile": tile, "own": tile == own, "product": [rows, outputs, inputs],
-                         "bytes_per_second": sum(each.nbytes for each in weights) / took}
-                    )  # fmt: skip
+    own = kernels.all_tiles(torch.bfloat16)
+    for outputs, inputs in PRODUCTS:
+        weights = [torch.randn(outputs, inputs, device=day.device, dtype=torch.bfloat16) for _ in range(6)]
+        for rows in (1, 64, 1024):
+            x = torch.randn(rows, inputs, device=day.device, dtype=torch.bfloat16)
+            expected = kernels.matmul(x, weights[0], tile=own[0])
+            for tile in (*own, *(kernels.Tile(*each) for each in TILES)):
+                if day.left() < 10:
+                    return
+                if tile.rows > max(16, 2 * rows):
+                    continue
+                took = seconds(day, lambda x=x, w=weights, t=tile: [kernels.matmul(x, each, tile=t) for each in w], 3)
+                found["tiles"].append(
+                    {
+                        "tile": str(tile),
+                        "chosen": tile == kernels.tile_for(rows, outputs, torch.bfloat16),
+                        "product": [rows, outputs, inputs],
+                        "same": torch.equal(kernels.matmul(x, weights[0], tile=tile), expected),
+                        "bytes_per_second": sum(each.nbytes for each in weights) / took,
+                        "flops": len(weights) * 2 * rows * outputs * inputs / took,
+                    }
+                )
             keep(found)
-    finally:
-        for name, value in zip(names, own, strict=True):
-            setattr(kernels, name, value)
 
 
 def _asked(engine: TransformersEngine, prompts: Sequence[list[int]], tokens: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 
+import torch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.compiler import compile as compile_source
@@ -12,21 +13,21 @@ BYTES = {"*bf16": 2, "*fp32": 4}
 WIDTH = 128
 
 
-def compiled(kernel, capability, types, constants, warps=kernels.WARPS):
+def compiled(kernel, capability, types, constants, warps=kernels.WARPS, stages=kernels.STAGES):
     """With what a launch knows of its arguments: addresses and sizes of weights are multiples of 16."""
     aligned = {name for name, kind in types.items() if kind[0] == "*"} | {"outputs", "inputs", "width"}
     attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(types) if name in aligned}
     source = ASTSource(kernel, types | dict.fromkeys(constants, "constexpr"), constants, attributes)
-    options = {"num_warps": warps, "num_stages": kernels.STAGES}
+    options = {"num_warps": warps, "num_stages": stages}
     result = compile_source(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert result.asm["cubin"]
     return {"shared": result.metadata.shared, "ptx": result.asm["ptx"]}
 
 
-def product(kind, capability):
+def product(kind, capability, tile):
     types = {"x": kind, "w": kind, "bias": kind, "y": kind, "rows": "i32", "outputs": "i32", "inputs": "i32"}
-    sizes = {"ROWS": kernels.TILE_ROWS, "COLUMNS": kernels.TILE_COLUMNS, "INNER": kernels.TILE_BYTES // BYTES[kind]}
-    return compiled(kernels._product, capability, types, {"BIASED": True} | sizes)
+    sizes = {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": kernels.LINE_BYTES // BYTES[kind]}
+    return compiled(kernels._product, capability, types, {"BIASED": True} | sizes, tile.warps, tile.stages)
 
 
 def attention(kind, capability):
@@ -51,8 +52,14 @@ def sums(kind, capability):
 if __name__ == "__main__":
     found = [
         (function.__name__, kind, function(kind, capability))
-        for function in (product, attention, joining, sums)
+        for function in (attention, joining, sums)
         for kind in BYTES
+        for capability in (80, 90)
+    ]
+    found += [
+        ("product", kind, product(kind, capability, tile))
+        for kind, dtype in (("*bf16", torch.bfloat16), ("*fp32", torch.float32))
+        for tile in kernels.all_tiles(dtype)
         for capability in (80, 90)
     ]
     print(json.dumps(found))

@@ -77,6 +77,45 @@ def test_a_product_is_torchs_and_a_row_of_it_the_same_alone(kernels, dtype, rows
     assert torch.equal(found[rows // 2 :], kernels.matmul(x[rows // 2 :], w, b))
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_no_tile_of_a_product_changes_a_bit(kernels, dtype):
+    draw = torch.Generator().manual_seed(7)
+    x, w = (torch.randn(rows, 150, generator=draw).to(DTYPES[dtype]) for rows in (130, 140))
+    first, *others = (kernels.matmul(x, w, tile=tile) for tile in kernels.all_tiles(DTYPES[dtype]))
+    assert all(torch.equal(other, first) for other in others)
+
+
+def test_larger_tiles_where_they_are_full_and_leave_enough_programs(kernels):
+    chosen = [kernels.tile_for(rows, 4096, torch.bfloat16).rows for rows in (1, 16, 17, 33, 64, 256, 2048)]
+    assert chosen == [16, 16, 32, 64, 64, 64, 128]
+    assert kernels.tile_for(256, 4096, torch.bfloat16).columns == 128
+    assert kernels.tile_for(64, 576, torch.bfloat16).rows == 16, "a small matrix has few columns to share out"
+    for dtype in DTYPES.values():
+        for rows in (1, 5, 16, 40, 100, 3000):
+            for outputs in (33, 4096, 128_256):
+                assert kernels.tile_for(rows, outputs, dtype) in kernels.all_tiles(dtype)
+
+
+def test_a_tile_with_other_bits_is_not_used(kernels, monkeypatch):
+    tiles = (kernels.Tile(16, 16, 4, 2), kernels.Tile(32, 16, 4, 2), kernels.Tile(64, 16, 4, 2))
+    monkeypatch.setattr(kernels, "HALF_TILES", tiles)
+    monkeypatch.setattr(kernels, "BUSY", 1)
+    monkeypatch.setattr(kernels, "_agreeing", {})
+    matmul = kernels.matmul
+
+    def other_order(rows, weight, bias=None, tile=None):
+        result = matmul(rows, weight, bias, tile)
+        return result + (tile == tiles[1])
+
+    assert kernels.keep_tiles_that_agree(torch.device("cpu"), torch.bfloat16, 24) == []
+    assert kernels.tile_for(32, 64, torch.bfloat16) == tiles[1]
+    monkeypatch.setattr(kernels, "matmul", other_order)
+    assert kernels.keep_tiles_that_agree(torch.device("cpu"), torch.bfloat16, 24) == [tiles[1]]
+    assert kernels.tile_for(32, 64, torch.bfloat16) == tiles[0]
+    assert kernels.tile_for(64, 64, torch.bfloat16) == tiles[2]
+    assert kernels.tile_for(32, 64, torch.float16) == tiles[1], "each precision has its own"
+
+
 @pytest.mark.parametrize("width", [1, 64, 1024, 2500])
 def test_sums_of_rows(kernels, width):
     x = torch.randn(3, 2, width, generator=torch.Generator().manual_seed(width))
@@ -162,12 +201,16 @@ def test_they_compile_for_gpus_to_what_the_promise_rests_on(tmp_path):
     run = subprocess.run([sys.executable, str(COMPILE)], env=environment, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout)
-    assert len(found) == 16
+    assert len(found) == 12 + 20
     for name, kind, result in found:
         assert result["shared"] <= 99 << 10, f"{name} {kind} does not fit the shared memory of small GPUs"
         assert ".local" not in result["ptx"], f"{name} {kind} spills registers"
-        assert "wgmma" not in result["ptx"]
-        assert ("mma.sync" in result["ptx"]) == (name in ("product", "attention") and kind == "*bf16")
+        assert "wgmma" not in result["ptx"], "large tiles would be added up by another instruction than small ones"
+        instructions = set(re.findall(r"mma\.sync\S+", result["ptx"]))
+        if name in ("product", "attention") and kind == "*bf16":
+            assert instructions == {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"}
+        else:
+            assert not instructions
         assert not re.search(r"\b(red|atom)\.", result["ptx"]), "sums by atomic additions have no order"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trine_node.engines.gpu.replay import Replays
 
 ATTENTION = "trine"
+log = logging.getLogger(__name__)
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -142,6 +144,11 @@ class Runner:
         if arithmetic == "triton":
             from trine_node.engines.gpu.replay import Replays, recorder_for
 
+            if self.device.type == "cuda":
+                from trine_node.engines.gpu.kernels import keep_tiles_that_agree
+
+                for tile in keep_tiles_that_agree(self.device, model.dtype):
+                    log.warning("%s has other bits than smaller tiles on this device: it is not used", tile)
             self._refuse_other_sums()
             context = int(model.config.get_text_config().max_position_embeddings)
             self.replays = Replays(self._forward, recorder_for(self.device), context, self.device)

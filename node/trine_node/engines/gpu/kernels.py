@@ -2,21 +2,46 @@
 
 The same three operations that Thinking Machines' `batch_invariant_ops` replaces (He, "Defeating Nondeterminism in LLM
 Inference", 2025): products, means and attention. A number is computed by one program, in an order that follows from the
-shape of the weight or the row's own position and from nothing else; tiles and warps are constants, nothing is tuned.
+shape of the weight or the row's own position and from nothing else; nothing is tuned.
+
+A product's tile may follow from the number of rows all the same: every tile adds up the same steps of the inner
+dimension, one after the other, by the same instruction (`mma.sync.m16n8k16`; one `fma` a term in fp32). On GPUs of
+compute capability 9 and 10 Triton would take another instruction for tiles of 64 rows or more, so that is switched off.
+Whether a device keeps to this is tried when a model is loaded (`keep_tiles_that_agree`).
 
 With TRITON_INTERPRET=1, set before this is imported, they run on a CPU, slowly: for tests.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 
-TILE_ROWS = 32
-TILE_COLUMNS = 32
-TILE_BYTES = 256
-"""Of a tile's line along the inner dimension. Tiles of so few rows are multiplied by `mma.sync` on all devices."""
+os.environ.update(DISABLE_MMA_V3="1", DISABLE_MMA_V5="1")  # Triton's own names; it reads them when it compiles
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Of a product: how many of its numbers one program computes, with how many warps and loads under way."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+SMALL_TILES = (Tile(16, 32, 4, 8), Tile(32, 32, 4, 6), Tile(64, 32, 4, 5))
+HALF_TILES = (*SMALL_TILES, Tile(64, 128, 4, 4), Tile(128, 128, 8, 4))
+FULL_TILES = (*SMALL_TILES, Tile(64, 64, 8, 4), Tile(128, 64, 8, 4))
+"""Of products in bf16 and fp16, and in fp32. The first one is what the others are compared with."""
+LINE_BYTES = 128
+"""Of a tile along the inner dimension. The same for all: it decides how many zeros are added at the end."""
+BUSY = 128
+"""Programs that keep a large GPU busy: a larger tile than leaves so many is not worth it."""
 SUM_STEP = 1024
 KEY_STEP = 64
 PARTS = 8
@@ -165,22 +190,53 @@ def _join(  # type: ignore[no-untyped-def]
     tl.store(y + query * VALUE_WIDTH + e, answer.to(y.dtype.element_ty), mask=e < VALUE_WIDTH)
 
 
-def matmul(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def matmul(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, tile: Tile | None = None
+) -> torch.Tensor:
     """rows [n, inputs] times weight [outputs, inputs], transposed, plus bias: [n, outputs], rounded once.
 
-    Sums are in fp32; both operands have the same precision.
+    Sums are in fp32; both operands have the same precision. `tile` changes no bit.
     """
     rows, weight = rows.contiguous(), weight.contiguous()
     count, inputs = rows.shape
     outputs = weight.shape[0]
     result = torch.empty(count, outputs, dtype=rows.dtype, device=rows.device)
     if count:
-        _product[(triton.cdiv(count, TILE_ROWS), triton.cdiv(outputs, TILE_COLUMNS))](
+        tile = tile or tile_for(count, outputs, rows.dtype)
+        _product[(triton.cdiv(count, tile.rows), triton.cdiv(outputs, tile.columns))](
             rows, weight, weight if bias is None else bias, result, count, outputs, inputs,
-            BIASED=bias is not None, ROWS=TILE_ROWS, COLUMNS=TILE_COLUMNS, INNER=TILE_BYTES // rows.element_size(),
-            num_warps=WARPS, num_stages=STAGES,
+            BIASED=bias is not None, ROWS=tile.rows, COLUMNS=tile.columns, INNER=LINE_BYTES // rows.element_size(),
+            num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return result
+
+
+_agreeing: dict[torch.dtype, tuple[Tile, ...]] = {}
+
+
+def all_tiles(dtype: torch.dtype) -> tuple[Tile, ...]:
+    return FULL_TILES if dtype == torch.float32 else HALF_TILES
+
+
+def tile_for(rows: int, outputs: int, dtype: torch.dtype) -> Tile:
+    """The largest tile that is not half empty and leaves enough programs; otherwise the first one."""
+    for tile in reversed(_agreeing.get(dtype, all_tiles(dtype))):
+        if tile.rows < 2 * rows and triton.cdiv(rows, tile.rows) * triton.cdiv(outputs, tile.columns) >= BUSY:
+            return tile
+    return all_tiles(dtype)[0]
+
+
+def keep_tiles_that_agree(device: torch.device, dtype: torch.dtype, side: int = 512) -> list[Tile]:
+    """Multiplies random numbers by every tile, and leaves out from now on those with other bits than the first one.
+
+    Returns what was left out. `side`: rows and outputs; of inputs there are a few more, so that a step is not full.
+    """
+    draw = torch.Generator().manual_seed(side)
+    x, w = (torch.randn(side, side + 24, generator=draw).to(dtype).to(device) for _ in range(2))
+    tiles = all_tiles(dtype)
+    expected = matmul(x, w, tile=tiles[0])
+    _agreeing[dtype] = tuple(tile for tile in tiles if torch.equal(matmul(x, w, tile=tile), expected))
+    return [tile for tile in tiles if tile not in _agreeing[dtype]]
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
