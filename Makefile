@@ -203,8 +203,13 @@ soak: setup-dev
 faults: setup-dev
 	python benchmarks/faults.py --minutes 20 --json build/faults.json
 
-# GPU_ARGS="--device cpu --reduced": the rehearsal.
-gpu: setup-dev
+# GPU_ARGS="--device cpu --reduced": the rehearsal. Minutes of set-up would be wasted on a machine without a GPU.
+gpu:
+	@test -n "$(findstring cpu,$(GPU_ARGS))" || nvidia-smi -L 2>/dev/null | grep -q GPU || { \
+		echo "make gpu: no NVIDIA GPU here (\`nvidia-smi -L\` lists none), so nothing was begun; the rehearsal on a CPU is" \
+			"\`make gpu GPU_ARGS='--device cpu --reduced'\`, and docs/gpu-day.md says how a machine with one is used" >&2; \
+		exit 1; }
+	+@$(MAKE) --no-print-directory setup-dev
 	python benchmarks/gpu_day.py run $(GPU_ARGS)
 
 gas: build/.ready

@@ -1,6 +1,8 @@
 """Everything that is to be measured on a GPU, in a quarter of an hour: `make gpu`; docs/gpu-day.md has the whole plan.
 
+    python benchmarks/gpu_day.py answer                       here: CPUs' answers anew, for another model or prompts
     python benchmarks/gpu_day.py pack --out build/carried     here: the model in pieces, for a machine without network
+    python benchmarks/gpu_day.py compile                      here: the kernels, by the versions that are there
     python benchmarks/gpu_day.py join build/carried           there: the model again, checked
     python benchmarks/gpu_day.py run --device cuda            there: all stages
     python benchmarks/gpu_day.py show build/gpu-day           anywhere: what was found
@@ -92,7 +94,13 @@ def run(todo: Sequence[Stage], day: Day, total_seconds: float, bundle: Path | No
         print(line, flush=True)
     (day.out / "summary.txt").write_text("\n".join(summary(found)) + "\n", "utf-8")
     _bundle(day.out, bundle)
-    return all(each.get("state") == "done" for each in found.values()) and not differences(found)
+    return _is_complete(found)
+
+
+def _is_complete(found: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Every stage is done, no bit differed, and what was carried could be judged."""
+    refused = any(each.get("found", {}).get("refused") for each in found.values())
+    return all(each.get("state") == "done" for each in found.values()) and not differences(found) and not refused
 
 
 def _bounded(stage: Stage, day: Day, bound: float, begun: int) -> str:
@@ -176,6 +184,8 @@ def summary(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             lines.append(f"{name}: {of['same']} of {of['prompts']} prompts the same alone and together; asked: 1000")
         if "compared" in of:
             lines.append(f"{name}: {len(of['different'])} of {of['compared']} comparisons differ; asked: 0")
+        if of.get("refused"):
+            lines.append(f"{name}: NOT JUDGED: {of['refused']}")
         if "leaves" in of:
             lines.append(f"{name}: {of['leaves']} leaves of {len(of['provers'])} provers in {of['file']}")
         if of.get("decode_1") and name.startswith("speed"):
@@ -220,6 +230,29 @@ def conditions(day: Day) -> dict[str, Any]:
     }
 
 
+def gpu_name() -> str | None:
+    """Name and compute capability of the GPU, None where torch finds none.
+
+    Asked in a process of its own: once a process has asked, those that it forks may not use the GPU.
+    """
+    import torch
+
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if torch.cuda.is_available():
+                capability = ".".join(map(str, torch.cuda.get_device_capability()))
+                os.write(into, f"{torch.cuda.get_device_name()}, {capability}".encode())
+        finally:
+            os._exit(0)
+    os.close(into)
+    with open(out, encoding="utf-8") as answer:
+        name = answer.read()
+    os.waitpid(child, 0)
+    return name or None
+
+
 def _read(out: Path, name: str) -> dict[str, Any]:
     """What the stage's file says; nothing where there is none, or none that is whole."""
     try:
@@ -248,11 +281,24 @@ def _bundle(out: Path, bundle: Path | None) -> None:
     incoming.replace(bundle)
 
 
+def answer(given: argparse.Namespace) -> bool:
+    import gpu_answers
+
+    out = given.out or gpu_answers.FILE
+    gpu_answers.make(given.model, out, given.threads, partial(print, flush=True), given.prompts, given.tokens)
+    print(f"{out}: {out.stat().st_size} bytes")
+    return True
+
+
 def pack(given: argparse.Namespace) -> bool:
     from gpu_carrying import pack as packed
 
     from trine_node.engines.cli import folder_of
 
+    if given.model == DEFAULT_MODEL:
+        import gpu_answers
+
+        gpu_answers.check(gpu_answers.FILE, given.model)
     for path in packed(folder_of(given.model), given.out, given.piece_bytes):
         print(f"{path}: {path.stat().st_size} bytes")
     return True
@@ -270,10 +316,31 @@ def join(given: argparse.Namespace) -> bool:
     folder = joined(given.folder, place_of(record.source))
     verify_once(folder, Manifest.from_bytes(record.manifest))
     print(f"{given.model}: every file as registered, in {folder}")
+    import gpu_compiling
+
+    if (archive := given.folder / gpu_compiling.FILE).exists():
+        kernels = given.folder / "kernels"
+        print(f"{gpu_compiling.unpack(archive, kernels)} files of compiled kernels in {kernels}")
     return True
 
 
+def compile_kernels(given: argparse.Namespace) -> bool:
+    import gpu_compiling
+
+    kernels = gpu_compiling.make(given.out, given.capability)
+    print(f"{given.out}: {kernels} kernels for compute capability {given.capability / 10}")
+    return kernels > 0
+
+
 def run_command(given: argparse.Namespace) -> bool:
+    if given.kernels:
+        os.environ["TRITON_CACHE_DIR"] = str(given.kernels.resolve())  # before Triton is imported
+    name = gpu_name() if given.device.startswith("cuda") else "none"
+    if name is None:
+        sys.exit(
+            "error: torch finds no GPU here, so nothing was begun; the rehearsal on a CPU is "
+            "`make gpu GPU_ARGS='--device cpu --reduced'`, and docs/gpu-day.md says how a machine with one is used"
+        )
     todo = stages()
     from gpu_stage import Day
 
@@ -284,9 +351,12 @@ def run_command(given: argparse.Namespace) -> bool:
         todo = [stage for stage in todo if stage.name in given.only]
     if given.reduced:  # a rehearsal is no measurement: the machine may be busy
         todo = [replace(stage, seconds=stage.seconds * 10) for stage in todo]
-    day = Day(given.device, given.model, given.out, given.answers, given.reduced, given.threads)
+    from gpu_answers import FILE
+
+    answers = given.answers or (FILE if given.model == DEFAULT_MODEL else None)
+    day = Day(given.device, given.model, given.out, answers, given.reduced, given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    _write(given.out, "conditions", conditions(day))
+    _write(given.out, "conditions", conditions(day) | {"gpu": name})
     return run(todo, day, given.seconds, given.bundle)
 
 
@@ -294,17 +364,28 @@ def show(given: argparse.Namespace) -> bool:
     names = [path.stem for path in sorted(given.folder.glob("*.json")) if path.stem != "conditions"]
     found = {name: _read(given.folder, name) for name in names}
     print("\n".join(summary(found)))
-    return bool(found) and all(each.get("state") == "done" for each in found.values()) and not differences(found)
+    return bool(found) and _is_complete(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
+    answering = commands.add_parser("answer", help="answers of this CPU to the policy's prompts, for a GPU to judge")
+    answering.add_argument("--model", default=DEFAULT_MODEL)
+    answering.add_argument("--out", type=Path, help="benchmarks/data/cpu-answers.json.gz by default")
+    answering.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    answering.add_argument("--prompts", type=int, default=112)
+    answering.add_argument("--tokens", type=int, default=68)
+    answering.set_defaults(command=answer)
     packing = commands.add_parser("pack", help="the prepared model in pieces")
     packing.add_argument("--model", default=DEFAULT_MODEL)
     packing.add_argument("--out", type=Path, default=Path("build/carried"))
     packing.add_argument("--piece-bytes", type=int, nargs="+", default=list(PIECE_BYTES), help="of each, at most")
     packing.set_defaults(command=pack)
+    compiling = commands.add_parser("compile", help="the kernels for a GPU that is not here")
+    compiling.add_argument("--out", type=Path, default=Path("build/carried/kernels.tar.gz"))
+    compiling.add_argument("--capability", type=int, default=90, help="90 is Hopper: H100, H200")
+    compiling.set_defaults(command=compile_kernels)
     joining = commands.add_parser("join", help="the prepared model again, where Trine looks for it")
     joining.add_argument("folder", type=Path)
     joining.add_argument("--model", default=DEFAULT_MODEL, help="name of a shipped record")
@@ -314,7 +395,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     running.add_argument("--model", default=DEFAULT_MODEL)
     running.add_argument("--out", type=Path, default=Path("build/gpu-day"))
     running.add_argument("--bundle", type=Path, help="a .tar.gz of all that is in --out, after every stage")
-    running.add_argument("--answers", type=Path, help="observations of CPUs, to be judged on this machine")
+    running.add_argument("--answers", type=Path, help="CPUs' answers to judge, instead of the checkout's")
+    running.add_argument("--kernels", type=Path, help="where compiled kernels are, and where new ones are kept")
     running.add_argument("--seconds", type=float, default=560.0, help="for everything together")
     running.add_argument("--only", nargs="+", help="names of stages")
     running.add_argument("--threads", type=int, default=os.cpu_count() or 1)

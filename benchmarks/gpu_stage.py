@@ -27,7 +27,7 @@ class Day:
     device: str
     model: str
     out: Path
-    answers: Path | None  # observations of CPUs, to be judged here
+    answers: Path | None  # of CPUs, to be judged here: see `gpu_answers`
     reduced: bool  # the rehearsal: everything once, on next to nothing
     threads: int
     until: float = float("inf")  # of the monotonic clock: a stage that repeats itself stops before

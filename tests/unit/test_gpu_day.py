@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 from test_engine_selftest import small as small_model
 from typer.testing import CliRunner
 
 from trine.errors import InvalidInput
+from trine.models import load_record
 from trine_research.study import observations
 from trine_research.study.cli import app
 
@@ -48,8 +52,11 @@ def rehearse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_whole_day_in_reduced_form(small: Path, tmp_path: Path) -> None:
     """And what it observed can be judged on another machine."""
-    out, bundle = tmp_path / "day", tmp_path / "day.tar.gz"
-    options = ["--device", "cpu", "--reduced", "--threads", "1", "--model", f"file:{small}", "--out", out]
+    out, bundle, carried = tmp_path / "day", tmp_path / "day.tar.gz", tmp_path / "cpu-answers.json.gz"
+    of_model = ["--threads", "1", "--model", f"file:{small}"]
+    made = rehearse("answer", *of_model, "--out", carried, "--prompts", "5", "--tokens", "9")
+    assert made.returncode == 0, made.stderr
+    options = ["--device", "cpu", "--reduced", *of_model, "--out", out, "--answers", carried]
     first = rehearse("run", *options, "--bundle", bundle)
     states = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
     logs = "\n".join(path.read_text()[-1000:] for path in out.glob("*.log"))
@@ -61,6 +68,8 @@ def test_the_whole_day_in_reduced_form(small: Path, tmp_path: Path) -> None:
     assert states["promise-bf16"]["found"]["prompts"] == states["promise-bf16"]["found"]["same"] == 8
     assert states["speed-7b"]["found"]["check_over_decode"].keys() == {"1", "3"}
     assert states["profile"]["found"]["passes"][0]["launches"] > 0
+    assert "refused" not in states["answers"]["found"]
+    assert "bf16, torch, eager attention" in states["answers"]["found"]["provers"]
     with tarfile.open(bundle) as archive:
         assert {"summary.txt", "answers.json", "observations.jsonl.gz"} <= set(archive.getnames())
 
@@ -72,10 +81,114 @@ def test_the_whole_day_in_reduced_form(small: Path, tmp_path: Path) -> None:
     own = [leaf for leaf in observations.read(out / "observations.jsonl.gz") if leaf.verifier != "cpu-fp16"]
     assert list(observations.read(seen)) == own, "the same machine sees the same"
     assert {leaf.honest for leaf in own} == {True, False}
+    words = {(leaf.prover, leaf.prompt): leaf.claim.words for leaf in own}
+    for prompt in range(4):
+        assert words["bf16", prompt] == words["cpu, bf16", prompt], "what was carried is what is answered here"
     fewer = ["2" if each == "4" else each.replace("seen", "other") for each in command]
     result = CliRunner().invoke(app, fewer)
     assert result.exit_code != 0
     assert "answers prompt 2; there are 2" in result.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_what_to_run_instead(tmp_path: Path) -> None:
+    """At once: before anything is set up, and before anything is written."""
+    (tmp_path / "make").symlink_to(shutil.which("make") or "")
+    environment = os.environ | {"PATH": f"{tmp_path}:/bin"}
+    command = ["make", "gpu", f"VENV={tmp_path / 'venv'}"]
+    made = subprocess.run(command, cwd=BENCHMARKS.parent, env=environment, capture_output=True, text=True, check=False)
+    assert made.returncode != 0
+    ran = rehearse("run", "--out", tmp_path / "day")
+    assert ran.returncode == 1
+    for said in (made.stderr, ran.stderr):
+        assert "so nothing was begun" in said
+        assert "`make gpu GPU_ARGS='--device cpu --reduced'`" in said
+    assert not (tmp_path / "day").exists()
+    assert not (tmp_path / "venv").exists()
+
+
+COMPILING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import gpu_compiling, torch
+from triton import knobs
+from trine_node.engines.gpu import kernels
+
+def launch():
+    x = torch.empty(2, 64, dtype=torch.bfloat16)
+    kernels.matmul(x, x)
+    kernels.row_sums(x)
+
+gpu_compiling._launch_everything = launch
+out = Path(sys.argv[2])
+print(gpu_compiling.make(out / "kernels.tar.gz", 90), "kernels")
+gpu_compiling.unpack(out / "kernels.tar.gz", out / "moved")
+for function in (kernels._product, kernels._sum):
+    function.device_caches.clear()
+knobs.compilation.listener = lambda cache_hit, **_: print("kept" if cache_hit else "compiled anew")
+with gpu_compiling._compiling_only(out / "moved", 90):
+    launch()
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton has no wheel for this platform")
+def test_compiled_kernels_are_carried(tmp_path: Path) -> None:
+    """Triton finds them in another folder than they were made in, and compiles none."""
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path / "none")}
+    command = [sys.executable, "-c", COMPILING, str(BENCHMARKS), str(tmp_path)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.splitlines() == ["2 kernels", "kept", "kept"]
+    compiling = module("gpu_compiling")
+    (tmp_path / "other.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(InvalidInput, match="these are no kernels"):
+        compiling.unpack(tmp_path / "other.tar.gz", tmp_path / "nowhere")
+
+
+def test_answers_to_other_questions_are_refused(tmp_path: Path) -> None:
+    """Those in the checkout are answers to the policy's prompts by the shipped model."""
+    answers = module("gpu_answers")
+    record = load_record("smollm2-135m-instruct")
+    document = json.loads(gzip.decompress(answers.FILE.read_bytes()))
+    assert document["model_id"] == record.model_id.hex()
+    assert (len(document["prompts"]), document["tokens"]) == (answers.PROMPTS, answers.TOKENS)
+    assert {each["engine_class"] for each in document["provers"] if each["honest"]} >= {"cpu-fp32", "cpu-bf16"}
+    assert all(len(each["lengths"]) == answers.PROMPTS for each in document["provers"] if each["honest"])
+
+    prompts = [[1, 2, 3], [4, 5]]
+    prover = {
+        "prover": "fp32", "honest": True, "engine_class": "cpu-fp32", "lengths": [3, 2], "stopped": [1, 0],
+        "output_ids": [5, 6, 2, 7, 7], "words": bytes(range(40)).hex(),
+    }  # fmt: skip
+    document = {"version": 1, "model_id": "00" * 32, "tokens": 3, "prompts": [], "provers": [prover]}
+    document["prompts"] = [answers._hash(prompt) for prompt in prompts]
+    file = tmp_path / "cpu-answers.json.gz"
+
+    def read(changed: dict[str, Any], model: bytes = bytes(32), tokens: int = 3, asked: Any = prompts) -> Any:
+        file.write_bytes(gzip.compress(json.dumps(document | changed).encode()))
+        return answers.read(file, model, asked, tokens)
+
+    first, second = (leaf.claim for leaf in read({}))
+    assert (first.output_ids, first.finish_reason.name, first.max_tokens) == ((5, 6, 2), "STOP", 3)
+    assert (second.words, second.finish_reason.name) == ((bytes(range(24, 32)), bytes(range(32, 40))), "LENGTH")
+    (cut,) = read({}, tokens=2, asked=prompts[:1])
+    assert (cut.claim.output_ids, cut.claim.finish_reason.name, cut.claim.max_tokens) == ((5, 6), "LENGTH", 2)
+    for wrong in (
+        {"changed": {}, "model": bytes([1] * 32)},
+        {"changed": {}, "tokens": 4},
+        {"changed": {}, "asked": [*prompts, [6]]},
+        {"changed": {}, "asked": [[1, 2, 3], [4, 6]]},
+        {"changed": {"version": 2}},
+    ):
+        with pytest.raises(InvalidInput, match=r"answers to other questions; .*gpu_day\.py answer.* makes them anew"):
+            read(**wrong)
+    for broken in ({"lengths": [3, 3]}, {"words": "00"}, {"words": "no"}, {"stopped": []}, {"output_ids": None}):
+        with pytest.raises(InvalidInput, match="these are no answers of CPUs"):
+            read({"provers": [prover | broken]})
+    file.write_bytes(b"no archive")
+    with pytest.raises(InvalidInput, match="these are no answers of CPUs"):
+        answers.read(file, bytes(32), prompts, 3)
 
 
 STAGES = """

@@ -77,63 +77,91 @@ class Plan:
     device: str = "cpu"  # where honest variants run that are no verifier's engine
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one prover claims: an answer to each of some prompts, which nobody has checked yet."""
+
+    prover: str
+    honest: bool
+    prompts: list[list[int]]
+    decodings: Decodings | None
+    claims: list[Claim]
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return sum(len(claim.output_ids) for claim in self.claims)
+
+
 def observe_honest(plan: Plan, variants: Sequence[Variant], progress: Progress) -> Iterator[list[Leaf]]:
     """Every variant answers every prompt, every verifier checks every answer. One variant's leaves at a time."""
-    for variant in variants:
-        shared = None if variant.arithmetic else plan.verifiers.get(variant.dtype)
-        engine = shared or plan.subject.engine(variant.dtype, variant.arithmetic, plan.device, variant.threads)
-        answers = engine.generate_batch(plan.prompts, plan.tokens, rows=variant.rows, decodings=plan.decodings)
-        yield check(plan, variant.name, True, engine, plan.prompts, answers, plan.decodings)
-        progress(f"{variant.name}: {sum(map(len, answers))} tokens")
-        del engine
-        gc.collect()
+    for answered in answer_honestly(plan, variants):
+        yield check(plan, answered)
+        progress(f"{answered.prover}: {len(answered)} tokens")
 
 
 def observe_cheats(
     plan: Plan, names: Sequence[str], dtype: str, prompts: Sequence[int], progress: Progress
 ) -> Iterator[list[Leaf]]:
     """Every cheat answers the prompts of these numbers, in the arithmetic and the name of `dtype`. One at a time."""
+    for answered in answer_by_cheats(plan, names, dtype, prompts):
+        yield check(plan, answered)
+        progress(f"{answered.prover}: {len(answered)} tokens")
+
+
+def answer_honestly(plan: Plan, variants: Sequence[Variant]) -> Iterator[Answered]:
+    """One variant's answers to every prompt at a time."""
+    for variant in variants:
+        shared = None if variant.arithmetic else plan.verifiers.get(variant.dtype)
+        engine = shared or plan.subject.engine(variant.dtype, variant.arithmetic, plan.device, variant.threads)
+        answers = engine.generate_batch(plan.prompts, plan.tokens, rows=variant.rows, decodings=plan.decodings)
+        yield Answered(variant.name, True, plan.prompts, plan.decodings, _claims(plan, engine, answers))
+        del engine, shared
+        gc.collect()
+
+
+def answer_by_cheats(plan: Plan, names: Sequence[str], dtype: str, prompts: Sequence[int]) -> Iterator[Answered]:
+    """One cheat's answers to the prompts of these numbers at a time."""
     chosen = [plan.prompts[i] for i in prompts]
-    decodings = [plan.decodings[i] for i in prompts] if plan.decodings else [None] * len(chosen)
+    decodings = [plan.decodings[i] for i in prompts] if plan.decodings else None
     for name in names:
         cheat = make_adversary(name, plan.verifiers[dtype])
         if isinstance(cheat, Adversary):
-            answers = cheat.generate_batch(chosen, plan.tokens, decodings)
+            answers = cheat.generate_batch(chosen, plan.tokens, decodings or [None] * len(chosen))
         else:
             answers = [
                 list(cheat.generate(prompt, plan.tokens, None, way))
-                for prompt, way in zip(chosen, decodings, strict=True)
+                for prompt, way in zip(chosen, decodings or [None] * len(chosen), strict=True)
             ]
-        yield check(plan, name, False, cheat, chosen, answers, decodings)
-        progress(f"{name}: {sum(map(len, answers))} tokens")
+        yield Answered(name, False, chosen, decodings, _claims(plan, cheat, answers))
         del cheat
         gc.collect()
 
 
-def check(
-    plan: Plan,
-    prover: str,
-    honest: bool,
-    engine: Engine,
-    prompts: Sequence[list[int]],
-    answers: list[list[Step]],
-    decodings: Decodings | None = None,
-) -> list[Leaf]:
-    """The answers as every verifier of the plan sees them."""
-    leaves = []
-    outputs = [tuple(step.token_id for step in answer) for answer in answers]
-    for verifier, checked in recomputations(plan.verifiers, list(zip(prompts, outputs, strict=True)), decodings):
-        for number, (answer, ids, own) in enumerate(zip(answers, outputs, checked, strict=True)):
-            ended = ids[-1] in engine.eos_ids
-            claim = Claim(
+def _claims(plan: Plan, engine: Engine, answers: list[list[Step]]) -> list[Claim]:
+    claims = []
+    for answer in answers:
+        ids = tuple(step.token_id for step in answer)
+        ended = ids[-1] in engine.eos_ids
+        claims.append(
+            Claim(
                 output_ids=ids,
                 words=tuple(step.word for step in answer),
                 finish_reason=FinishReason.STOP if ended else FinishReason.LENGTH,
                 max_tokens=plan.tokens if ended else len(ids),
                 engine_class=engine.engine_class,
             )
-            leaves.append(Leaf(prover, honest, verifier.engine_class, number, claim, own, verifier.eos_ids))
-    return leaves
+        )
+    return claims
+
+
+def check(plan: Plan, answered: Answered) -> list[Leaf]:
+    """The answers as every verifier of the plan sees them."""
+    cases = [(prompt, claim.output_ids) for prompt, claim in zip(answered.prompts, answered.claims, strict=True)]
+    return [
+        Leaf(answered.prover, answered.honest, verifier.engine_class, number, claim, own, verifier.eos_ids)
+        for verifier, checked in recomputations(plan.verifiers, cases, answered.decodings)
+        for number, (claim, own) in enumerate(zip(answered.claims, checked, strict=True))
+    ]
 
 
 def recomputations(
