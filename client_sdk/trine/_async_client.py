@@ -20,7 +20,7 @@ from trine._choosing import Preference, Speed
 from trine._core import Core
 from trine._http import Http
 from trine._options import CERTIFICATE_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS, Options, Wait, wanted
-from trine._ordering import Messages, worst_fee_wei
+from trine._ordering import Messages
 from trine._streaming import AsyncTextStream
 from trine.chain import Chain, Deployment, InclusionClaim, ModelEntry
 from trine.errors import VerificationFailed
@@ -104,7 +104,9 @@ class AsyncClient:
     async def worst_fee_wei(self, messages: Messages, **options: Unpack[Options]) -> int:
         """See `Client.worst_fee_wei`."""
         asked = wanted(messages, **options)
-        return worst_fee_wei(asked.input, await self._chosen_model(asked.model), asked.max_tokens)
+        model = await self._chosen_model(asked.model)
+        await asyncio.to_thread(self._core.stake_per_leaf)
+        return self._core.worst_fee_wei(asked, model)
 
     async def _chosen_model(self, name: str | None) -> ModelEntry:
         """A thread is for what must ask the chain."""

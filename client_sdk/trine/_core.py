@@ -21,7 +21,7 @@ from trine._choosing import Preference
 from trine._ledger import Ledger
 from trine._nodes import MODEL_SECONDS, Nodes
 from trine._options import Wanted
-from trine._ordering import REQUEST_LIFETIME_SECONDS, Draft, draft_request, order_body, salted
+from trine._ordering import REQUEST_LIFETIME_SECONDS, Draft, draft_request, order_body, salted, worst_fee_wei
 from trine._reading import Reply
 from trine._repeats import Repeats
 from trine._spending import Spending
@@ -92,13 +92,20 @@ class Core(Nodes):
     def prepare(self, wanted: Wanted, model: ModelEntry, node: str, most_wei: int | None = None) -> Draft:
         """Signs request and voucher; deposits with the node before, if that is wanted and needed.
 
-        The order costs `most_wei` at most, where that is less than the worst price. Whoever gets the draft ends it. See
-        `end`. Raises SpendLimitReached.
+        The order costs `most_wei` at most, and no more than the stake behind an answer, where that is less than the
+        worst price. Whoever gets the draft ends it. See `end`. Raises InvalidInput and SpendLimitReached.
         """
         chain, ledger = self.chain, self.ledger(node)
         asked = salted(wanted.input) if self._salted else wanted.input
-        request = draft_request(asked, model, chain.address, wanted.max_tokens, chain.now(), most_wei)
-        self._require_secured(request.max_fee_wei)
+        stake = self.stake_per_leaf()
+        least = model.price_per_token_wei * wanted.max_tokens
+        if least > stake:
+            raise InvalidInput(
+                f"{wanted.max_tokens} tokens may cost {amount(least)}, more than the {amount(stake)} that secure an "
+                f"answer, of which a node can collect no more: lower max_tokens"
+            )
+        most = stake if most_wei is None else min(stake, most_wei)
+        request = draft_request(asked, model, chain.address, wanted.max_tokens, chain.now(), most)
         ledger.expire(chain.now())
         taken = ledger.take(request.max_fee_wei, request.deadline)
         request = replace(request, deadline=taken.deadline)
@@ -181,19 +188,22 @@ class Core(Nodes):
         """Whether this account has ordered the answer."""
         return self.chain.has_account and answer.receipt.client.lower() == self.chain.address.lower()
 
-    def _require_secured(self, fee_wei: int) -> None:
-        """Raises InvalidInput for an answer that may cost more than its rejection would cost the node."""
+    def stake_per_leaf(self) -> int:
+        """What the node loses by an answer that is rejected, wei: none costs more. Asks the chain now and then."""
         with self._lock:
             at, stake = self._stake_per_leaf
         if time.monotonic() - at > MODEL_SECONDS:
             stake = self.chain.parameters().stake_per_leaf
             with self._lock:
                 self._stake_per_leaf = time.monotonic(), stake
-        if fee_wei > stake:
-            raise InvalidInput(
-                f"the answer may cost {amount(fee_wei)}, more than the {amount(stake)} that secure it: a node could "
-                "not collect more; lower max_tokens or shorten the messages"
-            )
+        return stake
+
+    def worst_fee_wei(self, wanted: Wanted, model: ModelEntry) -> int:
+        """What an answer may cost at most. Asks nobody: before the stake was ever read, the price bounds it alone."""
+        worst = worst_fee_wei(wanted.input, model, wanted.max_tokens)
+        with self._lock:
+            at, stake = self._stake_per_leaf
+        return worst if at == -math.inf else min(worst, stake)
 
     def is_late(self, error: NodeRefused, attempt: int) -> bool:
         """Whether a node's clock, which is the chain's, is far from ours: then the chain is asked what time it is."""

@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING
 
 from trine._answer import Tried
-from trine._ordering import worst_fee_wei
 from trine.errors import NodeError, NodeRefused, NodeUnreachable, PaymentRequired
 
 if TYPE_CHECKING:
@@ -130,11 +129,11 @@ class Trying:
         """What an order of this question may cost one node."""
         if order is not None:
             return order.request.max_fee_wei
-        return worst_fee_wei(self._asked.input, model, self._asked.max_tokens)
+        return self._core.worst_fee_wei(self._asked, model)
 
     def second(self, model: ModelEntry, place: tuple[str, str], order: Draft | None) -> tuple[str, str] | None:
         """Who is asked as well, where the first one is slow: None where there is nobody, or no money for both."""
-        worst = worst_fee_wei(self._asked.input, model, self._asked.max_tokens)
+        worst = self._core.worst_fee_wei(self._asked, model)
         if not self._has_other(model, place[0]) or not self.affords(worst, self.worst_wei(model, order)):
             return None
         return self._core.remembered_choice(model, self._avoided | {place[0]})

@@ -13,6 +13,7 @@ TrineError
 ├── ChainError
 │   ├── ChainUnreachable
 │   ├── WrongChain
+│   ├── NoGasMoney          the account cannot pay for a transaction
 │   └── TransactionReverted `reason` is the contract's error with its arguments
 ├── NotReady                waited as long as allowed, and it is not there yet
 └── SpendLimitReached       it could cost more than the caller allows; nothing was signed for it
@@ -108,6 +109,17 @@ class ChainUnreachable(ChainError):
 
 class WrongChain(ChainError):
     """The RPC endpoint serves another chain than the deployment is on."""
+
+
+class NoGasMoney(ChainError):
+    """The account that was to send a transaction has too little of the chain's currency to pay for its gas."""
+
+    def __init__(self, what: str, address: str) -> None:
+        super().__init__(
+            f"{what}: {address} has too little gas money for it: send it some of the chain's currency (`trine devnet "
+            f"fund {address}` on a devnet)"
+        )
+        self.address = address
 
 
 class TransactionReverted(ChainError):

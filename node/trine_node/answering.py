@@ -17,6 +17,7 @@ from trine.protocol.evidence import parsed_input
 from trine.protocol.grammar import SPELLED
 from trine.protocol.inputs import Input, shown
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Voucher
+from trine.wording import amount
 from trine_node.engines.base import Engine, GrammarExhausted, GrammarRefused, ToolsRefused, render
 from trine_node.engines.rendering import TemplateRefused
 from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Fee, Finished, generate
@@ -294,9 +295,7 @@ def _require_stake(worst_wei: int, terms: Parameters) -> None:
     """Raises Refusal: whoever earns more by an answer than it can lose has a reason to cheat."""
     if worst_wei > terms.stake_per_leaf:
         raise Refusal(
-            f"the answer may cost {worst_wei} wei, more than the stake behind it, {terms.stake_per_leaf}: shorten the "
-            "prompt or lower max_tokens",
-            status=402,
+            f"the answer may cost {amount(worst_wei)}, more than the {amount(terms.stake_per_leaf)} of stake behind "
+            "it: shorten the prompt or lower max_tokens",
             code="fee_over_stake",
-            param="trine",
         )

@@ -134,7 +134,8 @@ def check_voucher(
     request = signed.request
     if worst_fee_wei > request.max_fee_wei:
         raise Refusal(
-            f"the answer may cost {worst_fee_wei} wei, the request allows {request.max_fee_wei}",
+            f"the answer may cost {amount(worst_fee_wei)}, the request allows {amount(request.max_fee_wei)}: shorten "
+            "the prompt, lower max_tokens or allow more",
             status=402,
             code="max_fee_too_low",
             param="trine",

@@ -21,7 +21,7 @@ from trine.chain.views import Views
 from trine.chain.writes import CALLS
 from trine.cli.audit import app as audit_app
 from trine.cli.stake import app as stake_app
-from trine.errors import ChainUnreachable, InvalidInput, NotReady, TransactionReverted, TrineError
+from trine.errors import ChainUnreachable, InvalidInput, NoGasMoney, NotReady, TransactionReverted, TrineError
 from trine_devnet import contracts
 from trine_devnet.addresses import DEVNET_DEPLOYER
 from trine_devnet.cli import app as devnet_app
@@ -403,6 +403,14 @@ def test_a_following_chain_finds_events_of_blocks_that_it_was_not_told_of_yet(ne
         assert chain.newest_event("TrineToken", "Transfer", **sent).block == receipt["blockNumber"]
     finally:
         blocks.stop()
+
+
+def test_an_account_without_gas_money_is_named_with_what_helps(net):
+    poor = Account.create()
+    with pytest.raises(NoGasMoney, match=f"{poor.address} has too little gas money .*devnet fund {poor.address}"):
+        net.chain(poor).allow("Payments", 1)
+    net.rpc.call("anvil_setBalance", poor.address, hex(10**18))
+    net.chain(poor).allow("Payments", 1)
 
 
 def test_events_of_several_kinds_come_in_order(net):

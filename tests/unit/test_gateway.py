@@ -24,11 +24,12 @@ from test_failover import ACCOUNT, _Handler, events, odd, say, text
 from test_node_support import MESSAGES, NAME, PRICE_WEI, SlowEngine, serving, wait_for
 
 from trine.chain import Result
-from trine.errors import ChainError, InvalidInput, VerificationFailed
+from trine.errors import ChainError, ChainUnreachable, InvalidInput, NoGasMoney, VerificationFailed
 from trine.protocol.messages import Receipt, require_signer, text_hash
 from trine.protocol.salts import read_salt
 from trine_gateway.keys import hash_of, id_of, new_key
 from trine_gateway.rates import Rates
+from trine_gateway.service.refusing import refusal_of
 from trine_gateway.store import GatewayStore, Kept, Repeat
 from trine_gateway.tables import RepeatRow
 from trine_gateway.verdicts import LATEST_SECONDS, next_look
@@ -868,6 +869,18 @@ def test_a_node_that_wants_money_is_the_gateways_affair(node, tmp_path):
         assert "deposit" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NoGasMoney("approve", "0x" + "11" * 20), "gateway_not_funded"),
+        (ChainUnreachable("no answer from the chain"), "chain_away"),
+    ],
+)
+def test_what_keeps_the_gateway_from_paying_is_told_apart(error, code):
+    refusal = refusal_of(error)
+    assert (refusal.status, refusal.code, "0x11" in str(refusal)) == (503, code, False)
+
+
 @pytest.mark.parametrize("status", [204, 302, 400, 401, 402, 404, 413, 418, 422])
 def test_attack_a_node_that_refuses_what_another_answers_blocks_nothing(node, tmp_path, status):
     def refuses(handler):
@@ -888,6 +901,7 @@ def test_attack_a_node_that_refuses_what_another_answers_blocks_nothing(node, tm
     ("status", "code", "told"),
     [
         (400, "context_length_exceeded", (400, "context_length_exceeded")),
+        (400, "fee_over_stake", (400, "fee_over_stake")),
         (400, "invalid_api_key", (503, "no_node")),
         (404, "model_not_found", (503, "no_node")),
         (401, "invalid_api_key", (503, "gateway_not_funded")),

@@ -33,7 +33,7 @@ from trine._answer import Answer, Told, checked_answer
 from trine._ledger import Ledger
 from trine._ordering import Draft, as_input, draft_request
 from trine.chain import BatchState, ClaimState, Event, InclusionClaim, ModelEntry, Result, Verdict
-from trine.errors import BadSignature, InvalidInput, NotReady, VerificationFailed
+from trine.errors import BadSignature, InvalidInput, NodeRefused, NotReady, VerificationFailed
 from trine.protocol.messages import MAX_ANCHOR_SECONDS, Receipt, Request, Voucher, text_hash
 from trine_node.answering import MAX_UNACKNOWLEDGED_WEI, Answering
 from trine_node.orders import MAX_LIFETIME_SECONDS, parse_order
@@ -366,9 +366,27 @@ def test_who_does_not_acknowledge_is_not_served_for_ever(node, payer):
 def test_no_answer_is_sold_or_bought_for_more_than_the_stake_behind_it(tmp_path, payer):
     chain = RecordingChain(stake_per_leaf=100)
     with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
-        assert refused(signed(node, payer)) == (402, "fee_over_stake")
-        with pytest.raises(InvalidInput, match="more than the 1e-16 tokens that secure it"):
+        assert refused(signed(node, payer)) == (400, "fee_over_stake")
+        with pytest.raises(NodeRefused, match="shorten the prompt or lower max_tokens") as dear:
             ask(node, payer)
+        assert (dear.value.code, len(chain.batches)) == ("fee_over_stake", 0)
+    chain = RecordingChain(stake_per_leaf=2 * PRICE_WEI)
+    with (
+        serving(f"sqlite:///{tmp_path}/other.sqlite", allow_unsigned=False, chain=chain) as node,
+        pytest.raises(InvalidInput, match=r"3 tokens may cost .* more than the .* that secure an answer"),
+    ):
+        ask(node, payer)
+
+
+def test_a_prompt_of_many_bytes_and_few_tokens_is_served_where_only_its_bytes_cost_more_than_the_stake(tmp_path, payer):
+    chain = RecordingChain(stake_per_leaf=1_000 * PRICE_WEI)
+    question = "What is " + "internationalization " * 100
+    with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
+        answer = ask(node, payer, question)
+        assert len(question) > 2 * 1_000 > 2 * answer.receipt.prompt_tokens
+        with client_of(node, account=payer) as client:
+            assert client.worst_fee_wei(question, max_tokens=3) == 1_000 * PRICE_WEI
+            assert client.worst_fee_wei("Question?", max_tokens=3) < 1_000 * PRICE_WEI
 
 
 def test_the_default_is_served_by_a_node_with_the_default_settings():

@@ -20,7 +20,7 @@ from web3.types import TxReceipt
 from trine.chain.endpoint import without_secrets
 from trine.chain.reverts import decode_error, refused, reverted, unreachable
 from trine.chain.transactions import EncodedCall, Fees, Market, Refusal, refusal_of
-from trine.errors import ChainError, TransactionReverted
+from trine.errors import ChainError, NoGasMoney, TransactionReverted
 
 T = TypeVar("T")
 
@@ -183,7 +183,7 @@ class Gateway:
                 raise refused(what, reason) from None
             said = without_secrets(str(error), self._rpc_url)
             if refusal_of(said) is Refusal.NO_FUNDS:
-                said = f"{self.address} has too little gas money for it: send it some of the chain's currency"
+                raise NoGasMoney(what, self.address) from None
             raise ChainError(f"{what}: {said}") from None
         except Web3Exception as error:
             raise ChainError(f"{what}: {without_secrets(str(error), self._rpc_url)}") from None

@@ -31,7 +31,7 @@ from trine.chain.transactions import (
     offer,
     raised,
 )
-from trine.errors import ChainError, NotReady
+from trine.errors import ChainError, NoGasMoney, NotReady
 
 __all__ = ["Sender", "Sends", "decode_error", "reverted", "unreachable"]
 
@@ -115,6 +115,8 @@ class Sender:
                 break
             _pause()
         assert refused
+        if refused[0] is Refusal.NO_FUNDS:
+            raise NoGasMoney(call.function, self.address)
         raise ChainError(f"{call.function}: {refused[1]}")
 
     def _receipt(self, sent: _Sent) -> TxReceipt | None:

@@ -12,6 +12,7 @@ from trine.errors import (
     InvalidInput,
     NodeError,
     NodeRefused,
+    NoGasMoney,
     NotReady,
     TrineError,
     VerificationFailed,
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 SOON = {"retry-after": "2"}
 OF_THE_CLIENT = {
     "context_length_exceeded": "the prompt and max_tokens are longer together than the model's context: shorten them",
+    "fee_over_stake": "prompt and max_tokens may cost more together than the stake that secures an answer: shorten the "
+    "prompt or lower max_tokens",
     "template_refused": "the model's chat template does not take these messages: some want roles that alternate, no "
     "system message, or one tool call at a time",
     "tools_not_supported": "the model's chat template has no place for tools and their calls: ask another model",
@@ -41,6 +44,7 @@ UNENFORCED = (
 )
 """Of a grammar, which only its engine can read."""
 OF_THE_GATEWAY = frozenset({401, 402, 403})
+UNFUNDED = "the gateway cannot pay a node for this right now; whoever runs it finds the reason in its log"
 FAULT = "the gateway failed at this request; its log says why"
 
 
@@ -57,6 +61,9 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, StoreError):
         log.error("request_failed", error=str(error))
         return Refusal(UNKEPT, status=503, code=UNKEPT_CODE, headers=SOON)
+    if isinstance(error, NoGasMoney):
+        log.error("request_failed", error=str(error))
+        return Refusal(UNFUNDED, status=503, code="gateway_not_funded")
     if isinstance(error, ChainError):
         log.error("request_failed", error=str(error))
         return Refusal("the chain cannot be asked right now: try again", status=503, code="chain_away", headers=SOON)
@@ -95,5 +102,4 @@ def _of_node(error: NodeRefused) -> Refusal:
     if error.status not in OF_THE_GATEWAY and error.param != "trine":
         return Refusal("the nodes that were asked do not take this request", status=503, code="no_node", headers=SOON)
     # It wants money, or does not take our signature.
-    said = "the gateway cannot pay a node for this right now; whoever runs it finds the reason in its log"
-    return Refusal(said, status=503, code="gateway_not_funded")
+    return Refusal(UNFUNDED, status=503, code="gateway_not_funded")
