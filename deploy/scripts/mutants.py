@@ -18,7 +18,8 @@ Nothing is written but the file of results; what it has is not tried again while
 be stopped and started.
 
 Not counted: changes that the compiler refuses, those after which it makes the same code (it proves that they make no
-difference), and those that `tests/contracts/equivalent-mutants.toml` explains.
+difference), and those that `tests/contracts/equivalent-mutants.toml` explains. Those are not tried, but by
+`--explained`, which tries nothing else: an explanation is wrong if a test notices the change.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from mutations import ROOT, Mutant, mutants_in, parsed
 from schemata import schema
 
 EXPLAINED = ROOT / "tests" / "contracts" / "equivalent-mutants.toml"
+PLACE = ("path", "function", "before", "after")
+"""What tells an explained change from all others."""
 LEFT_OUT = {
     "Packaged": "compares code byte for byte, so it notices every change and says nothing about any",
     "Gas": "says what acts cost, not what they do",
@@ -202,15 +205,15 @@ def explanations() -> list[dict[str, str]]:
     found = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))
     entries: list[dict[str, str]] = found.get("equivalent", [])
     for each in entries:
-        if not {"path", "before", "after", "why"} <= each.keys():
-            sys.exit(f"{EXPLAINED}: path, before, after and why belong to every entry, not {each}")
+        if {*PLACE, "why"} != each.keys():
+            sys.exit(f"{EXPLAINED}: {', '.join(PLACE)} and why belong to every entry, not {each}")
     return entries
 
 
-def why(row: dict[str, Any], entries: Sequence[dict[str, str]]) -> str | None:
+def why(mutant: Mutant, entries: Sequence[dict[str, str]]) -> str | None:
     """The explanation of a change, if there is one."""
     for each in entries:
-        if all(each[name] == row[name] for name in ("path", "before", "after")):
+        if all(each[name] == getattr(mutant, name) for name in PLACE):
             return each["why"]
     return None
 
@@ -228,28 +231,32 @@ def interval(killed: int, count: int) -> tuple[float, float]:
 
 def report(drawn: Sequence[Mutant], sources: dict[str, bytes], results: Results, total: int) -> None:
     """Prints what came of those that were drawn and tried."""
-    known = [results.mutants.get(each.key(sources[each.path])) for each in drawn]
-    rows = [row for row in takewhile(bool, known) if row]
-    later = sum(bool(row) for row in known) - len(rows)
     entries = explanations()
-    outcomes = Counter(row["outcome"] for row in rows)
-    survivors = [row for row in rows if row["outcome"] in ("survived", NEARBY)]
-    equivalent = [row for row in survivors if why(row, entries)]
+    reasons = {each: reason for each in drawn if (reason := why(each, entries))}
+    known = [(each, results.mutants.get(each.key(sources[each.path]), {}).get("outcome")) for each in drawn]
+    rows = list(takewhile(lambda row: row[1] or row[0] in reasons, known))
+    later = sum(outcome is not None for _, outcome in known) - sum(outcome is not None for _, outcome in rows)
+    outcomes = Counter(outcome for _, outcome in rows)
+    left = [each for each, outcome in rows if outcome in (None, "survived", NEARBY)]
+    equivalent = [each for each in left if each in reasons]
+    survivors = [each for each in left if each not in reasons]
     killed = sum(outcomes[name] for name in KILLED)
-    counted = killed + len(survivors) - len(equivalent)
+    counted = killed + len(survivors)
     if later:
         print(f"\n{later} more are known of a block that is not finished: no part of the sample")
     print(f"\n{len(rows)} of {total} changes tried; left out: ", end="")
     print(f"{outcomes['no build']} do not compile, {outcomes['same code']} compile to the same code, ", end="")
-    print(f"{len(equivalent)} are explained in {EXPLAINED.relative_to(ROOT)}")
-    for row in equivalent:
-        print(f"  {row['path']}:{row['line']}: {row['after']}\n      {why(row, entries)}")
+    print(f"{len(equivalent)} are explained in {EXPLAINED.name}")
+    for each in equivalent:
+        print(f"  {each.path}:{each.line}: {each.after}\n      {reasons[each]}")
+    for each, outcome in rows:
+        if each in reasons and outcome in KILLED:
+            print(f"  explained, and yet noticed, {each.path}:{each.line}: {each.after}\n      {reasons[each]}")
     low, high = interval(killed, counted)
     share = f"{killed / counted:.1%}" if counted else "-"
     print(f"noticed: {killed} of {counted}, {share} (95 % interval {low:.1%} to {high:.1%})")
-    for row in survivors:
-        if row not in equivalent:
-            print(f"  not noticed, {row['path']}:{row['line']}\n    {row['before']}\n    {row['after']}")
+    for each in survivors:
+        print(f"  not noticed, {each.path}:{each.line}\n    {each.before}\n    {each.after}")
 
 
 class Turns:
@@ -281,6 +288,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="no mutant is begun later")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="tries what was not noticed again, after tests were added")
+    parser.add_argument("--explained", action="store_true", help="only what is explained: is it noticed?")
     parser.add_argument("--near", action="store_true", help="only the test files that are named after a contract")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "mutants.json", dest="file")
     parser.add_argument("--lock", type=Path, help="a file that is locked while a mutant is tried")
@@ -293,6 +301,9 @@ def main() -> None:
     every = mutants_in(trees)
     drawn = every if options.all else sorted(every, key=lambda each: each.rank(options.seed))
     drawn = drawn[: options.sample or None]
+    if options.explained:
+        entries = explanations()
+        drawn = [each for each in drawn if why(each, entries)]
     if options.list:
         for mutant in drawn:
             print(f"{mutant.path}:{mutant.line}: {mutant.before}\n    {mutant.after}")
@@ -314,6 +325,9 @@ def _try(
 ) -> None:
     end = time.monotonic() + 60 * options.minutes
     todo = [each for each in drawn if _is_open(results.mutants.get(each.key(sources[each.path])), options)]
+    if not options.explained:
+        entries = explanations()
+        todo = [each for each in todo if not why(each, entries)]
     if not todo:
         return
     (ROOT / "build").mkdir(exist_ok=True)

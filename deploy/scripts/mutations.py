@@ -38,7 +38,8 @@ process.stdout.write(solc.compile(JSON.stringify(input)));
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mutant:
-    """Bytes `start` to `end` of a file are `new` instead of `old`; what the lines they are in were and become."""
+    """Bytes `start` to `end` of a file are `new` instead of `old`; what the lines they are in were and become, and the
+    function or modifier that they are in, if any."""
 
     path: str
     line: int
@@ -48,6 +49,7 @@ class Mutant:
     new: str
     before: str
     after: str
+    function: str = ""
 
     def key(self, source: bytes) -> str:
         """Also of the file's other bytes: with another contract it is another mutant."""
@@ -57,6 +59,7 @@ class Mutant:
     def rank(self, seed: int) -> bytes:
         """Sorting by it draws at random; a change of one contract does not draw others anew."""
         row = {**asdict(self), "line": 0, "start": 0, "end": 0, "seed": seed}
+        del row["function"]
         return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).digest()
 
     def applied(self, source: bytes) -> bytes:
@@ -73,8 +76,9 @@ def mutants_in(trees: dict[str, dict[str, Any]]) -> list[Mutant]:
     all_: list[Mutant] = []
     for name, tree in trees.items():
         source = (ROOT / name).read_bytes()
+        functions = list(_functions(tree))
         changes = sorted(set(_changes(tree, source)))
-        all_ += [_mutant(name, source, *change) for change in changes]
+        all_ += [_mutant(name, source, _named(functions, start), start, end, new) for start, end, new in changes]
     return all_
 
 
@@ -97,14 +101,30 @@ def _parse(sources: bytes) -> Any:
     return json.loads(result.stdout)
 
 
-def _mutant(name: str, source: bytes, start: int, end: int, new: str) -> Mutant:
+def _functions(node: Any) -> Iterator[tuple[int, int, str]]:
+    """(start, end, name) of all functions and modifiers; what has no name is called by its kind."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _functions(each)
+    elif isinstance(node, dict):
+        if node.get("nodeType") in ("FunctionDefinition", "ModifierDefinition"):
+            yield start_of(node), end_of(node), node["name"] or node["kind"]
+        for child in node.values():
+            yield from _functions(child)
+
+
+def _named(functions: list[tuple[int, int, str]], at: int) -> str:
+    return next((name for start, end, name in functions if start <= at < end), "")
+
+
+def _mutant(name: str, source: bytes, function: str, start: int, end: int, new: str) -> Mutant:
     first = source.rfind(b"\n", 0, start) + 1
     last = source.find(b"\n", end)
     before = source[first:last]
     after = source[first:start] + new.encode() + source[end:last]
     line = source[:start].count(b"\n") + 1
-    texts = (" ".join(text.decode().split()) for text in (before, after))
-    return Mutant(name, line, start, end, source[start:end].decode(), new, *texts)
+    old, was, becomes = source[start:end].decode(), *(" ".join(text.decode().split()) for text in (before, after))
+    return Mutant(name, line, start, end, old, new, was, becomes, function)
 
 
 def _changes(node: Any, source: bytes) -> Iterator[tuple[int, int, str]]:

@@ -193,6 +193,89 @@ contract AppealsTest is AppealWorld {
         appeals.draw(_headerOf(_mixed), 0, judges);
     }
 
+    function testACommitteeIsDrawnInTheLastBlock() external {
+        _appeal(ALICE, _mixed, 0, REJECTED);
+        IAppeals.Case memory case_ = appeals.caseOf(_mixed, 0);
+        _reach(case_.clock + 1);
+        _showSeed(case_.clock, case_.fixedAt);
+        _reach(case_.clock + EPOCH_BLOCKS);
+        _drawAppeal(_mixed, 0);
+        Check.eq(uint256(appeals.caseOf(_mixed, 0).phase), uint256(IAppeals.Phase.Drawn), "drawn");
+    }
+
+    function testNothingIsRevealedOrResolvedInTheLastSecondThatIsSomebodyElses() external {
+        _appeal(ALICE, _mixed, 0, REJECTED);
+        _drawAppeal(_mixed, 0);
+        for (uint256 i = 0; i < 6; ++i) {
+            _commitAppeal(_mixed, 0, i, REJECTED);
+        }
+        uint256 deadline = timestamp + COMMIT_SECONDS;
+        _wait(COMMIT_SECONDS);
+        bytes memory early = abi.encodeWithSelector(IAppeals.AppealsDeadlineNotReached.selector, deadline);
+        vm.expectRevert(early);
+        _tryReveal(0, REJECTED);
+        vm.expectRevert(early);
+        _tryResolve();
+        _wait(1);
+        for (uint256 i = 0; i < 5; ++i) {
+            _tryReveal(i, REJECTED);
+        }
+        deadline += REVEAL_SECONDS;
+        _wait(REVEAL_SECONDS - 1);
+        vm.expectRevert(abi.encodeWithSelector(IAppeals.AppealsDeadlineNotReached.selector, deadline));
+        _tryResolve();
+        _wait(1);
+        _tryResolve();
+        Check.eq(uint256(appeals.caseOf(_mixed, 0).verdict), uint256(REJECTED), "decided");
+    }
+
+    /// Three of seven were shown nothing, four found it good: it was shown, and whoever said so was right.
+    function testWhoCallsGoodWhatMostWereShownKeepsItsBond() external {
+        _appeal(ALICE, _mixed, 1, ACCEPTED);
+        _drawAppeal(_mixed, 1);
+        for (uint256 i = 0; i < 7; ++i) {
+            _commitAppeal(_mixed, 1, i, i < 4 ? ACCEPTED : UNAVAILABLE);
+        }
+        for (uint256 i = 0; i < 7; ++i) {
+            _revealAppeal(_mixed, 1, i, i < 4 ? ACCEPTED : UNAVAILABLE);
+        }
+        _resolve(_mixed, 1);
+        _conclude(_mixed, 1);
+        _verdictOf(_mixed, 1, ACCEPTED, true);
+        Check.eq(appeals.creditOf(ALICE), BOND_1 + 12 ether - 4 ether, "bond and prize, less four fees");
+        _money(appeals.creditOf(ALICE));
+    }
+
+    /// Half of those who spoke were shown nothing: that is no majority which says that it is hidden.
+    function testHalfOfAJuryThatIsShownNothingTakesNobodysBond() external {
+        _appeal(ALICE, _mixed, 2, ACCEPTED);
+        _drawAppeal(_mixed, 2);
+        for (uint256 i = 0; i < 6; ++i) {
+            _commitAppeal(_mixed, 2, i, i < 3 ? INCONCLUSIVE : UNAVAILABLE);
+        }
+        _wait(COMMIT_SECONDS + 1);
+        for (uint256 i = 0; i < 6; ++i) {
+            _revealAppeal(_mixed, 2, i, i < 3 ? INCONCLUSIVE : UNAVAILABLE);
+        }
+        _resolve(_mixed, 2);
+        _conclude(_mixed, 2);
+        _verdictOf(_mixed, 2, INCONCLUSIVE, true);
+        Check.eq(appeals.creditOf(ALICE), BOND_1, "back");
+    }
+
+    function testOneWeiOfABondIsItsAppellants() external {
+        IParameters.Values memory values = _values();
+        (values.appealBondPerSeatWei, values.appealFeePerSeatWei) = (1, 0);
+        parameters.set(values);
+        BatchId id = _settled("cheap", 1);
+        _appeal(ALICE, id, 0, REJECTED);
+        _hear(id, 0, 7, 0);
+        uint256 credit = staking.creditOf(NODE);
+        _conclude(id, 0);
+        Check.eq(staking.creditOf(NODE) - credit, 7, "lost to the node that was cleared");
+        _money(0);
+    }
+
     function testWhoJudgedBeforeNeverJudgesAgain() external {
         for (uint256 n = 0; n < 4; ++n) {
             BatchId id = _settled(_root(keccak256(abi.encode("jury", n)), 0), 1);

@@ -2,8 +2,9 @@
 pragma solidity 0.8.37;
 
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
+import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {EpochTree} from "../../contracts/libraries/EpochTree.sol";
-import {ModelId} from "../../contracts/types/Types.sol";
+import {ModelId, Role} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
 import {Standing} from "./Measured.sol";
 import {Check, vm} from "./Vm.sol";
@@ -167,6 +168,34 @@ contract CommitteesDrawTest is CommitteesWorld {
         }
     }
 
+    /// One of three members weighs next to nothing, so that a draw may end before it finds the third.
+    function testADrawTriesThirtyTwoTimesASeat() external {
+        bytes32[3] memory classes = [CPU, GPU, bytes32("other")];
+        for (uint256 i = 0; i < 3; ++i) {
+            _joinWith(i, i == 0 ? 200 ether : 10_000 ether, classes[i]);
+        }
+        _nextEpoch();
+        bytes32 inTheLast = bytes32(uint256(11));
+        bytes32 inTheNext = bytes32(uint256(8));
+        Check.eq(_firstBelow(200, 20_200, inTheLast), 95, "the 96th");
+        Check.eq(_firstBelow(200, 20_200, inTheNext), 96, "the 97th");
+        Check.eq(_draw(inTheLast, 3)[2], _verifier(0), "found");
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 2, 3));
+        _draw(inTheNext, 3);
+    }
+
+    /// With this seed the third of one class is the 25th that is hit, and the 26th is of another.
+    function testClassesAreMixedForEightTriesASeat() external {
+        for (uint256 i = 0; i < 4; ++i) {
+            _joinWith(i, i < 3 ? 1000 ether : 300 ether, i < 3 ? CPU : GPU);
+        }
+        _nextEpoch();
+        address[] memory drawn = _draw(bytes32(uint256(39)), 3);
+        Check.eq(drawn[0], _verifier(2), "first");
+        Check.eq(drawn[1], _verifier(1), "second");
+        Check.eq(drawn[2], _verifier(0), "passed over 24 times at most");
+    }
+
     function testTooFewIsSaid() external {
         _joinMany(3, CPU);
         _distinct(_draw("seed", 3));
@@ -187,6 +216,7 @@ contract CommitteesDrawTest is CommitteesWorld {
         _drawAs("seed", epoch + 1, NODE, 3, false);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooManyExcluded.selector, 33, 32));
         committees.drawExcluding(MODEL, "seed", epoch, block.timestamp, new address[](33), 3, false);
+        _distinct(committees.drawExcluding(MODEL, "seed", epoch, block.timestamp, new address[](32), 3, false));
     }
 
     function testCandidatesCheckOneAnotherWhileFewerThanFourAreCalibrated() external {
@@ -239,6 +269,18 @@ contract CommitteesDrawTest is CommitteesWorld {
         }
         vm.expectRevert(abi.encodeWithSelector(EpochTree.EpochTreeForgotten.selector, old));
         _drawAs("seed", old, NODE, 3, false);
+    }
+
+    function _joinWith(uint256 i, uint256 stakeWei, bytes32 hardwareClass) private {
+        standing.set(_verifier(i), stakeWei, true, 10_000);
+        _nominate(i, hardwareClass);
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(i));
+    }
+
+    /// At which try a draw first hits the first `weight` of `total`.
+    function _firstBelow(uint256 weight, uint256 total, bytes32 seed) private pure returns (uint256 k) {
+        while (uint256(keccak256(abi.encode(seed, k))) % total >= weight) ++k;
     }
 
     function _ofCpu(address[] memory verifiers) private pure returns (uint256 count) {
@@ -386,8 +428,31 @@ contract CommitteesWeightTest is CommitteesWorld {
         _deploy(address(standing), 7);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutOfBounds.selector, 50_001, 8, 50_000));
         _deploy(address(standing), 50_001);
-        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesZeroAddress.selector));
-        _deploy(address(0), 100);
+        Check.eq(_deploy(address(standing), 8).epochBlocks(), 8, "the shortest");
+    }
+
+    function testNoCounterpartMayBeMissing() external {
+        for (uint256 i = 0; i < 3; ++i) {
+            address[3] memory parts = [address(standing), address(standing), address(standing)];
+            parts[i] = address(0);
+            vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesZeroAddress.selector));
+            Built.create("Committees", abi.encode(parts, EPOCH_BLOCKS));
+        }
+    }
+
+    /// To the token: a newcomer's weight is a quarter of its stake.
+    function testFuzz_theWeightIsThatOfTheFormula(uint256 tokens, uint256 scoreBps) external {
+        (tokens, scoreBps) = (200 + tokens % 20_000_000, scoreBps % 10_001);
+        standing.set(_verifier(0), tokens * 1 ether, false, scoreBps);
+        _nominate(0, CPU);
+        uint256 weight = (tokens * (2500 + (7500 * scoreBps) / 10_000)) / 10_000;
+        Check.eq(_weight(0, false, epoch + 1), weight < MAX_WEIGHT ? weight : MAX_WEIGHT, "weight");
+    }
+
+    function testANewcomerWeighsAQuarterOfItsStake() external {
+        standing.set(_verifier(0), 10_000_000 ether, false, 0);
+        _nominate(0, CPU);
+        Check.eq(_weight(0, false, epoch + 1), 2_500_000, "a quarter");
     }
 }
 
@@ -477,10 +542,89 @@ contract CommitteesStandingTest is CommitteesWorld {
         Check.yes(keccak256(abi.encode(_drawAs("seed", epoch, NODE, 3, false))) != before, "from now on it is");
     }
 
+    function testWhoIsRenewedInItsLastSecondWasValidWithoutABreak() external {
+        vm.warp(1000);
+        for (uint256 i = 0; i < 3; ++i) {
+            standing.setUntil(_verifier(i), STAKE, 2000, 10_000);
+            _nominate(i, CPU);
+            vm.prank(address(standing));
+            committees.admit(MODEL, _verifier(i));
+        }
+        _nextEpoch();
+        vm.warp(2000);
+        _distinct(committees.draw(MODEL, "seed", epoch, 2000, NODE, 3, false));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 0, 3));
+        committees.draw(MODEL, "seed", epoch, 2001, NODE, 3, false);
+        committees.refresh(MODEL, _verifier(0));
+        Check.eq(_weight(0, true, epoch + 1), 1000, "its last second");
+        for (uint256 i = 0; i < 3; ++i) {
+            standing.setUntil(_verifier(i), STAKE, 3000, 10_000);
+            committees.refresh(MODEL, _verifier(i));
+        }
+        _distinct(committees.draw(MODEL, "seed", epoch, 1000, NODE, 3, false));
+        _distinct(committees.draw(MODEL, "seed", epoch, 1999, NODE, 3, false));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 0, 3));
+        committees.draw(MODEL, "seed", epoch, 999, NODE, 3, false);
+        Check.eq(committees.poolOf(MODEL, true, epoch, 0, 1)[0].validFrom, 1000, "since it came");
+        // A second later than it could have been it is a break, and who was passed over cannot come in.
+        vm.warp(3001);
+        standing.setUntil(_verifier(0), STAKE, 4000, 10_000);
+        committees.refresh(MODEL, _verifier(0));
+        Check.eq(committees.poolOf(MODEL, true, epoch, 0, 1)[0].validFrom, 3001, "anew");
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooFew.selector, 2, 3));
+        committees.draw(MODEL, "seed", epoch, 2999, NODE, 3, false);
+    }
+
     function testAnEpochIsShorterThanStakeTakesToLeave() external {
-        StandingOf leavesSoon = new StandingOf();
+        StandingOf leavesSoon = new StandingOf(2999);
         vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesEpochOutlastsStake.selector, 3000, 2999));
         _deploy(address(leavesSoon), 100);
+        _deploy(address(new StandingOf(3000)), 100);
+    }
+
+    function testAWeightThatStaysIsNotToldAgain() external {
+        _joinMany(1, CPU);
+        vm.recordLogs();
+        committees.refresh(MODEL, _verifier(0));
+        committees.stakeChanged(_verifier(0));
+        // Calibrated again for the class that it has.
+        _nominate(0, CPU);
+        vm.prank(address(standing));
+        committees.admit(MODEL, _verifier(0));
+        Check.eq(vm.getRecordedLogs().length, 0, "nothing has changed");
+    }
+
+    function testAModelIsKeptToTheLastSecondOfItsCalibration() external {
+        vm.warp(1000);
+        standing.setUntil(_verifier(0), STAKE, 2000, 10_000);
+        for (uint256 i = 0; i < 4; ++i) {
+            _joinModel(_model(i));
+        }
+        vm.warp(2000);
+        vm.startPrank(address(standing));
+        vm.expectRevert(abi.encodeWithSelector(ICommittees.CommitteesTooManyModels.selector, _verifier(0), 4));
+        committees.nominate(_model(4), _verifier(0), CPU);
+        vm.warp(2001);
+        committees.nominate(_model(4), _verifier(0), CPU);
+        vm.stopPrank();
+    }
+
+    function testAWeightOfOneIsAWeight() external {
+        vm.warp(1000);
+        StandingOf poor = new StandingOf(30 days);
+        committees = ICommittees(Built.create("Committees", abi.encode(poor, poor, poor, EPOCH_BLOCKS)));
+        for (uint256 i = 0; i < 3; ++i) {
+            vm.startPrank(address(poor));
+            committees.nominate(MODEL, _verifier(i), CPU);
+            committees.admit(MODEL, _verifier(i));
+            vm.stopPrank();
+        }
+        Check.eq(_weight(0, true, epoch + 1), 1, "calibrated");
+        Check.eq(_weight(0, false, epoch + 1), 1, "and a candidate");
+        ICommittees.Row memory row = committees.poolOf(MODEL, true, epoch + 1, 0, 1)[0];
+        Check.eq(row.validUntil, 5000, "as calibrated");
+        _nextEpoch();
+        _distinct(committees.draw(MODEL, "seed", epoch, block.timestamp, NODE, 3, false));
     }
 
     function _model(uint256 i) private pure returns (ModelId) {
@@ -495,9 +639,28 @@ contract CommitteesStandingTest is CommitteesWorld {
     }
 }
 
+/// @notice Everybody has one token, calibrated, with the best reputation.
 contract StandingOf {
-    function unbondingDelay() external pure returns (uint256) {
-        return 2999;
+    uint256 public immutable unbondingDelay;
+
+    constructor(uint256 delay) {
+        unbondingDelay = delay;
+    }
+
+    function stakeOf(address) external pure returns (IStaking.Stake memory stake) {
+        (stake.active, stake.own) = (1 ether, 1 ether);
+    }
+
+    function validUntil(address, Role, ModelId) external pure returns (uint256) {
+        return 5000;
+    }
+
+    function minStakeOf(Role) external pure returns (uint256) {
+        return 1 ether;
+    }
+
+    function scoreBps(address, Role, ModelId) external pure returns (uint256) {
+        return 10_000;
     }
 }
 

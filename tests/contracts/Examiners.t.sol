@@ -199,6 +199,24 @@ contract ExaminersTest is AppealWorld {
         Check.eq(left, 0.07 ether, "of a new budget");
     }
 
+    function testABudgetIsSpentToTheLastWei() external {
+        examiners.set(IExaminers.Values({bountyWei: 0.05 ether, budgetWei: 0.1 ether, ordinaryPerCanary: 3}));
+        Header memory first = _headerOf(_examined(1, ALL ^ 1, 1));
+        Header memory second = _headerOf(_examined(1, ALL ^ 1, 1));
+        _wait(1 days - block.timestamp % 1 days);
+        examiners.claim(first);
+        Check.eq(examiners.claim(second), BOUNTY, "all of it");
+        (uint256 left, uint256 until) = examiners.budget();
+        Check.eq(left, 0, "nothing left");
+        Check.eq(until, timestamp + 1 days, "for a day");
+    }
+
+    function testABountyOfOneWeiIsPaid() external {
+        examiners.set(IExaminers.Values({bountyWei: 1, budgetWei: 1, ordinaryPerCanary: 3}));
+        Header memory header = _headerOf(_examined(1, ALL ^ 1, 1));
+        Check.eq(examiners.claim(header), 1, "one wei");
+    }
+
     function testOnlyWhatIsThereIsPaid() external {
         vm.expectEmit(address(examiners));
         emit IExaminers.Released(BOB, POOL);
@@ -229,6 +247,7 @@ contract ExaminersTest is AppealWorld {
         _refusedValues(IExaminers.Values(1, 1_000_000 ether + 1, 3), "budgetWei");
         _refusedValues(IExaminers.Values(1, 1, 2), "ordinaryPerCanary");
         _refusedValues(IExaminers.Values(1, 1, 256), "ordinaryPerCanary");
+        examiners.set(IExaminers.Values(10 ether, 1_000_000 ether, 255));
         vm.expectEmit(address(examiners));
         emit IExaminers.ValuesSet(values);
         examiners.set(values);

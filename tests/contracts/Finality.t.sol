@@ -8,7 +8,7 @@ import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
 import {BatchId, Header, Role} from "../../contracts/types/Types.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 import {World} from "./World.sol";
 
 /// @notice Appeals and canaries call `Finality` directly: what they check themselves is tested with them.
@@ -420,6 +420,7 @@ contract FinalityTest is FinalityWorld {
             Check.eq(_locked(_seatOf(id, i)), 0, "seats are free");
         }
         Check.eq(_rejections(right, Role.Verifier), 0, "no fault");
+        Check.eq(reputation.recordOf(right, Role.Verifier, model).updatedAt, timestamp, "but a merit, its own alone");
         Check.yes(_rejections(_seatOf(id, 0), Role.Verifier) > 999_000, "a fault, which has faded a little");
         _isResult(id, 1, 1, 0, true, true);
         _holds(0);
@@ -435,6 +436,72 @@ contract FinalityTest is FinalityWorld {
         _finalize(id);
         Check.eq(before - _active(wrong), 0.1 ether, "once");
         _holds(0);
+    }
+
+    function testWhereEveryLeafWasAppealedNoneIsClosedTwice() external {
+        BatchId id = _settled("root", 1);
+        _openAppeal(id, 0);
+        _concludeAppeal(id, 0, IVerdicts.Verdict.Accepted);
+        _wait(WINDOW + 1);
+        vm.recordLogs();
+        _finalizeNow(id);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        Check.eq(_count(logs, IFinality.LeavesFinalized.selector), 0, "no leaf is left");
+        _holds(0);
+    }
+
+    /// Three wrong votes cost as much as there is to pay; the fourth is a fault, and no fine.
+    function testAboveTheCapAWrongVoteIsAFaultWithoutAFine() external {
+        BatchId id = _settled("root", 4);
+        address wrong = _seatOf(id, 0);
+        uint256 before = _active(wrong);
+        for (uint256 leaf = 0; leaf < 4; ++leaf) {
+            _openAppeal(id, leaf);
+        }
+        for (uint256 leaf = 0; leaf < 4; ++leaf) {
+            uint256 faults = _rejections(wrong, Role.Verifier);
+            vm.recordLogs();
+            _concludeAppeal(id, leaf, IVerdicts.Verdict.Rejected);
+            Check.eq(_count(vm.getRecordedLogs(), IFinality.WrongVotePenalized.selector), leaf < 3 ? 3 : 0, "fines");
+            Check.eq(_rejections(wrong, Role.Verifier) - faults, 1e6, "a fault");
+        }
+        Check.eq(before - _active(wrong), 20 ether, "the cap");
+        _finalize(id);
+        _holds(0);
+    }
+
+    /// Where the client's refund is half of the stake, which nobody but it may have.
+    function testWhereTheRefundTakesHalfOfTheStakeNothingIsLeftForABounty() external {
+        IParameters.Values memory values = _values();
+        values.refundPerLeafWei = 0.5 ether;
+        (values.dissentFineWei, values.overturnedFineWei) = (1, 7);
+        (values.appealFeePerSeatWei, values.wrongVotePenaltyWei) = (1, 7);
+        values.noCommitPenaltyWei = 0;
+        parameters.set(values);
+        BatchId id = _settled("root", 1);
+        _openAppeal(id, 0);
+        vm.recordLogs();
+        Check.eq(_concludeAppeal(id, 0, IVerdicts.Verdict.Rejected), 9, "half of three fines of seven wei");
+        Check.eq(_count(vm.getRecordedLogs(), IStaking.Slashed.selector), 4, "the node once, and each seat");
+        Check.eq(payments.refundOf(id, 0), 0.5 ether, "refund");
+        _finalize(id);
+        // And a vote against the others costs as little as one wei.
+        id = _drawn("dissent", 1);
+        _vote(id, 1, 0, 1, 0, 0, 1);
+        uint256 before = _active(_seatOf(id, 2));
+        _finalize(id);
+        Check.eq(before - _active(_seatOf(id, 2)), 1, "one wei");
+        _holds(0);
+    }
+
+    function testASeatThatVotedNothingFinalHasNoEntryInItsRecord() external {
+        BatchId id = _drawn("root", 2);
+        _vote(id, 3, 0, 3, 0, 0, 0);
+        address nothing = _seatOf(id, 2);
+        uint256 then = reputation.recordOf(nothing, Role.Verifier, model).updatedAt;
+        _finalize(id);
+        Check.eq(reputation.recordOf(nothing, Role.Verifier, model).updatedAt, then, "nothing to record");
+        Check.eq(reputation.recordOf(_seatOf(id, 0), Role.Verifier, model).updatedAt, timestamp, "of the others");
     }
 
     function testAnInconclusiveEndPenalisesNobody() external {
@@ -700,6 +767,12 @@ contract FinalityTest is FinalityWorld {
             bytes memory code = bytes.concat(vm.getCode("Finality"), abi.encode(parts));
             vm.expectRevert(abi.encodeWithSelector(IFinality.FinalityZeroAddress.selector));
             factory.deploy("missing", code);
+        }
+    }
+
+    function _count(Vm.Log[] memory logs, bytes32 topic) private pure returns (uint256 count) {
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == topic) ++count;
         }
     }
 

@@ -81,6 +81,29 @@ contract InclusionTest is World {
         _claimAgain(receipt);
     }
 
+    function testAClaimInTheVerySecondOfTheVerdictIsFalseAndOneBeforeIsNot() external {
+        Receipt memory receipt = _receipt();
+        Opening memory opening = _anchored(receipt, 1);
+        _wait(1 hours + 1);
+        _judge();
+        Check.eq(batches.batchOf(_last).clock, timestamp, "judged now");
+        _claimAgain(receipt);
+        uint256 before = token.balanceOf(_node);
+        inclusion.answer(opening);
+        Check.eq(token.balanceOf(_node) - before, INCLUSION_BOND, "whoever asks could have looked");
+        receipt.outputHash = "another";
+        receipt.anchorBy = uint64(timestamp);
+        opening = _anchored(receipt, 1);
+        _draw(_last);
+        _wait(1);
+        _claimAgain(receipt);
+        _wait(1);
+        _vote(_last, 1, 0, 1, 0, 1, 0);
+        before = token.balanceOf(CLIENT);
+        inclusion.answer(opening);
+        Check.eq(token.balanceOf(CLIENT) - before, INCLUSION_BOND, "judged a second after it was claimed");
+    }
+
     function testAttackAnchoringOnlyWhatIsClaimedBringsNoBond() external {
         Receipt memory receipt = _receipt();
         uint256 before = token.balanceOf(CLIENT);
@@ -183,6 +206,18 @@ contract InclusionTest is World {
         _claimAgain(receipt);
     }
 
+    function testAClaimIsMadeInTheLastSecondAndConcludedAfterTheNodesLast() external {
+        Receipt memory receipt = _receipt();
+        _wait(1 hours + 7 days);
+        _claimAgain(receipt);
+        uint256 deadline = timestamp + 6 hours;
+        _wait(6 hours);
+        vm.expectRevert(abi.encodeWithSelector(IInclusion.InclusionDeadlineNotReached.selector, deadline));
+        inclusion.conclude(receipt);
+        // The node may still answer.
+        inclusion.answer(_anchored(receipt, 1));
+    }
+
     function testAttackAStrangerClaimsForTheClient() external {
         Receipt memory receipt = _receipt();
         bytes memory signature = _sign(receipt);
@@ -243,6 +278,12 @@ contract InclusionTest is World {
             vm.expectPartialRevert(IInclusion.InclusionZeroAddress.selector);
             Built.create("Inclusion", abi.encode(lacking, 1, 6 hours));
             lacking[i] = kept;
+        }
+        uint256[2][3] memory good = [[uint256(1), 6 hours], [uint256(1e24), 10 minutes], [uint256(1), 7 days]];
+        for (uint256 i = 0; i < 3; ++i) {
+            IInclusion built = IInclusion(Built.create("Inclusion", abi.encode(four, good[i][0], good[i][1])));
+            Check.eq(built.bondWei(), good[i][0], "bond");
+            Check.eq(built.answerSeconds(), good[i][1], "window");
         }
         Check.eq(inclusion.bondWei(), INCLUSION_BOND, "bond");
         Check.eq(inclusion.answerSeconds(), 6 hours, "window");

@@ -302,6 +302,50 @@ contract PaymentsTest {
             _deploy(_contracts(), notices[i]);
         }
         Check.eq(_payments.noticeSeconds(), 1 days, "notice");
+        Check.eq(_deploy(_contracts(), 1 hours).noticeSeconds(), 1 hours, "the shortest");
+        Check.eq(_deploy(_contracts(), 30 days).noticeSeconds(), 30 days, "the longest");
+    }
+
+    function testOneWeiIsPaidWhoeverItIsFor() external {
+        IPayments.Voucher memory voucher = _voucher(NODE, 1);
+        _collect(voucher, _sign(voucher));
+        Check.eq(_token.balanceOf(NODE), 1, "the node's");
+        _staking.setShare(10_000);
+        voucher = _voucher(NODE, 2);
+        _collect(voucher, _sign(voucher));
+        Check.eq(_staking.rewarded(NODE), 1, "the pool is told");
+        Check.eq(_token.balanceOf(address(_staking)), 1, "and has it");
+        _payments.setProtocolFee(1000, TREASURY);
+        _staking.setShare(0);
+        voucher = _voucher(NODE, 12);
+        _collect(voucher, _sign(voucher));
+        (,, uint256 fees) = _payments.protocolFee();
+        Check.eq(fees, 1, "the protocol's");
+        _payments.sendProtocolFees();
+        Check.eq(_token.balanceOf(TREASURY), 1, "sent");
+        vm.startPrank(_payer);
+        _payments.requestWithdrawal(NODE, 1);
+        vm.warp(START + 1 days);
+        _payments.withdraw(NODE);
+        _payments.deposit(NODE, 1);
+        vm.stopPrank();
+        Check.eq(_payments.accountOf(_payer, NODE).balance, DEPOSIT - 12, "one out, one in");
+        _checkSolvent();
+    }
+
+    function testOneWeiIsRefundedOrBurned() external {
+        (BatchId id, Opening memory o) = _rejected(_receipt(1), 0);
+        _fund(id, 1, 2);
+        uint256 before = _token.balanceOf(_payer);
+        uint256 supply = _token.totalSupply();
+        _payments.refund(id, o);
+        Check.eq(_token.balanceOf(_payer) - before, 1, "the fee");
+        Check.eq(supply - _token.totalSupply(), 1, "the rest");
+        (id, o) = _rejected(_receipt(1), 1);
+        _fund(id, 2, 1);
+        _payments.refund(id, o);
+        Check.eq(_token.balanceOf(_payer) - before, 2, "all there is");
+        _checkSolvent();
     }
 
     function testRefusals() external {

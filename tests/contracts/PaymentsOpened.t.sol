@@ -296,6 +296,26 @@ contract PaymentsOpenedTest is World {
         _collect(_voucher(10 ether, 3 * FEE, late.requests[0].deadline + 1));
     }
 
+    function testAnOrderIsAcknowledgedOnlyByWhatCameAfterItsDeadline() external {
+        Batch memory b = _accepted(_orders(1, 1000));
+        _open(_voucher(10 ether, 0, b.requests[0].deadline), b, 0);
+        _got(FEE);
+    }
+
+    function testAsManyOpeningsAsABlockHasRoomForAreLookedAt() external {
+        // None of them is an order of this client's.
+        vm.expectPartialRevert(IPayments.PaymentsOtherOrder.selector);
+        _collectOpened(_voucher(1, 0, 0), new Request[](64), new Opening[](64));
+    }
+
+    function testOneWeiIsCollectedByOpening() external {
+        Batch memory b = _orders(1, 1000);
+        b.receipts[0].feeWei = 1;
+        b = _accepted(b);
+        _open(_voucher(1, 0, 0), b, 0);
+        _got(1);
+    }
+
     function testNoMoreOpeningsThanABlockHasRoomFor() external {
         vm.expectRevert(abi.encodeWithSelector(IPayments.PaymentsTooManyOpenings.selector, 65, 64));
         _collectOpened(_voucher(1, 0, 0), new Request[](65), new Opening[](65));

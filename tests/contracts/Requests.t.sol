@@ -219,6 +219,11 @@ contract RequestsTest {
         order.maxFeeWei = 0;
         order.input = new bytes(24 * 1024);
         _requests.post(order);
+        order.input = new bytes(1);
+        (order.maxTokens, order.deadline) = (1, uint64(START + 1));
+        _requests.post(order);
+        order.deadline = uint64(START + 365 days);
+        _requests.post(order);
         vm.stopPrank();
         for (uint256 i = 0; i < 3; ++i) {
             vm.expectPartialRevert(IRequests.RequestsZeroAddress.selector);
@@ -326,6 +331,41 @@ contract RequestsTest {
         (BatchId batchId, Opening memory o) = _accepted(_receipt(id, address(consumer)));
         vm.expectPartialRevert(IRequests.RequestsTooLittleGas.selector);
         _requests.fulfil{gas: 1_900_000}(id, batchId, o, OUTPUT);
+        // What is asked for is the callback's gas, and 20,000 for the call and what is told of it.
+        bytes memory data = abi.encodeCall(IRequests.fulfil, (id, batchId, o, OUTPUT));
+        (bool done, bytes memory reason) = address(_requests).call{gas: 1_900_000}(data);
+        uint256 required;
+        assembly ("memory-safe") {
+            required := mload(add(reason, 68))
+        }
+        Check.yes(!done, "refused");
+        Check.eq(required, 2_020_000, "required");
+    }
+
+    function testTheSmallestAnswerIsPaidAndTold() external {
+        IRequests.Order memory order = _orderWithCallback(1);
+        order.maxFeeWei = 1;
+        bytes32 id = _post(order);
+        Receipt memory receipt = _receipt(id, CLIENT);
+        receipt.textHash = keccak256("");
+        (BatchId batchId, Opening memory o) = _accepted(receipt);
+        vm.warp(START + 1 days);
+        vm.expectEmit(address(_requests));
+        // Without code the call does nothing, and so it does well.
+        emit IRequests.RequesterCalled(id, CLIENT, true);
+        _requests.fulfil(id, batchId, o, "");
+        Check.eq(_token.balanceOf(NODE), 1, "one wei, in the last second");
+        _checkSolvent();
+    }
+
+    function testAnswersOfSixtyFourKibibytesAreBrought() external {
+        bytes memory output = new bytes(64 * 1024);
+        bytes32 id = _post(_order());
+        Receipt memory receipt = _receipt(id, CLIENT);
+        receipt.textHash = keccak256(output);
+        (BatchId batchId, Opening memory o) = _accepted(receipt);
+        _requests.fulfil(id, batchId, o, output);
+        Check.eq(_token.balanceOf(NODE), 0.6 ether, "paid");
     }
 
     function testARequesterWithoutCodeIsCalledInVain() external {

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 import {World} from "./World.sol";
 
 /// @notice Staking as deployed; the contracts that may call it are pranked.
@@ -158,6 +158,8 @@ contract StakingTest is StakingWorld {
         _unbond(OPERATOR, MIN_AMOUNT - 1);
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, 0, MIN_AMOUNT));
         _unbond(OPERATOR, 0);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingAmountTooSmall.selector, 0, MIN_AMOUNT));
+        _unbond(BOB, 0); // who has nothing
     }
 
     function testADepositWorthNoShareIsRefused() external {
@@ -304,6 +306,53 @@ contract StakingTest is StakingWorld {
         _covered();
     }
 
+    function testTheSmallestIncomeIsReleasedAndBookedLikeAnyOther() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _paySeat(OPERATOR, 0, 1);
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 1, "one wei");
+        _covered();
+        _wait(7 days);
+        uint256 minted = (MIN_AMOUNT * (200 ether * 1e6 + 1e6)) / (200 ether + 1 + 1);
+        vm.expectEmit(address(staking));
+        emit IStaking.Staked(OPERATOR, OPERATOR, MIN_AMOUNT, minted, 200 ether + 1 + MIN_AMOUNT);
+        _stake(OPERATOR, MIN_AMOUNT);
+        // Nothing is to be released any more, in the very second in which it was.
+        _stake(OPERATOR, MIN_AMOUNT);
+        _reward(1);
+        _unbondAll(ALICE);
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 0, "alone again");
+        _covered();
+    }
+
+    /// However often somebody books what there is, which may be nothing yet.
+    function testFrequentActsDoNotHoldBackATinyIncome() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _reward(100);
+        for (uint256 i = 0; i < 4; ++i) {
+            _wait(3024);
+            _stake(OPERATOR, MIN_AMOUNT);
+        }
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 98, "two of a hundred in a fiftieth of the time");
+        _covered();
+    }
+
+    function testASeatThatEarnsNothingIsFreedAllTheSame() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _secure(60 ether);
+        vm.recordLogs();
+        _paySeat(OPERATOR, 60 ether, 0);
+        Check.eq(staking.stakeOf(OPERATOR).locked, 0, "free");
+        Check.eq(staking.stakeOf(OPERATOR).releasing, 0, "nothing to release");
+        // The token's, of nothing, and the seats'.
+        Check.eq(vm.getRecordedLogs().length, 2, "nobody is credited");
+        _paySeat(BOB, 0, 1);
+        Check.eq(staking.creditOf(BOB), 1, "one wei is credited");
+        _covered();
+    }
+
     function testAloneAgainTheOperatorHasTheRestAtOnce() external {
         _stake(OPERATOR, 100 ether);
         _delegate(ALICE, 100 ether);
@@ -322,6 +371,16 @@ contract StakingTest is StakingWorld {
         _unbondAll(ALICE);
         Check.eq(staking.creditOf(OPERATOR), 5 ether, "credit");
         _covered();
+        // Of nothing that was left nobody is told.
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 100 ether);
+        _unbondAll(OPERATOR);
+        vm.recordLogs();
+        _unbondAll(ALICE);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            Check.yes(logs[i].topics[0] != IStaking.CreditAdded.selector, "no credit");
+        }
     }
 
     function testWhatASlashVoidsTakesItsIncomeAlong() external {
@@ -428,6 +487,18 @@ contract StakingTest is StakingWorld {
         Check.eq(_leaving(ALICE), 270 ether, "a tenth of what Alice has unbonding");
         _wait(UNBONDING);
         Check.eq(_withdraw(ALICE), 270 ether, "and that is paid");
+        _covered();
+    }
+
+    function testTheSmallestSlashIsShared() external {
+        _stake(OPERATOR, 100 ether);
+        uint256 supply = token.totalSupply();
+        vm.prank(address(finality));
+        (uint256 taken, uint256 compensated) = staking.slash(OPERATOR, 2, STRANGER, 2, CAUSE);
+        Check.eq(taken, 2, "taken");
+        Check.eq(compensated, 1, "half of it");
+        Check.eq(token.balanceOf(STRANGER), 1, "paid");
+        Check.eq(supply - token.totalSupply(), 1, "burned");
         _covered();
     }
 
@@ -601,6 +672,36 @@ contract StakingTest is StakingWorld {
         _covered();
     }
 
+    /// Stake, locks, time and whether others delegate are one word, which seats and their pay write as a whole.
+    function testLockingAndPayingASeatChangesNothingElseOfItsAccount() external {
+        _stake(OPERATOR, 100 ether);
+        _delegate(ALICE, 300 ether);
+        _secure(70 ether);
+        address[] memory seats = new address[](1);
+        seats[0] = OPERATOR;
+        vm.prank(address(batches));
+        (IStaking.Seat[] memory locked, uint256 doneBy) = staking.lockSeats(seats, 60 ether, 100, 1000);
+        Check.eq(doneBy, START + 100, "busy");
+        Check.eq(staking.busyUntil(OPERATOR), START + 100, "so long");
+        IStaking.Stake memory stake = staking.stakeOf(OPERATOR);
+        Check.eq(stake.active, 400 ether, "stake");
+        Check.eq(stake.own, 100 ether, "the operator's part");
+        Check.eq(stake.locked, 130 ether, "both locks");
+        Check.eq(staking.poolShareOf(OPERATOR, 1 ether), 1 ether, "others delegate to it still");
+        require(token.transfer(address(staking), 8 ether));
+        uint256[] memory rewards = new uint256[](1);
+        rewards[0] = 8 ether;
+        vm.prank(address(batches));
+        staking.paySeats(locked, rewards, CAUSE);
+        stake = staking.stakeOf(OPERATOR);
+        Check.eq(stake.locked, 70 ether, "the other lock");
+        Check.eq(stake.active, 400 ether, "stake as before");
+        Check.eq(stake.releasing, 8 ether, "the reward is the holders', bit by bit");
+        Check.eq(staking.busyUntil(OPERATOR), START + 100, "as busy as before");
+        Check.eq(staking.poolShareOf(OPERATOR, 1 ether), 1 ether, "and shared");
+        _covered();
+    }
+
     function testARiseOfTheCommissionWaits() external {
         _stake(OPERATOR, 100 ether);
         _delegate(ALICE, 100 ether);
@@ -627,13 +728,17 @@ contract StakingTest is StakingWorld {
         emit IStaking.CommissionChanged(OPERATOR, 1500, START);
         _setCommission(1500);
         Check.eq(staking.commissionOf(OPERATOR), 1500, "at once");
+        _goTo(START + 1);
+        vm.expectEmit(address(staking));
+        emit IStaking.CommissionChanged(OPERATOR, 1500, START + 1);
+        _setCommission(1500); // no rise
         _setCommission(5000);
         _setCommission(4000);
         Check.eq(staking.commissionOf(OPERATOR), 1500, "a smaller rise is still one");
         _goTo(START + 1 days);
         _setCommission(1000);
         Check.eq(staking.commissionOf(OPERATOR), 1000, "a cut revokes it");
-        _goTo(START + UNBONDING);
+        _goTo(START + UNBONDING + 1);
         Check.eq(staking.commissionOf(OPERATOR), 1000, "for good");
     }
 
@@ -654,6 +759,16 @@ contract StakingTest is StakingWorld {
         vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientCredit.selector, 3 ether, 3 ether + 1));
         vm.prank(address(batches));
         staking.secure(OPERATOR, 0, 3 ether + 1);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.StakingInsufficientCredit.selector, 0, 1));
+        vm.prank(address(batches));
+        staking.secure(ALICE, 0, 1);
+        vm.prank(ALICE);
+        staking.addCredit(1);
+        vm.prank(address(batches));
+        staking.secure(ALICE, 0, 1);
+        Check.eq(staking.creditOf(ALICE), 0, "all of it");
+        vm.prank(address(batches));
+        staking.burnFees(1);
         uint256 supply = token.totalSupply();
         vm.prank(address(batches));
         staking.burnFees(0.5 ether);

@@ -184,7 +184,9 @@ contract Types {
 def test_no_optimizer_decides_a_switch_and_both_branches_have_one_type() -> None:
     source = TYPES.encode()
     tree = mutations._parse(json.dumps({"Types.sol": TYPES}).encode())["sources"]["Types.sol"]["ast"]
-    left = [mutations._mutant("Types.sol", source, *change) for change in sorted(set(mutations._changes(tree, source)))]
+    left = [
+        mutations._mutant("Types.sol", source, "", *change) for change in sorted(set(mutations._changes(tree, source)))
+    ]
     assert len(left) > 30
     sources, keys = {}, []
     while (made := schemata.schema(source, tree, left)).keys:
@@ -328,15 +330,39 @@ def test_of_a_block_that_is_not_finished_nothing_counts(
     assert f"1 of {len(drawn)} changes tried" in output
 
 
-def test_explained_changes_are_changes_of_the_contracts_that_are_here() -> None:
+def test_what_is_explained_is_not_tried_but_when_its_explanation_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: FakeWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = mutants_of([CONTRACT])
+    first = every[0]
+    assert {each.function for each in every} == {"fee"}
+    entry = {"path": PATH, "function": "fee", "before": first.before, "after": first.after, "why": "it is the same"}
+    explained = tmp_path / "equivalent.toml"
+    lines = "".join(f"{name} = {json.dumps(text)}\n" for name, text in entry.items())
+    explained.write_text(f"[[equivalent]]\n{lines}")
+    monkeypatch.setattr(mutants, "EXPLAINED", explained)
+    worker.failing = {" / ": FILES[1], " - ": FILES[1]}
+    file = tmp_path / "mutants.json"
+    _run(monkeypatch, file)
+    output = capsys.readouterr().out
+    assert f"noticed: {len(every) - 1} of {len(every) - 1}" in output
+    assert "it is the same" in output
+    changed = first.applied(CONTRACT.read_bytes()).decode()
+    assert changed not in {source for _, source in worker.tried}
+    _run(monkeypatch, file, "--explained")
+    assert changed in {source for _, source in worker.tried}
+    assert "explained, and yet noticed" in capsys.readouterr().out
+
+
+def test_every_explanation_is_of_one_change_of_the_contracts_that_are_here() -> None:
     entries = mutants.explanations()
-    there = {(each.path, each.before, each.after): each for each in _all_of({entry["path"] for entry in entries})}
+    found = _all_of({entry["path"] for entry in entries})
     for entry in entries:
-        row = (entry["path"], entry["before"], entry["after"])
-        assert row in there, f"no longer there: {row}"
+        row = tuple(entry[name] for name in mutants.PLACE)
+        meant = [each for each in found if tuple(getattr(each, name) for name in mutants.PLACE) == row]
+        assert len(meant) == 1, f"{len(meant)} changes, not one: {row}"
         assert len(entry["why"]) > 20, row
-        assert mutants.why({"path": row[0], "before": row[1], "after": row[2]}, entries) == entry["why"]
-    assert mutants.why({"path": PATH, "before": "", "after": ""}, entries) is None
+        assert mutants.why(meant[0], entries) == entry["why"]
 
 
 def _all_of(paths: set[str]) -> list[Mutant]:
