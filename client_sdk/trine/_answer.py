@@ -17,6 +17,8 @@ from trine.protocol.tools import ToolCall, tool_calls
 
 MAX_DRIFT_SECONDS = 86_400
 """Between an order's deadline and the time that its receipt says: what is claimed later is claimed by that time."""
+MAX_SHOWN = 200
+"""Characters of a text that an answer shows of itself."""
 FINISH_REASONS: dict[int, str] = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 """As OpenAI's clients name what a receipt says."""
 
@@ -51,7 +53,7 @@ class Tried:
         }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Answer:
     """An answer with the node's signed promise, and the chain's certificate once asked for."""
 
@@ -76,6 +78,15 @@ class Answer:
     """What it calls, which is read from the text: look at names and arguments before anything is run."""
     beside_calls: str | None = None
     """The text around the calls, None where there is none."""
+
+    def __repr__(self) -> str:
+        """What a person looks for: signatures, hashes and salts are in the fields."""
+        text = self.text if len(self.text) <= MAX_SHOWN else self.text[:MAX_SHOWN] + "…"
+        said = self.certificate.result if self.certificate else "not asked for"
+        return (
+            f"<Answer {text!r}, {self.finish_reason}, {self.usage.total_tokens} tokens, by {self.receipt.node}, "
+            f"verdict: {said}>"
+        )
 
     @property
     def content(self) -> str | None:

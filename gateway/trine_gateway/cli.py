@@ -140,6 +140,7 @@ def add_key(
         raise InvalidInput("a key is valid for more than no days, and for 36,500 at most")
     store = _store(config)
     try:
+        namesakes = [each.key.key_id for each in store.usage(recent=0) if each.key.name == name]
         key_id, text = store.add_key(
             name,
             budget_wei=None if budget is None else token_wei(budget),
@@ -152,6 +153,8 @@ def add_key(
     if json:
         print_json({"id": key_id, "key": text})
         return
+    if namesakes:
+        note(f"{name} is also what key {_named(namesakes)} is called: `trine gateway keys revoke` ends one")
     note(f"key {key_id} for {name}: keep what follows, it is not shown again")
     say(text)
 

@@ -227,11 +227,11 @@ class GatewayStore(Transactions):
             if found.budget_wei is not None:
                 left = int(found.budget_wei) - int(found.spent_wei) - self._reserved(session, key_id)
                 if wei > left:
-                    budget = amount(int(found.budget_wei))
+                    budget, free = amount(int(found.budget_wei)), amount(max(left, 0))
                     raise Refusal(
-                        f"this answer may cost {amount(wei)}, and of the key's budget of {budget} only "
-                        f"{amount(max(left, 0))} are neither spent nor kept for answers on their way: lower "
-                        "max_tokens, or ask for a larger budget",
+                        f"this answer may cost {amount(wei)} (before it is there, each byte of the prompt counts as a "
+                        f"token), and of the key's budget of {budget} only {free} are neither spent nor kept for "
+                        "answers on their way: shorten the prompt, lower max_tokens, or ask for a larger budget",
                         status=429,
                         code="insufficient_quota",
                         headers={"x-should-retry": "false"},

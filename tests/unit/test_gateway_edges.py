@@ -44,7 +44,7 @@ def test_a_budget_is_told_in_tokens(gateway):
     key = gateway.key(budget_wei=5)
     error = gateway.http.post("/v1/chat/completions", json=BODY, headers=bearer(key)).json()["error"]
     assert error["code"] == "insufficient_quota"
-    assert "tokens, and of the key's budget of 5e-18 tokens only 5e-18 tokens are" in error["message"]
+    assert "as a token), and of the key's budget of 5e-18 tokens only 5e-18 tokens are" in error["message"]
 
 
 def test_attack_a_request_of_two_lengths_is_refused_and_what_follows_it_is_not_read(gateway, node):
@@ -90,10 +90,23 @@ def test_which_node_comes_first_is_a_setting():
         GatewaySettings.load(None, **REQUIRED, prefer="fastest")
 
 
+def run(*arguments, cwd=None):
+    """`trine gateway …`."""
+    command = [sys.executable, "-m", "trine", "gateway", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
 def test_running_without_a_file_names_the_command_that_writes_one(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "trine", "gateway", "run"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run("run", cwd=tmp_path)
     assert done.returncode == 3
     assert "trine gateway init" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_another_key_has_is_said(tmp_path):
+    settings = tmp_path / "gateway.toml"
+    required = {**REQUIRED, "store_url": f"sqlite:///{tmp_path}/gateway.sqlite"}
+    settings.write_text("".join(f'{field} = "{value}"\n' for field, value in required.items()))
+    added = [run("keys", "add", name, "--config", str(settings)) for name in ("app", "other", "app")]
+    assert [("is also what" in done.stderr, done.returncode) for done in added] == [(False, 0), (False, 0), (True, 0)]
+    assert added[0].stdout.removeprefix("sk-trine-")[:12] in added[2].stderr

@@ -362,7 +362,9 @@ def test_bodies_that_are_no_orders(node, content, status, code):
 
 
 def test_unknown_paths_and_methods_fail_in_the_same_form(node):
-    for response, status in ((node.http.get("/v1/nothing"), 404), (node.http.get(CHAT), 405)):
+    without = node.http.post("/chat/completions", json={})
+    assert without.json()["error"]["message"] == "nothing is served at /chat/completions: a base URL ends in /v1"
+    for response, status in ((without, 404), (node.http.get("/v1/nothing"), 404), (node.http.get(CHAT), 405)):
         assert response.status_code == status
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 

@@ -383,6 +383,8 @@ def test_a_prompt_of_many_bytes_and_few_tokens_is_served_where_only_its_bytes_co
     question = "What is " + "internationalization " * 100
     with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, chain=chain) as node:
         answer = ask(node, payer, question)
+        assert repr(answer).startswith("<Answer ")
+        assert len(repr(answer)) < 500  # no signatures and hashes
         assert len(question) > 2 * 1_000 > 2 * answer.receipt.prompt_tokens
         with client_of(node, account=payer) as client:
             assert client.worst_fee_wei(question, max_tokens=3) == 1_000 * PRICE_WEI

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trine.errors import ChainError, InvalidInput, TrineError
@@ -98,8 +99,14 @@ def install(app: FastAPI) -> None:
         return error_response(for_strangers(error), status=503, code=type(error).__name__, retry_after=RETRY_SECONDS)
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> Response:
-        return error_response(str(error.detail), status=error.status_code)
+    async def http(request: Request, error: HTTPException) -> Response:
+        said = str(error.detail)
+        if error.status_code == 404:
+            said = f"nothing is served at {request.url.path:.64}"
+            below = {**request.scope, "path": "/v1" + request.url.path}
+            if any(route.matches(below)[0] is not Match.NONE for route in app.routes):
+                said += ": a base URL ends in /v1"
+        return error_response(said, status=error.status_code)
 
     @app.exception_handler(RequestValidationError)
     async def validation(_request: Request, error: RequestValidationError) -> Response:
