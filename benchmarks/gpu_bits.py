@@ -139,14 +139,17 @@ def promise(dtype: str, day: Day, keep: Keep) -> dict[str, Any]:
 def answers(day: Day, keep: Keep) -> dict[str, Any]:
     """Honest and cheating answers of this machine as its own verifiers see them, and those of CPUs that were carried.
 
-    All go into one file: what CPUs think of them, `trine-study recheck` tells where there is one.
+    All go into one file: what CPUs think of them, `trine-study recheck` tells where there is one. A stage that was cut
+    off goes on behind what is in it.
     """
     subject = Subject.find(day.model, day.threads)
     file = day.out / OBSERVATIONS
-    file.unlink(missing_ok=True)
+    seen = list(observations.read(file)) if file.exists() else []
     dtypes = tuple(DTYPES)
     verifiers = {dtype: subject.engine(dtype, device=day.device) for dtype in dtypes}
-    found: dict[str, Any] = {"file": file.name, "leaves": 0, "provers": [], "golden": _golden(day, verifiers["fp32"])}
+    done = list(dict.fromkeys(leaf.prover for leaf in seen))
+    found: dict[str, Any] = {"file": file.name, "leaves": len(seen), "provers": [*done]}
+    found["golden"] = _golden(day, verifiers["fp32"])
     asked = subject.prompts(day.pick(PROMPTS, 4), SEED)
     tokens = day.pick(TOKENS, 8)
     plan = Plan(subject, render_all(verifiers["fp32"], asked), tokens, verifiers, device=day.device)
@@ -166,19 +169,19 @@ def answers(day: Day, keep: Keep) -> dict[str, Any]:
     def ours(prover: str) -> str:
         return f"{here}, {prover}"
 
-    for leaves in observe_honest(plan, variants, silent):
+    for leaves in observe_honest(plan, [each for each in variants if ours(each.name) not in done], silent):
         take(leaves, ours)
     if day.answers:
         try:
             carried = read(day.answers, subject.model_id, plan.prompts, tokens)
         except InvalidInput as error:  # what this machine's own answers show is worth having all the same
             carried, found["refused"] = [], str(error)
-        for leaves in recheck(plan, carried, silent):
+        for leaves in recheck(plan, [leaf for leaf in carried if leaf.prover not in done], silent):
             take(leaves)
-    cheats = day.pick(CHEATS, CHEATS[:1])
+    cheats = [each for each in day.pick(CHEATS, CHEATS[:1]) if ours(each) not in done]
     for leaves in observe_cheats(plan, cheats, "bf16", range(min(len(asked), 64)), silent):
         take(leaves, ours)
-    for leaves in observe_honest(plan, others, silent):
+    for leaves in observe_honest(plan, [each for each in others if ours(each.name) not in done], silent):
         take(leaves, ours)
     return found
 

@@ -125,9 +125,14 @@ def _made_stub(stub: Path) -> bool:
 
 def _launch_everything() -> None:
     """Every kernel in every form that Triton tells apart: precision, tile, sizes that are multiples of 16 or not."""
+    import gpu_speed
+
     from trine_node.engines.gpu import kernels
     from trine_node.engines.transformers_engine import DTYPES
 
+    wide = torch.empty(2, 64, dtype=torch.bfloat16)
+    for sides in gpu_speed.TILES:
+        kernels.matmul(wide, wide, tile=kernels.Tile(*sides))
     for dtype in DTYPES.values():
         for tile, outputs, inputs in product(kernels.all_tiles(dtype), (64, 33), (64, 17, 1)):
             x, w = (torch.empty(rows, inputs, dtype=dtype) for rows in (2, outputs))

@@ -73,6 +73,18 @@ def test_the_whole_day_in_reduced_form(small: Path, tmp_path: Path) -> None:
     with tarfile.open(bundle) as archive:
         assert {"summary.txt", "answers.json", "observations.jsonl.gz"} <= set(archive.getnames())
 
+    observed = list(observations.read(out / "observations.jsonl.gz"))
+    state = json.loads((out / "answers.json").read_text())
+    (out / "answers.json").write_text(json.dumps(state | {"state": "cut off"}))
+    (out / "observations.jsonl.gz").unlink()
+    observations.append(out / "observations.jsonl.gz", [leaf for leaf in observed if leaf.prover != "fp32"])
+    again = rehearse("run", *options, "--only", "answers")
+    assert again.returncode == 0, again.stdout
+    resumed = list(observations.read(out / "observations.jsonl.gz"))
+    assert resumed[-1].prover == "fp32", "what was done is done again"
+    assert sorted(map(repr, resumed)) == sorted(map(repr, observed))
+    assert json.loads((out / "answers.json").read_text())["found"]["leaves"] == len(observed)
+
     seen = tmp_path / "seen.jsonl.gz"
     command = ["recheck", f"file:{small}", str(out / "observations.jsonl.gz"), "--out", str(seen)]
     command += ["--prompts", "4", "--tokens", "8", "--dtypes", "fp32,bf16", "--threads", "1"]

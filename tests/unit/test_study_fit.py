@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -101,6 +102,22 @@ def test_too_few_leaves_of_one_variant_are_too_few() -> None:
     random = np.random.default_rng(22)
     with pytest.raises(InvalidInput, match="5 honest leaves of 'rare', at least 20"):
         fit_pairs(honest_leaves(23) + [leaf(random, 1.0, prompt, prover="rare") for prompt in range(5)])
+
+
+def test_a_prover_is_in_the_file_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "observations.jsonl.gz"
+    first, second = honest_leaves(31, count=3), honest_leaves(32, count=4)
+    append(file, first)
+
+    def cut_off() -> Iterator[Leaf]:
+        yield from second[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        append(file, cut_off())
+    assert list(read(file)) == first
+    append(file, second)
+    assert list(read(file)) == first + second
 
 
 def test_observations_come_back_from_their_file(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Observations in a file: what was measured once can be fitted and judged again without a model.
 
-JSON lines, compressed, one leaf a line, complete after every prover: a run that ends early keeps what it has.
+JSON lines, compressed, one leaf a line, complete after every prover: a run that ends early, or is killed, keeps what it
+has.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,10 +23,16 @@ MAX_LINE = 1 << 24
 
 
 def append(file: Path, leaves: Iterable[Leaf]) -> None:
-    """As a gzip member of its own, behind what is there."""
-    with gzip.open(file, "at", encoding="utf-8") as lines:
+    """As a gzip member of its own, behind what is there: all of them or none."""
+    incoming = file.with_name(f"{file.name}.incoming")
+    if file.exists():
+        shutil.copyfile(file, incoming)
+    else:
+        incoming.unlink(missing_ok=True)
+    with gzip.open(incoming, "at", encoding="utf-8") as lines:
         for leaf in leaves:
             lines.write(json.dumps(_document(leaf)) + "\n")
+    incoming.replace(file)
 
 
 def read(file: Path) -> Iterator[Leaf]:
