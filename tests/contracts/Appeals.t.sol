@@ -82,7 +82,11 @@ contract AppealsTest is AppealWorld {
         _appealAgain(BOB, _mixed, 0, REJECTED);
         _wrongPhase(IAppeals.Phase.Open, IAppeals.Phase.Resolved);
         _appealAgain(ALICE, _mixed, 0, REJECTED);
-        _hear(_mixed, 0, 15, 0);
+        _drawAppeal(_mixed, 0);
+        _voteAppeal(_mixed, 0, 15, 0);
+        vm.expectEmit(address(appeals));
+        emit IAppeals.AppealResolved(_mixed, 0, 2, ACCEPTED, timestamp); // no time to appeal any more
+        _resolve(_mixed, 0);
         vm.expectRevert(abi.encodeWithSelector(IAppeals.AppealsLastLevel.selector, _mixed, 0));
         _appealAgain(ALICE, _mixed, 0, REJECTED);
         _concludeNow(_mixed, 0);

@@ -9,7 +9,7 @@ import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
 import {BatchId, ChallengeId, Header, ModelId, Role} from "../../contracts/types/Types.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 import {World} from "./World.sol";
 
 interface IPausable {
@@ -310,6 +310,18 @@ contract BatchesTest is BatchesWorld {
         Check.eq(BatchId.unwrap(_anchor("root", 3)), BatchId.unwrap(id), "judged by nobody, it may come again");
     }
 
+    function testAFeeOfOneWeiIsBurnedWithTheBatch() external {
+        IParameters.Values memory values = _values();
+        (values.verifierFeePerLeafWei, values.verifierFeePerTokenWei) = (1, 0);
+        parameters.set(values);
+        BatchId id = _anchor("cheap", 1);
+        _reach(_clock(id) + EPOCH_BLOCKS + 1);
+        uint256 supply = token.totalSupply();
+        _expire(id);
+        Check.eq(supply - token.totalSupply(), 1 ether + 1, "the fee and a leaf's stake");
+        _holds(0);
+    }
+
     function testAnExpiredCalibrationLosesItsFeeOnly() external {
         ChallengeId challenge = _request(NODE, Role.Node);
         _mine(3);
@@ -319,7 +331,12 @@ contract BatchesTest is BatchesWorld {
         Check.eq(_locked(NODE), 0, "nothing is locked");
         _mine(19);
         uint256 supply = token.totalSupply();
+        vm.recordLogs();
         batches.expire(Header(NODE, model, "late", NO_CANARY));
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            Check.yes(logs[i].topics[0] != IStaking.Slashed.selector, "nobody is slashed, not even of nothing");
+        }
         Check.eq(supply - token.totalSupply(), 2 * FEE, "the fee is burned");
         Check.eq(_active(NODE), STAKE, "the stake is whole");
         _holds(0);
@@ -583,6 +600,7 @@ contract BatchesTest is BatchesWorld {
         _goTo(opened + 61);
         address silent = _seatOf(id, 2);
         (uint256 before, uint256 missed) = (_active(silent), _missed(silent));
+        uint256 merits = reputation.recordOf(silent, Role.Verifier, model).acceptedMicro;
         uint256 supply = token.totalSupply();
         vm.expectEmit(address(batches));
         emit IBatches.BatchSettled(id, NODE, model, 1, 0, 0, false);
@@ -592,6 +610,7 @@ contract BatchesTest is BatchesWorld {
         Check.eq(before - _active(silent), 25 ether, "more than a wrong vote");
         Check.eq(_locked(silent), 0, "the seat is freed");
         Check.yes(_missed(silent) > missed, "on record");
+        Check.eq(reputation.recordOf(silent, Role.Verifier, model).acceptedMicro, merits, "which has no merit in it");
         Check.eq(supply - token.totalSupply(), 25 ether, "burned");
         (bool revealed, uint256 accepts, uint256 rejects) = batches.voteOf(id, 0, 2);
         Check.yes(!revealed && accepts == 0 && rejects == 0, "no vote");

@@ -72,6 +72,8 @@ contract CalibrationTest is World {
             abi.encodeWithSelector(stake, 200 ether - 1, 200 ether), NEWCOMER, model, Role.Verifier, "cpu-bf16"
         );
         _ask(NEWCOMER, Role.Node, "cpu-bf16");
+        _stakeOnly(address(0xE8AC7), 200 ether);
+        _ask(address(0xE8AC7), Role.Verifier, "cpu-bf16");
         _refusedRequest(
             abi.encodeWithSelector(ICalibration.CalibrationHardwareClassMissing.selector), NODE, model, Role.Node, 0
         );

@@ -394,8 +394,8 @@ contract CertificateVerifierTest {
         consumer.answer(certificate, _receipt, "answer");
         Check.eq(NODE.balance, 1 ether, "paid");
         Check.eq(consumer.questionOf(_receipt.inputHash).rewardWei, 0, "no more to pay");
-        // The same question again: the answer that was paid for does not count.
-        consumer.ask{value: 1 ether}(_receipt.inputHash, 100);
+        // The same question again, for next to nothing: the answer that was paid for does not count.
+        consumer.ask{value: 1 wei}(_receipt.inputHash, 100);
         vm.expectRevert(
             abi.encodeWithSelector(
                 ExampleConsumer.ExampleConsumerAlreadyUsed.selector,

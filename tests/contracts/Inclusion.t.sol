@@ -279,6 +279,8 @@ contract InclusionTest is World {
             Built.create("Inclusion", abi.encode(lacking, 1, 6 hours));
             lacking[i] = kept;
         }
+        vm.expectRevert(abi.encodeWithSelector(IInclusion.InclusionOutOfBounds.selector, "bond", 0, 1, 1e24));
+        Built.create("Inclusion", abi.encode(four, 0, 6 hours));
         uint256[2][3] memory good = [[uint256(1), 6 hours], [uint256(1e24), 10 minutes], [uint256(1), 7 days]];
         for (uint256 i = 0; i < 3; ++i) {
             IInclusion built = IInclusion(Built.create("Inclusion", abi.encode(four, good[i][0], good[i][1])));

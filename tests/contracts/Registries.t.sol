@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IErc8004Identity} from "../../contracts/interfaces/IErc8004.sol";
 import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
 import {IIdentityRegistry, IReputationRegistry, IValidationRegistry} from "./erc8004/IRegistries.sol";
@@ -62,6 +63,8 @@ contract RegistriesTest {
         vm.prank(OWNER);
         _identity.approve(FRIEND, _agent);
         vm.startPrank(FRIEND);
+        vm.expectEmit(address(_identity));
+        emit IErc8004Identity.URIUpdated(_agent, "ipfs://new", FRIEND);
         _identity.setAgentURI(_agent, "ipfs://new");
         _identity.setMetadata(_agent, "a", "1");
         vm.expectRevert(abi.encodeWithSignature("ReservedKey()"));
@@ -200,11 +203,14 @@ contract RegistriesTest {
         _reputation.appendResponse(_agent, BOB, 2, "ipfs://r", "");
         vm.expectRevert(abi.encodeWithSignature("EmptyUri()"));
         _reputation.appendResponse(_agent, ALICE, 1, "", "");
+        vm.prank(BOB);
+        _reputation.appendResponse(_agent, BOB, 1, "r", "");
+        Check.eq(_reputation.getResponseCount(_agent, BOB, 1, new address[](0)), 1, "however short");
         _respond(OWNER, ALICE, 1);
         _respond(OWNER, ALICE, 1);
         _respond(FRIEND, ALICE, 2);
         _respond(FRIEND, BOB, 1);
-        Check.eq(_reputation.getResponseCount(_agent, address(0), 0, new address[](0)), 4, "all");
+        Check.eq(_reputation.getResponseCount(_agent, address(0), 0, new address[](0)), 5, "all");
         Check.eq(_reputation.getResponseCount(_agent, ALICE, 0, new address[](0)), 3, "to her");
         Check.eq(_reputation.getResponseCount(_agent, ALICE, 1, new address[](0)), 2, "to her first");
         Check.eq(_reputation.getResponseCount(_agent, ALICE, 2, new address[](0)), 1, "to her second");

@@ -273,6 +273,17 @@ contract DrandSeedsTest is AppealWorld {
         quicknet.submit(1001, QUICKNET_1000);
     }
 
+    function testARoundIsRecordableFromItsVerySecondOn() external {
+        uint256 fixedAt = timestamp;
+        uint256 due = DrandSeeds(address(seeds)).timeOf(seeds.indexOf(0, fixedAt));
+        vm.warp(due - 1);
+        (ISeeds.State state,) = seeds.stateOf(0, fixedAt);
+        Check.yes(state == ISeeds.State.Ahead, "a second before");
+        vm.warp(due);
+        (state,) = seeds.stateOf(0, fixedAt);
+        Check.yes(state == ISeeds.State.Recordable, "then");
+    }
+
     function testRoundsByTime() external view {
         DrandSeeds drand = DrandSeeds(address(seeds));
         Check.eq(drand.roundAfter(GENESIS - MARGIN - 100), 1, "before the beacon began");
