@@ -22,7 +22,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
 	gpu test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
-	faults abi vectors gas migration lock hooks docs examples audit prove consensus clean
+	faults abi vectors gas migration lock hooks docs examples tools audit prove consensus clean
 
 help:
 	@sed -nE 's/^##( |$$)//p' Makefile
@@ -41,6 +41,7 @@ help:
 ## make docs        the documentation as a site, in build/site
 ## make gpu         everything that is to be measured on a GPU, in a quarter of an hour (docs/gpu-day.md)
 ## make examples    docs/examples on a devnet, with LangChain, LiteLLM and the notebook
+## make tools       a model that calls tools, on a devnet
 ## make audit | prove | consensus      Slither; Halmos; TOPLOC beside Trine
 ## make clean       removes everything that set-up and tests have made here
 ##
@@ -239,6 +240,12 @@ docs: .docs-venv/.ready
 audit: build/.ready .slither-venv/.ready
 	@npm run --silent audit
 	.slither-venv/bin/slither .
+
+# A larger model, whose template knows tools: half a gigabyte to fetch, 2.5 on disk, 12 of memory for its network.
+tools: setup-dev build/.ready
+	@trine model prepare qwen2.5-coder-0.5b-instruct >/dev/null
+	@echo "==> tools, on a devnet"
+	pytest tests/e2e/test_tools_live.py
 
 # The examples, those with libraries of others included: these live in an environment of their own, which `make
 # test-e2e` uses where it is there.

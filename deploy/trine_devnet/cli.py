@@ -25,7 +25,7 @@ from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
 from trine_devnet.launcher import prepare
-from trine_devnet.options import ACT_NAMES, CHEATS, DTYPES, MODEL, PARAMETERS, SLOW_ACTS, Options
+from trine_devnet.options import ACT_NAMES, CHEATS, DTYPES, MODEL, PARAMETERS, SLOW_ACTS, VERIFIERS, Options
 
 if TYPE_CHECKING:
     from trine_devnet.network import Devnet
@@ -236,6 +236,11 @@ def _options(
     for dtype in (*dtypes, *(node_dtypes or ())):
         if dtype not in DTYPES:
             raise InvalidInput(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
+    if len(dtypes) < VERIFIERS:
+        raise InvalidInput(
+            f"{len(dtypes)} verifiers cannot calibrate one another, {VERIFIERS} can: three check the fourth; repeat "
+            "--verifier-dtype for each"
+        )
     if len(dishonest) > len(dtypes):
         raise InvalidInput(f"{len(dishonest)} cheating verifiers of {len(dtypes)}: add some with --verifier-dtype")
     return Options(

@@ -99,6 +99,7 @@ def test_the_command_line_knows_every_adversary():
     [
         (["--cheating-verifier", "kind"], "choose from"),
         (["--cheating-verifier", "copying"] * 5, "5 cheating verifiers of 4"),
+        (["--verifier-dtype", "fp32"] * 3, "3 verifiers cannot calibrate one another, 4 can"),
         (["--cheat", "int3-weights"], "no adversary 'int3-weights': choose from int8-weights,"),
     ],
 )
