@@ -9,14 +9,12 @@ from typing import Any
 from eth_abi.exceptions import EncodingError
 
 from trine._answer import Answer
-from trine.errors import InvalidInput, NodeRefused, PaymentRequired, VerificationFailed
+from trine.errors import InvalidInput, VerificationFailed
 from trine.protocol.certificate import Certificate
 from trine.protocol.messages import Domain, Receipt, Request, Voucher, require_signer
 from trine.protocol.numbers import whole
 
 MAX_ORDERS = 4_096
-MAX_RETRY_AFTER_SECONDS = 60.0
-MAX_REASON = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +129,4 @@ def _certificate(place: Any, receipt: Receipt, signature: bytes, domain: Domain)
         proof=tuple(bytes.fromhex(s.removeprefix("0x")) for s in place["proof"]),
         accepted=0,
         rejected=0,
-    )
-
-
-def refusal(status: int, document: Any, retry_after: str | None = None) -> NodeRefused:
-    """The node's error as an exception. `retry_after`: the header, in seconds."""
-    error = document.get("error") if isinstance(document, dict) else None
-    message, code, param = (error.get(key) if isinstance(error, dict) else None for key in ("message", "code", "param"))
-    kind = PaymentRequired if status == 402 else NodeRefused
-    wait = min(float(retry_after), MAX_RETRY_AFTER_SECONDS) if retry_after and retry_after.isdecimal() else None
-    said = f"{message or 'no reason given'}"[:MAX_REASON]
-    return kind(
-        f"the node refused ({status}): {said}",
-        status=status,
-        code=code if isinstance(code, str) else None,
-        retry_after=wait,
-        param=param if isinstance(param, str) else None,
-        said=said,
     )

@@ -21,6 +21,7 @@ from trine._core import Core
 from trine._http import Http
 from trine._options import CERTIFICATE_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS, Options, Wait, wanted
 from trine._ordering import Messages
+from trine._reading import Fetch
 from trine._streaming import AsyncTextStream
 from trine.chain import Chain, Deployment, InclusionClaim, ModelEntry
 from trine.errors import VerificationFailed
@@ -213,7 +214,7 @@ class AsyncClient:
                     match step:
                         case flow.Work():
                             result = await self._worked(step)
-                        case flow.Fetch():
+                        case Fetch():
                             result = await self._http.fetched(step)
                         case flow.Pause(seconds):
                             await asyncio.sleep(seconds)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trine._accounts import acknowledged_by_proof, earned_by_proof, owed_by_proof, refusal
+from trine._accounts import acknowledged_by_proof, earned_by_proof, owed_by_proof
 from trine._answer import Answer, Told, checked_answer
 from trine._calling import StreamedCalls
 from trine._choosing import Preference
@@ -22,7 +22,7 @@ from trine._ledger import Ledger
 from trine._nodes import MODEL_SECONDS, Nodes
 from trine._options import Wanted
 from trine._ordering import REQUEST_LIFETIME_SECONDS, Draft, draft_request, order_body, salted, worst_fee_wei
-from trine._reading import Reply
+from trine._reading import Fetch, refusal
 from trine._repeats import Repeats
 from trine._spending import Spending
 from trine._sse import EventDecoder
@@ -34,7 +34,6 @@ from trine.protocol.messages import Voucher
 from trine.wording import amount
 
 if TYPE_CHECKING:
-    from trine._flow import Fetch
     from trine._sealed import Opening, Seals
     from trine.protocol.sealing import SealingKey
 
@@ -390,16 +389,3 @@ class Stream:
             raise VerificationFailed("the stream ended without a receipt: do not use this answer")
         self.answer.seconds = seconds
         return self.answer
-
-
-def decoded(response: Reply) -> Any:
-    """The JSON of a good answer. Raises NodeRefused for any other."""
-    try:
-        document = response.json()
-    except (ValueError, RecursionError):
-        document = None
-    if response.status_code != 200:
-        raise refusal(response.status_code, document, response.headers.get("retry-after"))
-    if document is None:
-        raise VerificationFailed("the node's answer is not JSON")
-    return document

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,11 +17,11 @@ import httpx2
 
 from trine._accounts import placed_certificate
 from trine._answer import Answer
-from trine._core import Core, decoded
+from trine._core import Core
 from trine._failover import Trying
 from trine._options import Wanted
 from trine._ordering import Draft
-from trine._reading import Reply
+from trine._reading import Fetch, Reply, decoded
 from trine._repeats import Sent
 from trine.certificates import NotSeenYet, portable_certificate
 from trine.chain import InclusionClaim, ModelEntry
@@ -47,8 +47,6 @@ POLL_SECONDS = 0.5
 RETRIES = 2
 NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 """Nothing was sent."""
-SMALL_SECONDS = 30.0
-"""For what a node knows without computing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +56,6 @@ class Work:
     call: Callable[[], Any]
     undo: Callable[[Any], None] | None = None
     """Of what came of it, where nobody waits for that any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """One HTTP request."""
-
-    method: str
-    url: str
-    headers: dict[str, str] = field(default_factory=dict)
-    json: Any = None
-    seconds: float = SMALL_SECONDS  # for all of it
-    content: bytes | None = None  # in place of JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from trine._core import decoded
 from trine._failover import CONNECT_SECONDS, Patience
-from trine._flow import NOT_CONNECTED, SMALL_SECONDS, Fetch
-from trine._reading import PLAIN, Body, Reply, require_plain
+from trine._flow import NOT_CONNECTED
+from trine._reading import PLAIN, SMALL_SECONDS, Body, Fetch, Reply, decoded, require_plain
 from trine._sockets import use_streams
 from trine.errors import NodeUnreachable
 

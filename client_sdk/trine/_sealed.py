@@ -10,9 +10,7 @@ import json
 import threading
 from typing import Any
 
-from trine._core import decoded
-from trine._flow import Fetch
-from trine._reading import MAX_BODY_BYTES, Reply
+from trine._reading import MAX_BODY_BYTES, Fetch, Reply, decoded
 from trine.chain import Chain
 from trine.errors import NodeRefused, NodeUnreachable, ProtocolError, VerificationFailed
 from trine.protocol import sealing

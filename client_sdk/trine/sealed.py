@@ -9,9 +9,7 @@ import time
 from collections.abc import Mapping
 
 from trine import bounded
-from trine._core import decoded
-from trine._flow import Fetch
-from trine._reading import Reply
+from trine._reading import Fetch, Reply, decoded
 from trine._sealed import UNKNOWN_KEY, Opening, Seals, no_key
 from trine.chain import Chain
 from trine.errors import NodeError, NodeRefused, NodeUnreachable, VerificationFailed

@@ -6,7 +6,8 @@ import httpx2
 import pytest
 
 from trine import _flow
-from trine._flow import Fetch, Pause, Work, certify, certify_hard
+from trine._flow import Pause, Work, certify, certify_hard
+from trine._reading import Fetch
 from trine.certificates import BY_VOTES, NotSeenYet
 from trine.errors import NodeUnreachable, NotReady
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from eth_account import Account as EthAccount
 
-from trine._accounts import acknowledged_by_proof, earned_by_proof, owed_by_proof, placed_certificate, refusal
+from trine._accounts import acknowledged_by_proof, earned_by_proof, owed_by_proof, placed_certificate
 from trine._answer import Answer, Told, checked_answer
 from trine._ordering import Draft, as_input, draft_request
+from trine._reading import refusal
 from trine.chain import ModelEntry
 from trine.errors import TrineError
 from trine.protocol import merkle
