@@ -119,6 +119,14 @@ contract CertificateVerifierTest {
         certificate = _certificate(1 << 4, 1 << 5);
         (, verdict,) = _verifier.check(certificate);
         Check.yes(verdict == ICertificateVerifier.Verdict.Inconclusive, "inconclusive");
+        (, verdict,) = _verifier.check(_certificate(1 << 4, 1 << 2));
+        Check.yes(verdict == ICertificateVerifier.Verdict.Inconclusive, "whatever those before it are");
+        (, verdict,) = _verifier.check(_certificate(0, 0));
+        Check.yes(verdict == ICertificateVerifier.Verdict.Inconclusive, "and if none is anything");
+        (, verdict,) = _verifier.check(_certificate(0xff, 0));
+        Check.yes(verdict == ICertificateVerifier.Verdict.Accepted, "accepted like all");
+        (, verdict,) = _verifier.check(_certificate(0, 0xff));
+        Check.yes(verdict == ICertificateVerifier.Verdict.Rejected, "rejected like all");
     }
 
     function testAResultIsNotForAnotherChain() external {
