@@ -17,7 +17,7 @@ from trine.models import load_record
 from trine.protocol.manifest import Manifest
 from trine_node.engines.base import render
 from trine_node.engines.cli import folder_of
-from trine_node.engines.passes import _linear_of
+from trine_node.engines.running import _linear_of
 from trine_node.engines.selftest import Loader, selftest
 from trine_node.engines.transformers_engine import DTYPES, TransformersEngine
 from trine_node.models import RendererMismatch, require_golden

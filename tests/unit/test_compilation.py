@@ -18,7 +18,8 @@ USE = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from trine_node.engines.compilation import entry_points
-from trine_node.engines.passes import Runner, Segment, Storage
+from trine_node.engines.passes import Segment, Storage
+from trine_node.engines.running import Runner
 
 sizes = dict(vocab_size=64, num_hidden_layers=1, hidden_size=32, num_attention_heads=2)
 llama = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=1, intermediate_size=32))

@@ -15,7 +15,7 @@ from trine.protocol.calibration import MAX_OUTPUT_TOKENS, parse_prompt_set, prom
 from trine.protocol.verdict import Outcome, Verdict
 from trine_node.engines.base import ContextOverflow, EmptyPrompt, NumericalFault, Step, TokenOutOfRange, render
 from trine_node.engines.detokenizer import Detokenizer
-from trine_node.engines.passes import widened
+from trine_node.engines.running import widened
 from trine_node.engines.transformers_engine import TransformersEngine, packed
 
 QUESTION = [{"role": "user", "content": "Why is the sky blue? Answer in two sentences."}]

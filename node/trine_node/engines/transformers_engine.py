@@ -27,8 +27,9 @@ from trine_node.engines.choosing import Chooser
 from trine_node.engines.computing import on_compute_thread
 from trine_node.engines.grammars import Grammars
 from trine_node.engines.paging import BlockPool
-from trine_node.engines.passes import Runner, Segment, Storage, pin_settings
+from trine_node.engines.passes import Segment, Storage
 from trine_node.engines.rendering import Renderer, require_pure_template
+from trine_node.engines.running import Runner, pin_settings
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PACKED_TOKENS = 1024
