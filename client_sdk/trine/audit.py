@@ -10,6 +10,7 @@ from trine.chain.calls import checksum
 from trine.errors import InvalidInput, NotReady, VerificationFailed
 from trine.protocol.certificate import Certificate
 from trine.protocol.reputation import OUTCOME, Change, Record
+from trine.unsettled import require_possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def certificate_report(chain: Chain, certificate: Certificate) -> CertificateRep
         )
     result = chain.result(certificate.batch_id)
     if not result.is_settled:
-        raise NotReady(f"batch 0x{certificate.batch_id.hex()} is not settled on this chain")
+        require_possible(chain, certificate.batch_id, certificate.receipt)
+        raise NotReady(f"batch 0x{certificate.batch_id.hex()} is not settled on this chain yet")
     certificate.verify(result.accepted, result.rejected, result.unavailable)
     if not certificate.index < result.leaf_count:
         raise VerificationFailed(f"the batch has {result.leaf_count} leaves, the certificate is of {certificate.index}")

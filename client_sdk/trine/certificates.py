@@ -20,6 +20,7 @@ from trine.handovers import Source, assembled, collect, steps_from
 from trine.protocol import bls
 from trine.protocol.certificate import Certificate, HardCertificate
 from trine.protocol.portable import MAX_HANDOVERS, Handover, PortableCertificate
+from trine.unsettled import require_possible
 
 if TYPE_CHECKING:
     from trine.chain import Chain
@@ -75,9 +76,14 @@ def signed_settlement(chain: Chain, batch_id: bytes) -> SignedSettlement:
 def hard_certificate(chain: Chain, certificate: Certificate) -> tuple[HardCertificate, Roster]:
     """The same of one answer with its committee's signatures, and the key set that they are of.
 
-    Raises NotReady where there is none: votes, or keys that were registered in the course of the epoch.
+    Raises NotReady where there is none: votes, or keys that were registered in the course of the epoch; InvalidInput
+    for an answer that was given on another chain.
     """
-    signed = signed_settlement(chain, certificate.batch_id)
+    try:
+        signed = signed_settlement(chain, certificate.batch_id)
+    except NotSeenYet:
+        require_possible(chain, certificate.batch_id, certificate.receipt)
+        raise
     roster = chain.roster(signed.epoch)
     try:
         members = roster.members(signed.keys)

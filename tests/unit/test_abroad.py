@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from signed_support import TEXT, Endpoints, anchoring_node, signing
@@ -54,7 +55,11 @@ def test_the_commands_from_a_saved_answer_to_a_checked_file(net, answers, tmp_pa
     root = json.loads(trine("certificate", "root", "--epoch", epoch - 1, "--json", *here).stdout)
     made = trine("certificate", "get", saved, "-o", out, "--root-epoch", epoch - 1, *here)
     assert made.returncode == 0, made.stderr
-    assert made.stdout.split() == ["trine", "verify", str(out), "--root", root["id"]]
+    ask_the_chain = f'"$(trine certificate root --epoch {epoch - 1} --id)"'
+    assert made.stdout.strip() == f"trine verify {out} --root {ask_the_chain}", "not the file's own word"
+    assert trine("certificate", "root", "--epoch", epoch - 1, "--id", *here).stdout.strip() == root["id"]
+    refused = trine("verify", out, "--root", root["merkleRoot"])
+    assert (refused.returncode, f"`trine certificate root --epoch {epoch - 1}`" in refused.stderr) == (3, True)
     text = tmp_path / "text"
     text.write_text(TEXT)
     checked = trine("verify", out, "--root", root["id"], "--text", text)
@@ -78,6 +83,10 @@ def test_commands_say_what_is_wrong(net, answers, tmp_path):
     assert (nowhere.returncode, "cannot write" in nowhere.stderr) == (3, True)
     saved.write_text("{}")
     assert trine("certificate", "get", saved, "-o", tmp_path / "out", *here).returncode == 3
+    old = replace(answers[0].receipt, issued_at=1, anchor_by=2).to_json()
+    saved.write_text(json.dumps({"receipt": old, "receiptSignature": "0x", "nodeUrl": "http://127.0.0.1:9"}))
+    lost = trine("certificate", "get", saved, "-o", tmp_path / "out", *here)
+    assert (lost.returncode, "was given on another chain" in lost.stderr) == (3, True)
     assert not (tmp_path / "out").exists()
     account = ["--keystore", "none", "--password-file", "none"]
     lost = trine("relay", "run", "--to", "http://127.0.0.1:9", "--verifier", "0x" + "11" * 20, *account, *here)

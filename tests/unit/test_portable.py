@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from trine.cli import verify as verify_cli
+from trine.cli.audit import app as audit_app
 from trine.errors import InvalidInput, ProtocolError, TrineError, VerificationFailed
 from trine.protocol import bls
 from trine.protocol.key_root import KeySet
@@ -291,9 +292,11 @@ def test_the_command_says_what_is_wrong(tmp_path):
     good = VECTORS["certificates"][0]
     root = ["--root", good["rootId"]]
     rejected = VECTORS["certificates"][1]
-    text = json.dumps(good["document"])
+    text, epoch = json.dumps(good["document"]), good["document"]["keySets"][0]["epoch"]
     for document, options, code, words in (
         (good["document"], ["--root", "0x" + "00" * 32], 7, "is not the one that you trust"),
+        (good["document"], ["--root", "0x" + "00" * 32], 7, f"`trine certificate root --epoch {epoch}` computes"),
+        (good["document"], ["--root", good["document"]["keySets"][0]["root"]], 3, "takes a key set's id, and this is"),
         (good["document"], ["--root", "0x12"], 3, "expected 0x and 64"),
         (changed(good["document"], ["certificate", "accepted"], "0x1"), root, 7, "not signed by distinct keys"),
         (rejected["document"], ["--root", rejected["rootId"]], 7, "result is reject"),
@@ -319,6 +322,15 @@ def test_the_command_says_what_is_wrong(tmp_path):
         assert said.exit_code == code, said.output
         assert words in " ".join(said.output.split())
         assert "Traceback" not in said.output
+        assert good["rootId"] not in said.output, "whoever copied it would trust the file"
+
+
+def test_the_audit_on_the_chain_names_the_command_that_such_a_file_is_for(tmp_path):
+    file = tmp_path / "certificate.json"
+    file.write_text(json.dumps(VECTORS["certificates"][0]["document"]))
+    said = CliRunner().invoke(audit_app, ["certificate", str(file)])
+    assert said.exit_code == 3
+    assert "is a certificate that needs no chain: `trine verify` checks it" in " ".join(said.output.split())
 
 
 def test_no_junk_verifies():

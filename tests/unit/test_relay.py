@@ -12,6 +12,7 @@ from signed_support import TEXT, Endpoints, anchoring_node, other_chain, send, s
 
 from trine import handovers
 from trine import relay as relay_module
+from trine.audit import certificate_report
 from trine.certificates import handed_over, hard_certificate, portable_certificate, source_of
 from trine.chain.deployment import abi, bytecode
 from trine.chain.foreign import ForeignChain, deploy_verifier
@@ -402,11 +403,35 @@ def test_a_batch_that_was_settled_by_votes_has_none(source, answers, monkeypatch
         event = real(self, contract, name, **filters)
         return replace(event, args={**event.args, "signed": False}) if name == "BatchSettled" else event
 
-    with pytest.raises(NotReady, match="is not settled"):
+    with pytest.raises(NotReady, match="is not settled yet"):
         hard_certificate(source, replace(answers[0], root=b"n" * 32))
     monkeypatch.setattr(type(source), "newest_event", by_votes)
     with pytest.raises(NotReady, match="settled by votes"):
         hard_certificate(source, answers[0])
+
+
+@pytest.mark.parametrize("look", [hard_certificate, certificate_report])
+def test_an_answer_of_an_earlier_chain_is_not_waited_for(source, answers, look):
+    """A devnet that is started again has the chain id and the addresses of the one before."""
+    began = source.block_timestamp(source.deployment.block)
+    unknown = replace(answers[0], root=b"n" * 32)
+    with pytest.raises(NotReady, match="is not settled"):
+        look(source, unknown)
+    with pytest.raises(InvalidInput, match="it was given on another chain"):
+        look(source, replace(unknown, receipt=replace(unknown.receipt, issued_at=began - 1, anchor_by=began)))
+    late = replace(unknown.receipt, issued_at=began, anchor_by=source.timestamp() - 1)
+    with pytest.raises(NotReady, match=r"had promised to anchor it by .*`trine claim`"):
+        look(source, replace(unknown, receipt=late))
+
+
+def test_an_endpoint_without_old_blocks_says_nothing_of_an_answers_age(source, answers, monkeypatch):
+    def pruned(*_):
+        raise ChainError("missing trie node")
+
+    monkeypatch.setattr(type(source), "block_timestamp", pruned)
+    old = replace(answers[0].receipt, issued_at=1, anchor_by=2)
+    with pytest.raises(NotReady, match="had promised"):
+        hard_certificate(source, replace(answers[0], root=b"n" * 32, receipt=old))
 
 
 def test_an_endpoint_that_hides_the_signatures_is_found_out(source, answers, monkeypatch):

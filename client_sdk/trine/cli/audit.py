@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,19 +83,26 @@ def certificate(
 
     try:
         document = json_module.loads(file.read_text())
-        if isinstance(document, dict) and "nodeUrl" in document:
-            raise InvalidInput("it is a receipt, which `trine claim` holds its node to")
-        if isinstance(document, dict) and "keySets" in document:
-            raise InvalidInput("it is one that needs no chain, which `trine verify` checks")
-        held = Certificate.from_json(document)
+        held = None if _is_another_kind(document) else Certificate.from_json(document)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} is no certificate: {error}") from None
+    if held is None:
+        raise InvalidInput(f"{file} is {_is_another_kind(document)}")
     report = certificate_report(read_chain(rpc_url, deployment), held)
     if json:
         print_json(report.to_json())
     else:
         finality = "final" if report.is_final else "soft: an appeal may still change it"
         say(f"the certificate holds: {held.receipt.node}'s answer, result {held.result} ({finality})")
+
+
+def _is_another_kind(document: Any) -> str:
+    """What a file is that this command has written or takes elsewhere, and what it is for; else nothing."""
+    if isinstance(document, dict) and "nodeUrl" in document:
+        return "a receipt, to which `trine claim` holds its node; its certificate is made by `trine certificate get`"
+    if isinstance(document, dict) and "keySets" in document:
+        return "a certificate that needs no chain: `trine verify` checks it"
+    return ""
 
 
 def _print(report: OperatorReport) -> None:

@@ -55,8 +55,8 @@ def get(
         f"{found.certificate.result}, signed by {len(found.certificate.members)} verifiers in epoch "
         f"{found.certificate.epoch}, with {len(found.handovers)} hand-overs"
     )
-    note("whoever trusts this key set checks it with:")
-    say(f"{program()} verify {out} --root 0x{found.root_id.hex()}")
+    note("who checks it names the key set that it begins with, by an endpoint of their own and not by this file:")
+    say(f'{program()} verify {out} --root "$({program()} certificate root --epoch {found.key_sets[0].epoch} --id)"')
 
 
 @app.command()
@@ -65,18 +65,23 @@ def root(
     epoch: Epoch = None,
     rpc_url: RpcUrl = DEFAULT_RPC_URL,
     deployment: DeploymentFile = DEFAULT_DEPLOYMENT,
+    id_alone: Annotated[bool, typer.Option("--id", help="Print the id alone.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Prints an epoch's key set, computed from the chain, and its id: what to compare with others who have computed it
-    from endpoints of their own."""
+    """Prints an epoch's key set, computed from the chain, and its id: what `trine verify --root` takes, and what to
+    compare with others who have computed it from endpoints of their own. Each epoch has another one."""
     chain = read_chain(rpc_url, deployment)
     found = roster_of(chain, epoch)
     document = root_document(chain, found)
     if json:
         print_json(document)
         return
+    if id_alone:
+        say(document["id"])
+        return
     for name, value in document.items():
         say(f"{name:<12} {value}")
+    note(f"`{program()} verify FILE --root` takes the id, for files that begin with epoch {found.epoch}")
 
 
 def roster_of(chain: Chain, epoch: int | None) -> Roster:
@@ -86,12 +91,14 @@ def roster_of(chain: Chain, epoch: int | None) -> Roster:
 def root_document(chain: Chain, roster: Roster) -> dict[str, Any]:
     from trine.certificates import source_of
 
-    source = source_of(chain)
+    source, fields = source_of(chain), roster.key_set.to_json()
+    # Never `root`: of the two hashes here, `--root` takes the id. The tree's root says nothing of the keys' weight in
+    # all, nor until when they are good, so a file could choose both.
     return {
         "id": "0x" + roster.key_set.id_on(source.chain_id, source.batches).hex(),
         "chainId": source.chain_id,
         "batches": source.batches,
-        **roster.key_set.to_json(),
+        **{"merkleRoot" if name == "root" else name: value for name, value in fields.items()},
     }
 
 
@@ -109,9 +116,12 @@ def write_whole(path: Path, text: str) -> None:
 def _portable(document: Any, root_epoch: int | None, rpc_url: str, deployment: Path) -> PortableCertificate:
     if isinstance(document, dict) and "nodeUrl" in document:
         from trine import Answer, Client, Deployment
+        from trine.unsettled import require_of_this_chain
 
+        answer = Answer.from_held(document)
         with Client(rpc_url=rpc_url, deployment=Deployment.load(deployment)) as client:
-            return client.certify(Answer.from_held(document), hard=True, root_epoch=root_epoch)
+            require_of_this_chain(client.chain, answer.receipt)
+            return client.certify(answer, hard=True, root_epoch=root_epoch)
     from trine.certificates import portable_certificate
     from trine.protocol.certificate import Certificate
 

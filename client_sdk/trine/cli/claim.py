@@ -41,12 +41,14 @@ def claim(
     account = load_account(keystore, password_file)
     from trine import Answer, Client, Deployment
     from trine.chain import ClaimState
+    from trine.unsettled import require_of_this_chain
 
     try:
         answer = Answer.from_held(json_module.loads(file.read_text()))
     except ValueError as error:
         raise InvalidInput(f"{file}: {error}") from None
     with Client(rpc_url=rpc_url, deployment=Deployment.load(deployment), account=account) as client:
+        require_of_this_chain(client.chain, answer.receipt)
         now_claimed = client.claim_inclusion(answer)
     if json:
         print_json({"state": now_claimed.state.name.lower(), "answerBy": now_claimed.answer_by})

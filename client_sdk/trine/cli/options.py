@@ -106,7 +106,7 @@ def load_account(keystore: Path | None, password_file: Path | None) -> LocalAcco
     ]
     if keystore is None or password_file is None:
         raise InvalidInput(
-            f"this needs an account: give {' and '.join(missing)}. `trine devnet demo --keep` prints those of its "
+            f"this needs an account: give {' and '.join(missing)}. `trine devnet up` prints those of its "
             "client, `trine keys` makes new ones"
         )
     from trine.chain import load_keystore

@@ -22,7 +22,8 @@ def verify(
         Path, typer.Argument(help="What `trine certificate get` has written.", exists=True, dir_okay=False)
     ],
     root: Annotated[
-        str, typer.Option(help="Id of the key set that you trust: `trine certificate root` computes it from the chain.")
+        str,
+        typer.Option(help="The id that `trine certificate root --epoch N` computes from the chain: what you trust."),
     ],
     text: Annotated[
         Path | None, typer.Option(help="File with the answer's text, to be compared.", exists=True, dir_okay=False)
@@ -44,6 +45,12 @@ def verify(
     if salt is not None and text is None:
         raise InvalidInput("--salt is for the text: name its file with --text")
     trusted, found = _trusted(root), _read(file)
+    if trusted == found.key_sets[0].root != found.root_id:
+        epoch = found.key_sets[0].epoch
+        raise InvalidInput(
+            "--root takes a key set's id, and this is the root of its tree, which does not say what the keys weigh "
+            f"together and until when they are good: `trine certificate root --epoch {epoch}` prints the id"
+        )
     started = time.perf_counter()
     found.verify(trusted, int(time.time()) if at is None else at)
     milliseconds = (time.perf_counter() - started) * 1e3

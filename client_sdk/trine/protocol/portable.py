@@ -77,9 +77,13 @@ class PortableCertificate:
         withdrawn, so what they sign proves something only to who has it before the set's time is up.
         """
         if self.root_id != trusted_id:
+            epoch = self.key_sets[0].epoch
+            # Not with the file's own id: whoever copied that would trust the file.
             raise VerificationFailed(
-                f"the certificate begins with key set 0x{self.root_id.hex()} (epoch {self.key_sets[0].epoch}), which "
-                f"is not the one that you trust, 0x{trusted_id.hex()}"
+                f"the certificate begins with a key set of epoch {epoch} which is not the one that you trust, "
+                f"0x{trusted_id.hex()}: each epoch has its own; `trine certificate root --epoch {epoch}` computes that "
+                "one's id from the chain, and where yours is of an earlier epoch, `trine certificate get "
+                "--root-epoch …` makes a certificate that begins with it"
             )
         for key_set in self.key_sets:
             if at > key_set.valid_until:
