@@ -24,15 +24,21 @@ from trine.cli.options import (
 from trine.cli.output import fail_cleanly, note, print_json, say, tokens
 from trine.errors import InvalidInput
 from trine_devnet.cheats import NODE_CHEATS, VERIFIER_CHEATS, known_adversary, known_cheat
-from trine_devnet.launcher import prepare
+from trine_devnet.launcher import Launcher, prepare
 from trine_devnet.options import ACT_NAMES, CHEATS, DTYPES, MODEL, PARAMETERS, SLOW_ACTS, VERIFIERS, Options
+from trine_devnet.processes import STOP_SECONDS
 
 if TYPE_CHECKING:
     from trine_devnet.network import Devnet
 
 app = group("Run a whole network on this machine.")
 
-Home = Annotated[Path, typer.Option(help="Folder for keys, stores and logs; emptied at start.")]
+Home = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for keys, stores and logs. Emptied at start: the network that was there is gone for good."
+    ),
+]
 NodeDtypes = Annotated[list[str] | None, typer.Option("--node-dtype", help="One honest node each; fp32 and bf16.")]
 VerifierDtypes = Annotated[list[str] | None, typer.Option("--verifier-dtype", help="One verifier each; four fp32.")]
 Cheats = Annotated[
@@ -78,10 +84,11 @@ def demo(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Answers, verdicts, payments and slashes, on a real chain with a real model. Exit code 0: all as it must be."""
+    _end_on_signals()
     options = _options(node_dtype, verifier_dtype, cheat, cheating_verifier, tuple(prompt or ()), max_tokens)
     if unknown := sorted(set(only or ()) - set(ACT_NAMES)):
         raise InvalidInput(f"no act is called {', '.join(unknown)}: choose from {', '.join(ACT_NAMES)}")
-    started, launcher = time.monotonic(), prepare(home)
+    started, launcher = time.monotonic(), _prepared(home)
     from trine.cli.output import err, out
     from trine.protocol.policy import Policy
     from trine_devnet.acts.programme import chosen
@@ -92,7 +99,6 @@ def demo(
     from trine_devnet.reporting import report_to
     from trine_devnet.tables import bounds, show
 
-    _end_on_sigterm()
     with report_to(err, started) as report, Devnet(home, report, launcher) as net:
         net.start_chain(PARAMETERS, preferred_port=RPC_PORT)
         # Beside verifiers that cheat, nothing is promised of the rest.
@@ -132,16 +138,22 @@ def up(
     model: Annotated[str, typer.Option(help="What is served: a name that `trine model list` shows.")] = MODEL,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Starts the demo's network, asks nothing, and keeps it up until Ctrl-C."""
+    """Starts a network of your own and keeps it up until Ctrl-C: a chain, two nodes, four verifiers, an account with
+    tokens.
+
+    It takes a minute or two, in which operators are calibrated; says what it waits for, prints what to type next when
+    it is up. What was asked, paid and settled ends with it: the next one is a new chain with new keys.
+    """
+    _end_on_signals()
     options = _options(node_dtype, verifier_dtype, cheat or ["none"], cheating_verifier, (), 1)
     _fetched(model)
-    started, launcher = time.monotonic(), prepare(home)
+    started, launcher = time.monotonic(), _prepared(home)
+    note("a network of your own: up in a minute or two, on a busy machine later")
     from trine.cli.output import err
     from trine_devnet.demo import Demo
     from trine_devnet.network import Devnet
     from trine_devnet.reporting import report_to
 
-    _end_on_sigterm()
     with report_to(err, started) as report, Devnet(home, report, launcher, model) as net:
         net.start_chain(PARAMETERS, preferred_port=RPC_PORT)
         demo = Demo(net, options, report)
@@ -210,6 +222,18 @@ def dapp(
     say(told.answer)
 
 
+def _prepared(home: Path) -> Launcher:
+    """`prepare`, and says what that has cost. Raises InvalidInput."""
+    had_network = (home / "deployment.json").exists()
+    launcher = prepare(home)
+    if had_network:
+        note(
+            f"the network that was in {home} is gone, with its chain, keys and deposits: what was saved of its answers "
+            "cannot be looked up any more. --home FOLDER puts one elsewhere"
+        )
+    return launcher
+
+
 def _fetched(model: str) -> None:
     """Prepares a shipped model once, before operators would do it beside one another. Raises InvalidInput."""
     if model == MODEL:
@@ -258,7 +282,7 @@ def _stay(net: Devnet) -> None:
     from trine.chain import Role
 
     say("")
-    say("the network is up; in another terminal, in this folder:")
+    say(f"the network is up, after {net.report.seconds:.0f} s; in another terminal:")
     say(f"  export TRINE_RPC_URL={net.rpc_url} TRINE_DEPLOYMENT={net.deployment_file}")
     say(f"  export TRINE_KEYSTORE={net.keystore('client')} TRINE_PASSWORD_FILE={net.password_file}")
     say(f'  {sys.argv[0]} ask --deposit 10 "Why is the sea salty?"')
@@ -266,7 +290,7 @@ def _stay(net: Devnet) -> None:
     for name, running in net.operators.items():
         say(f"  {name:<12} {running.account.address}  {running.endpoint}")
     say("an account of your own: trine keys new FILE, then trine devnet fund ADDRESS")
-    say("Ctrl-C stops all of it.")
+    say("Ctrl-C stops all of it, and ends this chain for good.")
     ended: set[str] = set()
     try:
         while True:
@@ -278,11 +302,15 @@ def _stay(net: Devnet) -> None:
                     say(f"{name} has ended, see {running.child.log}; it goes on where it was with")
                     say(f"  {sys.argv[0]} {command} --config {running.config}")
     finally:
-        say("stopping: the operators finish what they owe")
+        say(f"stopping: the operators finish what they owe, {STOP_SECONDS:.0f} s at most; Ctrl-C again ends them now")
 
 
-def _end_on_sigterm() -> None:
+def _end_on_signals() -> None:
+    """Ctrl-C's and SIGTERM's way out. Python's own for SIGINT is not there where a shell has started this in the
+    background of a script: such jobs inherit that it is ignored."""
+
     def end(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)

@@ -34,12 +34,18 @@ _occupied: dict[Path, Any] = {}
 
 
 def empty(home: Path) -> None:
-    """A devnet's folder, new and ours alone. Raises InvalidInput while another process has a devnet there."""
+    """A devnet's folder, new and ours alone. Raises InvalidInput while another process has a devnet there, and for a
+    folder with things in it that no devnet has left."""
     from filelock import FileLock, Timeout  # not for `--help`
 
     if home not in _occupied:
         home.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home.with_name(f"{home.name}.lock"))
+        lock_file = home.with_name(f"{home.name}.lock")
+        if not lock_file.exists() and home.exists() and (home.is_file() or any(home.iterdir())):
+            raise InvalidInput(
+                f"{home} holds what no devnet has made, and a devnet empties its folder: name a new one with --home"
+            )
+        lock = FileLock(lock_file)
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -32,7 +32,7 @@ from trine_devnet.processes import Child, free_port, start
 from trine_devnet.reporting import Report
 from trine_devnet.rpc import Rpc
 from trine_devnet.toolchain import anvil
-from trine_devnet.waiting import wait_until
+from trine_devnet.waiting import stop_all, wait_until
 
 # Public devnet key: account 0 of the mnemonic that every development chain uses. Worthless anywhere else.
 DEPLOYER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
@@ -117,9 +117,7 @@ class Devnet:
         """Operators first, the chain last, so that they can finish what they owe."""
         if self._epochs:
             self._epochs.stop()
-        operators = [running.child for running in self.operators.values()]
-        with ThreadPoolExecutor(max(1, len(operators))) as pool:
-            list(pool.map(Child.stop, operators))
+        stop_all([running.child for running in self.operators.values()], self.report)
         if self._launcher:
             self._launcher.stop()
         if self._chain_child:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +49,35 @@ def test_a_folder_whose_process_has_ended_is_free(tmp_path):
     assert _in_another_process(home) == "emptied"
     with pytest.raises(FileNotFoundError):
         (home / "key").read_text()
+
+
+def test_a_folder_with_what_no_devnet_has_left_is_not_emptied(tmp_path):
+    (tmp_path / "thesis.tex").write_text("kept")
+    with pytest.raises(InvalidInput, match="holds what no devnet has made"):
+        empty(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "kept"
+    (tmp_path / "new").mkdir()
+    empty(tmp_path / "new")
+
+
+@pytest.mark.slow
+def test_up_says_that_a_network_is_replaced_and_ends_by_sigint_in_the_background_of_a_script(tmp_path):
+    home = tmp_path / "devnet"
+    assert _in_another_process(home) == "emptied"
+    (home / "deployment.json").write_text("{}")
+    command = [sys.executable, "-m", "trine", "devnet", "up", "--home", home]
+    said = ""
+    with subprocess.Popen(
+        command,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a script's shell does for `… &`
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        for line in running.stderr:
+            said += line
+            if "contracts: on the chain" in line:
+                running.send_signal(signal.SIGINT)
+    assert running.returncode == 130, said
+    assert f"the network that was in {home} is gone" in said
+    assert "Traceback" not in said

@@ -14,10 +14,13 @@ from trine.errors import NotReady
 from trine_devnet import reporting, waiting
 from trine_devnet.processes import Child, start
 from trine_devnet.reporting import Report, TerminalReport, report_to
-from trine_devnet.waiting import HIDDEN_SECONDS, STALL_SECONDS, Movement, wait_until
+from trine_devnet.waiting import HIDDEN_SECONDS, STALL_SECONDS, Movement, stop_all, wait_until
 
 BUSY = "while True: pass"
 IDLE = "import time; time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep({seconds})"
+)
 
 
 class Clock:
@@ -156,3 +159,38 @@ def _visible(drawn: str) -> str:
     import re
 
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+
+
+class Impatient(Report):
+    """Somebody who sees who still stops, and presses Ctrl-C again."""
+
+    def __init__(self, *, patience):
+        self.lines, self.seen, self._patience = [], [], patience
+        super().__init__(self.lines.append)
+
+    def progress(self, what, rows):
+        super().progress(what, rows)
+        self.seen.append((what, sorted(rows)))
+        self._patience -= 1
+        if self._patience == 0:
+            raise KeyboardInterrupt
+
+
+def test_who_still_stops_is_said(tmp_path, child):
+    quick, slow = child(IDLE), child(STUBBORN.format(seconds=3))
+    slow.name = "slow"
+    wait_until(lambda: "up" in slow.tail(), "it to be up", [slow], Report(print))
+    report = Impatient(patience=10**9)
+    stop_all([quick, slow], report)
+    assert not quick.running
+    assert not slow.running
+    assert ("operators to stop", ["slow"]) in report.seen
+
+
+def test_a_second_ctrl_c_ends_what_does_not_want_to(child):
+    stubborn = child(STUBBORN.format(seconds=600))
+    wait_until(lambda: "up" in stubborn.tail(), "it to be up", [stubborn], Report(print))
+    report = Impatient(patience=1)
+    stop_all([stubborn], report)
+    assert not stubborn.running
+    assert "killed" in report.lines[-1]
