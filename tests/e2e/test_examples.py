@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,15 +98,32 @@ def test_a_batch_that_is_killed_and_started_again_asks_and_pays_nothing_twice(ga
     assert usage(gateway, key)["answers"] == after["answers"]
 
 
+def test_ctrl_c_at_the_prompt_of_a_chat_loses_no_verdict(owner, tmp_path):
+    command = [sys.executable, str(EXAMPLES / "chat.py"), "--max-tokens", "6"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    chat = subprocess.Popen(command, cwd=tmp_path, env=owner, text=True, **pipes)
+    chat.stdin.write("Name a bird.\n")
+    chat.stdin.flush()
+    assert chat.stdout.readline()  # the answer; the next question is waited for
+    time.sleep(1)
+    chat.send_signal(signal.SIGINT)
+    told, wrong = chat.communicate(timeout=300)
+    assert (chat.returncode, "answer 1: accept" in told) == (0, True), told + wrong
+
+
 def test_an_agent_pays_on_proven_answers(net, owner, tmp_path):
-    (tmp_path / "owner").mkdir()
-    (tmp_path / "documents").mkdir()
-    mandate = {"payees": {"alice": ALICE}, "paymentLimit": "5", "taskLimit": "5"}
-    (tmp_path / "owner" / "mandate.json").write_text(json.dumps(mandate))
+    """By the commands of its README, as they are typed in a checkout."""
+    ignored = shutil.ignore_patterns("__pycache__", "owner", "documents", "memory.jsonl")
+    shutil.copytree(EXAMPLES, tmp_path / "docs" / "examples", ignore=ignored)
+    (typed,) = re.findall(r"^```\n(.*?)^```$", (EXAMPLES / "agent" / "README.md").read_text("utf-8"), re.M | re.S)
+    reader = {**owner, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    del reader["PYTHONPATH"]
     before = net.chain().token_balance(ALICE)
-    told = run([sys.executable, "-m", "agent", "Pay alice 2 tokens.", "--pay", "alice", 2], owner, tmp_path)
+    told = run(["bash", "-e", "-c", typed], reader, tmp_path)
     assert "paid: 2 to alice" in told
     assert net.chain().token_balance(ALICE) - before == 2 * TOKEN
+    transaction = re.search(r"transaction (0x[0-9a-f]{64})$", told, re.M)[1]
+    assert int(net.rpc.call("eth_getTransactionReceipt", transaction)["status"], 16) == 1
 
 
 def test_an_agent_does_nothing_on_answers_of_a_node_that_has_none_judged(ask, tmp_path):
