@@ -51,7 +51,8 @@ class Options(Drawing, total=False):
     left. Both could be paid, so it needs a `max_cost_wei` that covers both: twice `worst_fee_wei`."""
     idempotency_key: str | None
     """A name for this order, of 1 to 255 characters. The same call with the same name sends the same order again, or
-    has the same answer, which is paid for once. This client remembers its last 1,024 names."""
+    has the same answer, which is paid for once. This client object remembers its last 1,024 names for as long as it
+    lives: after a restart, or with another client, the name is a new order's, and that is paid for."""
 
 
 @dataclass(frozen=True, slots=True)

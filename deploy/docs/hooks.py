@@ -30,6 +30,9 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
         known = {file.src_uri for file in files.documentation_pages()}
         if path in known or (Path(page.file.src_uri).parent / path).as_posix() in known:
             return link.group()
+        if (ROOT / "docs" / Path(page.file.src_uri).parent / path).resolve() == ROOT / "README.md":
+            first = "../" * page.file.src_uri.count("/") + "index.md"
+            return link.group().replace(path, first)
         name = path.removeprefix("../")
         if not (ROOT / name).exists() and not (ROOT / "docs" / name).exists():
             return link.group()  # broken: the build says so
