@@ -119,7 +119,8 @@ export function verifyCertificate(document, { root, at = Math.floor(Date.now() /
   const { chainId, batches } = certificate;
   if (handovers.length !== keySets.length - 1) fail("a certificate has a hand-over between each key set and the next");
   if (!equal(keySetId(chainId, batches, keySets[0]), hexToBytes(root.slice(2)))) {
-    fail(`the certificate begins with key set ${keySetIdOf(chainId, batches, keySets[0])}, which you do not trust`);
+    const { epoch } = keySets[0];
+    fail(`it begins with a key set of epoch ${epoch} whose id is not root: trine certificate root --epoch ${epoch} --id`);
   }
   const expired = keySets.find(({ validUntil }) => at > validUntil);
   if (expired) fail(`the key set of epoch ${expired.epoch} was good until ${expired.validUntil}, and it is ${at}`);

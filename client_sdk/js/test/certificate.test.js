@@ -57,7 +57,7 @@ test("every field that is tampered with is noticed", () => {
 
 test("another root, another time", () => {
   const { document, rootId } = certificates[2];
-  refused(document, "0x" + "00".repeat(32), /do not trust/);
+  refused(document, "0x" + "00".repeat(32), /whose id is not root: trine certificate root --epoch/);
   refused(document, "0x12", /no id/);
   const { validUntil } = verifyCertificate(document, { root: rootId, at });
   assert.ok(verifyCertificate(document, { root: rootId, at: validUntil }));
