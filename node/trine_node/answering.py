@@ -91,6 +91,7 @@ class Answering:
         terms = self.current_terms()
         prompt_ids = self._fitting_prompt(order, terms)
         if order.signed is None and self.allow_unsigned:
+            self._require_grammar(order)
             return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
         if order.signed is None and self.door is not None:
             return self._accept_paid(order, prompt_ids, self.door, terms)
@@ -104,7 +105,10 @@ class Answering:
         worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
         _require_stake(worst, terms)
         # Asked before the lock: an endpoint that is slow must not keep everybody else's orders waiting.
-        covered = self._covered_by(client, self._owed_and_promised(client) + worst)
+        owed = self._owed_and_promised(client) + worst
+        covered = self._covered_by(client, owed)
+        if covered >= owed:  # compiled for nobody who could not pay; below, others are refused
+            self._require_grammar(order)
         with self._promised_lock:
             if digest in self._promised:
                 raise Refusal("this request is being answered right now", status=429, code="in_progress")
@@ -129,6 +133,7 @@ class Answering:
     ) -> Accepted | StoredAnswer:
         if door.terms.asset == self.chain.deployment.address("TrineToken"):  # what another is worth nobody knows here
             _require_stake(door.units(order, len(prompt_ids)), terms)
+        self._require_grammar(order)
         return door.accept(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
 
     def accept_posted(self, order: Order, request_id: bytes, requester: str, fee: Fee) -> Accepted:
@@ -138,7 +143,9 @@ class Answering:
         Raises Refusal, the engine's InvalidInput, or StoreError when no answer could be kept.
         """
         self.store.require_writable()
-        return Accepted(order, self._fitting_prompt(order, self.current_terms()), request_id, requester, fee=fee)
+        prompt_ids = self._fitting_prompt(order, self.current_terms())
+        self._require_grammar(order)
+        return Accepted(order, prompt_ids, request_id, requester, fee=fee)
 
     @property
     def in_progress(self) -> int:
@@ -149,6 +156,14 @@ class Answering:
         """Token ids of the prompt. Raises what the engine does for text that its template refuses."""
         return list(render(self.engine, asked))
 
+    def _require_grammar(self, order: Order) -> None:
+        """Raises Refusal for one that cannot be had here."""
+        if order.input.grammar:
+            try:
+                self.engine.require_grammar(order.input.grammar)
+            except GrammarRefused as error:
+                raise _refusal_of(error, order.input) from None
+
     def _fitting_prompt(self, order: Order, terms: Parameters) -> tuple[int, ...]:
         """Raises Refusal for more tokens than the context or a batch holds, or tokens that cannot be drawn here."""
         if order.input.sampling and not self.engine.can_sample:
@@ -157,11 +172,6 @@ class Answering:
                 code="unsupported_value",
                 param="temperature",
             )
-        if order.input.grammar:
-            try:
-                self.engine.require_grammar(order.input.grammar)
-            except GrammarRefused as error:
-                raise _refusal_of(error, order.input) from None
         try:
             prompt_ids = tuple(render(self.engine, order.input))
         except ToolsRefused as error:

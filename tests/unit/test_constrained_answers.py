@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from trine.protocol.messages import FinishReason
 from trine.protocol.sampling import MILLION, Sampling
 from trine.protocol.verdict import Outcome, Reason
 from trine_node.answering import Answering
+from trine_node.engines import grammars
 from trine_node.engines.base import EngineError, GrammarExhausted, GrammarRefused, OffGrammar
 from trine_node.engines.grammars import LIBRARY, LIMITS, Grammars
 from trine_node.engines.transformers_engine import TransformersEngine
@@ -205,6 +207,39 @@ def test_whatever_is_asked_comes_to_an_end(tiny: TransformersEngine, name: str) 
             return str(error)
 
     assert tried() == tried()
+
+
+def test_attack_a_grammar_that_never_compiles_keeps_no_other_from_its_turn(
+    tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never, source = threading.Event(), grammars._source
+    endless, harmless = Grammar("regex", "endless"), Grammar("choice", '["yes","no"]')
+
+    def slow(grammar: Grammar) -> str:
+        if grammar == endless:
+            never.wait(60)
+        return source(grammar)
+
+    monkeypatch.setattr(grammars, "_source", slow)
+    monkeypatch.setattr(grammars, "COMPILING_SECONDS", 2.0)
+    tiny.require_grammar(harmless)
+    try:
+        with pytest.raises(GrammarRefused, match="no time"):
+            tiny.require_grammar(endless)
+        tiny.require_grammar(harmless)
+        with pytest.raises(GrammarRefused, match="came to no end"):  # at once: it takes no second thread
+            tiny.require_grammar(endless)
+    finally:
+        never.set()
+
+
+def test_an_order_that_cannot_pay_compiles_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = Answering(SlowEngine(0), RecordingChain(), store, model(), allow_unsigned=False)  # type: ignore[arg-type]
+    compiled: list[Grammar] = []
+    monkeypatch.setattr(answering.engine, "require_grammar", compiled.append, raising=False)
+    with pytest.raises(Refusal):
+        answering.accept(Order(HELD, TOKENS, stream=False, include_usage=False, signed=None))
+    assert not compiled
 
 
 # Through the node and the verifier's whole check.

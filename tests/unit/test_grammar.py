@@ -114,6 +114,47 @@ def test_what_is_out_of_bounds_or_unheard_of_is_refused_by_name(fields: dict[str
     assert refused_field == named or refused_field.startswith(named + "."), refused.value
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "integer", "multipleOf": 9_999_991}, "multipleOf"),
+        ({"allOf": [{"multipleOf": 9_973}, {"multipleOf": 9_967}]}, "multipleOf"),
+        ({"properties": {str(n): {"multipleOf": 101} for n in range(100)}}, "multipleOf"),
+        ({"properties": {"a": {"$ref": "#/x-a"}}, "x-a": {"multipleOf": 99_991}}, "multipleOf"),
+        *(({"multipleOf": value}, "a number above 0") for value in (0, -1, "2", True, None)),
+        ({"patternProperties": {f"^a{n}$": {} for n in range(65)}}, "64 patterns"),
+        ({"type": "object", "properties": {"a": {"$schema": "http://json-schema.org/draft-04/schema#"}}}, "$schema"),
+        ({"$schema": 4, "const": 5}, "$schema"),
+        ({"$ref": "#/x-a", "x-a": {"type": "string", "maxLenght": 3}}, "maxLenght"),
+        ({"$ref": "#/x-a", "x-a": {"$ref": "#/x-b"}, "x-b": {"x-guidance": {}}}, "x-guidance"),
+    ],
+)
+def test_attack_what_the_engine_would_not_bound_or_not_heed_is_refused(schema: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        requested({"guided_json": schema})
+    assert said in str(refused.value)
+
+
+def test_common_multiples_and_every_draft_are_taken() -> None:
+    prices = {"properties": {"a": {"multipleOf": 0.01}, "b": {"multipleOf": 1e-4}, "c": {"multipleOf": 1_000_000}}}
+    assert requested({"guided_json": prices})
+    for draft in ("http://json-schema.org/draft-04/schema#", "https://json-schema.org/draft/2020-12/schema"):
+        assert requested({"guided_json": {"$schema": draft, "const": 5}}) == Grammar("json_schema", '{"const":5}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'start: %json {"type":"string","maxLenght":3}',
+        "start: a\n!a[temperature=2.0] : /abc/",
+        "start: a\n?a[temperature=2.0] : /abc/",
+    ],
+)
+def test_attack_a_grammar_hides_what_would_be_refused_elsewhere(text: str) -> None:
+    with pytest.raises(InvalidField, match="guided_grammar"):
+        requested({"guided_grammar": text})
+
+
 def test_a_keyword_is_told_from_a_property_of_that_name() -> None:
     named = {"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": [{"not": 1}]}}}
     assert requested({"guided_json": named})

@@ -353,6 +353,7 @@ def test_what_changes_nothing_is_ignored(node, harmless):
         (b'{"model": "\\ud800"}', 400, "invalid_json"),
         (b"\xff\xfe", 400, "invalid_json"),
         (b"[]", 400, None),
+        (b'{"metadata": {"a": [1, 1e400]}}', 400, "invalid_json"),
         (b'{"model": "another"}', 404, "model_not_found"),
     ],
 )

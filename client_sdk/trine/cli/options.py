@@ -82,9 +82,11 @@ def shape(schema: Path | None, choices: list[str] | None, regex: str | None) -> 
     read = None
     if schema is not None:
         try:
-            if schema.stat().st_size > MAX_SCHEMA_BYTES:
+            with schema.open("rb") as file:  # a device has no size, and no end
+                written = file.read(MAX_SCHEMA_BYTES + 1)
+            if len(written) > MAX_SCHEMA_BYTES:
                 raise InvalidInput(f"{schema} has over {MAX_SCHEMA_BYTES} bytes: is it the schema?")
-            read = json.loads(schema.read_text("utf-8"))
+            read = json.loads(written)
         except OSError as error:
             raise InvalidInput(f"{schema} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:

@@ -12,9 +12,11 @@ are on bytes, depth and words, never on time, so that all agree on them.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -28,6 +30,11 @@ MAX_DEPTH = 64
 """Of lists and objects within one another in a JSON schema."""
 MAX_LEVELS = 512
 """Of schemas within one another, when everything that is referred to stands where it is referred to first."""
+MAX_MULTIPLES = 10_000
+"""Of the numbers of a schema's `multipleOf`, without their powers of ten: their sum, and their least common multiple.
+The engine keeps a state for each remainder, and none of its counters counts them."""
+MAX_PATTERNS = 64
+"""Of property names in a schema."""
 MAX_CHOICES = 1024
 MAX_CHOICE_CHARACTERS = 1024
 ANY_OBJECT = '{"type":"object"}'
@@ -44,7 +51,7 @@ SPELLED: Mapping[str, str] = {
 
 _ENGINE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _KIND = re.compile(r"[a-z][a-z_]{0,31}")
-_UNHEEDED = re.compile(r"^\s*[\w-]+\s*\[[^\]\n]*temperature", re.MULTILINE)
+_UNHEEDED = re.compile(r"^\s*[!?]*[\w.-]+\s*\[[^\]\n]*temperature", re.MULTILINE)
 _KINDS_OF_STRUCTURED = {"choice": "choice", "grammar": "grammar", "json": "json_schema", "regex": "regex"}
 
 CONSTRAINING = frozenset(
@@ -58,7 +65,7 @@ CONSTRAINING = frozenset(
 """JSON Schema's keywords that the engine enforces, or refuses where it cannot."""
 ANNOTATING = frozenset(
     {
-        *("$anchor", "$comment", "$defs", "$id", "$schema", "contentEncoding", "contentMediaType", "default"),
+        *("$anchor", "$comment", "$defs", "$id", "contentEncoding", "contentMediaType", "default"),
         *("definitions", "deprecated", "description", "discriminator", "example", "examples", "id", "readOnly"),
         *("title", "writeOnly"),
     }
@@ -110,6 +117,8 @@ class Grammar:
         if not 0 < size <= limit:
             return f"it has {size} bytes, expected 1 to {limit}"
         if self.kind not in ("json_schema", "choice"):
+            if self.kind == "grammar" and "%json" in self.text:
+                return "%json is not served within a grammar: send a schema by itself"
             if _UNHEEDED.search(self.text) and self.kind == "grammar":
                 return "a rule has a temperature, which nothing heeds: leave it out"
             return "it holds the character U+0000" if "\0" in self.text else None
@@ -154,17 +163,39 @@ def schema_fault(schema: Any) -> str | None:
     if _depth(schema) > MAX_DEPTH:
         return f"the schema is nested more than {MAX_DEPTH} deep"
     named: dict[str, Any] = {}
-    for part, where, _ in _schemas(schema):
+    for part, where in _schemas_and_named(schema):
         for keyword, value in part.items():
             if keyword == "$ref":
                 if not (isinstance(value, str) and (value == "#" or value.startswith("#/"))):
                     return f"{where}: $ref leads outside of the schema: put what it names into $defs"
                 named[value] = _referred(schema, value)
+            if keyword == "$schema":  # the engine would read other keywords by it, and leave some out
+                return f"{where}: $schema is not heeded within a schema: leave it out"
             if keyword == "x-guidance" or not (keyword in CONSTRAINING | ANNOTATING or keyword.startswith("x-")):
                 return f"{where}: the keyword {keyword[:64]!r} is not enforced: leave it out"
     if sum(_levels(part) for part in (schema, *named.values())) > MAX_LEVELS:
         return f"the schema and what it refers to are more than {MAX_LEVELS} levels deep"
-    return None
+    return _too_much(part for part, _ in _schemas_and_named(schema))
+
+
+def _too_much(parts: Iterable[Mapping[str, Any]]) -> str | None:
+    """What of schemas, together, is more than the engine can be trusted to bound by itself; None if nothing."""
+    total, common, patterns = 0, 1, 0
+    for part in parts:
+        if isinstance(names := part.get("patternProperties"), dict):
+            patterns += len(names)
+        if "multipleOf" not in part:
+            continue
+        value = part["multipleOf"]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            return "multipleOf must be a number above 0"
+        number = int("".join(map(str, Decimal(str(value)).normalize().as_tuple().digits)))
+        total, common = total + number, math.lcm(common, number)
+        if max(total, common) > MAX_MULTIPLES:
+            return (
+                f"its multipleOf are too much: their sum, and their least common multiple, are {MAX_MULTIPLES} at most"
+            )
+    return f"it has more than {MAX_PATTERNS} patterns of names" if patterns > MAX_PATTERNS else None
 
 
 def _asked(fields: Mapping[str, Any]) -> Iterator[tuple[str, Grammar | None]]:
@@ -228,6 +259,8 @@ def _guided(kind: str, value: Any, field: str) -> Grammar | None:
     if not isinstance(value, expected):
         named = {dict: "a JSON schema, an object or its text", list: "a list of strings", str: "a string"}[expected]
         raise InvalidField(f"{field} must be {named}", field=field)
+    if isinstance(value, dict) and isinstance(value.get("$schema"), str):  # all drafts are read as one
+        value = {keyword: inner for keyword, inner in value.items() if keyword != "$schema"}
     try:
         return Grammar(kind, value if isinstance(value, str) else _spelled(value))
     except (ValueError, RecursionError):
@@ -281,13 +314,29 @@ def _levels(schema: Any) -> int:
     return max((level for _, _, level in _schemas(schema)), default=0)
 
 
-def _schemas(schema: Any) -> Iterator[tuple[Mapping[str, Any], str, int]]:
-    """All schemas within one, itself first, each with a path that people understand and its level, from 1."""
+def _schemas_and_named(schema: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """All schemas within one, and within what its references name, wherever that stands; each once."""
+    left: list[tuple[Any, str]] = [(schema, "schema")]
+    seen: set[int] = set()
+    while left:
+        root, name = left.pop()
+        for part, where, _ in _schemas(root, seen):
+            reference = part.get("$ref")
+            if isinstance(reference, str) and reference.startswith("#"):
+                left.append((_referred(schema, reference), reference[:200]))
+            yield part, where.replace("schema", name, 1)
+
+
+def _schemas(schema: Any, seen: set[int] | None = None) -> Iterator[tuple[Mapping[str, Any], str, int]]:
+    """All schemas within one, itself first, each with a path that people understand and its level, from 1. Those
+    in `seen` are left out, and what is found is added to it."""
     left: list[tuple[Any, str, int]] = [(schema, "schema", 1)]
     while left:
         part, where, level = left.pop()
-        if not isinstance(part, dict):
+        if not isinstance(part, dict) or (seen is not None and id(part) in seen):
             continue
+        if seen is not None:
+            seen.add(id(part))
         yield part, where, level
         for keyword, value in part.items():
             at = f"{where}.{keyword}"[:200]

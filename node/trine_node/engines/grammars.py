@@ -11,21 +11,26 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from importlib import metadata
 from typing import Any, cast
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from trine.protocol.grammar import Grammar
 from trine_node.engines.base import GrammarExhausted, GrammarRefused
+
+log = structlog.get_logger()
 
 LIBRARY = "llguidance"
 STACK_BYTES = 64 << 20
 """Of the compiling thread; taken as it is used. The deepest schema that is let through needs some three megabytes."""
 COMPILING_SECONDS = 30.0
 """For which a grammar waits for its turn, and for what is made of it."""
+MAX_STUCK = 4
+"""Threads that may be given up with what they compile, for the library cannot be told to stop."""
 LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 1_000_000,
     "max_grammar_size": 100_000,
@@ -78,13 +83,21 @@ class Grammars:
         self._vocabulary: Any = None
         self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammars")
         self._started = False
+        self._begun: Grammar | None = None  # what is being compiled
+        self._stuck: set[Grammar] = set()
         self._lock = threading.Lock()
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """At the beginning of an answer. Raises GrammarRefused."""
+        if grammar in self._stuck:
+            raise GrammarRefused("the grammar is refused: compiling it came to no end here")
+        waiting = self._on_a_deep_stack(grammar)
         try:
-            matcher = self._on_a_deep_stack(grammar).result(COMPILING_SECONDS)
-        except TimeoutError:
+            matcher = waiting.result(COMPILING_SECONDS)
+        except (TimeoutError, CancelledError):
+            if not waiting.cancelled():
+                waiting.cancel()
+                self._give_up()
             raise GrammarRefused("there is no time to compile the grammar now: ask again") from None
         if matcher.is_error():
             raise GrammarRefused(f"the grammar is refused: {_first_line(matcher.get_error())}")
@@ -99,6 +112,20 @@ class Grammars:
         if not set(permitted.tolist()) - set(self._eos_ids):
             raise GrammarRefused("the grammar is refused, because only an answer without any text keeps to it")
 
+    def _give_up(self) -> None:
+        """Whatever is compiled now has held up others for too long: they get a thread of their own, and it is asked for
+        no more."""
+        with self._lock:
+            stuck = self._begun
+            if stuck is None or stuck in self._stuck or len(self._stuck) >= MAX_STUCK:
+                return
+            log.error("grammar_without_end", kind=stuck.kind, bytes=len(stuck.text))
+            self._stuck.add(stuck)
+            self._begun = None
+            self._compiling.shutdown(wait=False, cancel_futures=True)
+            self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammars")
+            self._started = False
+
     def _on_a_deep_stack(self, grammar: Grammar) -> Future[Any]:
         with self._lock:
             if self._started:
@@ -111,6 +138,14 @@ class Grammars:
                 self._started = True
 
     def _compiled(self, grammar: Grammar) -> Any:
+        self._begun = grammar
+        try:
+            return self._made(grammar)
+        finally:
+            if self._begun is grammar:
+                self._begun = None
+
+    def _made(self, grammar: Grammar) -> Any:
         import llguidance
 
         if fault := grammar.fault():

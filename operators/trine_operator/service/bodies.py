@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from fastapi import Request
@@ -46,9 +47,26 @@ def parse_json(body: bytes) -> Any:
     try:
         # Not `json`: its depth is bounded by the interpreter's recursion limit, which libraries raise until a deeply
         # nested body overflows the C stack and ends the process.
-        return from_json(body, allow_inf_nan=False)
+        document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not _is_finite(document):
+        raise Refusal("the body is not JSON: a number in it is larger than any number", code="invalid_json")
+    return document
+
+
+def _is_finite(document: Any) -> bool:
+    """Whether all numbers are: 1e400 is spelled as JSON is, and read as infinity."""
+    left = [document]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+        elif isinstance(part, float) and not math.isfinite(part):
+            return False
+    return True
 
 
 class BodyBudget:
