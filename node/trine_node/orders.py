@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trine.errors import BadSignature, InvalidField, InvalidInput
+from trine.errors import BadSignature, InvalidField, InvalidInput, what_is_wrong
 from trine.protocol.fields import read_wish
 from trine.protocol.inputs import Input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
@@ -231,4 +231,4 @@ def _extras(extra: Any) -> tuple[SignedRequest | None, bytes]:
         )
         return signed, salt
     except (InvalidInput, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refusal(f"trine: malformed signed request: {error}", param="trine") from None
+        raise Refusal(f"trine: malformed signed request: {what_is_wrong(error)}", param="trine") from None

@@ -110,3 +110,19 @@ def test_a_name_that_another_key_has_is_said(tmp_path):
     added = [run("keys", "add", name, "--config", str(settings)) for name in ("app", "other", "app")]
     assert [("is also what" in done.stderr, done.returncode) for done in added] == [(False, 0), (False, 0), (True, 0)]
     assert added[0].stdout.removeprefix("sk-trine-")[:12] in added[2].stderr
+
+
+def test_two_idempotency_keys_are_none(gateway):
+    headers = [*bearer(gateway.key()).items(), ("idempotency-key", "a"), ("idempotency-key", "b")]
+    refused = gateway.http.post("/v1/chat/completions", json=BODY, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "idempotency-key")
+
+
+def test_attack_numbers_that_are_no_numbers_cost_nothing(gateway):
+    """They were echoed after the answer had been paid for, as no JSON."""
+    for field in ("metadata", "max_tool_calls"):
+        content = b'{"model": "%s", "input": "Hi", "%s": {"a": 1e400}}' % (NAME.encode(), field.encode())
+        key = gateway.key()
+        refused = gateway.http.post("/v1/responses", content=content, headers=bearer(key))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_json")
+        assert gateway.usage(key)["spentWei"] == "0"

@@ -41,7 +41,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from eth_utils.address import to_canonical_address
 
-from trine.errors import InvalidInput, VerificationFailed
+from trine.errors import InvalidInput, VerificationFailed, what_is_wrong
 from trine.protocol.messages import Domain, TypedStruct, require_signer
 
 KEY_PATH, SEALED_PATH = "/v1/sealing-key", "/v1/sealed"
@@ -181,7 +181,7 @@ def open_request(wire: bytes, private: X25519PrivateKey, domain: Domain, operato
         method, path, at, headers = (said[name] for name in ("method", "path", "at", "headers"))
         secret = bytes.fromhex(said["secret"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"the sealed request is malformed inside: {error!r:.100}") from None
+        raise InvalidInput(f"the sealed request is malformed inside: {what_is_wrong(error)}") from None
     texts = [method, path, *headers, *headers.values()] if isinstance(headers, dict) else [None]
     if not all(isinstance(text, str) and text.isascii() and text.isprintable() for text in texts):
         raise InvalidInput("the sealed request is malformed inside: method, path and headers are printable ASCII")

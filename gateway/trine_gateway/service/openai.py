@@ -351,6 +351,8 @@ def _entry(model: ModelEntry) -> dict[str, Any]:
 def _repeat(request: Request, raw: bytes) -> Repeat | None:
     """By what the answer can be had again. Raises Refusal."""
     name = request.headers.get("idempotency-key")
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise Refusal("one Idempotency-Key, not several", code="invalid_header", param="idempotency-key")
     if name is None:
         return None
     if not 1 <= len(name) <= MAX_REPEAT_CHARACTERS:
