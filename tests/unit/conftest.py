@@ -18,8 +18,9 @@ from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.models import prepare
 
 SLOW = {
-    "adversaries", "agents", "call_counts", "chain_faults", "compilation", "connections", "deploy_fitness",
-    "deploy_manifests", "publishing",
+    "abroad", "adversaries", "agents", "call_counts", "chain_faults", "client_parallel", "compilation", "connections",
+    "constrained_answers", "deploy_fitness", "deploy_manifests", "failover", "fetching", "golden", "hedging",
+    "hostile_endpoint", "hostile_evidence", "paid_from_verdicts", "passing", "protection", "publishing", "relay",
     "devnet_chain", "distributions", "endpoints", "engine", "engine_determinism", "engine_selftest", "event_log",
     "examining", "gateway", "gpu_day", "gpu_kernels", "images", "inference_support", "llamacpp", "meeting",
     "migrations", "node_openai", "node_payment", "node_pruning", "node_store", "openai_engine",
