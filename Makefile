@@ -21,7 +21,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
-	gpu test-rest test-fast test-slow test-units test-network test-networks test-e2e test-contracts test-js invariants mutants studies soak \
+	gpu test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
 	faults abi vectors gas migration lock hooks docs examples tools audit prove consensus clean
 
 help:
@@ -34,7 +34,7 @@ help:
 ##
 ## make setup       only what `make demo` needs; `make setup-dev`: what `make test` needs. Both do it themselves
 ## make lint        the quick half of `make check`; `make hooks` runs it before every commit
-## make test-fast | test-slow | test-units | test-e2e | test-contracts | test-js | invariants      one part of the tests
+## make test-fast | test-units | test-e2e | test-contracts | test-js | invariants      one part of the tests
 ## make abi | vectors | gas       writes what is generated from the contracts and the protocol
 ## make migration M="what changed"      writes a revision for changed tables of the operators' stores
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
@@ -110,10 +110,9 @@ check: setup-dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-fast
 
-# Side by side: end-to-end tests wait for blocks and deadlines most of their time, unit tests for servers that begin and
-# end, so two cores have five lanes.
+# Side by side: end-to-end tests wait for blocks and deadlines half of their time, so two cores have three lanes.
 test: setup-dev
-	@$(MAKE) --no-print-directory -j5 test-network test-networks test-rest test-slow test-fast
+	@$(MAKE) --no-print-directory -j3 test-e2e test-rest test-units
 	@echo "==> everything passed"
 
 test-rest: build/.ready
@@ -156,24 +155,11 @@ test-fast: setup-dev
 	@echo "==> fast Python tests"
 	pytest tests/unit -m "not slow"
 
-test-slow: setup-dev
-	@echo "==> unit tests that load a model, start processes or a chain"
-	pytest tests/unit -m slow
-
 test-units: setup-dev
 	@echo "==> Python unit tests"
 	pytest tests/unit
 
-# Those that share one network, and those that have their own. One of these deploys by Ignition, with the compiler's
-# output.
-test-network: setup-dev
-	@echo "==> end-to-end tests, on one network"
-	pytest tests/e2e -m shared
-
-test-networks: setup-dev build/.ready
-	@echo "==> end-to-end tests, each module on a network of its own"
-	pytest tests/e2e -m "not shared"
-
+# One of them deploys by Ignition, with the compiler's output.
 test-e2e: setup-dev build/.ready
 	@echo "==> end-to-end tests"
 	pytest tests/e2e

@@ -23,12 +23,6 @@ DEPOSIT = 100 * TOKEN
 VERIFIERS = ("verifier-1", "verifier-2", "verifier-3", "verifier-4")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "standing" in item.fixturenames:
-            item.add_marker(pytest.mark.shared)
-
-
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory):
     """The network, and the RPC endpoints of its verifiers, which can be made faulty."""
