@@ -440,6 +440,24 @@ def test_an_endpoint_that_hides_the_signatures_is_found_out(source, answers, mon
         hard_certificate(source, answers[0])
 
 
+def test_a_batch_whose_logs_show_later_than_its_state_is_no_lie_of_the_endpoints(source, answers, monkeypatch):
+    """As with an endpoint that is busy, or another one behind a balancer."""
+    batch_id = answers[0].batch_id
+    late, real, looks = type(source), source.newest_event, []
+
+    def shows_late(_, *which, **of):
+        looks.append(which)
+        return real(*which, **of) if len(looks) > 2 else None
+
+    monkeypatch.setattr(late, "newest_event", shows_late)
+    assert source.batch(batch_id).header.root == answers[0].root
+    assert len(looks) == 3
+    monkeypatch.setattr(late, "newest_event", lambda *_, **__: None)
+    source._headers.clear()
+    with pytest.raises(VerificationFailed, match="no header"):
+        source.batch(batch_id)
+
+
 def test_a_settlement_within_another_call_is_found(net, source, answers):
     """As when somebody's account contract sends it, or the seed is recorded with it."""
     from trine.certificates import signed_settlement

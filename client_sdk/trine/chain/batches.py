@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -16,6 +17,11 @@ from trine.errors import NotReady, VerificationFailed
 from trine.protocol import committee
 from trine.protocol.header import Header, batch_id
 from trine.protocol.votes import Vote
+
+T = TypeVar("T")
+LATE_LOG_SECONDS = (0.25, 0.5, 1.0)
+"""How long logs are waited for that must be there: an endpoint, or the next one behind a balancer, may know a block's
+state before it finds the block's logs."""
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -67,12 +73,17 @@ class BatchCalls(SeedCalls):
             cached = self._seats.get(batch.committee)
         if cached:
             return cached
-        drawn = self.newest_event("Batches", "CommitteeDrawn", batchId=batch.batch_id)
-        shown = tuple(Seat(seat["verifier"], seat["locked"]) for seat in drawn.args["seats"]) if drawn else ()
-        if committee_hash(shown) != batch.committee:
+        shown = _looked_for(lambda: self._shown_seats(batch))
+        if shown is None:
             raise VerificationFailed(f"the RPC endpoint has no committee of batch 0x{batch.batch_id.hex()}")
         self._remember(self._seats, batch.committee, shown)
         return shown
+
+    def _shown_seats(self, batch: Batch) -> tuple[Seat, ...] | None:
+        """None where the endpoint shows none that hashes to the record."""
+        drawn = self.newest_event("Batches", "CommitteeDrawn", batchId=batch.batch_id)
+        shown = tuple(Seat(seat["verifier"], seat["locked"]) for seat in drawn.args["seats"]) if drawn else ()
+        return shown if committee_hash(shown) == batch.committee else None
 
     def draw_again(self, batch: Batch) -> tuple[str, ...]:
         """The committee that public data give for the batch's round. Raises TransactionReverted when the chain has
@@ -129,14 +140,30 @@ class BatchCalls(SeedCalls):
             cached = self._headers.get(batch_id)
         if cached:
             return cached
+        header = _looked_for(lambda: self._shown_header(batch_id))
+        if header is None:
+            raise VerificationFailed(f"the RPC endpoint has no header of batch 0x{batch_id.hex()}")
+        self._remember(self._headers, batch_id, header)
+        return header
+
+    def _shown_header(self, batch_id: bytes) -> Header | None:
+        """None where the endpoint shows none that hashes to the id."""
         event = self.newest_event("Batches", "BatchAnchored", batchId=batch_id)
-        if event is not None:
-            args = event.args
-            header = Header(args["node"], bytes(args["modelId"]), bytes(args["root"]), bytes(args["canary"]))
-            if self.batch_id_of(header) == batch_id:
-                self._remember(self._headers, batch_id, header)
-                return header
-        raise VerificationFailed(f"the RPC endpoint has no header of batch 0x{batch_id.hex()}")
+        if event is None:
+            return None
+        args = event.args
+        header = Header(args["node"], bytes(args["modelId"]), bytes(args["root"]), bytes(args["canary"]))
+        return header if self.batch_id_of(header) == batch_id else None
+
+
+def _looked_for(look: Callable[[], T | None]) -> T | None:
+    """What `look` finds, now or a little later; None if it finds nothing."""
+    for pause in LATE_LOG_SECONDS:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(pause)
+    return look()
 
 
 def committee_hash(seats: Sequence[Seat]) -> int:
