@@ -36,6 +36,7 @@ class BatchCalls(SeedCalls):
         super().__init__(deployment, rpc_url, signer)
         self._headers: dict[bytes, Header] = {}
         self._seats: dict[int, tuple[Seat, ...]] = {}  # by the committee's hash
+        self._awaited: dict[bytes | int, bool] = {}  # headers and committees whose logs were waited for in vain
 
     def batch_id_of(self, header: Header) -> bytes:
         return batch_id(self.deployment.chain_id, self.deployment.address("Batches"), header)
@@ -73,7 +74,7 @@ class BatchCalls(SeedCalls):
             cached = self._seats.get(batch.committee)
         if cached:
             return cached
-        shown = _looked_for(lambda: self._shown_seats(batch))
+        shown = self._looked_for(batch.committee, lambda: self._shown_seats(batch))
         if shown is None:
             raise VerificationFailed(f"the RPC endpoint has no committee of batch 0x{batch.batch_id.hex()}")
         self._remember(self._seats, batch.committee, shown)
@@ -140,7 +141,7 @@ class BatchCalls(SeedCalls):
             cached = self._headers.get(batch_id)
         if cached:
             return cached
-        header = _looked_for(lambda: self._shown_header(batch_id))
+        header = self._looked_for(batch_id, lambda: self._shown_header(batch_id))
         if header is None:
             raise VerificationFailed(f"the RPC endpoint has no header of batch 0x{batch_id.hex()}")
         self._remember(self._headers, batch_id, header)
@@ -155,15 +156,19 @@ class BatchCalls(SeedCalls):
         header = Header(args["node"], bytes(args["modelId"]), bytes(args["root"]), bytes(args["canary"]))
         return header if self.batch_id_of(header) == batch_id else None
 
-
-def _looked_for(look: Callable[[], T | None]) -> T | None:
-    """What `look` finds, now or a little later; None if it finds nothing."""
-    for pause in LATE_LOG_SECONDS:
-        found = look()
-        if found is not None:
-            return found
-        time.sleep(pause)
-    return look()
+    def _looked_for(self, name: bytes | int, look: Callable[[], T | None]) -> T | None:
+        """What `look` finds, now or a little later; None if it finds nothing. Waits once a name: an endpoint that hides
+        or has pruned its logs must not hold up everything else at every look."""
+        with self._cache_lock:
+            waits = () if name in self._awaited else LATE_LOG_SECONDS
+        for pause in waits:
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(pause)
+        if waits:
+            self._remember(self._awaited, name, True)
+        return look()
 
 
 def committee_hash(seats: Sequence[Seat]) -> int:
