@@ -1,10 +1,11 @@
 """Token masks of grammars, by llguidance: which tokens may come next in an answer that a grammar constrains.
 
-Everything that is known to grow is bounded by counts (`LIMITS`, `trine.protocol.grammar`) and not by time, so one release
-of the library comes to the same end on every machine: a grammar that compiles at the node compiles at the verifiers.
-What slips through is given up after COMPILING_SECONDS, which protects this process and says nothing about the answer. Where it cannot be had here it is
-refused, which is nobody's fault but the asker's. Grammars are compiled one after the other, in a thread of their own
-that has the room for what calls itself: see `trine.protocol.grammar.MAX_LEVELS`.
+Everything that is known to grow is bounded by counts (`LIMITS`, `trine.protocol.grammar`) and not by time, so one
+release of the library comes to the same end on every machine: a grammar that compiles at the node compiles at the
+verifiers. What slips through is given up after COMPILING_SECONDS, which protects this process and says nothing about
+the answer. Where it cannot be had here it is refused, which is nobody's fault but the asker's. Grammars are compiled
+one after the other, in a thread of their own that has the room for what calls itself: see
+`trine.protocol.grammar.MAX_LEVELS`.
 """
 
 from __future__ import annotations
