@@ -18,7 +18,7 @@ from trine.protocol.grammar import SPELLED
 from trine.protocol.inputs import Input, shown
 from trine.protocol.messages import ZERO_ADDRESS, ZERO_HASH, Voucher
 from trine.wording import amount
-from trine_node.engines.base import Engine, GrammarExhausted, GrammarRefused, ToolsRefused, render
+from trine_node.engines.base import Engine, GrammarBusy, GrammarExhausted, GrammarRefused, ToolsRefused, render
 from trine_node.engines.rendering import TemplateRefused
 from trine_node.generating import ANCHOR_WITHIN_SECONDS, Accepted, Fee, Finished, generate
 from trine_node.orders import (
@@ -296,6 +296,8 @@ class Answering:
 
 def _refusal_of(error: GrammarRefused | GrammarExhausted, asked: Input) -> Refusal:
     """Of a grammar, by the field that spells it."""
+    if isinstance(error, GrammarBusy):
+        return Refusal(str(error), status=503, code="too_busy")
     spelled = SPELLED.get(asked.grammar.kind, "response_format") if asked.grammar else "response_format"
     field = "tool_choice" if asked.tools else spelled
     return Refusal(str(error), code="unsupported_value", param=field)

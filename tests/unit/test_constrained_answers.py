@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +24,11 @@ from trine.protocol.inputs import Input, chat_input, parse_input
 from trine.protocol.messages import FinishReason
 from trine.protocol.sampling import MILLION, Sampling
 from trine.protocol.verdict import Outcome, Reason
+from trine_node import orders
 from trine_node.answering import Answering
-from trine_node.engines import grammars
 from trine_node.engines.base import EngineError, GrammarExhausted, GrammarRefused, OffGrammar
-from trine_node.engines.grammars import LIBRARY, LIMITS, Grammars
+from trine_node.engines.grammar_source import LIMITS
+from trine_node.engines.grammars import LIBRARY, Grammars
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.generating import Finished
 from trine_node.orders import Order
@@ -209,37 +209,25 @@ def test_whatever_is_asked_comes_to_an_end(tiny: TransformersEngine, name: str) 
     assert tried() == tried()
 
 
-def test_attack_a_grammar_that_never_compiles_keeps_no_other_from_its_turn(
-    tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never, source = threading.Event(), grammars._source
-    endless, harmless = Grammar("regex", "endless"), Grammar("choice", '["yes","no"]')
-
-    def slow(grammar: Grammar) -> str:
-        if grammar == endless:
-            never.wait(60)
-        return source(grammar)
-
-    monkeypatch.setattr(grammars, "_source", slow)
-    monkeypatch.setattr(grammars, "COMPILING_SECONDS", 2.0)
-    tiny.require_grammar(harmless)
-    try:
-        with pytest.raises(GrammarRefused, match="no time"):
-            tiny.require_grammar(endless)
-        tiny.require_grammar(harmless)
-        with pytest.raises(GrammarRefused, match="came to no end"):  # at once: it takes no second thread
-            tiny.require_grammar(endless)
-    finally:
-        never.set()
-
-
-def test_an_order_that_cannot_pay_compiles_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    answering = Answering(SlowEngine(0), RecordingChain(), store, model(), allow_unsigned=False)  # type: ignore[arg-type]
+def test_attack_an_order_that_cannot_pay_compiles_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, client = RecordingChain(balance=0), Account.create()
+    answering = Answering(SlowEngine(0), chain, store, model(), allow_unsigned=False)  # type: ignore[arg-type]
     compiled: list[Grammar] = []
     monkeypatch.setattr(answering.engine, "require_grammar", compiled.append, raising=False)
-    with pytest.raises(Refusal):
-        answering.accept(Order(HELD, TOKENS, stream=False, include_usage=False, signed=None))
+    signed = signed_body(chain, client, max_tokens=TOKENS, input_hash=HELD.hash())
+
+    def order(body: dict[str, Any] | None) -> Order:
+        request = orders._extras(body["trine"])[0] if body else None
+        return Order(HELD, TOKENS, stream=False, include_usage=False, signed=request)
+
+    for unpaid, code in ((None, "signed_request_required"), (signed, "deposit_too_low")):
+        with pytest.raises(Refusal) as refused:
+            answering.accept(order(unpaid))
+        assert refused.value.code == code
     assert not compiled
+    chain.balance = 10**18
+    answering.accept(order(signed))
+    assert compiled == [PERSON], "once there is a deposit, it is"
 
 
 # Through the node and the verifier's whole check.

@@ -48,6 +48,10 @@ class GrammarRefused(EngineError):
     """A grammar cannot be had here: out of bounds, not understood, of another release, or one that allows nothing."""
 
 
+class GrammarBusy(GrammarRefused):
+    """A grammar cannot be had here now, and may be later."""
+
+
 class GrammarExhausted(EngineError):
     """An answer came to where its grammar allows no token of the model, or is too much work to follow."""
 

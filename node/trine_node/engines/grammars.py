@@ -1,52 +1,35 @@
 """Token masks of grammars, by llguidance: which tokens may come next in an answer that a grammar constrains.
 
-Everything that is known to grow is bounded by counts (`LIMITS`, `trine.protocol.grammar`) and not by time, so one
-release of the library comes to the same end on every machine: a grammar that compiles at the node compiles at the
-verifiers. What slips through is given up after COMPILING_SECONDS, which protects this process and says nothing about
-the answer. Where it cannot be had here it is refused, which is nobody's fault but the asker's. Grammars are compiled
-one after the other, in a thread of their own that has the room for what calls itself: see
-`trine.protocol.grammar.MAX_LEVELS`.
+Everything that is known to grow is bounded by counts (`grammar_source.LIMITS`, `trine.protocol.grammar`) and not by
+time, so one release of the library comes to the same end on every machine: a grammar that compiles at the node compiles
+at the verifiers. What slips through meets its end in another process (`probing`), where each is tried before it is
+compiled here. That costs this process neither a thread nor memory, and says nothing about an answer: where a grammar
+cannot be had it is refused, which is nobody's fault but the asker's.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Collection
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from copy import copy
 from importlib import metadata
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from trine.protocol.grammar import Grammar
 from trine_node.engines.base import GrammarExhausted, GrammarRefused
-
-log = structlog.get_logger()
+from trine_node.engines.grammar_source import STACK_BYTES, compiled, first_line
+from trine_node.engines.probing import MEMORY_BYTES, Probe, Tried
 
 LIBRARY = "llguidance"
-STACK_BYTES = 64 << 20
-"""Of the compiling thread; taken as it is used. The deepest schema that is let through needs some three megabytes."""
-COMPILING_SECONDS = 30.0
-"""For which a grammar waits for its turn, and for what is made of it."""
-MAX_STUCK = 4
-"""Threads that may be given up with what they compile, for the library cannot be told to stop."""
-LIMITS: dict[str, Any] = {
-    "initial_lexer_fuel": 1_000_000,
-    "max_grammar_size": 100_000,
-    "max_items_in_row": 1_000,
-    "max_lexer_states": 20_000,
-    "step_lexer_fuel": 200_000,
-    "step_max_items": 25_000,
-}
-"""The library's own counters, at or below its defaults: milliseconds for a token at worst, and tens of megabytes for an
-answer. Whoever changes them changes which answers can be checked: they belong to the engine's name as its release does.
-"""
-JSON_OPTIONS: dict[str, Any] = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": r"[ \n\t]{0,20}"}
-"""Nothing that a schema says is ignored, and a model that loves blanks comes to an end of them."""
-MAX_REASON = 300
+SERVED_SECONDS = 1.0
+"""Of a processor: for what is compiled for an order. Everyday grammars take milliseconds, the slowest of those that the
+counters let through and that are known 0.2 s."""
+CHECKED_SECONDS = 10.0
+"""The same for an answer that is checked: what one machine serves, another that is much slower can check."""
 
 
 class Matcher:
@@ -63,7 +46,7 @@ class Matcher:
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
-            raise GrammarExhausted(f"the grammar cannot be followed further: {_first_line(self._matcher.get_error())}")
+            raise GrammarExhausted(f"the grammar cannot be followed further: {first_line(self._matcher.get_error())}")
         tokens = np.flatnonzero(np.unpackbits(bits, bitorder="little")[: self._vocab_size])
         if not len(tokens):
             raise GrammarExhausted("the grammar allows no token of this model here")
@@ -82,111 +65,86 @@ class Grammars:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._eos_ids = sorted(eos_ids)
+        self._probe: Probe | None = None
         self._vocabulary: Any = None
-        self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammars")
-        self._started = False
-        self._begun: Grammar | None = None  # what is being compiled
-        self._stuck: set[Grammar] = set()
         self._lock = threading.Lock()
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """At the beginning of an answer. Raises GrammarRefused."""
-        if grammar in self._stuck:
-            raise GrammarRefused("the grammar is refused: compiling it came to no end here")
-        waiting = self._on_a_deep_stack(grammar)
-        try:
-            matcher = waiting.result(COMPILING_SECONDS)
-        except (TimeoutError, CancelledError):
-            if not waiting.cancelled():
-                waiting.cancel()
-                self._give_up()
-            raise GrammarRefused("there is no time to compile the grammar now: ask again") from None
+        self._tried(grammar, CHECKED_SECONDS)
+        matcher = _on_a_deep_stack(self._tokens(), grammar)
         if matcher.is_error():
-            raise GrammarRefused(f"the grammar is refused: {_first_line(matcher.get_error())}")
+            raise GrammarRefused(f"the grammar is refused: {first_line(matcher.get_error())}")
         return Matcher(matcher, self._vocab_size)
 
     def require(self, grammar: Grammar) -> None:
         """Raises GrammarRefused for one that cannot be had here, or that no answer keeps to."""
-        try:
-            permitted = self.matcher(grammar).permitted()
-        except GrammarExhausted as error:
-            raise GrammarRefused(f"the grammar is refused, because no answer keeps to it: {error}") from None
-        if not set(permitted.tolist()) - set(self._eos_ids):
-            raise GrammarRefused("the grammar is refused, because only an answer without any text keeps to it")
+        if barren := self._tried(grammar, SERVED_SECONDS).barren:
+            raise GrammarRefused(f"the grammar is refused, because {barren}")
 
-    def _give_up(self) -> None:
-        """Whatever is compiled now has held up others for too long: they get a thread of their own, and it is asked for
-        no more."""
-        with self._lock:
-            stuck = self._begun
-            if stuck is None or stuck in self._stuck or len(self._stuck) >= MAX_STUCK:
-                return
-            log.error("grammar_without_end", kind=stuck.kind, bytes=len(stuck.text))
-            self._stuck.add(stuck)
-            self._begun = None
-            self._compiling.shutdown(wait=False, cancel_futures=True)
-            self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammars")
-            self._started = False
-
-    def _on_a_deep_stack(self, grammar: Grammar) -> Future[Any]:
-        with self._lock:
-            if self._started:
-                return self._compiling.submit(self._compiled, grammar)
-            before = threading.stack_size(STACK_BYTES)  # what threads get that begin from now on
-            try:
-                return self._compiling.submit(self._compiled, grammar)
-            finally:
-                threading.stack_size(before)
-                self._started = True
-
-    def _compiled(self, grammar: Grammar) -> Any:
-        self._begun = grammar
-        try:
-            return self._made(grammar)
-        finally:
-            if self._begun is grammar:
-                self._begun = None
-
-    def _made(self, grammar: Grammar) -> Any:
-        import llguidance
-
+    def _tried(self, grammar: Grammar, seconds: float) -> Tried:
         if fault := grammar.fault():
             raise GrammarRefused(f"the grammar is refused: {fault}")
         installed = f"{LIBRARY}-{metadata.version(LIBRARY)}"
         if installed != grammar.engine:
             raise GrammarRefused(f"the grammar is for {grammar.engine}, and {installed} is installed here")
-        try:
-            source = _source(grammar)
-        except (ValueError, RecursionError) as error:
-            raise GrammarRefused(f"the grammar is refused: {_first_line(str(error))}") from None
-        limits = llguidance.LLParserLimits(verbose_errors=False, **LIMITS)
-        return llguidance.LLMatcher(self._tokens(), source, log_level=0, limits=limits)
+        tried = self._probing().tried(grammar, seconds)
+        if tried.ended_after is not None:
+            raise GrammarRefused(
+                f"the grammar is refused: compiling it takes more than {tried.ended_after:g} s of a processor, or "
+                f"{MEMORY_BYTES >> 20} MiB: make it smaller"
+            )
+        if tried.refused is not None:
+            raise GrammarRefused(f"the grammar is refused: {tried.refused}")
+        return tried
+
+    def _probing(self) -> Probe:
+        """Raises GrammarRefused."""
+        with self._lock:
+            if self._probe is None:
+                self._probe = Probe(self._spelled(), self._vocab_size, self._eos_ids)
+            return self._probe
 
     def _tokens(self) -> Any:
-        """The library's view of the vocabulary, which takes it a third of a second. Raises GrammarRefused."""
-        from llguidance.hf import from_tokenizer
+        """The library's view of the vocabulary, which takes it a second. Raises GrammarRefused."""
+        from llguidance import LLTokenizer
 
-        if self._vocabulary is None:
-            try:
-                self._vocabulary = from_tokenizer(self._tokenizer, self._vocab_size, self._eos_ids)
-            except Exception as error:  # noqa: BLE001  (whatever a model's tokenizer makes the library raise)
-                said = _first_line(str(error))
-                raise GrammarRefused(f"this model's tokenizer knows no grammars: {said}") from None
-        return self._vocabulary
+        with self._lock:
+            if self._vocabulary is None:
+                try:
+                    self._vocabulary = LLTokenizer(self._spelled(), n_vocab=self._vocab_size, eos_token=self._eos_ids)
+                except Exception as error:  # noqa: BLE001  (whatever a model's tokenizer makes the library raise)
+                    said = first_line(str(error))
+                    raise GrammarRefused(f"this model's tokenizer knows no grammars: {said}") from None
+            return self._vocabulary
 
-
-def _source(grammar: Grammar) -> str:
-    """What the library compiles. Raises ValueError, RecursionError."""
-    from llguidance import LLMatcher, grammar_from
-
-    if grammar.kind == "json_schema":
-        return str(LLMatcher.grammar_from_json_schema(grammar.text, overrides=cast("Any", JSON_OPTIONS)))
-    if grammar.kind == "choice":
-        choices = " | ".join(map(json.dumps, json.loads(grammar.text)))
-        return str(LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {choices}"))  # one terminal, however many
-    return str(grammar_from("grammar" if grammar.kind == "grammar" else "regex", grammar.text))
+    def _spelled(self) -> str:
+        """The tokenizer as `tokenizer.json` has it, with tokens that were added to it. Raises GrammarRefused."""
+        if getattr(self._tokenizer, "backend_tokenizer", None) is None:
+            raise GrammarRefused("this model's tokenizer knows no grammars: it is not one of the library tokenizers")
+        tokenizer = copy(self._tokenizer.backend_tokenizer)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return str(tokenizer.to_str())
 
 
-def _first_line(text: str) -> str:
-    """Of an error of the library's, which shows grammar and state below."""
-    return " ".join(text.split("<state>")[0].split())[:MAX_REASON]
+_STARTING = threading.Lock()
+
+
+def _on_a_deep_stack(vocabulary: Any, grammar: Grammar) -> Any:
+    """`compiled`, in a thread that has the room for what calls itself: see `trine.protocol.grammar.MAX_LEVELS`."""
+    made: Future[Any] = Future()
+
+    def compile_it() -> None:
+        try:
+            made.set_result(compiled(vocabulary, grammar.kind, grammar.text))
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            made.set_exception(error)
+
+    with _STARTING:
+        before = threading.stack_size(STACK_BYTES)  # what threads get that begin from now on
+        try:
+            threading.Thread(target=compile_it, name="grammar").start()
+        finally:
+            threading.stack_size(before)
+    return made.result()

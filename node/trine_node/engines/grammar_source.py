@@ -1,0 +1,51 @@
+"""What llguidance compiles of a grammar, and within which limits: in an engine's process as in the one that tries
+grammars out (`grammar_probe`). Knows no model, and nothing of the protocol but kinds of grammars.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+STACK_BYTES = 64 << 20
+"""Of a thread that compiles; taken as it is used. The deepest schema that is let through needs some three megabytes."""
+LIMITS: dict[str, Any] = {
+    "initial_lexer_fuel": 1_000_000,
+    "max_grammar_size": 100_000,
+    "max_items_in_row": 1_000,
+    "max_lexer_states": 20_000,
+    "step_lexer_fuel": 200_000,
+    "step_max_items": 25_000,
+}
+"""The library's own counters, at or below its defaults: milliseconds for a token at worst, and tens of megabytes for an
+answer. Whoever changes them changes which answers can be checked: they belong to the engine's name as its release does.
+"""
+JSON_OPTIONS: dict[str, Any] = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": r"[ \n\t]{0,20}"}
+"""Nothing that a schema says is ignored, and a model that loves blanks comes to an end of them."""
+MAX_REASON = 300
+
+
+def compiled(vocabulary: Any, kind: str, text: str) -> Any:
+    """The library's matcher at the beginning of an answer; it may be in error, and says so. Raises ValueError,
+    RecursionError for a text that cannot be read."""
+    import llguidance
+
+    limits = llguidance.LLParserLimits(verbose_errors=False, **LIMITS)
+    return llguidance.LLMatcher(vocabulary, source(kind, text), log_level=0, limits=limits)
+
+
+def source(kind: str, text: str) -> str:
+    """In the library's own notation. Raises ValueError, RecursionError."""
+    from llguidance import LLMatcher, grammar_from
+
+    if kind == "json_schema":
+        return str(LLMatcher.grammar_from_json_schema(text, overrides=cast("Any", JSON_OPTIONS)))
+    if kind == "choice":
+        choices = " | ".join(map(json.dumps, json.loads(text)))
+        return str(LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {choices}"))  # one terminal, however many
+    return str(grammar_from("grammar" if kind == "grammar" else "regex", text))
+
+
+def first_line(text: str) -> str:
+    """Of an error of the library's, which shows grammar and state below."""
+    return " ".join(text.split("<state>")[0].split())[:MAX_REASON]
