@@ -8,7 +8,7 @@ import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {BatchId, Header, Role} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 
 contract AppealsTest is AppealWorld {
     uint256 private constant COMMIT_SECONDS = 120;
@@ -541,7 +541,14 @@ contract AppealsTest is AppealWorld {
         _silence(_mixed, 0);
         Check.yes(appeals.caseOf(_mixed, 0).levels[0].unheard, "unheard");
         Check.eq(uint256(appeals.caseOf(_mixed, 0).verdict), uint256(ACCEPTED), "as it was");
-        _conclude(_mixed, 0);
+        _wait(WINDOW + 1);
+        vm.recordLogs();
+        _concludeNow(_mixed, 0);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            Check.yes(logs[i].emitter != address(token), "nothing is sent or burned");
+            Check.yes(logs[i].topics[0] != IStaking.CreditAdded.selector, "nothing is credited");
+        }
         Check.eq(appeals.creditOf(ALICE), BOND_1, "the whole bond goes back");
         Check.eq(staking.creditOf(NODE), fee, "the node gets nothing");
         _withdrawn(ALICE, BOND_1);
@@ -799,6 +806,36 @@ contract AppealsTest is AppealWorld {
         // Half of five jurors' fines, and seventeen fees.
         Check.eq(appeals.creditOf(BOB), BOND_2 + 50 ether + 12.1 ether - 17 ether, "and the prize");
         _money(appeals.creditOf(ALICE) + appeals.creditOf(BOB));
+    }
+
+    function testTheLastOutcomeStandsAtOnceAndSaysSo() external {
+        _appeal(ALICE, _mixed, 0, REJECTED);
+        _hear(_mixed, 0, 7, 0);
+        _appealAgain(BOB, _mixed, 0, REJECTED);
+        _drawAppeal(_mixed, 0);
+        _voteAppeal(_mixed, 0, 15, 0);
+        vm.expectEmit(address(appeals));
+        emit IAppeals.AppealResolved(_mixed, 0, 2, ACCEPTED, timestamp);
+        _resolve(_mixed, 0);
+        _concludeNow(_mixed, 0);
+        _verdictOf(_mixed, 0, ACCEPTED, true);
+    }
+
+    function testTheOneJurorWhoWasRightIsPaidOneWei() external {
+        IParameters.Values memory values = _values();
+        values.appealFeePerSeatWei = 1;
+        parameters.set(values);
+        BatchId id = _settled("cheap", 1);
+        _appeal(ALICE, id, 0, REJECTED);
+        _hear(id, 0, 1, 6);
+        address right = _juror(id, 0, 0);
+        uint256 before = staking.stakeOf(right).active + staking.creditOf(right);
+        _appealAgain(BOB, id, 0, ACCEPTED);
+        _hear(id, 0, 15, 0);
+        _concludeNow(id, 0);
+        Check.eq(staking.stakeOf(right).active + staking.creditOf(right) - before, 1, "a fee of one wei");
+        Check.eq(appeals.creditOf(BOB), BOND_2 + BOND_1 + 60 ether - 16, "the rest is the prize");
+        _money(appeals.creditOf(BOB));
     }
 
     function testBothAppealsAreLost() external {
@@ -1073,6 +1110,8 @@ contract AppealsTest is AppealWorld {
 
     function _withdrawn(address who, uint256 amount) private {
         uint256 before = token.balanceOf(who);
+        vm.expectEmit(address(appeals));
+        emit IAppeals.CreditWithdrawn(who, amount);
         vm.prank(who);
         appeals.withdrawCredit();
         Check.eq(token.balanceOf(who) - before, amount, "paid out");

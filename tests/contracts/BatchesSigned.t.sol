@@ -41,6 +41,11 @@ contract BatchesSignedTest is World {
         BatchId id = _anchor("root", 4);
         IStaking.Seat[] memory committee = _committee(id);
         Call memory c = _signed(id, committee, 13, 2);
+        bytes32 seed = seeds.seedOf(batches.batchOf(id).clock, batches.fixedAt(id));
+        vm.expectEmit(address(batches));
+        emit IBatches.CommitteeDrawn(
+            id, 0, _locked(committee), keccak256(abi.encode(seed, id, uint8(0))), block.timestamp
+        );
         vm.expectEmit(address(batches));
         emit IBatches.BatchSettled(id, NODE, model, 13, 2, 0, true);
         _send(c);

@@ -46,6 +46,13 @@ contract Bls12381Test {
         }
     }
 
+    function testKeysAddUp() external view {
+        bytes memory five = BlsSigner.publicKey(5);
+        Check.eq(keccak256(_checker.aggregate(five)), keccak256(five), "one");
+        bytes memory sum = _checker.aggregate(bytes.concat(five, BlsSigner.publicKey(7), BlsSigner.publicKey(9)));
+        Check.eq(keccak256(sum), keccak256(BlsSigner.publicKey(21)), "three");
+    }
+
     function testVerifiesAggregatesOfPython() external view {
         for (uint256 count = 1; count <= _keys.length; ++count) {
             (bool valid,) = _checker.verify(_message, _keysOf(count), _aggregate(count));
@@ -117,6 +124,21 @@ contract Bls12381Test {
     function testRefusesATagThatTheRfcWouldHash() external {
         vm.expectRevert(abi.encodeWithSelector(Bls12381.Bls12381TagTooLong.selector, 256));
         _checker.hashToG1("", new bytes(256));
+        Check.eq(_checker.hashToG1("", new bytes(255)).length, 128, "the longest that it does not");
+    }
+
+    function testMessagesMayBeLong() external view {
+        bytes memory message = new bytes(2000);
+        bytes memory signature = BlsSigner.sign(7, message, Bls12381.MESSAGE_TAG);
+        bytes memory key = BlsSigner.publicKey(7);
+        Check.yes(this.verify(message, key, signature), "signed");
+        message[1999] = 0x01;
+        Check.yes(!this.verify(message, key, signature), "another");
+        Check.eq(
+            keccak256(_checker.hashToG1(message, Bls12381.MESSAGE_TAG)),
+            keccak256(Bls12381.hashToG1(message, Bls12381.MESSAGE_TAG)),
+            "the same point, whoever hashes"
+        );
     }
 
     function testRefusesPointsOutsideTheSubgroup() external {
@@ -164,6 +186,14 @@ contract Bls12381Test {
                 Check.yes(valid, "either an answer that is right or none");
             } catch {}
         }
+    }
+
+    function verify(bytes calldata message, bytes calldata keys, bytes calldata signature)
+        external
+        view
+        returns (bool)
+    {
+        return Bls12381.verify(message, Bls12381.MESSAGE_TAG, keys, signature);
     }
 
     /// Gas, besides the transaction's own, that a refused check takes of five million.

@@ -321,6 +321,25 @@ contract CalibrationTest is World {
         Check.eq(calibration.milliTokensPerSecond(NODE, Role.Node, model), 2500, "a hundred tokens in 40 seconds");
     }
 
+    function testWhoEverPassedIsListedOnceByModelAndRole() external {
+        Check.eq(calibration.operatorCount(model, Role.Verifier), verifiers, "verifiers");
+        for (uint256 i = 0; i < verifiers; ++i) {
+            Check.eq(calibration.operatorAt(model, Role.Verifier, i), _verifier(i), "in the order of passing");
+        }
+        // Whoever passes again, or asks and fails, changes nothing.
+        _vote(_answer(_request(NODE, Role.Node), "again"), 3, 0, 3, 0, 3, 0);
+        _stakeOnly(NEWCOMER, 500 ether);
+        vm.prank(NEWCOMER);
+        staking.addCredit(1 ether);
+        _vote(_answer(_ask(NEWCOMER, Role.Node, "cpu-bf16"), "failed"), 1, 2, 1, 2, 1, 2);
+        Check.eq(calibration.operatorCount(model, Role.Node), 1, "one node");
+        Check.eq(calibration.operatorAt(model, Role.Node, 0), NODE, "the node");
+        Check.eq(calibration.operatorCount(ModelId.wrap("other"), Role.Node), 0, "of another model");
+        _vote(_answer(_ask(NEWCOMER, Role.Node, "cpu-bf16"), "passed"), 3, 0, 3, 0, 3, 0);
+        Check.eq(calibration.operatorCount(model, Role.Node), 2, "two nodes");
+        Check.eq(calibration.operatorAt(model, Role.Node, 1), NEWCOMER, "the newcomer behind the other");
+    }
+
     function testOneWrongAnswerFailsAndKeepsTheEarlierResult() external {
         ICalibration.Result memory earlier = calibration.resultOf(NODE, Role.Node, model);
         BatchId id = _answer(_request(NODE, Role.Node), "renewal");

@@ -278,8 +278,41 @@ contract CertificateVerifierTest {
         _verifier.advance(EPOCH + 1, next, signers);
     }
 
+    function testASetSignsToItsLastSecond() external {
+        vm.warp(1_000_000);
+        (bytes32 batchId,,) = _verifier.check(_certificate(8, 0));
+        Check.yes(batchId != 0, "still");
+    }
+
+    function testAHandoverHasOneSignerAtLeastAndAsManyAsABlockHasRoomFor() external {
+        ICertificateVerifier.KeySet memory next = _set();
+        ICertificateVerifier.Signers memory signers;
+        bytes4 outOfBounds = ICertificateVerifier.CertificateVerifierSignersOutOfBounds.selector;
+        vm.expectRevert(abi.encodeWithSelector(outOfBounds, 0, 256));
+        _verifier.advance(EPOCH + 1, next, signers);
+        signers.members = new ICertificateVerifier.Member[](257);
+        vm.expectRevert(abi.encodeWithSelector(outOfBounds, 257, 256));
+        _verifier.advance(EPOCH + 1, next, signers);
+        // As many are looked at, and these have no keys.
+        signers.members = new ICertificateVerifier.Member[](256);
+        _expect(ICertificateVerifier.CertificateVerifierMalformedSigners.selector);
+        _verifier.advance(EPOCH + 1, next, signers);
+        // One that weighs enough is enough.
+        next = _set();
+        next.totalWeight = 1;
+        _verifier = _deploy(SOURCE, BATCHES, 2, EPOCH, next);
+        _members = [0];
+        signers = _signers(_verifier.handoverDigest(EPOCH + 1, next));
+        _verifier.advance(EPOCH + 1, next, signers);
+        Check.eq(_verifier.newestEpoch(), EPOCH + 1, "epoch");
+    }
+
     function testMoreThanTwoThirdsHandOver() external {
         (ICertificateVerifier.KeySet memory next, ICertificateVerifier.Signers memory signers) = _handover(5);
+        vm.expectEmit(address(_verifier));
+        emit ICertificateVerifier.KeySetInstalled(
+            EPOCH + 1, next.root, next.validUntil, next.count, next.totalWeight
+        );
         _verifier.advance(EPOCH + 1, next, signers);
         Check.eq(_verifier.newestEpoch(), EPOCH + 1, "epoch");
         Check.eq(_verifier.keySetOf(EPOCH + 1).root, next.root, "root");
@@ -348,6 +381,15 @@ contract CertificateVerifierTest {
         _verifier.advance(EPOCH + 1, next, signers);
         _expect(ICertificateVerifier.CertificateVerifierEpochTooFarAhead.selector);
         _verifier.advance(type(uint64).max, next, signers);
+        uint64 furthest = EPOCH + 1 + 1024;
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                ICertificateVerifier.CertificateVerifierEpochTooFarAhead.selector, furthest + 1, furthest
+            )
+        );
+        _verifier.advance(furthest + 1, next, signers);
+        _advance(furthest);
+        Check.eq(_verifier.newestEpoch(), furthest, "as far as one step goes");
     }
 
     function testOldCertificatesAreRefused() external {
@@ -361,6 +403,12 @@ contract CertificateVerifierTest {
             )
         );
         _verifier.check(certificate);
+    }
+
+    function testNothingIsTooOldBeforeThereAreSoManyEpochs() external {
+        _verifier = _deploy(SOURCE, BATCHES, 1024, EPOCH, _set());
+        (, ICertificateVerifier.Verdict verdict,) = _verifier.check(_certificate(8, 0));
+        Check.yes(verdict == ICertificateVerifier.Verdict.Accepted, "accepted");
     }
 
     function testParametersAreBounded() external {
@@ -386,6 +434,15 @@ contract CertificateVerifierTest {
         set.validUntil = uint64(block.timestamp);
         _expectOutOfBounds("validUntil");
         _deploy(SOURCE, BATCHES, 2, EPOCH, set);
+        set = _set();
+        set.count = 65_537;
+        _expectOutOfBounds("count");
+        _deploy(SOURCE, BATCHES, 2, EPOCH, set);
+        // The largest set, and the smallest of everything.
+        set.count = 65_536;
+        _deploy(SOURCE, BATCHES, 1024, EPOCH, set);
+        (set.count, set.totalWeight, set.validUntil) = (3, 1, uint64(block.timestamp + 1));
+        _deploy(1, BATCHES, 0, 0, set);
     }
 
     function testAnAnswerPaysOnce() external {
@@ -412,6 +469,65 @@ contract CertificateVerifierTest {
             )
         );
         consumer.answer(certificate, _receipt, "answer");
+    }
+
+    function testAQuestionIsPutOnceWithAReward() external {
+        ExampleConsumer consumer = ExampleConsumer(
+            Built.create("ExampleConsumer", abi.encode(_verifier, _receipt.modelId, 15))
+        );
+        bytes32 question = _receipt.inputHash;
+        vm.expectRevert(
+            abi.encodeWithSelector(ExampleConsumer.ExampleConsumerParameterOutOfBounds.selector, "reward")
+        );
+        consumer.ask(question, 100);
+        vm.expectEmit(address(consumer));
+        emit ExampleConsumer.Asked(question, address(this), 1, 100);
+        consumer.ask{value: 1}(question, 100);
+        vm.expectRevert(abi.encodeWithSelector(ExampleConsumer.ExampleConsumerAlreadyAsked.selector, question));
+        consumer.ask{value: 1}(question, 100);
+        // Whoever asked has it back, and it may be put again.
+        vm.warp(101);
+        vm.prank(NODE);
+        vm.expectRevert(
+            abi.encodeWithSelector(ExampleConsumer.ExampleConsumerNotYours.selector, address(this), NODE)
+        );
+        consumer.takeBack(question);
+        vm.expectEmit(address(consumer));
+        emit ExampleConsumer.TakenBack(question, address(this), 1);
+        consumer.takeBack(question);
+        vm.expectRevert(abi.encodeWithSelector(ExampleConsumer.ExampleConsumerNothingAsked.selector, question));
+        consumer.takeBack(question);
+        consumer.ask{value: 2}(question, 200);
+        Check.eq(consumer.questionOf(question).rewardWei, 2, "asked again");
+    }
+
+    function testAConsumersParametersAreBounded() external {
+        _refusedConsumer("verifier", address(0), MODEL, 3);
+        _refusedConsumer("modelId", address(_verifier), 0, 3);
+        _refusedConsumer("minCommittee", address(_verifier), MODEL, 2);
+        _refusedConsumer("minCommittee", address(_verifier), MODEL, 16);
+    }
+
+    function testAnAnswerHas4096BytesAtMost() external {
+        string memory longest = string(new bytes(4096));
+        _receipt.textHash = keccak256(bytes(longest));
+        ExampleConsumer consumer = _consumer(3);
+        ICertificateVerifier.Certificate memory certificate = _certificate(8, 0);
+        vm.expectRevert(
+            abi.encodeWithSelector(ExampleConsumer.ExampleConsumerTextTooLong.selector, 4097, 4096)
+        );
+        consumer.answer(certificate, _receipt, string(new bytes(4097)));
+        consumer.answer(certificate, _receipt, longest);
+        Check.eq(NODE.balance, 1 ether, "paid");
+    }
+
+    function testANodeThatRefusesItsRewardLeavesTheQuestionOpen() external {
+        ExampleConsumer consumer = _consumer(3);
+        vm.etch(NODE, hex"5f5ffd");
+        ICertificateVerifier.Certificate memory certificate = _certificate(8, 0);
+        vm.expectRevert(abi.encodeWithSelector(ExampleConsumer.ExampleConsumerPaymentFailed.selector, NODE));
+        consumer.answer(certificate, _receipt, "answer");
+        Check.eq(consumer.questionOf(_receipt.inputHash).rewardWei, 1 ether, "still asked");
     }
 
     function testOnlyAnAcceptedAnswerPays() external {
@@ -453,7 +569,8 @@ contract CertificateVerifierTest {
 
     function testARewardCanBeTakenBackAfterTheDeadlineOnly() external {
         ExampleConsumer consumer = _consumer(3);
-        _expect(ExampleConsumer.ExampleConsumerTooEarly.selector);
+        vm.warp(100);
+        vm.expectRevert(abi.encodeWithSelector(ExampleConsumer.ExampleConsumerTooEarly.selector, 100));
         consumer.takeBack(_receipt.inputHash);
         vm.warp(101);
         uint256 before = address(this).balance;
@@ -470,6 +587,13 @@ contract CertificateVerifierTest {
         bytes memory arguments = abi.encode(_verifier, _receipt.modelId, minCommittee);
         consumer = ExampleConsumer(Built.create("ExampleConsumer", arguments));
         consumer.ask{value: 1 ether}(_receipt.inputHash, 100);
+    }
+
+    function _refusedConsumer(string memory name, address verifier, bytes32 modelId, uint256 minCommittee) private {
+        vm.expectRevert(
+            abi.encodeWithSelector(ExampleConsumer.ExampleConsumerParameterOutOfBounds.selector, name)
+        );
+        Built.create("ExampleConsumer", abi.encode(verifier, modelId, minCommittee));
     }
 
     function _deploy(uint256 chainId, address batches, uint64 epoch) private returns (ICertificateVerifier) {

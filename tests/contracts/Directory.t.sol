@@ -64,6 +64,15 @@ contract DirectoryTest is World {
         Check.eq(page.length, 0, "nor anywhere else");
     }
 
+    function testNoCounterpartMayBeMissing() external {
+        for (uint256 i = 0; i < 4; ++i) {
+            address[4] memory parts = [address(1), address(2), address(3), address(4)];
+            parts[i] = address(0);
+            vm.expectRevert(abi.encodeWithSelector(IDirectory.DirectoryZeroAddress.selector));
+            Built.create("Directory", abi.encode(parts));
+        }
+    }
+
     function testAPageHasABound() external {
         vm.expectRevert(abi.encodeWithSelector(IDirectory.DirectoryPageTooLarge.selector, 257, 256));
         _directory.models(0, 257);

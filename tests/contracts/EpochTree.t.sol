@@ -57,6 +57,13 @@ contract EpochTreeTest {
         Check.eq(_tree.asOf(START + 100).total(), 5, "and until it changes");
     }
 
+    function testNobodyHasWeightInAnEmptyTree() external view {
+        EpochTree.Snapshot memory empty = _tree.asOf(START);
+        Check.eq(empty.depth + empty.total() + empty.eligible, 0, "empty");
+        Check.eq(_tree.weightAt(empty, 0), 0, "the first position");
+        Check.eq(_tree.weightAt(empty, 1), 0, "the second");
+    }
+
     function testTheLastWordOfAnEpochCounts() external {
         _tree.set(0, 5, START);
         _tree.set(0, 9, START);

@@ -138,6 +138,8 @@ contract Erc8004AdapterTest {
 
     function testAnOwnerLinksItsAgent() external {
         _linkedIs(NODE, false, 0);
+        vm.expectEmit(address(_adapter));
+        emit IErc8004Adapter.AgentLinked(NODE, _agent);
         _link();
         _linkedIs(NODE, true, _agent);
         vm.expectEmit(address(_adapter));
@@ -208,6 +210,14 @@ contract Erc8004AdapterTest {
         _settle(4, 0x7, 0x8, false);
         _statusIs(IErc8004Adapter.Status.SettledNotPublished);
 
+        vm.expectEmit(address(_adapter));
+        emit IErc8004Adapter.ValidationPublished(
+            _batch,
+            _agent,
+            false,
+            keccak256(abi.encode(block.chainid, address(_verdicts), _batch, false, bytes32(0))),
+            75
+        );
         vm.prank(STRANGER);
         bytes32 soft = _adapter.publish(_header);
         _statusIs(IErc8004Adapter.Status.PublishedSoft);
@@ -398,6 +408,8 @@ contract Erc8004AdapterTest {
         Opening memory good = _anchored(9);
         _settle(16, 1 << 9, 0, false);
         // The registry tells the hash and keeps it not.
+        vm.expectEmit(address(_adapter));
+        emit IErc8004Adapter.FeedbackForwarded(_batch, 9, _agent, CLIENT, -125);
         vm.expectEmit(address(_reputation));
         emit IErc8004Reputation.NewFeedback(
             _agent,

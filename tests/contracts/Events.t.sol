@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
 import {ICommittees} from "../../contracts/interfaces/ICommittees.sol";
+import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IRequests} from "../../contracts/interfaces/IRequests.sol";
@@ -151,6 +152,21 @@ contract EventsTest is AppealWorld {
         IGuardian(address(batches)).setGuardian(ALICE);
     }
 
+    function testADeploymentTellsWhatItBeginsWith() external {
+        vm.recordLogs();
+        _deploy();
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        Vm.Log memory log = _only(logs, address(parameters), IParameters.ParametersSet.selector);
+        Check.eq(keccak256(log.data), keccak256(abi.encode(_values())), "values");
+        log = _only(logs, address(registry), IModelRegistry.RegistrarSet.selector);
+        Check.eq(log.topics[1], 0, "no registrar");
+        address[2] memory guarded = [address(batches), address(requests)];
+        for (uint256 i = 0; i < 2; ++i) {
+            log = _only(logs, guarded[i], IGuardian.GuardianChanged.selector);
+            Check.eq(log.topics[1], bytes32(uint256(uint160(GUARDIAN))), "guardian");
+        }
+    }
+
     function testWeightsAreToldWhenTheyChangeAndOnlyThen() external {
         address verifier = _verifier(3);
         // What it earned by being calibrated counts once somebody says so.
@@ -180,20 +196,32 @@ contract EventsTest is AppealWorld {
     }
 
     function _told(address emitter, bytes32 topic) private returns (Vm.Log memory) {
-        Vm.Log[] memory found = _all(emitter, topic);
+        return _only(vm.getRecordedLogs(), emitter, topic);
+    }
+
+    function _all(address emitter, bytes32 topic) private returns (Vm.Log[] memory) {
+        return _among(vm.getRecordedLogs(), emitter, topic);
+    }
+
+    function _only(Vm.Log[] memory logs, address emitter, bytes32 topic) private pure returns (Vm.Log memory) {
+        Vm.Log[] memory found = _among(logs, emitter, topic);
         Check.eq(found.length, 1, "told once");
         return found[0];
     }
 
-    function _all(address emitter, bytes32 topic) private returns (Vm.Log[] memory found) {
-        Vm.Log[] memory logs = vm.getRecordedLogs();
+    function _among(Vm.Log[] memory logs, address emitter, bytes32 topic)
+        private
+        pure
+        returns (Vm.Log[] memory found)
+    {
         uint256 count = 0;
         for (uint256 i = 0; i < logs.length; ++i) {
-            if (logs[i].emitter == emitter && logs[i].topics[0] == topic) logs[count++] = logs[i];
+            if (logs[i].emitter == emitter && logs[i].topics[0] == topic) ++count;
         }
         found = new Vm.Log[](count);
-        for (uint256 i = 0; i < count; ++i) {
-            found[i] = logs[i];
+        uint256 next = 0;
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].emitter == emitter && logs[i].topics[0] == topic) found[next++] = logs[i];
         }
     }
 }

@@ -70,6 +70,56 @@ contract ModelRegistryTest {
         _registry.setPolicy(ModelId.wrap("none"), "p", _classes());
     }
 
+    function testNothingIsEmptyOrLongerThanItsBound() external {
+        string[5] memory fields = ["name", "source", "manifest", "policy", "prompts"];
+        uint256[5] memory longest = [uint256(64), 256, 65_536, 65_536, 65_536];
+        uint256[5] memory lengths = [uint256(64), 256, 65_536, 65_536, 65_536]; // a copy
+        for (uint256 i = 0; i < 5; ++i) {
+            lengths[i] = 0;
+            vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryEmpty.selector, fields[i]));
+            this.registerOf(lengths);
+            lengths[i] = longest[i] + 1;
+            vm.expectRevert(
+                abi.encodeWithSelector(
+                    IModelRegistry.ModelRegistryTooLong.selector, fields[i], lengths[i], longest[i]
+                )
+            );
+            this.registerOf(lengths);
+            lengths[i] = longest[i];
+        }
+        ModelId id = this.registerOf(longest);
+        Check.eq(bytes(_registry.nameOf(id)).length, 64, "the longest of all");
+        Check.eq(_registry.classesOf(id).length, 32, "and the most classes");
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelRegistryEmpty.selector, "promptCount"));
+        _registry.setPromptSet(id, "q", 0);
+        _registry.setPromptSet(id, "q", 1);
+        Check.eq(_registry.modelOf(id).promptCount, 1, "one prompt");
+        ModelId none = ModelId.wrap("none");
+        bytes memory unknown = abi.encodeWithSelector(IModelRegistry.ModelRegistryUnknownModel.selector, none);
+        vm.expectRevert(unknown);
+        _registry.setPromptSet(none, "q", 1);
+        vm.expectRevert(unknown);
+        _registry.setPrice(none, 1);
+    }
+
+    /// Lengths of name, source, manifest, policy and prompts.
+    function registerOf(uint256[5] memory lengths) external returns (ModelId) {
+        bytes32[] memory classes = new bytes32[](32);
+        for (uint256 i = 0; i < 32; ++i) {
+            classes[i] = bytes32(i + 1);
+        }
+        return _registry.register(
+            string(new bytes(lengths[0])),
+            string(new bytes(lengths[1])),
+            new bytes(lengths[2]),
+            new bytes(lengths[3]),
+            classes,
+            new bytes(lengths[4]),
+            1,
+            1
+        );
+    }
+
     function testTheRegistrarRegistersAndChangesNothing() external {
         vm.prank(REGISTRAR);
         ModelId id = _registry.register("m", "file:/m", "manifest", "policy", _classes(), "prompts", 3, 5);

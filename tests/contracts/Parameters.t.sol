@@ -551,6 +551,7 @@ contract TimelockTest is WithValues {
         );
         _timelocked(1 days - 1);
         Check.eq(_timelocked(1 days).FLOOR_SECONDS(), 1 days, "a day");
+        Check.eq(_timelocked(30 days).FLOOR_SECONDS(), 30 days, "thirty");
     }
 
     function _updateDelay(uint256 delay) private {

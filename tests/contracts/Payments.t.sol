@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
@@ -11,7 +12,7 @@ import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {BatchId} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
 import {ContractWallet, HookedToken, Leaves, Reenterer, RewardsDouble, VerdictsDouble} from "./Doubles.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 
 contract PaymentsTest {
     bytes32 private constant VOUCHER_TYPEHASH =
@@ -276,6 +277,8 @@ contract PaymentsTest {
         vm.warp(START + 1 days);
         uint256 before = _token.balanceOf(_payer);
         vm.startPrank(_payer);
+        vm.expectEmit(address(_payments));
+        emit IPayments.Withdrawn(_payer, NODE, 70 ether, 0);
         _payments.withdraw(NODE);
         vm.expectPartialRevert(IPayments.PaymentsNothingToWithdraw.selector);
         _payments.withdraw(NODE);
@@ -304,6 +307,20 @@ contract PaymentsTest {
         Check.eq(_payments.noticeSeconds(), 1 days, "notice");
         Check.eq(_deploy(_contracts(), 1 hours).noticeSeconds(), 1 hours, "the shortest");
         Check.eq(_deploy(_contracts(), 30 days).noticeSeconds(), 30 days, "the longest");
+    }
+
+    function testNothingIsSentToWhomNothingIsDue() external {
+        IPayments.Voucher memory voucher = _voucher(NODE, 1 ether);
+        bytes memory signature = _sign(voucher);
+        vm.recordLogs();
+        _collect(voucher, signature);
+        Check.eq(_onlyReceiver(), NODE, "all of it");
+        _staking.setShare(10_000);
+        voucher = _voucher(NODE, 2 ether);
+        signature = _sign(voucher);
+        vm.recordLogs();
+        _collect(voucher, signature);
+        Check.eq(_onlyReceiver(), address(_staking), "all of it");
     }
 
     function testOneWeiIsPaidWhoeverItIsFor() external {
@@ -345,6 +362,11 @@ contract PaymentsTest {
         _fund(id, 2, 1);
         _payments.refund(id, o);
         Check.eq(_token.balanceOf(_payer) - before, 2, "all there is");
+        (id, o) = _rejected(_receipt(0), 2);
+        _fund(id, 4, 1);
+        vm.recordLogs();
+        _payments.refund(id, o);
+        Check.eq(_onlyReceiver(), address(0), "of an answer that cost nothing all is burned");
         _checkSolvent();
     }
 
@@ -515,6 +537,18 @@ contract PaymentsTest {
         );
         Check.eq(_token.balanceOf(address(who)), balance, "no more than its own");
         _checkSolvent();
+    }
+
+    /// Of the one transfer that was recorded.
+    function _onlyReceiver() private returns (address receiver) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        uint256 count = 0;
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] != IERC20.Transfer.selector) continue;
+            receiver = address(uint160(uint256(logs[i].topics[2])));
+            ++count;
+        }
+        Check.eq(count, 1, "one transfer");
     }
 
     function _checkSolvent() private view {

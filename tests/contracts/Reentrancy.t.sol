@@ -7,6 +7,7 @@ import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20P
 
 import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
 import {IAnswerConsumer} from "../../contracts/interfaces/IAnswerConsumer.sol";
+import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
 import {IInclusion} from "../../contracts/interfaces/IInclusion.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
@@ -14,7 +15,7 @@ import {IRequests} from "../../contracts/interfaces/IRequests.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Opening, Receipt} from "../../contracts/libraries/LeafLib.sol";
 import {Request, RequestLib} from "../../contracts/libraries/RequestLib.sol";
-import {BatchId, Header, ModelId} from "../../contracts/types/Types.sol";
+import {BatchId, ChallengeId, Header, ModelId} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
 import {Trees} from "./Trees.sol";
 import {Check, vm} from "./Vm.sol";
@@ -212,6 +213,42 @@ contract ReentrancyTest is AppealWorld {
         }
     }
 
+    /// Trine's own contracts never call back. Should a mistake in one ever let them, nothing guarded is done.
+    function testNothingGuardedIsDoneWhileOnesOwnContractsAreCalled() external {
+        BatchId id = _anchor("root", 1);
+        BatchId settled = _settled("settled", 1);
+        Header memory header = _headerOf(id);
+        IStaking.Seat[] memory seats = new IStaking.Seat[](0);
+        bytes[] memory calls = new bytes[](6);
+        calls[0] = abi.encodeCall(IBatches.anchorCalibration, (ChallengeId.wrap(0), "root", NO_CANARY, 1));
+        calls[1] = abi.encodeCall(IBatches.draw, (header));
+        calls[2] = abi.encodeCall(IBatches.expire, (header));
+        calls[3] = abi.encodeCall(IBatches.reveal, (header, seats, 0, 1, 0, 7, SALT));
+        calls[4] = abi.encodeCall(IBatches.settle, (header, seats));
+        calls[5] = abi.encodeCall(IBatches.settleSigned, (header, seats, 0, 1, 0, "", ""));
+        _reachDraw(id);
+        vm.etch(address(committees), type(Turncoat).runtimeCode);
+        for (uint256 i = 0; i < 6; ++i) {
+            Turncoat(address(committees)).prepare(address(batches), calls[i]);
+            vm.expectRevert(abi.encodeWithSelector(REENTERED));
+            batches.draw(header);
+        }
+
+        _wait(_values().appealWindowSeconds + 1);
+        Header[] memory headers = new Header[](1);
+        IStaking.Seat[][] memory committees_ = new IStaking.Seat[][](1);
+        (headers[0], committees_[0]) = (_headerOf(settled), _seatsOf(settled));
+        calls[0] = abi.encodeCall(IFinality.finalize, (headers, committees_));
+        calls[1] = abi.encodeCall(IFinality.openAppeal, (header, seats, 0));
+        calls[2] = abi.encodeCall(IFinality.concludeAppeal, (header, seats, 0, ACCEPTED));
+        vm.etch(address(reputation), type(Turncoat).runtimeCode);
+        for (uint256 i = 0; i < 3; ++i) {
+            Turncoat(address(reputation)).prepare(address(finality), calls[i]);
+            vm.expectRevert(abi.encodeWithSelector(REENTERED));
+            finality.finalize(headers, committees_);
+        }
+    }
+
     function testACallbackCannotBringOrExpireItsRequestAgain() external {
         bytes32 requestId = _post(1_000_000);
         Receipt[] memory receipts = _receipts(requestId);
@@ -318,6 +355,23 @@ contract CallingToken is ERC20, ERC20Burnable, ERC20Permit {
         if (to.code.length == 0) return;
         // Who does not know the call is not disturbed by it.
         try Receiver(to).onTokens() {} catch {}
+    }
+}
+
+/// @notice Makes a prepared call, whatever it is asked, and fails as that does.
+contract Turncoat {
+    address private _target;
+    bytes private _data;
+
+    function prepare(address target, bytes calldata data) external {
+        (_target, _data) = (target, data);
+    }
+
+    fallback() external {
+        (, bytes memory reason) = _target.call(_data);
+        assembly ("memory-safe") {
+            revert(add(reason, 32), mload(reason))
+        }
     }
 }
 

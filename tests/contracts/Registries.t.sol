@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IErc8004Identity} from "../../contracts/interfaces/IErc8004.sol";
+import {IErc8004Identity, IErc8004Validation} from "../../contracts/interfaces/IErc8004.sol";
 import {Built} from "./Built.sol";
 import {Check, vm} from "./Vm.sol";
 import {IIdentityRegistry, IReputationRegistry, IValidationRegistry} from "./erc8004/IRegistries.sol";
@@ -99,6 +99,22 @@ contract RegistriesTest {
         Check.eq(_identity.getAgentWallet(_agent), address(0), "a new owner shows its own");
         Check.yes(_identity.isAuthorizedOrOwner(BOB, _agent), "the new owner");
         Check.yes(!_identity.isAuthorizedOrOwner(OWNER, _agent), "no more");
+    }
+
+    function testAnAgentAndItsMetadataAreTold() external {
+        vm.startPrank(OWNER);
+        vm.expectEmit(address(_identity));
+        emit IErc8004Identity.Registered(2, "ipfs://third", OWNER);
+        vm.expectEmit(address(_identity));
+        emit IIdentityRegistry.MetadataSet(2, "agentWallet", "agentWallet", abi.encodePacked(OWNER));
+        _identity.register("ipfs://third");
+        vm.expectEmit(address(_identity));
+        emit IIdentityRegistry.MetadataSet(_agent, "a", "a", "1");
+        _identity.setMetadata(_agent, "a", "1");
+        vm.expectEmit(address(_identity));
+        emit IIdentityRegistry.MetadataSet(_agent, "agentWallet", "agentWallet", "");
+        _identity.unsetAgentWallet(_agent);
+        vm.stopPrank();
     }
 
     // Reputation
@@ -218,7 +234,30 @@ contract RegistriesTest {
         Check.eq(_reputation.getResponseCount(_agent, address(0), 0, _one(FRIEND)), 2, "by one");
     }
 
+    function testWhatIsTakenBackOrRespondedIsTold() external {
+        _say(ALICE, 1, 0, "", "");
+        vm.expectEmit(address(_reputation));
+        emit IReputationRegistry.ResponseAppended(_agent, ALICE, 1, FRIEND, "ipfs://r", "hash");
+        vm.prank(FRIEND);
+        _reputation.appendResponse(_agent, ALICE, 1, "ipfs://r", "hash");
+        vm.expectEmit(address(_reputation));
+        emit IReputationRegistry.FeedbackRevoked(_agent, ALICE, 1);
+        vm.prank(ALICE);
+        _reputation.revokeFeedback(_agent, 1);
+    }
+
     // Validation
+
+    function testRequestAndResponseAreTold() external {
+        vm.expectEmit(address(_validation));
+        emit IErc8004Validation.ValidationRequest(BOB, _agent, "ipfs://q", "q");
+        vm.prank(OWNER);
+        _validation.validationRequest(BOB, _agent, "ipfs://q", "q");
+        vm.expectEmit(address(_validation));
+        emit IErc8004Validation.ValidationResponse(BOB, _agent, "q", 50, "ipfs://r", "r", "soft");
+        vm.prank(BOB);
+        _validation.validationResponse("q", 50, "ipfs://r", "r", "soft");
+    }
 
     function testARequestIsTheOwnersAndStandsOnce() external {
         vm.prank(ALICE);

@@ -76,6 +76,8 @@ contract RequestsTest {
         _checkSolvent();
         vm.expectRevert(abi.encodeWithSelector(IRequests.RequestsNotOpen.selector, id, IRequests.State.Fulfilled));
         _requests.fulfil(id, batchId, o, OUTPUT);
+        vm.expectEmit(address(_requests));
+        emit IRequests.CreditWithdrawn(CLIENT, 0.4 ether);
         vm.prank(CLIENT);
         _requests.withdrawCredit();
         Check.eq(_token.balanceOf(CLIENT), 999.4 ether, "fetched");
@@ -205,11 +207,12 @@ contract RequestsTest {
         vm.expectPartialRevert(IRequests.RequestsMaxTokensZero.selector);
         _requests.post(order);
         order = _order();
+        (bytes4 deadline, uint256 latest) = (IRequests.RequestsDeadlineOutOfBounds.selector, START + 365 days);
         order.deadline = uint64(START);
-        vm.expectPartialRevert(IRequests.RequestsDeadlineOutOfBounds.selector);
+        vm.expectRevert(abi.encodeWithSelector(deadline, START, START + 1, latest));
         _requests.post(order);
-        order.deadline = uint64(START + 365 days + 1);
-        vm.expectPartialRevert(IRequests.RequestsDeadlineOutOfBounds.selector);
+        order.deadline = uint64(latest + 1);
+        vm.expectRevert(abi.encodeWithSelector(deadline, latest + 1, START + 1, latest));
         _requests.post(order);
         order = _order();
         order.callbackGas = 2_000_001;
@@ -260,6 +263,8 @@ contract RequestsTest {
         receipt.inputHash = keccak256("{\"messages\":[{\"content\":\"?\",\"role\":\"user\"}]}");
         (BatchId batchId, Opening memory o) = _accepted(receipt);
         Check.eq(bytes(consumer.answerOf(id)).length, 0, "not yet");
+        vm.expectEmit(address(consumer));
+        emit AnswerConsumer.Answered(id, string(OUTPUT));
         vm.expectEmit(address(_requests));
         emit IRequests.RequesterCalled(id, address(consumer), true);
         _requests.fulfil(id, batchId, o, OUTPUT);
@@ -340,6 +345,45 @@ contract RequestsTest {
         }
         Check.yes(!done, "refused");
         Check.eq(required, 2_020_000, "required");
+    }
+
+    /// To the gas: less than 64 parts of it for 63 that the callback and what comes after it need is refused.
+    function testTheLeastGasIsAllThatWasPromised() external {
+        MeasuringConsumer consumer = _measuring();
+        require(_token.transfer(address(consumer), 1 ether));
+        consumer.approve(_token);
+        uint256 parts = 5000;
+        bytes32 id = consumer.ask(_orderWithCallback(uint32(63 * parts - 20_000)));
+        (BatchId batchId, Opening memory o) = _accepted(_receipt(id, address(consumer)));
+        bytes memory data = abi.encodeCall(IRequests.fulfil, (id, batchId, o, OUTPUT));
+        (uint256 refused, uint256 done) = (300_000, 1_000_000);
+        while (done - refused > 1) {
+            uint256 middle = (refused + done) / 2;
+            if (_isDoneWith(middle, data)) done = middle;
+            else refused = middle;
+        }
+        (, bytes memory reason) = address(_requests).call{gas: refused}(data);
+        bytes memory expected =
+            abi.encodeWithSelector(IRequests.RequestsTooLittleGas.selector, 64 * parts - 1, 63 * parts);
+        Check.eq(keccak256(reason), keccak256(expected), "one gas less than that");
+    }
+
+    function _isDoneWith(uint256 gas, bytes memory data) private returns (bool done) {
+        uint256 before = vm.snapshotState();
+        (done,) = address(_requests).call{gas: gas}(data);
+        require(vm.revertToState(before));
+    }
+
+    function testAFreeAnswerMovesNothingAndCallsNobodyWhoDidNotAsk() external {
+        IRequests.Order memory order = _order();
+        order.maxFeeWei = 0;
+        vm.recordLogs();
+        bytes32 id = _post(order);
+        Check.eq(vm.getRecordedLogs().length, 1, "posted, and nothing else");
+        (BatchId batchId, Opening memory o) = _accepted(_receipt(id, CLIENT));
+        vm.recordLogs();
+        _requests.fulfil(id, batchId, o, OUTPUT);
+        Check.eq(vm.getRecordedLogs().length, 1, "fulfilled, and nothing else");
     }
 
     function testTheSmallestAnswerIsPaidAndTold() external {
@@ -444,6 +488,9 @@ contract RequestsTest {
         vm.expectPartialRevert(Guarded.GuardedNotGuardian.selector);
         _guarded.pause();
         vm.expectPartialRevert(Guarded.GuardedOwnerNeeded.selector);
+        _guarded.renounceOwnership();
+        vm.prank(OTHER);
+        vm.expectPartialRevert(Ownable.OwnableUnauthorizedAccount.selector);
         _guarded.renounceOwnership();
     }
 

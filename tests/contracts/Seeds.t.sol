@@ -6,14 +6,16 @@ import {BlockHeader} from "@openzeppelin/contracts/utils/BlockHeader.sol";
 import {DrandSeeds} from "../../contracts/DrandSeeds.sol";
 import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
 import {IBatches} from "../../contracts/interfaces/IBatches.sol";
+import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {ISeeds} from "../../contracts/interfaces/ISeeds.sol";
+import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Bls12381} from "../../contracts/libraries/Bls12381.sol";
 import {BatchId} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
 import {BlsSigner} from "./BlsSigner.sol";
 import {Built} from "./Built.sol";
 import {SeedBlock} from "./SeedBlock.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 import {World} from "./World.sol";
 
 contract RandaoSeedsTest is World {
@@ -156,6 +158,64 @@ contract RandaoSeedsTest is World {
         seeds.record(header);
     }
 
+    function testTheSeedOfAnEarlierBlockInItsPlaceIsNoSeedOfABlock() external {
+        _mine(1);
+        uint256 number = blockNumber - 1;
+        seeds.record(SeedBlock.header(number));
+        uint256 later = number + KNOWN_BLOCKHASHES;
+        _reach(later + 1);
+        _isState(later, ISeeds.State.Recordable);
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsNotRecorded.selector, later));
+        seeds.seedOf(later, 0);
+        seeds.record(SeedBlock.header(later));
+        Check.eq(seeds.seedOf(later, 0), SeedBlock.randao(later) >> 40, "its own");
+    }
+
+    function testTheSmallestRandaoIsTakenAndTheNextSmallerIsNone() external {
+        _mine(2);
+        bytes32 least = bytes32(uint256(1) << 128);
+        bytes32 less = bytes32(uint256(1 << 128) - 1);
+        uint256 number = blockNumber - 1;
+        bytes memory header = SeedBlock.header(number, "trine", less);
+        vm.setBlockhash(number, keccak256(header));
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsNoRandao.selector, 0, less));
+        seeds.record(header);
+        header = SeedBlock.header(number, "trine", least);
+        vm.setBlockhash(number, keccak256(header));
+        seeds.record(header);
+        Check.eq(seeds.seedOf(number, 0), least >> 40, "seed");
+    }
+
+    function testARandaoIsFoundBehindExtraDataOfAnyLength() external {
+        uint256[7] memory lengths = [uint256(0), 2, 55, 56, 255, 256, 1000];
+        for (uint256 i = 0; i < lengths.length; ++i) {
+            uint256 length = lengths[i];
+            bytes memory begin = abi.encodePacked(hex"b9", uint16(length));
+            if (length < 256) begin = abi.encodePacked(hex"b8", uint8(length));
+            if (length < 56) begin = abi.encodePacked(uint8(0x80 + length));
+            _recorded(300 + i, bytes.concat(begin, new bytes(length)));
+        }
+        // One byte below 0x80 is itself.
+        _recorded(400, hex"7f");
+        _recorded(401, hex"8180");
+    }
+
+    function testABlocksNumberMayBeOfOneByte() external {
+        uint256[4] memory numbers = [uint256(1), 127, 128, 255];
+        for (uint256 i = 0; i < numbers.length; ++i) {
+            _recorded(numbers[i], hex"857472696e65");
+        }
+    }
+
+    function testAttackAHeaderThatEndsBeforeItsNumberOrHasAnEndlessField() external {
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsBadEvidence.selector, 448));
+        seeds.record(new bytes(448));
+        bytes memory header = SeedBlock.header(blockNumber - 1);
+        header[448] = 0xba; // a length of three bytes
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsBadEvidence.selector, header.length));
+        seeds.record(header);
+    }
+
     function testOneTransactionRecordsAndDraws() external {
         BatchId id = _anchor("root", 1);
         uint256 seedBlock = batches.batchOf(id).clock;
@@ -216,6 +276,15 @@ contract RandaoSeedsTest is World {
         Check.eq(uint256(state), uint256(expected), "state");
     }
 
+    /// Records a block with this extra data, RLP, as soon as it is there.
+    function _recorded(uint256 number, bytes memory extraData) private {
+        bytes memory header = SeedBlock.headerWith(number, hex"80", extraData, SeedBlock.randao(number));
+        vm.roll(number + 1);
+        vm.setBlockhash(number, keccak256(header));
+        seeds.record(header);
+        Check.eq(seeds.seedOf(number, 0), SeedBlock.randao(number) >> 40, "seed");
+    }
+
     /// What is recorded when the chain has this candidate of a block.
     function _candidateSeed(uint256 number, uint256 candidate) private returns (bytes32) {
         vm.prevrandao(SeedBlock.randao(number));
@@ -266,6 +335,8 @@ contract DrandSeedsTest is AppealWorld {
         DrandSeeds quicknet = DrandSeeds(
             Built.create("DrandSeeds", abi.encode(uint256(1_692_803_367), uint256(3), uint256(30), QUICKNET))
         );
+        vm.expectEmit(address(quicknet));
+        emit ISeeds.SeedRecorded(1000, keccak256(QUICKNET_1000));
         quicknet.submit(1000, QUICKNET_1000);
         uint256 fixedAt = 1_692_803_367 + 999 * 3 - 30;
         Check.eq(quicknet.seedOf(0, fixedAt), keccak256(QUICKNET_1000), "seed");
@@ -377,6 +448,29 @@ contract DrandSeedsTest is AppealWorld {
         Check.eq(BatchId.unwrap(_anchor("root", 3)), BatchId.unwrap(id), "it may come again");
     }
 
+    function testASilentBeaconGivesBackAFeeOfOneWeiAndSaysNothingOfNone() external {
+        IParameters.Values memory values = _values();
+        (values.verifierFeePerLeafWei, values.verifierFeePerTokenWei) = (1, 0);
+        parameters.set(values);
+        uint256 credit = staking.creditOf(NODE);
+        BatchId cheap = _anchor("cheap", 1);
+        values.verifierFeePerLeafWei = 0;
+        parameters.set(values);
+        BatchId free = _anchor("free", 1);
+        Check.eq(staking.creditOf(NODE), credit - 1, "what one of them cost");
+        _reach(batches.batchOf(free).clock + EPOCH_BLOCKS + 1);
+        vm.expectEmit(address(staking));
+        emit IStaking.CreditAdded(NODE, 1, credit);
+        _expire(cheap);
+        vm.recordLogs();
+        _expire(free);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            Check.yes(logs[i].topics[0] != IStaking.CreditAdded.selector, "nothing is credited");
+        }
+        Check.eq(staking.creditOf(NODE), credit, "as before");
+    }
+
     function testAttackSittingOutADrawThatTheBeaconAllowedCosts() external {
         BatchId id = _anchor("root", 3);
         uint256 round = seeds.indexOf(0, batches.fixedAt(id));
@@ -430,8 +524,28 @@ contract DrandSeedsTest is AppealWorld {
         _refused("beaconMarginSeconds", GENESIS, PERIOD, 29, key);
         _refused("beaconMarginSeconds", GENESIS, PERIOD, 3601, key);
         _refused("beaconPeriodSeconds", GENESIS, 0, MARGIN, key);
+        _refused("beaconPeriodSeconds", GENESIS, 3601, MARGIN, key);
         _refused("beaconGenesisSeconds", 0, PERIOD, MARGIN, key);
+        _refused("beaconGenesisSeconds", 1 << 40, PERIOD, MARGIN, key);
         _refused("beaconKey", GENESIS, PERIOD, MARGIN, hex"00");
+        // The smallest and the largest that can.
+        Built.create("DrandSeeds", abi.encode(uint256(1), uint256(1), uint256(30), key));
+        Built.create("DrandSeeds", abi.encode(uint256(type(uint40).max), uint256(3600), uint256(3600), key));
+    }
+
+    function testARoundShowsTheBeaconToThoseWhoHadHalfOfTheirTimeLeft() external {
+        _reach((blockNumber / 4 + 8) * 4);
+        uint256 heard = blockNumber;
+        uint256 fixedAt = timestamp;
+        seeds.record(_evidence(seeds.indexOf(0, fixedAt)));
+        // An earlier round takes nothing of that back.
+        seeds.record(_evidence(seeds.indexOf(0, fixedAt) - 1));
+        for (uint256 n = heard - 24; n < heard + 8; ++n) {
+            // Of 16 blocks the first eight, in whole spans of four.
+            bool shown = n + 4 >= heard && n <= heard + 3;
+            Check.yes(seeds.wasShown(n, fixedAt, n + 16) == shown, "heard in the first half of its time");
+            Check.yes(!seeds.wasShown(n, fixedAt + PERIOD, n + 16), "nothing of the round after it");
+        }
     }
 
     function testARoundIsCheckedCheaply() external {

@@ -14,7 +14,7 @@ import {BatchId, ModelId} from "../../contracts/types/Types.sol";
 import {Built} from "./Built.sol";
 import {HookedToken, Leaves, RewardsDouble, VerdictsDouble} from "./Doubles.sol";
 import {RequestsDeployer} from "./RequestsDeployer.sol";
-import {Check, vm} from "./Vm.sol";
+import {Check, Vm, vm} from "./Vm.sol";
 
 /// @notice A contract that inherits, and whose handler does what a test tells it.
 contract Handler is TrineConsumer {
@@ -189,9 +189,15 @@ contract TrineConsumerTest {
     }
 
     function testARetryThatFailsCanBeTriedAgain() external {
-        bytes32 id = _handler.ask(MODEL, 1 ether, GAS);
+        bytes32 id = _requests.nextRequestId(address(_handler));
+        vm.expectEmit(address(_handler));
+        emit TrineConsumer.QuestionAsked(id, 1 ether);
+        _handler.ask(MODEL, 1 ether, GAS);
         _handler.set(Handler.Does.Revert);
-        _answer(id);
+        (BatchId batchId, Opening memory o) = _accepted(id, address(_handler));
+        vm.expectEmit(address(_handler));
+        emit TrineConsumer.AnswerNotDelivered(id, keccak256(OUTPUT));
+        _requests.fulfil(id, batchId, o, OUTPUT);
         vm.expectRevert("no");
         _handler.retryAnswer(id, OUTPUT);
         _expect(id, TrineConsumer.Progress.Undelivered);
@@ -224,6 +230,8 @@ contract TrineConsumerTest {
         vm.expectPartialRevert(IRequests.RequestsDeadlineNotPassed.selector);
         _handler.refundQuestion(id);
         vm.warp(START + 7 days + 1);
+        vm.expectEmit(address(_handler));
+        emit TrineConsumer.QuestionRefunded(id, 1 ether);
         vm.prank(CLIENT);
         _handler.refundQuestion(id);
         Check.eq(_token.balanceOf(address(_handler)), 10 ether, "all of it");
@@ -234,6 +242,20 @@ contract TrineConsumerTest {
         vm.prank(address(_requests));
         vm.expectPartialRevert(TrineConsumer.TrineConsumerNotWaiting.selector);
         _handler.onTrineAnswer(id, OUTPUT, 0, 0);
+    }
+
+    function testOneWeiIsAskedForAndFetchedAndNothingIsNotApproved() external {
+        bytes32 id = _handler.ask(MODEL, 1, GAS);
+        Check.eq(_requests.totalOwed(), 1, "escrow");
+        vm.recordLogs();
+        _handler.ask(MODEL, 0, GAS);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            Check.yes(logs[i].emitter != address(_token), "no approval, and no transfer");
+        }
+        vm.warp(START + 7 days + 1);
+        _handler.refundQuestion(id);
+        Check.eq(_token.balanceOf(address(_handler)), 10 ether, "the wei is back");
     }
 
     function testSomebodyElsesExpiryOrFetchingTakesNothingAway() external {
@@ -269,6 +291,8 @@ contract TrineConsumerTest {
         bytes32 second = consumer.ask(MODEL, "?", 2 ether);
         vm.stopPrank();
         Check.eq(uint256(uint160(consumer.askerOf(first))), uint256(uint160(CLIENT)), "asker");
+        Check.eq(_requests.requestOf(first).maxTokens, 32, "tokens");
+        Check.eq(_requests.requestOf(first).callbackGas, 600_000, "gas");
         (BatchId batchId, Opening memory o) =
             _acceptedAs(first, address(consumer), 0.6 ether, OUTPUT, TrineInput.user("?"));
         _requests.fulfil(first, batchId, o, OUTPUT);

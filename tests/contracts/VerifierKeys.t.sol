@@ -81,6 +81,11 @@ contract VerifierKeysTest {
     }
 
     function testAReplacedKeyIsNeverUsedAgain() external {
+        bytes memory next = BlsSigner.publicKey(7);
+        vm.expectEmit(address(_registry));
+        emit IVerifierKeys.KeyRegistered(
+            _signers[0], keccak256(next), keccak256(BlsSigner.publicKey(1000)), next
+        );
         _register(7, _signers[0]);
         Check.eq(_registry.keyHashOf(_signers[0]), keccak256(BlsSigner.publicKey(7)), "replaced");
         bytes memory key = BlsSigner.publicKey(1000);
@@ -148,6 +153,14 @@ contract VerifierKeysTest {
         bytes memory signature = BlsSigner.sign(7, MESSAGE);
         vm.expectRevert(abi.encodeWithSelector(IVerifierKeys.VerifierKeysSignersOutOfBounds.selector, 0, 64));
         _registry.requireSigned(MESSAGE, new address[](0), "", signature);
+    }
+
+    function testNoMoreThan64Sign() external {
+        vm.expectRevert(abi.encodeWithSelector(IVerifierKeys.VerifierKeysSignersOutOfBounds.selector, 65, 64));
+        _registry.requireSigned(MESSAGE, new address[](65), "", "");
+        // As many are looked at, and these have no keys.
+        vm.expectRevert(abi.encodeWithSelector(IVerifierKeys.VerifierKeysKeysLength.selector, 0, 64 * 256));
+        _registry.requireSigned(MESSAGE, new address[](64), "", "");
     }
 
     function testMoreKeysThanSignersFail() external {

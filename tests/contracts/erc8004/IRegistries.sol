@@ -11,6 +11,10 @@ interface IIdentityRegistry is IErc8004Identity {
         bytes metadataValue;
     }
 
+    event MetadataSet(
+        uint256 indexed agentId, string indexed indexedMetadataKey, string metadataKey, bytes metadataValue
+    );
+
     function register() external returns (uint256 agentId);
     function register(string calldata agentURI, MetadataEntry[] calldata metadata) external returns (uint256 agentId);
     function setMetadata(uint256 agentId, string calldata metadataKey, bytes calldata metadataValue) external;
@@ -27,6 +31,16 @@ interface IIdentityRegistry is IErc8004Identity {
 }
 
 interface IReputationRegistry is IErc8004Reputation {
+    event FeedbackRevoked(uint256 indexed agentId, address indexed clientAddress, uint64 indexed feedbackIndex);
+    event ResponseAppended(
+        uint256 indexed agentId,
+        address indexed clientAddress,
+        uint64 feedbackIndex,
+        address indexed responder,
+        string responseURI,
+        bytes32 responseHash
+    );
+
     function revokeFeedback(uint256 agentId, uint64 feedbackIndex) external;
     function appendResponse(
         uint256 agentId,
