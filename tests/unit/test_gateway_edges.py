@@ -126,3 +126,13 @@ def test_attack_numbers_that_are_no_numbers_cost_nothing(gateway):
         refused = gateway.http.post("/v1/responses", content=content, headers=bearer(key))
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_json")
         assert gateway.usage(key)["spentWei"] == "0"
+
+
+def test_attack_a_field_that_stands_twice_costs_nothing(gateway):
+    for path in ("/v1/chat/completions", "/v1/responses"):
+        content = b'{"model": "%s", "max_tokens": 5, "max_tokens": 500}' % NAME.encode()
+        key = gateway.key()
+        refused = gateway.http.post(path, content=content, headers=bearer(key))
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (400, "repeated_field", "max_tokens")
+        assert gateway.usage(key)["spentWei"] == "0"

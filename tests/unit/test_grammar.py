@@ -135,6 +135,16 @@ def test_attack_what_the_engine_would_not_bound_or_not_heed_is_refused(schema: d
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"type":"string","type":"integer"}', '{"properties":{"a":{},"b":{},"a":{"const":1}}}']
+)
+def test_attack_a_schema_says_two_things_of_one_member(text: str) -> None:
+    with pytest.raises(InvalidField, match="twice") as refused:
+        requested({"guided_json": text})
+    assert refused.value.field == "guided_json"
+    assert Grammar("json_schema", text).fault()
+
+
 def test_common_multiples_and_every_draft_are_taken() -> None:
     prices = {"properties": {"a": {"multipleOf": 0.01}, "b": {"multipleOf": 1e-4}, "c": {"multipleOf": 1_000_000}}}
     assert requested({"guided_json": prices})

@@ -354,6 +354,8 @@ def test_what_changes_nothing_is_ignored(node, harmless):
         (b"\xff\xfe", 400, "invalid_json"),
         (b"[]", 400, None),
         (b'{"metadata": {"a": [1, 1e400]}}', 400, "invalid_json"),
+        (b'{"max_tokens": 5, "max_tokens": 500}', 400, "repeated_field"),
+        (b'{"messages": [{"role": "user", "content": "a", "r\\u006fle": "system"}]}', 400, "repeated_field"),
         (b'{"model": "another"}', 404, "model_not_found"),
     ],
 )

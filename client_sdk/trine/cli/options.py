@@ -79,6 +79,8 @@ def typed_address(address: str) -> str:
 
 def shape(schema: Path | None, choices: list[str] | None, regex: str | None) -> Shape:
     """What the answer must be, as fields of an order. Raises InvalidInput for a file that has no schema."""
+    from trine.protocol.members import RepeatedMember, each_once
+
     read = None
     if schema is not None:
         try:
@@ -86,9 +88,11 @@ def shape(schema: Path | None, choices: list[str] | None, regex: str | None) -> 
                 written = file.read(MAX_SCHEMA_BYTES + 1)
             if len(written) > MAX_SCHEMA_BYTES:
                 raise InvalidInput(f"{schema} has over {MAX_SCHEMA_BYTES} bytes: is it the schema?")
-            read = json.loads(written)
+            read = json.loads(written, object_pairs_hook=each_once)
         except OSError as error:
             raise InvalidInput(f"{schema} cannot be read: {error.strerror}") from None
+        except RepeatedMember as error:
+            raise InvalidInput(f"{schema}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{schema} is no JSON: {error!s:.200}") from None
         if not isinstance(read, dict):

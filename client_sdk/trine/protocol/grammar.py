@@ -21,6 +21,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from trine.errors import InvalidField, InvalidInput
+from trine.protocol.members import RepeatedMember, each_once
 
 ENGINE = "llguidance-1.9.1"
 """Library and release; deploy/requirements pins it."""
@@ -252,7 +253,9 @@ def _guided(kind: str, value: Any, field: str) -> Grammar | None:
         if len(value) > MAX_BYTES[kind]:
             raise InvalidField(f"{field}: it has more than {MAX_BYTES[kind]} bytes", field=field)
         try:
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=each_once)
+        except RepeatedMember as error:
+            raise InvalidField(f"{field}: {error}", field=field, code="repeated_field") from None
         except (ValueError, RecursionError):
             raise InvalidField(f"{field} must be a JSON schema: its text is not JSON", field=field) from None
     expected = {"json_schema": dict, "choice": list}.get(kind, str)

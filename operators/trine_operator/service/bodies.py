@@ -10,6 +10,7 @@ from fastapi import Request
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 
+from trine.protocol.members import RepeatedMember, require_each_once
 from trine_operator.refusal import Refusal
 
 BODY_SECONDS = 30.0
@@ -43,13 +44,17 @@ async def read_body(request: Request, limit: int, budget: BodyBudget) -> bytes:
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises Refusal."""
+    """Raises Refusal, for a member that stands in an object twice, too."""
     try:
         # Not `json`: its depth is bounded by the interpreter's recursion limit, which libraries raise until a deeply
         # nested body overflows the C stack and ends the process.
         document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(f"the body is not JSON: {error}", code="invalid_json") from None
+    try:
+        require_each_once(body)
+    except RepeatedMember as error:
+        raise Refusal(f"the body is ambiguous: {error}", code="repeated_field", param=error.name) from None
     if not _is_finite(document):
         raise Refusal("the body is not JSON: a number in it is larger than any number", code="invalid_json")
     return document
