@@ -53,13 +53,14 @@ class AsyncClient:
         spend_limit_wei: int | None = None,
         salted: bool = True,
         sealed: bool = False,
+        state: str | Path | None = None,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         """See `Client`."""
         if not isinstance(deployment, Deployment):
             deployment = Deployment.load(Path(deployment))
         chain = Chain.connect(deployment, rpc_url, account)
-        core = Core(chain, node, deposit_wei, prefer, spend_limit_wei, salted=salted, sealed=sealed)
+        core = Core(chain, node, deposit_wei, prefer, spend_limit_wei, salted=salted, sealed=sealed, state=state)
         self._set(chain, core, Http(timeout, http_client), timeout)
 
     def _set(self, chain: Chain, core: Core, http: Http, timeout: float) -> None:

@@ -54,6 +54,9 @@ class ClientOptions(TypedDict, total=False):
     contract can compare them with a text of its own."""
     sealed: bool
     """Nobody between client and node reads what they send each other; only nodes that show a key for it are asked."""
+    state: str | Path | None
+    """A file, which is made if need be, that remembers orders with an `idempotency_key` and their answers: who asks
+    again after a crash, by the same account, pays once."""
     http_client: httpx2.AsyncClient | None
     """To ask nodes by: with a proxy, certificates or hooks of your own. The client closes it."""
 

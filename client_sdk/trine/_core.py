@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trine._accounts import acknowledged_by_proof, earned_by_proof, owed_by_proof
@@ -23,7 +24,7 @@ from trine._nodes import MODEL_SECONDS, Nodes
 from trine._options import Wanted
 from trine._ordering import REQUEST_LIFETIME_SECONDS, Draft, draft_request, order_body, salted, worst_fee_wei
 from trine._reading import Fetch, refusal
-from trine._repeats import Repeats
+from trine._repeats import Repeats, kept_orders
 from trine._spending import Spending
 from trine._sse import EventDecoder
 from trine.chain import BatchState, Chain, ClaimState, InclusionClaim, ModelEntry
@@ -58,12 +59,13 @@ class Core(Nodes):
         *,
         salted: bool = True,
         sealed: bool = False,
+        state: str | Path | None = None,
     ) -> None:
         if deposit_wei < 0:
             raise InvalidInput("deposit_wei cannot be negative")
         super().__init__(chain, node, prefer)
         self.spending = Spending(spend_limit_wei)
-        self.repeats = Repeats()
+        self.repeats = Repeats(kept_orders(chain, state))
         self._deposit_wei = deposit_wei
         self._salted = salted
         self.seals: Seals | None = None
@@ -124,12 +126,16 @@ class Core(Nodes):
 
     def end(self, node: str, order: Draft, cost_wei: int | None) -> None:
         """What the order cost, or None where nobody knows. Twice is once."""
-        self.ledger(node).give_back(order.number, cost_wei)
+        if order.number is None:
+            self.ledger(node).forget()  # of a client before this one: the node tells what is owed
+        else:
+            self.ledger(node).give_back(order.number, cost_wei)
         self.spending.end(order.digest, cost_wei)
 
     def reserve(self, node: str, order: Draft) -> None:
         """The order goes to another node though this one may have begun it. See `Ledger.reserve`."""
-        self.ledger(node).reserve(order.number)
+        if order.number is not None:
+            self.ledger(node).reserve(order.number)
         self.spending.end(order.digest, None)
 
     def learn(self, account: Any, node: str) -> None:

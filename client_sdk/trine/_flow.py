@@ -118,7 +118,7 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
         try:
             if order is None:
                 order = yield from order_at(core, place, chosen, asked, trying.left_wei)
-                core.repeats.note(asked, Sent(place, order))
+                yield from noted(core, asked, place, order)
             started, seconds = time.monotonic(), trying.whole_seconds(chosen, node)
             # Safe to repeat: a node answers the same signed request with the same answer.
             step = Fetch("POST", url + order.path, json=order.body, seconds=seconds)
@@ -126,7 +126,8 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
             answer.seconds, cost = time.monotonic() - started, answer.receipt.fee_wei
             answer.tried = trying.tried
             core.speeds.note(node, None, answer.receipt.output_tokens, answer.seconds)
-            core.repeats.note(asked, answer)
+            if asked.idempotency_key is not None:
+                yield Work(partial(core.repeats.note, asked, answer))
             return answer
         except NodeError as error:
             earlier, pause = trying.again(error, earlier, chosen, place, order)
@@ -140,8 +141,19 @@ def earlier_at(core: Core, asked: Wanted) -> Flow[Sent | Answer | None]:
     """What came of the same order before. Raises InvalidInput."""
     if asked.idempotency_key is None:
         return None
-    now = yield Work(core.chain.now)
-    return core.repeats.earlier(asked, now)
+    found: Sent | Answer | None = yield Work(partial(core.repeats.earlier, asked))
+    return found
+
+
+def noted(core: Core, asked: Wanted, place: tuple[str, str], order: Draft) -> Flow[None]:
+    """Remembers a named order before it is sent. Raises InvalidInput where that cannot be: then it costs nothing."""
+    if asked.idempotency_key is None:
+        return
+    try:
+        yield Work(partial(core.repeats.note, asked, Sent(place, order)))
+    except InvalidInput:
+        core.end(place[0], order, 0)
+        raise
 
 
 def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Certificate]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
 from trine._ordering import Drawing, Messages, as_input
@@ -18,7 +16,6 @@ DEFAULT_MAX_TOKENS = 256
 DEFAULT_TIMEOUT_SECONDS = 600.0
 CERTIFICATE_TIMEOUT_SECONDS = 900.0
 MAX_KEY_CHARACTERS = 255
-_SECRET = secrets.token_bytes(16)
 
 
 Wait = bool | Literal["final"]
@@ -51,8 +48,9 @@ class Options(Drawing, total=False):
     left. Both could be paid, so it needs a `max_cost_wei` that covers both: twice `worst_fee_wei`."""
     idempotency_key: str | None
     """A name for this order, of 1 to 255 characters. The same call with the same name sends the same order again, or
-    has the same answer, which is paid for once. This client object remembers its last 1,024 names for as long as it
-    lives: after a restart, or with another client, the name is a new order's, and that is paid for."""
+    has the same answer, which is paid for once. A client remembers its last 1,024 names for as long as it lives, and
+    with `state=` in a file: without one the name is a new order's after a restart, or with another client, and that is
+    paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +65,16 @@ class Wanted:
     max_cost_wei: int | None = None
     hedge_after: float | None = None
     idempotency_key: str | None = None
+    draws_seed: bool = False  # the seed was drawn here, because none was named
 
     @property
     def question(self) -> bytes:
-        """Whether two orders with one name ask the same."""
-        return b"\n".join([self.input.hash().hex().encode(), str(self.max_tokens).encode(), f"{self.model}".encode()])
+        """Whether two orders with one name ask the same: one that names no seed asks for any."""
+        asked, drawn = self.input, self.input.sampling
+        if self.draws_seed and drawn is not None:
+            asked = replace(asked, sampling=replace(drawn, seed=DRAWN_SEEDS.start))
+        said = [asked.hash().hex(), str(self.max_tokens), f"{self.model}", *(["any seed"] if self.draws_seed else [])]
+        return "\n".join(said).encode()
 
 
 def wanted(
@@ -99,14 +102,13 @@ def wanted(
             "hedge_after may have two nodes paid for one question: say by max_cost_wei what they may cost together, "
             "twice `worst_fee_wei(…)` for instance"
         )
-    if idempotency_key is not None:
-        if not isinstance(idempotency_key, str) or not 1 <= len(idempotency_key) <= MAX_KEY_CHARACTERS:
-            raise InvalidInput(f"an idempotency_key is a text of 1 to {MAX_KEY_CHARACTERS} characters")
-        if drawing.get("temperature") and drawing.get("seed") is None:
-            drawing["seed"] = _seed_of(idempotency_key)  # the same question again has the same
+    is_name = isinstance(idempotency_key, str) and 1 <= len(idempotency_key) <= MAX_KEY_CHARACTERS
+    if idempotency_key is not None and not is_name:
+        raise InvalidInput(f"an idempotency_key is a text of 1 to {MAX_KEY_CHARACTERS} characters")
     addresses = frozenset([without] if isinstance(without, str) else without)
     asked = as_input(messages, stop, **drawing)
-    return Wanted(asked, model, max_tokens, addresses, timeout, max_cost_wei, hedge_after, idempotency_key)
+    draws_seed = bool(drawing.get("temperature")) and drawing.get("seed") is None
+    return Wanted(asked, model, max_tokens, addresses, timeout, max_cost_wei, hedge_after, idempotency_key, draws_seed)
 
 
 def _require_number(name: str, value: Any, kind: type[int | float], least: int) -> None:
@@ -117,8 +119,3 @@ def _require_number(name: str, value: Any, kind: type[int | float], least: int) 
     if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < math.inf:
         what = "a whole number" if kind is int else "seconds"
         raise InvalidInput(f"{name} is {value!r:.64}, expected {what} from {least} on")
-
-
-def _seed_of(name: str) -> int:
-    digest = hashlib.sha256(_SECRET + name.encode("utf-8", "surrogatepass")).digest()
-    return DRAWN_SEEDS.start + int.from_bytes(digest[:16], "big") % len(DRAWN_SEEDS)

@@ -60,7 +60,7 @@ class Draft:
     request: Request
     digest: bytes
     body: dict[str, Any]
-    number: int  # in the node's ledger
+    number: int | None  # in the node's ledger; None where it is an order of a client before this one
     price_per_token_wei: int
 
     @property

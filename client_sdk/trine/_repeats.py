@@ -1,23 +1,30 @@
-"""Orders with a name of the caller's: asked for again, the same order is sent, or its answer is given. Pure but for its
-lock.
+"""Orders with a name of the caller's: asked for again, the same order is sent, or its answer is given.
 
 A node answers the same signed order with the same answer and is paid for it once, so sending it again is safe where
-signing another would not be. Remembered by one client, for as long as it lives and among its last names.
+signing another would not be. Remembered by one client, for as long as it lives and among its last names; with a file
+(`_kept_orders`) also by the next one, whatever has ended the first.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trine._answer import Answer
 from trine._options import Wanted
 from trine._ordering import Draft
 from trine.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from trine._kept_orders import KeptOrders
+    from trine.chain import Chain
+
 MOST = 1_024
-"""Names that are remembered."""
+"""Names that are remembered in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +38,56 @@ class Sent:
 class Repeats:
     """Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: KeptOrders | None = None) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[bytes, Sent | Answer | None]] = OrderedDict()
+        self._kept = kept
 
-    def earlier(self, asked: Wanted, now: int) -> Sent | Answer | None:
-        """What was sent or answered under this name; None where nothing was, or what was sent is over. `now`: the
-        chain's time. Raises InvalidInput where the name is another question's."""
+    def earlier(self, asked: Wanted) -> Sent | Answer | None:
+        """What was sent or answered under this name; None where nothing was. Raises InvalidInput where the name is
+        another question's, or the file cannot be read.
+
+        What was sent may be over by its deadline: only its node knows whether it was answered before.
+        """
         name = asked.idempotency_key
         if name is None:
             return None
         with self._lock:
-            question, found = self._known.get(name, (asked.question, None))
-            if question != asked.question:
-                raise InvalidInput("this idempotency_key was used for another question: use another one")
-            self._keep(name, question, found)
-        return None if isinstance(found, Sent) and found.order.request.deadline <= now else found
+            known = self._known.get(name)
+        if known is None and self._kept is not None:
+            known = self._kept.find(name)
+        question, found = known or (asked.question, None)
+        if question != asked.question:
+            raise InvalidInput("this idempotency_key was used for another question: use another one")
+        if known is not None:
+            self._remember(name, question, found)
+        return found
 
-    def note(self, asked: Wanted, what: Sent | Answer | None) -> None:
-        """What came of the order so far; None: it was not served and will not be."""
-        if asked.idempotency_key is not None:
-            with self._lock:
-                self._keep(asked.idempotency_key, asked.question, what)
+    def note(self, asked: Wanted, what: Sent | Answer) -> None:
+        """What came of the order so far: before it is sent, and when its answer is there. Raises InvalidInput where
+        what is to be sent cannot be kept; an answer that cannot is had again by its order."""
+        name = asked.idempotency_key
+        if name is None:
+            return
+        if self._kept is not None:
+            with suppress(InvalidInput) if isinstance(what, Answer) else nullcontext():
+                self._kept.keep(name, asked.question, what)
+        self._remember(name, asked.question, what)
 
-    def _keep(self, name: str, question: bytes, what: Sent | Answer | None) -> None:
-        self._known[name] = question, what
-        self._known.move_to_end(name)
-        while len(self._known) > MOST:
-            self._known.popitem(last=False)
+    def _remember(self, name: str, question: bytes, what: Sent | Answer | None) -> None:
+        with self._lock:
+            self._known[name] = question, what
+            self._known.move_to_end(name)
+            while len(self._known) > MOST:
+                self._known.popitem(last=False)
+
+
+def kept_orders(chain: Chain, state: str | Path | None) -> KeptOrders | None:
+    """The file of the account's orders, where there is to be one. Raises InvalidInput."""
+    if state is None:
+        return None
+    from trine._kept_orders import KeptOrders
+
+    if not chain.has_account:
+        raise InvalidInput("state keeps an account's orders: pass `account=`, too")
+    return KeptOrders(Path(state), chain.address, chain.domain)

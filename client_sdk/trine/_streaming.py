@@ -17,7 +17,6 @@ from trine._failover import Trying
 from trine._http import cut_off
 from trine._options import Wanted
 from trine._ordering import Draft
-from trine._repeats import Sent
 from trine.errors import InvalidInput, NodeError
 
 if TYPE_CHECKING:
@@ -80,7 +79,8 @@ class AsyncTextStream:
                     text = await one.next_text()
                 self.answer = one.end()
                 self.answer.tried = trying.tried
-                core.repeats.note(asked, self.answer)
+                if asked.idempotency_key is not None:
+                    await asyncio.to_thread(core.repeats.note, asked, self.answer)
                 return
             except (NodeError, httpx2.HTTPError) as raised:
                 one = race.last
@@ -123,7 +123,7 @@ class _Contender:
         if self.order is None:
             steps = flow.order_at(core, self.place, self._model, self._asked, most_wei)
             self.order = await client._run(steps)
-            core.repeats.note(self._asked, Sent(self.place, self.order))
+            await client._run(flow.noted(core, self._asked, self.place, self.order))
         self._stream, self._started = Stream(core, self.order, *self.place), time.monotonic()
         self._texts = self._read(self.order, self._stream)
         text = await self.next_text()

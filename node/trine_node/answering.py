@@ -25,6 +25,7 @@ from trine_node.orders import (
     Order,
     check_acknowledged,
     check_signed,
+    check_time,
     check_voucher,
     check_voucher_alone,
     parse_voucher,
@@ -95,12 +96,14 @@ class Answering:
             return Accepted(order, prompt_ids, ZERO_HASH, ZERO_ADDRESS)
         if order.signed is None and self.door is not None:
             return self._accept_paid(order, prompt_ids, self.door, terms)
-        digest = check_signed(order, domain=self.chain.domain, model_id=self.model.model_id, now=self.chain.now())
+        digest = check_signed(order, domain=self.chain.domain, model_id=self.model.model_id)
         signed = order.signed
         if signed is None:
             raise AssertionError("check_signed refuses unsigned orders")
         if earlier := self.store.answer_to(digest):
-            return earlier
+            return earlier  # also after its deadline: it was begun before
+        self._require_idle(digest)
+        check_time(signed.request, self.chain.now())
         client = signed.request.client
         worst = self.model.price_per_token_wei * (len(prompt_ids) + order.max_tokens)
         _require_stake(worst, terms)
@@ -110,8 +113,7 @@ class Answering:
         if covered >= owed:  # compiled for nobody who could not pay; below, others are refused
             self._require_grammar(order)
         with self._promised_lock:
-            if digest in self._promised:
-                raise Refusal("this request is being answered right now", status=429, code="in_progress")
+            self._require_idle(digest)
             kept = self.store.voucher(client)
             has_voucher = check_voucher(
                 signed,
@@ -127,6 +129,10 @@ class Answering:
                 self.store.save_voucher(signed.voucher, signed.voucher_signature, self.chain.now())
             self._promised[digest] = Promised(client, worst, signed.request.deadline)
         return Accepted(order, prompt_ids, digest, client)
+
+    def _require_idle(self, digest: bytes) -> None:
+        if digest in self._promised:
+            raise Refusal("this request is being answered right now", status=429, code="in_progress")
 
     def _accept_paid(
         self, order: Order, prompt_ids: tuple[int, ...], door: Door, terms: Parameters

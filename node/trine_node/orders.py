@@ -74,7 +74,7 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
     return Order(asked, wish.max_tokens, wish.stream, wish.include_usage, signed)
 
 
-def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> bytes:
+def check_signed(order: Order, *, domain: Domain, model_id: bytes) -> bytes:
     """Digest of the order's signed request. Raises Refusal unless it is for exactly this order."""
     signed = order.signed
     if signed is None:
@@ -98,6 +98,11 @@ def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> 
     for fault, present in faults.items():
         if present:
             raise Refusal(f"signed request: {fault}", code="request_mismatch", param="trine")
+    return digest
+
+
+def check_time(request: Request, now: int) -> None:
+    """Raises Refusal for an order that is not to be begun any more, or too early."""
     if request.deadline < now:
         raise Refusal(
             f"signed request: the deadline {request.deadline} has passed, the chain's time is {now}",
@@ -111,7 +116,6 @@ def check_signed(order: Order, *, domain: Domain, model_id: bytes, now: int) -> 
             code="deadline_too_far",
             param="trine",
         )
-    return digest
 
 
 def check_voucher(
