@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+TOOLS = Path(__file__).parents[2] / ".examples-venv" / "bin" / "python"
 BARE = {name: value for name, value in os.environ.items() if not name.startswith(("TRINE_", "OPENAI_"))}
 HEADER = "row,question,answer,verdict,fee_wei,receipt\r\n"
 
 
-def run(folder, command, variables=None):
+def run(folder, command, variables=None, python=sys.executable):
     done = subprocess.run(
-        [sys.executable, *map(str, command)],
+        [str(python), *map(str, command)],
         cwd=folder,
         env={**BARE, "PYTHONPATH": str(EXAMPLES), **(variables or {})},
         input="",
@@ -49,10 +50,12 @@ class _Gateway(BaseHTTPRequestHandler):
         choices = [{"index": 0, "finish_reason": "stop", "message": message}]
         return self._send(200, {"id": "1", "object": "chat.completion", "choices": choices, "trine": trine})
 
-    def _send(self, status, document):
-        body = json.dumps(document).encode()
+    def _send(self, status, document, events=None):
+        body = json.dumps(document).encode() if events is None else events
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", "application/json" if events is None else "text/event-stream")
+        self.send_header("x-trine-verdict", self.server.verdict)
+        self.send_header("x-trine-receipt", "0x12")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -61,9 +64,41 @@ class _Gateway(BaseHTTPRequestHandler):
         pass
 
 
+class _Judging(_Gateway):
+    """Answers whatever is asked of its one model, whole and streamed; the verdict is the server's."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.headers["authorization"] != "Bearer right":
+            return self._send(401, {"error": {"message": "this key is not known here", "code": "invalid_api_key"}})
+        if asked["model"] != "smollm2-135m-instruct":
+            return self._send(404, {"error": {"message": "there is no such model", "code": "model_not_found"}})
+        head = {"id": "1", "created": 1, "model": asked["model"]}
+        if asked.get("stream"):
+            begun = {"index": 0, "finish_reason": None, "delta": {"role": "assistant", "content": "El"}}
+            ended = {"index": 0, "finish_reason": "stop", "delta": {}}
+            said = [{**head, "object": "chat.completion.chunk", "choices": [each]} for each in (begun, ended)]
+            if self.server.breaks:
+                said[1] = {"error": {"message": "no node answers right now", "code": "no_node"}}
+            body = "".join(f"data: {json.dumps(each)}\n\n" for each in said)
+            return self._send(200, None, (body + "data: [DONE]\n\n").encode())
+        message = {"role": "assistant", "content": "Elbe"}
+        return self._send(
+            200,
+            {
+                **head,
+                "object": "chat.completion",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+                "trine": {"verdict": self.server.verdict, "receiptDigest": "0x12"},
+            },
+        )
+
+
 @contextmanager
-def gateway():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Gateway)
+def gateway(handler=_Gateway):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.verdict, server.breaks = "accept", False
     server.numbers, server.reached, server.over = iter(range(1000)), threading.Event(), threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -123,6 +158,31 @@ def test_a_batch_says_what_is_wrong_and_spoils_no_file(tmp_path):
             code, said = run(tmp_path, [batch, *arguments], variables)
             assert (code, words in said) == (1, True), said
         assert questions.read_text() == "question\nName a river.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TOOLS.exists(), reason="make examples has not been run")
+@pytest.mark.parametrize("example", ["with_langchain.py", "with_litellm.py"])
+def test_a_library_before_a_gateway_says_what_is_wrong_in_one_sentence(example, tmp_path):
+    script, offline = EXAMPLES / example, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with gateway(_Judging) as server:
+        right = tenant(server)
+
+        def ends(variables, *arguments):
+            code, said = run(tmp_path, [script, *arguments], {**offline, **variables}, TOOLS)
+            assert code == (0 if not said else 1), said
+            return said.strip()
+
+        assert ends({}) == "error: set OPENAI_BASE_URL, OPENAI_API_KEY: docs/gateway.md says where to get a key"
+        assert ends(tenant(server, "wrong")) == "error: this key is not known here"
+        assert ends(right, "another") == "error: there is no such model"
+        assert ends(right) == ""
+        server.verdict = "reject"
+        assert ends(right) == "error: the verdict on this answer is reject: do not use it"
+        server.breaks = True
+        assert ends(right) == "error: no node answers right now"
+        away = "http://127.0.0.1:9/v1"
+        assert ends({**right, "OPENAI_BASE_URL": away}).startswith(f"error: {away} does not answer")
 
 
 @pytest.mark.slow
