@@ -21,8 +21,9 @@ from trine import Answer, AsyncClient
 from trine.errors import NodeRefused, NodeUnreachable, NotReady, TrineError, VerificationFailed
 from trine.protocol.inputs import Input
 from trine.protocol.tools import tool_calls
+from trine_gateway.records import Kept, Repeat
 from trine_gateway.settings import Limits
-from trine_gateway.store import GatewayStore, Kept, Repeat
+from trine_gateway.store import GatewayStore
 from trine_gateway.waits import Waits
 from trine_operator.refusal import Refusal
 

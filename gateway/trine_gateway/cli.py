@@ -84,14 +84,19 @@ def init(
     token_wei(deposit)
     account = load_account(keystore, password_file)
     from trine.chain import Chain, Deployment
+    from trine_gateway.chain_watch import require_own_chain
     from trine_gateway.store import GatewayStore
     from trine_operator.logs import configure_logs
 
     configure_logs("warning")
     chain = Chain.connect(Deployment.load(deployment), rpc_url, account)
-    balance, models = chain.token_balance(account.address), chain.models()
     store_url = store_url or f"sqlite:///{config.absolute().with_suffix('.sqlite')}"
-    GatewayStore(store_url).close()
+    store = GatewayStore(store_url)
+    try:
+        require_own_chain(store, chain)
+        balance, models = chain.token_balance(account.address), chain.models()
+    finally:
+        store.close()
     values = {
         "rpc_url": rpc_url,
         "deployment": str(deployment.absolute()),

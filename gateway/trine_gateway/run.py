@@ -7,6 +7,7 @@ import sys
 import structlog
 
 from trine import AsyncClient, Deployment, load_keystore
+from trine_gateway.chain_watch import require_own_chain
 from trine_gateway.service import create_app
 from trine_gateway.settings import GatewaySettings
 from trine_gateway.store import GatewayStore
@@ -34,12 +35,13 @@ def open_client(settings: GatewaySettings) -> AsyncClient:
 
 
 def run_gateway(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT. Raises InvalidInput, also for another chain than the store is about."""
     stop = stop_on_signals()
     sys.setswitchinterval(SWITCH_SECONDS)
     store = GatewayStore(settings.store_url)
     try:
         client = open_client(settings)
+        require_own_chain(store, client.chain)
         app = create_app(client, store, settings)
         server = BackgroundServer(app, settings.host, settings.port)
         server.start()

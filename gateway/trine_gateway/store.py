@@ -10,7 +10,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +20,8 @@ from sqlalchemy.orm import Session
 from trine.errors import InvalidInput
 from trine.wording import amount
 from trine_gateway.keys import new_key
-from trine_gateway.tables import AnswerRow, CutOffRow, KeyRow, ProbeRow, RepeatRow, ReservationRow
+from trine_gateway.records import ChainMark, Due, Judged, Kept, Key, Repeat, Usage
+from trine_gateway.tables import AnswerRow, ChainRow, CutOffRow, KeyRow, ProbeRow, RepeatRow, ReservationRow
 from trine_operator.refusal import Refusal
 from trine_operator.store.transactions import Transactions
 
@@ -33,81 +33,6 @@ FIRST_LOOK_SECONDS = 15
 RECENT = 50
 """Answers that are shown of a key."""
 MAX_WEI = 2**128
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Who asks, as far as it must be known."""
-
-    key_id: str
-    name: str
-    hash: str
-    is_admin: bool
-    budget_wei: int | None
-    requests_per_minute: int
-    expires_at: int | None
-    revoked_at: int | None
-
-    def is_valid(self, now: float) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An answer that is to be kept. `held` is `Answer.held` as JSON."""
-
-    digest: bytes
-    model: str
-    node: str
-    held: str
-    fee_wei: int
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """By what an answer can be had again: hashes of the Idempotency-Key and of the body."""
-
-    name: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """An answer of which more may be known by now."""
-
-    digest: bytes
-    key_id: str
-    node: str
-    held: str
-    verdict: str | None
-    looks: int
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """An answer as it is shown to its key."""
-
-    digest: str
-    model: str
-    node: str
-    fee_wei: int
-    created_at: int
-    verdict: str | None
-    is_final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a key has had."""
-
-    key: Key
-    created_at: int
-    spent_wei: int
-    reserved_wei: int
-    answers: int
-    verdicts: dict[str, int]
-    recent: tuple[Judged, ...]
 
 
 class GatewayStore(Transactions):
@@ -125,6 +50,22 @@ class GatewayStore(Transactions):
 
     def _probe(self, session: Session) -> None:
         session.execute(update(ProbeRow).values(times=ProbeRow.times + 1))
+
+    # The chain that all of it is about
+
+    def chain_mark(self) -> ChainMark | None:
+        """None before a gateway of this store has ever seen its chain."""
+        with self.reading() as session:
+            row = session.scalars(select(ChainRow)).one_or_none()
+            return ChainMark(row.chain_id, row.contract, row.block, bytes.fromhex(row.block_hash)) if row else None
+
+    def keep_chain_mark(self, mark: ChainMark) -> None:
+        """Once: the accounts of one chain mean nothing on another."""
+        with self.writing() as session:
+            if session.scalars(select(ChainRow)).one_or_none() is None:
+                row = ChainRow(name="chain", chain_id=mark.chain_id, contract=mark.contract, block=mark.block)
+                row.block_hash = mark.block_hash.hex()
+                session.add(row)
 
     # Keys
 

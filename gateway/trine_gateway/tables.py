@@ -87,6 +87,17 @@ class CutOffRow(Base):
     digest: Mapped[str] = mapped_column(String(64))
 
 
+class ChainRow(Base):
+    """One row: the chain that the accounts are about. See `ChainMark`."""
+
+    __tablename__ = "chain"
+    name: Mapped[str] = mapped_column(String(8), primary_key=True)
+    chain_id: Mapped[int] = mapped_column(BigInteger)
+    contract: Mapped[str] = mapped_column(String(42))
+    block: Mapped[int] = mapped_column(BigInteger)
+    block_hash: Mapped[str] = mapped_column(String(64))
+
+
 class ProbeRow(Base):
     """One row, which is written to see whether the store takes changes."""
 

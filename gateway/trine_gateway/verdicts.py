@@ -18,7 +18,9 @@ import structlog
 
 from trine import Answer, AsyncClient
 from trine.errors import ChainError, NodeError, NodeUnreachable, NotReady, TrineError, VerificationFailed
-from trine_gateway.store import COLUMNS, FIRST_LOOK_SECONDS, LOST, Due, GatewayStore
+from trine_gateway.chain_watch import ChainWatch
+from trine_gateway.records import Due
+from trine_gateway.store import COLUMNS, FIRST_LOOK_SECONDS, LOST, GatewayStore
 
 log = structlog.get_logger()
 
@@ -53,6 +55,7 @@ class Verdicts:
         client: AsyncClient,
         store: GatewayStore,
         apart: Apart,
+        watch: ChainWatch,
         *,
         at_once: int,
         cut_off_seconds: int,
@@ -62,6 +65,7 @@ class Verdicts:
         self._client = client.in_threads(self._threads)
         self._store = store
         self._apart = apart
+        self._watch = watch
         self._at_once = at_once
         self._cut_off_seconds = cut_off_seconds
         self._repeat_seconds = repeat_seconds
@@ -84,7 +88,8 @@ class Verdicts:
                     if not remembers:
                         await self._remember()
                         remembers = True
-                    await self._step()
+                    if not self._watch.is_replaced:
+                        await self._step()
                     self._reason = None
                 except Exception as error:  # nobody would look for verdicts any more
                     self._reason = "verdicts are not looked for: the log says why"
@@ -151,7 +156,7 @@ class Verdicts:
             await self._apart(self._store.look_later, due.digest, LATEST_SECONDS)
 
     async def _judge(self, due: Due) -> None:
-        if time.time() - due.created_at > LOST_AFTER_SECONDS:
+        if time.time() - due.created_at > LOST_AFTER_SECONDS and await self._is_own_chain():
             log.error("answer_was_never_judged", receipt=due.digest.hex(), node=due.node)
             await self._apart(lambda: self._store.judge(due.digest, LOST, is_final=True))
             return
@@ -165,6 +170,10 @@ class Verdicts:
             raise
         await self.note(answer, certificate.result, is_final=is_settled)
 
+    async def _is_own_chain(self) -> bool:
+        """Before what is not found anywhere is held against anybody. Raises ChainError."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._watch.is_own_chain)
+
     async def _is_late(self, answer: Answer) -> bool:
         """By the chain's clock. Raises ChainError."""
         now = await asyncio.get_running_loop().run_in_executor(self._threads, self._client.chain.now)
@@ -175,7 +184,7 @@ class Verdicts:
         nothing, until it shows one that was accepted: else who is asked where a rejected answer is would hide it."""
         answer = Answer.from_held(json.loads(due.held))
         try:
-            if due.verdict in COLUMNS or not await self._is_late(answer):
+            if due.verdict in COLUMNS or not await self._is_late(answer) or not await self._is_own_chain():
                 return
         except ChainError:
             return  # what time it is will be known at another look

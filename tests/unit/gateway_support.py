@@ -12,11 +12,12 @@ import httpx2
 import openai
 from eth_account import Account as EthAccount
 from test_client_parallel import FakeChain
-from test_node_support import RECORD
+from test_node_support import MESSAGES, NAME, RECORD
 
 from trine import AsyncClient
 from trine._core import Core
 from trine._http import Http
+from trine_gateway.records import Kept
 from trine_gateway.service import create_app
 from trine_gateway.settings import GatewaySettings
 from trine_gateway.store import GatewayStore
@@ -25,6 +26,8 @@ from trine_operator.process import BackgroundServer
 
 REQUIRED = {"deployment": "d.json", "keystore": "k.json", "password_file": "p"}
 TOKENS = 10**18
+CHAT = "/v1/chat/completions"
+REGISTERED_AT = 1_700_000_000
 
 
 class GatewayChain(FakeChain):
@@ -32,6 +35,9 @@ class GatewayChain(FakeChain):
 
     def timestamp(self):
         return self.now()
+
+    def registered_at(self, model_ids):
+        return dict.fromkeys(model_ids, REGISTERED_AT)
 
     def verdict(self, batch_id, leaf):
         result = self._node.chain.result(batch_id)
@@ -98,3 +104,20 @@ def seal(node: Any) -> bytes:
     batcher = Batcher(node.store, node.chain, node.chain.outbox, RECORD.model_id, max_leaves=256, max_wait_seconds=0)
     batcher.step()
     return node.store.open_batches()[-1].batch_id
+
+
+def body(max_tokens: int = 4, **fields: Any) -> dict[str, Any]:
+    """A chat's request."""
+    return {"model": NAME, "messages": MESSAGES, "max_tokens": max_tokens, **fields}
+
+
+def post(
+    gateway: Gateway, key: str, path: str = CHAT, headers: dict[str, str] | None = None, **fields: Any
+) -> httpx2.Response:
+    """Sends the fields, or a chat's request without any."""
+    return gateway.http.post(path, json=fields or body(), headers={**bearer(key), **(headers or {})})
+
+
+def kept(number: int, fee: int = 1) -> Kept:
+    """An answer, as far as a store minds."""
+    return Kept(number.to_bytes(32, "big"), "m", "0x" + "11" * 20, "{}", fee)

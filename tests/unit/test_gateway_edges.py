@@ -8,8 +8,7 @@ import sys
 
 import pytest
 from gateway_support import REQUIRED, bearer, gateway_before
-from test_gateway import wait_for
-from test_node_support import NAME, serving
+from test_node_support import NAME, serving, wait_for
 
 from trine.chain import Chain
 from trine.errors import ChainUnreachable, InvalidInput

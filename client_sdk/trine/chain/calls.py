@@ -279,6 +279,10 @@ class Calls:
     def gas_balance(self, address: str) -> int:
         return self._ask(lambda: int(self._web3.eth.get_balance(checksum(address))))
 
+    def has_code(self, contract: str) -> bool:
+        """Whether there is anything at the address of one of CONTRACTS."""
+        return self._ask(lambda: bool(self._web3.eth.get_code(checksum(self.deployment.address(contract)))))
+
     def gas_used(self, transaction: bytes) -> int:
         """Gas that a mined transaction used."""
         from hexbytes import HexBytes

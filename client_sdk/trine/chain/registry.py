@@ -94,6 +94,19 @@ class RegistryCalls(Calls):
         """All registered models, oldest first: one call for 256 of them."""
         return self._listed(ModelEntry, "models")
 
+    def registered_at(self, model_ids: Sequence[bytes]) -> dict[bytes, int]:
+        """When these models were registered, seconds since 1970, by the blocks of it.
+
+        Without those whose blocks the endpoint does not show, and without any where contracts count other blocks.
+        """
+        if not model_ids or not self.has_own_numbers:
+            return {}
+        asked = [("ModelRegistry", "modelOf", (model_id,)) for model_id in model_ids]
+        with self.reading_ahead(asked):
+            entries = [self._record(RegistryEntry, *each[:2], *each[2]) for each in asked]
+        blocks = self._views.blocks([entry.registered_block for entry in entries])
+        return {name: block.timestamp for name, block in zip(model_ids, blocks, strict=True) if block}
+
     def operators(self, model_id: bytes, role: Role, at_most_pages: int | None = None) -> list[OperatorEntry]:
         """Everybody who has ever passed in the role, who first passed first: one call for 256 of them.
 

@@ -31,6 +31,7 @@ READ_OF_CHAT = frozenset({"messages", *tools.FIELDS})
 
 IGNORED = frozenset(
     {
+        "cache_prompt",
         "cache_salt",
         "include_obfuscation",
         "metadata",
@@ -41,9 +42,12 @@ IGNORED = frozenset(
         "prompt_cache_options",
         "prompt_cache_retention",
         "request_id",
+        "rid",
         "safety_identifier",
+        "separate_reasoning",
         "service_tier",
         "store",
+        "stream_reasoning",
         "user",
     }
 )
@@ -52,6 +56,7 @@ what tools may do that are not there."""
 
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
+    "allowed_token_ids": ([],),
     "audio": (),
     "bad_words": ([],),
     "best_of": (1,),
@@ -59,29 +64,47 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "continue_final_message": (False,),
     "documents": ([],),
+    "dry_multiplier": (0,),
+    "dynatemp_range": (0,),
+    "early_stopping": (False,),
     "echo": (False,),
     "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
+    "id_slot": (-1,),
     "ignore_eos": (False,),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
     "logit_bias": ({},),
     "logprobs": (False,),
     "min_tokens": (0,),
+    "mirostat": (0,),
     "modalities": (["text"],),
     "n": (1,),
+    "no_stop_trim": (False,),
     "presence_penalty": (0,),
+    "prompt_logprobs": (False,),
     "reasoning_effort": ("none",),
+    "repeat_penalty": (1,),
     "repetition_penalty": (1,),
+    "return_hidden_states": (False,),
+    "return_progress": (False,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
     "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
     "stop_token_ids": ([],),
     "suffix": ("",),
+    "tfs_z": (1,),
+    "timings_per_token": (False,),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
+    "typical_p": (1,),
     "use_beam_search": (False,),
     "verbosity": ("medium",),
+    "web_search_options": (),
+    "xtc_probability": (0,),
 }
 """Fields that change the answer, with the values under which they do not; null is as good as left out."""
 
@@ -164,13 +187,22 @@ def _input(body: Mapping[str, Any], chat: bool, decoding: Decoding) -> Input:
         raise InvalidField(str(error), field="stop") from None
     try:
         if not chat:
-            return text_input(body.get("prompt"), stop, decoding.sampling, decoding.grammar)
+            return text_input(_prompt(body.get("prompt")), stop, decoding.sampling, decoding.grammar)
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
             raise InvalidInput("messages must be a list of objects with role and content")
         return chat_input(messages, stop, decoding.sampling, offered, constraint)
     except InvalidInput as error:
         raise InvalidField(str(error), field="messages" if chat else "prompt") from None
+
+
+def _prompt(given: Any) -> Any:
+    """A list of one text is that text: some clients always send a list. Raises InvalidInput."""
+    if not isinstance(given, list):
+        return given
+    if len(given) == 1 and isinstance(given[0], str):
+        return given[0]
+    raise InvalidInput("prompt must be one text: a request has one answer, and no token ids are taken")
 
 
 def _unknown(field: str, known: Set[str]) -> InvalidField:

@@ -126,8 +126,9 @@ def shown(text: str, stop: Sequence[str]) -> str:
 
 
 def stop_strings(value: Any) -> tuple[str, ...]:
-    """Validates OpenAI's `stop`: null, a string or a list of up to MAX_STOPS. Raises InvalidInput."""
-    listed = [] if value is None else [value] if isinstance(value, str) else value
+    """Validates OpenAI's `stop`: null, a string or a list of up to MAX_STOPS; an empty string is none. Raises
+    InvalidInput."""
+    listed = [] if value in (None, "") else [value] if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or len(listed) > MAX_STOPS:
         raise InvalidInput(f"stop must be a string or a list of at most {MAX_STOPS}")
     for entry in listed:

@@ -12,7 +12,8 @@ from fastapi import Request
 from trine_gateway import keys
 from trine_gateway.asking import Asking
 from trine_gateway.rates import Rate, Rates
-from trine_gateway.store import GatewayStore, Key
+from trine_gateway.records import Key
+from trine_gateway.store import GatewayStore
 from trine_operator.refusal import Refusal
 
 REMEMBERED_SECONDS = 2.0

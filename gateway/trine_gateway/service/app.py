@@ -24,16 +24,16 @@ def create_app(client: AsyncClient, store: GatewayStore, settings: GatewaySettin
     """Serves with the client, which it closes, and the store. `app.state.openai.closing = True` refuses new work."""
     limits = settings.limits
     asking = Asking(client, store, limits)
+    watch = ChainWatch(client.chain, store.chain_mark())
     verdicts = Verdicts(
         client,
         store,
         asking.apart,
+        watch,
         at_once=settings.checks_at_once,
         cut_off_seconds=settings.cut_off_seconds,
         repeat_seconds=settings.repeat_seconds,
     )
-
-    watch = ChainWatch(client.chain)
 
     @asynccontextmanager
     async def alive(_app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +54,7 @@ def create_app(client: AsyncClient, store: GatewayStore, settings: GatewaySettin
 
     app = create_frame("Trine gateway", why_not_ready, lifespan=alive)
     access = Access(store, asking)
-    endpoints = OpenAiEndpoints(client, asking, access, verdicts, limits)
+    endpoints = OpenAiEndpoints(client, asking, access, verdicts, watch, limits)
     app.state.openai = endpoints
     app.state.asking = asking
     app.include_router(endpoints.router)

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,15 +20,18 @@ from fastapi.responses import JSONResponse, Response
 
 from trine import AsyncClient
 from trine.chain import ModelEntry
+from trine.errors import ChainError
 from trine.protocol.calls import Read
 from trine.protocol.fields import Wish, read_wish
 from trine.protocol.sampling import DRAWN_SEEDS
 from trine_gateway.asking import PENDING, Asked, Asking, Running, Served
+from trine_gateway.chain_watch import ChainWatch
+from trine_gateway.records import Repeat
 from trine_gateway.service.access import Access
 from trine_gateway.service.refusing import body_of, refusal_of
-from trine_gateway.service.responses import ResponseShape, read_response_wish
+from trine_gateway.service.response_shape import ResponseShape
+from trine_gateway.service.responses import in_its_words, read_response_wish
 from trine_gateway.settings import Limits
-from trine_gateway.store import Repeat
 from trine_gateway.verdicts import Verdicts
 from trine_operator.refusal import Refusal
 from trine_operator.service.bodies import BodyBudget, disconnected, parse_json, read_body
@@ -80,8 +84,7 @@ class CompletionShape:
     """Chat and plain completions."""
 
     def __init__(self, model: str, chat: bool, include_usage: bool) -> None:
-        self._shape = Shape(model, chat)
-        self._include_usage = include_usage
+        self._shape = Shape(model, chat, include_usage)
 
     def whole(self, served: Served, extras: Mapping[str, Any]) -> dict[str, Any]:
         answer = served.answer
@@ -99,7 +102,7 @@ class CompletionShape:
         answer, shape = served.answer, self._shape
         chunks = [chunk for number, call in enumerate(answer.tool_calls) for chunk in shape.call_chunks(number, call)]
         chunks.append(shape.last_chunk(answer.finish_reason, extras, answer.tool_calls))
-        if self._include_usage:
+        if shape.include_usage:
             chunks.append(shape.usage_chunk(usage_of(answer.receipt)))
         return [*map(event, chunks), DONE]
 
@@ -110,14 +113,24 @@ class CompletionShape:
 class OpenAiEndpoints:
     """What a stock client asks for."""
 
-    def __init__(self, client: AsyncClient, asking: Asking, access: Access, verdicts: Verdicts, limits: Limits) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        asking: Asking,
+        access: Access,
+        verdicts: Verdicts,
+        watch: ChainWatch,
+        limits: Limits,
+    ) -> None:
         self._client = client
         self._asking = asking
         self._access = access
         self._verdicts = verdicts
+        self._watch = watch
         self._limits = limits
         self._bodies = BodyBudget(limits.max_body_bytes)
         self._models: tuple[float, list[ModelEntry]] = (float("-inf"), [])
+        self._created: dict[bytes, int] = {}
         self.closing = False
         self.router = APIRouter(prefix="/v1")
         self.router.add_api_route("/models", self.models, methods=["GET"])
@@ -127,12 +140,18 @@ class OpenAiEndpoints:
         self.router.add_api_route("/responses", self.responses, methods=["POST"])
 
     async def models(self, request: Request) -> dict[str, Any]:
-        await self._access.key(request)
-        return {"object": "list", "data": [_entry(model) for model in await self._known_models()]}
+        try:
+            await self._access.key(request)
+            return {"object": "list", "data": [await self._entry(model) for model in await self._known_models()]}
+        except Exception as error:  # noqa: BLE001  (each has its words)
+            raise refusal_of(error) from None
 
     async def model(self, request: Request, name: str) -> dict[str, Any]:
-        await self._access.key(request)
-        return _entry(await self._model(name))
+        try:
+            await self._access.key(request)
+            return await self._entry(await self._model(name))
+        except Exception as error:  # noqa: BLE001  (each has its words)
+            raise refusal_of(error) from None
 
     async def chat(self, request: Request) -> Response:
         return await self._serve(request, self._completion(chat=True))
@@ -150,7 +169,7 @@ class OpenAiEndpoints:
             )
             return wish, ResponseShape(body, wish)
 
-        return await self._serve(request, read)
+        return await self._serve(request, read, in_its_words)
 
     def _completion(self, *, chat: bool) -> Callable[[dict[str, Any]], tuple[Wish, AnswerShape]]:
         def read(body: dict[str, Any]) -> tuple[Wish, AnswerShape]:
@@ -171,11 +190,16 @@ class OpenAiEndpoints:
 
         return read
 
-    async def _serve(self, request: Request, read: Callable[[dict[str, Any]], tuple[Wish, AnswerShape]]) -> Response:
+    async def _serve(
+        self,
+        request: Request,
+        read: Callable[[dict[str, Any]], tuple[Wish, AnswerShape]],
+        in_words: Callable[[Refusal], Refusal] = lambda refusal: refusal,
+    ) -> Response:
         try:
             return await self._answered(request, read)
         except Exception as error:  # noqa: BLE001  (each has its words)
-            raise refusal_of(error) from None
+            raise in_words(refusal_of(error)) from None
 
     async def _answered(self, request: Request, read: Callable[[dict[str, Any]], tuple[Wish, AnswerShape]]) -> Response:
         if self.closing:
@@ -330,6 +354,8 @@ class OpenAiEndpoints:
         )
 
     async def _known_models(self) -> list[ModelEntry]:
+        """Raises Refusal, ChainError."""
+        self._watch.require_own_chain()
         at, known = self._models
         if time.monotonic() - at > MODELS_SECONDS:
             listed = await asyncio.to_thread(self._client.chain.models)
@@ -337,15 +363,21 @@ class OpenAiEndpoints:
             self._models = time.monotonic(), known
         return known
 
-
-def _entry(model: ModelEntry) -> dict[str, Any]:
-    return {
-        "id": model.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "trine",
-        "trine": {"modelId": "0x" + model.model_id.hex(), "pricePerTokenWei": str(model.price_per_token_wei)},
-    }
+    async def _entry(self, model: ModelEntry) -> dict[str, Any]:
+        """`created` is when the model was registered; 0 where the chain's endpoint does not show that block, or does
+        not answer."""
+        if model.model_id not in self._created:
+            unknown = [each.model_id for each in self._models[1] if each.model_id not in self._created]
+            with suppress(ChainError):
+                found = await asyncio.to_thread(self._client.chain.registered_at, unknown)
+                self._created |= {name: found.get(name, 0) for name in unknown}
+        return {
+            "id": model.name,
+            "object": "model",
+            "created": self._created.get(model.model_id, 0),
+            "owned_by": "trine",
+            "trine": {"modelId": "0x" + model.model_id.hex(), "pricePerTokenWei": str(model.price_per_token_wei)},
+        }
 
 
 def _repeat(request: Request, raw: bytes) -> Repeat | None:

@@ -15,9 +15,10 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from trine.errors import TrineError
 from trine_gateway.asking import Asking
+from trine_gateway.records import Judged, Key, Usage
 from trine_gateway.service.access import Access
 from trine_gateway.service.refusing import refusal_of
-from trine_gateway.store import GatewayStore, Judged, Key, Usage
+from trine_gateway.store import GatewayStore
 from trine_operator.refusal import Refusal
 
 STYLE = """

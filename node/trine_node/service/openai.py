@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from trine.errors import InvalidInput, TrineError
+from trine.errors import ChainError, InvalidInput, TrineError
 from trine.protocol.calls import CallReader, Read, read_calls
 from trine.protocol.evidence import parsed_input
 from trine.protocol.inputs import Input
@@ -59,6 +60,7 @@ class OpenAiEndpoints:
         self.answering = answering
         self.limits = limits
         self.closing = False
+        self._created = 0
         self._bodies = BodyBudget(limits.max_body_bytes)
         # Apart from the event loop's own threads: a chain that answers slowly must not keep evidence waiting.
         self._accepting = ThreadPoolExecutor(ACCEPTING_THREADS, thread_name_prefix="accept")
@@ -83,21 +85,27 @@ class OpenAiEndpoints:
         self._generations.close()
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [self._entry()]}
+        return {"object": "list", "data": [await self._entry()]}
 
     async def model(self, name: str) -> dict[str, Any]:
         if name != self.answering.model.name:
             raise Refusal(
                 f"the model {name!r:.200} is not served here", status=404, code="model_not_found", param="model"
             )
-        return self._entry()
+        return await self._entry()
 
-    def _entry(self) -> dict[str, Any]:
+    async def _entry(self) -> dict[str, Any]:
+        """`created` is when the model was registered; 0 where the chain's endpoint does not show that block, or does
+        not answer."""
         model = self.answering.model
+        if not self._created:
+            with suppress(ChainError):
+                found = await asyncio.to_thread(self.answering.chain.registered_at, [model.model_id])
+                self._created = found.get(model.model_id, 0)
         return {
             "id": model.name,
             "object": "model",
-            "created": 0,
+            "created": self._created,
             "owned_by": self.answering.chain.address,
             "trine": {
                 "modelId": "0x" + model.model_id.hex(),
@@ -141,7 +149,7 @@ class OpenAiEndpoints:
         )
         order = replace(order, payment=paid)
         started = await self._start(order)
-        shape = _Shape(self.answering.model.name, chat, await self._paid(order))
+        shape = _Shape(self.answering.model.name, chat, order.include_usage, await self._paid(order))
         if isinstance(started, Finished):
             if order.stream:
                 return EventStream(_events(shape, order, _repeated(started)), lambda: None, shape.headers)
@@ -191,8 +199,8 @@ class OpenAiEndpoints:
 class _Shape(Shape):
     """One answer's objects, with the node's promise and what is known of its payment."""
 
-    def __init__(self, model: str, chat: bool, paid: Shown | None = None) -> None:
-        super().__init__(model, chat)
+    def __init__(self, model: str, chat: bool, include_usage: bool = False, paid: Shown | None = None) -> None:
+        super().__init__(model, chat, include_usage)
         self.headers = _settled(paid) if paid else {}
         self._paid = paid
 
@@ -221,7 +229,7 @@ async def _events(shape: _Shape, order: Order, pieces: AsyncIterator[str | Finis
             else:
                 read = _read(piece)
                 yield event(shape.last_chunk(piece.finish_reason, shape.promise(piece, read), read.calls))
-                if order.include_usage:
+                if shape.include_usage:
                     yield event(shape.usage_chunk(usage_of(piece.evidence.receipt)))
         yield DONE
     except Exception as error:  # noqa: BLE001  (the status line is sent: the stream itself must say what happened)

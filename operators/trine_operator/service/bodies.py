@@ -14,6 +14,9 @@ from trine.protocol.members import RepeatedMember, require_each_once
 from trine_operator.refusal import Refusal
 
 BODY_SECONDS = 30.0
+DISCARDED_BYTES = 16 << 20
+"""Of a body that is too large: a connection that is closed while its client still sends is reset, and the client never
+reads why."""
 BODIES_AT_ONCE = 32
 """As many bodies of the largest size may be on their way at once, or any number of smaller ones."""
 
@@ -25,12 +28,19 @@ async def read_json(request: Request, limit: int, budget: BodyBudget) -> Any:
 
 async def read_body(request: Request, limit: int, budget: BodyBudget) -> bytes:
     """The body, read within `limit` bytes and BODY_SECONDS. Raises Refusal."""
-    body = bytearray()
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        # A small one may be any size once it is unpacked.
+        said = "the body is compressed: send it as it is, without Content-Encoding"
+        raise Refusal(said, status=415, code="unsupported_encoding", param="content-encoding")
+    body, beyond = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
-                if len(body) + len(chunk) > limit:
-                    raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
+                if beyond or len(body) + len(chunk) > limit:
+                    beyond += len(chunk)
+                    if beyond > DISCARDED_BYTES:
+                        break
+                    continue
                 budget.take(len(chunk))
                 body += chunk
     except TimeoutError:
@@ -40,6 +50,8 @@ async def read_body(request: Request, limit: int, budget: BodyBudget) -> bytes:
         raise Refusal("the client left while it sent its request", status=499, code="client_left") from None
     finally:
         budget.give_back(len(body))
+    if beyond:
+        raise Refusal(f"the body exceeds {limit} bytes", status=413, code="body_too_large")
     return bytes(body)
 
 

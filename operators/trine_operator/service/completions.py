@@ -27,8 +27,9 @@ NOT_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\u
 class Shape:
     """The objects of one answer: the same id, time and model in all of them."""
 
-    def __init__(self, model: str, chat: bool) -> None:
+    def __init__(self, model: str, chat: bool, include_usage: bool = False) -> None:
         self.chat = chat
+        self.include_usage = include_usage
         self.id = ("chatcmpl-" if chat else "cmpl-") + f"{time.time_ns():x}"
         self.created = int(time.time())
         self.model = model
@@ -54,7 +55,7 @@ class Shape:
             choice["delta"] = {"role": "assistant", "content": text} if first else {"content": text}
         else:
             choice["text"] = text
-        return {**self._head(self._chunk_kind), "choices": [choice]}
+        return {**self._chunk_head, "choices": [choice]}
 
     def call_chunks(self, index: int, call: ToolCall) -> list[dict[str, Any]]:
         """A whole call: first its name, then its arguments."""
@@ -63,7 +64,7 @@ class Shape:
         choices = [
             {"index": 0, "finish_reason": None, "logprobs": None, "delta": {"tool_calls": [delta]}} for delta in deltas
         ]
-        return [{**self._head(self._chunk_kind), "choices": [choice]} for choice in choices]
+        return [{**self._chunk_head, "choices": [choice]} for choice in choices]
 
     def last_chunk(
         self, finish_reason: str, extras: Mapping[str, Any], calls: Sequence[ToolCall] = ()
@@ -74,14 +75,16 @@ class Shape:
             choice["delta"] = {}
         else:
             choice["text"] = ""
-        return {**self._head(self._chunk_kind), "choices": [choice], "trine": extras}
+        return {**self._chunk_head, "choices": [choice], "trine": extras}
 
     def usage_chunk(self, usage: Mapping[str, int]) -> dict[str, Any]:
-        return {**self._head(self._chunk_kind), "choices": [], "usage": usage}
+        """The last one of a stream that tells its usage."""
+        return {**self._chunk_head, "choices": [], "usage": usage}
 
     @property
-    def _chunk_kind(self) -> str:
-        return "chat.completion.chunk" if self.chat else "text_completion"
+    def _chunk_head(self) -> dict[str, Any]:
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return {**self._head(kind), **({"usage": None} if self.include_usage else {})}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import structlog
@@ -20,7 +21,7 @@ from trine_operator.store import EvidencePruned, StoreError
 log = structlog.get_logger()
 
 RETRY_SECONDS = 2
-BODY_NOT_READ = (408, 413)
+BODY_NOT_READ = (408, 413, 415)
 """What else comes on these connections is the rest of the body."""
 
 UNKEPT = "the operator's store is not available at the moment, so nothing is promised: try again, or ask another one"
@@ -103,15 +104,31 @@ def install(app: FastAPI) -> None:
         said = str(error.detail)
         if error.status_code == 404:
             said = f"nothing is served at {request.url.path:.64}"
-            below = {**request.scope, "path": "/v1" + request.url.path}
-            if any(route.matches(below)[0] is not Match.NONE for route in app.routes):
-                said += ": a base URL ends in /v1"
+            if hint := _hint(app, request):
+                said += f": {hint}"
         return error_response(said, status=error.status_code)
 
     @app.exception_handler(RequestValidationError)
     async def validation(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         return error_response(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", status=400)
+
+
+def _hint(app: FastAPI, request: Request) -> str | None:
+    """What is wrong with an address that is nearly one. No client is redirected: one that follows sends its key again,
+    to an address that whoever stands before this server may serve without TLS."""
+    path = request.url.path
+    near = {
+        "a base URL ends in /v1": "/v1" + path,
+        "a base URL has one /v1": re.sub("^/v1(/v1)+/", "/v1/", path),
+        "leave out the slash at the end": path.rstrip("/"),
+        "there is a slash too many": re.sub("/+", "/", path),
+    }
+    for hint, meant in near.items():
+        scope = {**request.scope, "path": meant}
+        if meant != path and any(route.matches(scope)[0] is not Match.NONE for route in app.routes):
+            return hint
+    return None
 
 
 class _Edge:

@@ -47,10 +47,10 @@ def create_frame(
 ) -> FastAPI:
     """Health only. `identity`: who answers, so that a copy of an operator is recognized. `lifespan`: what is there as
     long as the application."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     install(app)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     def healthz() -> Any:
         reason = readiness()
         if reason is None:
