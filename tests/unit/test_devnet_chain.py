@@ -47,6 +47,14 @@ def test_every_contract_stands_where_the_bundled_deployment_says(net):
     assert net.chain().parameters().commit_seconds == specification()["parameters"]["commitSeconds"]
 
 
+def test_a_model_is_as_old_as_the_block_that_registered_it(net):
+    chain = net.chain()
+    (model,) = chain.models()
+    (event,) = chain.events("ModelRegistry", "ModelRegistered")
+    assert chain.registered_at([model.model_id]) == {model.model_id: chain.block_timestamp(event.block)}
+    assert chain.registered_at([]) == {}
+
+
 def test_other_code_at_a_contracts_address_is_noticed(net):
     address = net.admin.deployment.address("Canaries")
     code = net.rpc.call("eth_getCode", address, "latest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -140,6 +141,16 @@ def leave_early(gateway, key, asked, headers=None):
                 return
 
 
+def leave_begun(gateway, key, asked):
+    """Hangs up when the gateway has heard the first of an answer."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    sent = json.dumps(asked).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: {len(sent)}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + sent)
+        wait_for(lambda: any(running._pieces for running in gateway.app.state.asking._running))
+
+
 def test_who_leaves_before_a_node_has_begun_ends_what_was_asked_for(tmp_path):
     def silent(handler):
         events(handler)
@@ -191,8 +202,8 @@ def test_who_leaves_a_slow_answer_has_paid_for_it_and_it_can_be_had_again(tmp_pa
     ):
         key = gateway.key()
         for stream in (False, True):
-            leave_early(gateway, key, body(30, stream=stream))
-        wait_for(lambda: not gateway.app.state.asking._running)
+            leave_begun(gateway, key, body(30, stream=stream))
+            wait_for(lambda: not gateway.app.state.asking._running)
         assert (gateway.usage(key)["answers"], gateway.usage(key)["reservedWei"]) == (2, "0")
         again = {"idempotency-key": "mine"}
         leave_early(gateway, key, body(30), again)
