@@ -13,6 +13,7 @@ from typing import Any
 
 from trine.errors import InvalidField
 from trine.protocol.grammar import Grammar
+from trine.protocol.schemas import in_enforced_words
 from trine.protocol.tools import Tools
 
 REQUIRED = "required"
@@ -74,7 +75,7 @@ def _grammar(functions: list[dict[str, Any]]) -> Grammar:
 def _call(function: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The schema of a call of this function, which stands at `place` of the whole."""
     parameters = {k: v for k, v in function.get("parameters", {}).items() if k not in ("$id", "$schema")}
-    arguments = _moved({"type": "object", **parameters}, f"{place}/properties/arguments")
+    arguments = _moved(in_enforced_words({"type": "object", **parameters}), f"{place}/properties/arguments")
     return {
         "type": "object",
         "properties": {"name": {"const": function["name"]}, "arguments": arguments},

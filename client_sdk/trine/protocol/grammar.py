@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Self
-from urllib.parse import unquote
 
 from trine.errors import InvalidField, InvalidInput
 from trine.protocol.members import RepeatedMember, each_once
+from trine.protocol.schemas import INSTEAD, fault_of, in_enforced_words, referred
 
 ENGINE = "llguidance-1.9.1"
 """Library and release; deploy/requirements pins it."""
@@ -67,8 +67,8 @@ CONSTRAINING = frozenset(
 ANNOTATING = frozenset(
     {
         *("$anchor", "$comment", "$defs", "$id", "contentEncoding", "contentMediaType", "default"),
-        *("definitions", "deprecated", "description", "discriminator", "example", "examples", "id", "readOnly"),
-        *("title", "writeOnly"),
+        *("definitions", "deprecated", "description", "discriminator", "enumDescriptions", "enumNames", "example"),
+        *("examples", "externalDocs", "id", "markdownDescription", "readOnly", "title", "writeOnly", "xml"),
     }
 )
 """Keywords that allow and forbid nothing, or hold schemas to refer to. So do those that begin with `x-`."""
@@ -169,11 +169,14 @@ def schema_fault(schema: Any) -> str | None:
             if keyword == "$ref":
                 if not (isinstance(value, str) and (value == "#" or value.startswith("#/"))):
                     return f"{where}: $ref leads outside of the schema: put what it names into $defs"
-                named[value] = _referred(schema, value)
+                named[value] = referred(schema, value)
             if keyword == "$schema":  # the engine would read other keywords by it, and leave some out
                 return f"{where}: $schema is not heeded within a schema: leave it out"
             if keyword == "x-guidance" or not (keyword in CONSTRAINING | ANNOTATING or keyword.startswith("x-")):
-                return f"{where}: the keyword {keyword[:64]!r} is not enforced: leave it out"
+                instead = INSTEAD.get(keyword, "leave it out")
+                return f"{where}: the keyword {keyword[:64]!r} is not enforced: {instead}"
+        if fault := fault_of(part):
+            return f"{where}: {fault}"
     if sum(_levels(part) for part in (schema, *named.values())) > MAX_LEVELS:
         return f"the schema and what it refers to are more than {MAX_LEVELS} levels deep"
     return _too_much(part for part, _ in _schemas_and_named(schema))
@@ -264,6 +267,8 @@ def _guided(kind: str, value: Any, field: str) -> Grammar | None:
         raise InvalidField(f"{field} must be {named}", field=field)
     if isinstance(value, dict) and isinstance(value.get("$schema"), str):  # all drafts are read as one
         value = {keyword: inner for keyword, inner in value.items() if keyword != "$schema"}
+    if isinstance(value, dict) and _depth(value) <= MAX_DEPTH:
+        value = in_enforced_words(value)
     try:
         return Grammar(kind, value if isinstance(value, str) else _spelled(value))
     except (ValueError, RecursionError):
@@ -299,20 +304,6 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _referred(schema: Any, reference: str) -> Any:
-    """What a reference of this document names; None if nothing."""
-    found = schema
-    for step in filter(None, unquote(reference[1:]).split("/")):
-        step = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict):
-            found = found.get(step)
-        elif isinstance(found, list) and step.isdecimal() and len(step) < 6:
-            found = found[int(step)] if int(step) < len(found) else None
-        else:
-            return None
-    return found
-
-
 def _levels(schema: Any) -> int:
     return max((level for _, _, level in _schemas(schema)), default=0)
 
@@ -326,7 +317,7 @@ def _schemas_and_named(schema: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
         for part, where, _ in _schemas(root, seen):
             reference = part.get("$ref")
             if isinstance(reference, str) and reference.startswith("#"):
-                left.append((_referred(schema, reference), reference[:200]))
+                left.append((referred(schema, reference), reference[:200]))
             yield part, where.replace("schema", name, 1)
 
 

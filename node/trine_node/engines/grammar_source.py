@@ -23,6 +23,14 @@ answer. Whoever changes them changes which answers can be checked: they belong t
 JSON_OPTIONS: dict[str, Any] = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": r"[ \n\t]{0,20}"}
 """Nothing that a schema says is ignored, and a model that loves blanks comes to an end of them."""
 MAX_REASON = 300
+OURS = {
+    "oneOf constraints": "oneOf: a value may be two of the alternatives at once: say anyOf, or give each of them a "
+    "required property with a const of its own",
+    "min/maxProperties only": "minProperties and maxProperties go with properties only where all of these are "
+    "required: leave them out, or say what is required",
+    "<non-verbose/>": "no text can be the whole of it",
+}
+"""What the library says in words for those who call it, in words for those who sent the grammar."""
 
 
 def compiled(vocabulary: Any, kind: str, text: str) -> Any:
@@ -48,4 +56,5 @@ def source(kind: str, text: str) -> str:
 
 def first_line(text: str) -> str:
     """Of an error of the library's, which shows grammar and state below."""
-    return " ".join(text.split("<state>")[0].split())[:MAX_REASON]
+    said = " ".join(text.split("<state>")[0].split())[:MAX_REASON]
+    return next((ours for theirs, ours in OURS.items() if theirs in said), said)
