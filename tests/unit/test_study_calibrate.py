@@ -60,6 +60,7 @@ def test_a_calibration_writes_a_policy_and_a_report(tmp_path: Path) -> None:
         ([MODEL, "--accept-sigmas", "6"], "sigmas"),
         ([MODEL, "--temperatures", "0,3"], "temperatures are"),
         ([MODEL, "--temperatures", "hot"], "no number"),
+        ([MODEL, "--margins-of", "no-such-model"], "no record of a model"),
         ([MODEL, "--cheat-dtype", "fp8"], "choose one of"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from trine.errors import InvalidInput
 from trine.protocol import fingerprint
 from trine.protocol.messages import FinishReason
 from trine.protocol.verdict import Claim, Outcome, Recomputation
-from trine_research.study.fit import auc, clopper_pearson, false_reject_rate, fit_pairs, fit_policy, split
+from trine_research.study.fit import (
+    auc,
+    clopper_pearson,
+    false_reject_rate,
+    fit_pairs,
+    fit_policy,
+    split,
+    with_margins_of,
+)
 from trine_research.study.observations import append, read
 from trine_research.study.observe import Leaf
 
@@ -82,6 +91,18 @@ def test_the_worst_honest_margin_is_accepted() -> None:
     policy = fit_policy(leaves)
     assert all(leaf.judge(policy).outcome is Outcome.ACCEPT for leaf in leaves)
     assert leaf(random, 1.0, tail=5.0).judge(policy).outcome is Outcome.REJECT
+
+
+def test_margins_that_few_answers_do_not_show_are_taken_from_another_model() -> None:
+    few, many = honest_leaves(30, count=30), [*honest_leaves(31), leaf(np.random.default_rng(32), 1.0, tail=0.4)]
+    narrow, wide = fit_policy(few), fit_policy(many)
+    both = with_margins_of(narrow, wide)
+    [(_, _, own)], [(_, _, known)], [(_, _, widened)] = narrow.pairs, wide.pairs, both.pairs
+    assert own.margin_reject < known.margin_reject == widened.margin_reject
+    assert widened.margin_accept == known.margin_accept
+    assert widened.deviation_bound(TOKENS, 5) == own.deviation_bound(TOKENS, 5)
+    assert with_margins_of(wide, narrow) == wide, "nothing becomes narrower"
+    assert with_margins_of(narrow, replace(wide, pairs=())) == narrow, "a pair that the other does not have"
 
 
 def test_machines_that_agree_exactly_do_not_hide_cheats_behind_those_that_do_not() -> None:

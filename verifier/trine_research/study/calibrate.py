@@ -15,13 +15,14 @@ import torch
 import transformers
 
 from trine.errors import InvalidInput
+from trine.models import load_record
 from trine.protocol.calibration import parse_prompt_set
 from trine.protocol.inputs import Input
 from trine.protocol.policy import Policy
 from trine.protocol.sampling import MAX_TEMPERATURE
 from trine_research.adversaries import ADVERSARIES, CONSTRAINING, DRAWING
 from trine_research.study import observations, report
-from trine_research.study.fit import fit_pairs, fit_policy, split
+from trine_research.study.fit import fit_pairs, fit_policy, split, with_margins_of
 from trine_research.study.observe import Leaf, Plan, Progress, observe_cheats, observe_honest
 from trine_research.study.subject import MAX_PROMPTS, Subject, decodings_at, honest_variants, render_all
 
@@ -50,6 +51,7 @@ class Options:
     threads: int | None = None
     accept_sigmas: float = 4.0
     reject_sigmas: float = 5.0
+    margins_of: str = ""  # a shipped model: no bound of a margin is narrower than its own
 
     def __post_init__(self) -> None:
         honest_variants(self.dtypes)  # refuses precisions that no engine has
@@ -94,6 +96,8 @@ def calibrate(options: Options, out: Path, progress: Progress, observed: Path | 
     leaves. The report also tells how one fitted to half of the prompts fares on the other half: what to expect of
     prompts that nobody has calibrated on.
     """
+    if options.margins_of:
+        shipped_policy(options.margins_of)  # says that there is none before an hour has gone by
     subject = Subject.find(options.model, options.threads)
     if observed:
         leaves = list(observations.read(observed))
@@ -106,8 +110,7 @@ def calibrate(options: Options, out: Path, progress: Progress, observed: Path | 
             observations.append(out / OBSERVATIONS, found)
             leaves += found
     honest = [leaf for leaf in leaves if leaf.honest]
-    sigmas = (options.accept_sigmas, options.reject_sigmas)
-    policy = fit_policy(honest, *sigmas)
+    policy = _fitted(honest, options)
     document: dict[str, Any] = {
         "model": options.model,
         "model_id": subject.model_id.hex(),
@@ -116,9 +119,19 @@ def calibrate(options: Options, out: Path, progress: Progress, observed: Path | 
     }
     if len({leaf.prompt for leaf in honest}) >= 80:
         fitted, tested = split(honest, lambda prompt: prompt % 2 == 0)
-        document["held_out"] = report.honest_summary(tested, fit_policy(fitted, *sigmas))
+        document["held_out"] = report.honest_summary(tested, _fitted(fitted, options))
     report.write(out, document, leaves, policy, fit_pairs(honest))
     return policy
+
+
+def _fitted(honest: Sequence[Leaf], options: Options) -> Policy:
+    policy = fit_policy(honest, options.accept_sigmas, options.reject_sigmas)
+    return with_margins_of(policy, shipped_policy(options.margins_of)) if options.margins_of else policy
+
+
+def shipped_policy(model: str) -> Policy:
+    """Raises InvalidInput for a model that has none."""
+    return Policy.from_bytes(load_record(model).policy)
 
 
 def prompt_set(file: Path | None) -> tuple[Input, ...] | None:

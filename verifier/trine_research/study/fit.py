@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,30 @@ def fit_policy(leaves: Sequence[Leaf], accept_sigmas: float = 4.0, reject_sigmas
     """Bounds for every pair of classes among the honest leaves."""
     pairs = [(fit.prover, fit.verifier, fit.bounds) for fit in fit_pairs(leaves)]
     return Policy(tuple(pairs), round(accept_sigmas * 1e3), round(reject_sigmas * 1e3))
+
+
+def with_margins_of(policy: Policy, other: Policy) -> Policy:
+    """`policy`, no bound of a margin narrower than `other` has it for the same pair of classes; deviations stay.
+
+    Large margins come from single rare positions: a thousand tokens show hardly any, and bounds fitted to them alone
+    would reject an honest answer sooner or later. Deviations are averages, which few answers show well enough.
+    """
+    pairs = (
+        (prover, verifier, _no_narrower(own, other.bounds(prover, verifier))) for prover, verifier, own in policy.pairs
+    )
+    return replace(policy, pairs=tuple(pairs))
+
+
+def _no_narrower(own: Bounds, known: Bounds | None) -> Bounds:
+    if known is None:
+        return own
+    return replace(
+        own,
+        margin_mean=max(own.margin_mean, known.margin_mean),
+        margin_rms=max(own.margin_rms, known.margin_rms),
+        margin_accept=max(own.margin_accept, known.margin_accept),
+        margin_reject=max(own.margin_reject, known.margin_reject),
+    )
 
 
 def fit_pairs(leaves: Sequence[Leaf]) -> list[PairFit]:

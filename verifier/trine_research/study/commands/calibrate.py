@@ -36,6 +36,9 @@ def calibrate(
     ] = None,
     accept_sigmas: Annotated[float, typer.Option(help="Standard deviations to the accept bound.")] = 4.0,
     reject_sigmas: Annotated[float, typer.Option(help="Standard deviations to the reject bound.")] = 5.0,
+    margins_of: Annotated[
+        str, typer.Option(help="A shipped record: no bound of a margin is narrower than its own.")
+    ] = "",
 ) -> None:
     """Runs honest variants and cheats, fits thresholds, writes policy, observations and a report with plots."""
     from trine_research.adversaries import ADVERSARIES
@@ -56,6 +59,7 @@ def calibrate(
         threads=threads,
         accept_sigmas=accept_sigmas,
         reject_sigmas=reject_sigmas,
+        margins_of=margins_of,
     )
     study.calibrate(options, out, note, observed)
     say(f"policy and report: {out}/policy.json, {out}/report.md")
