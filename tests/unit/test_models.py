@@ -210,8 +210,11 @@ def test_the_list_names_what_is_shipped_and_whether_it_is_here(
     monkeypatch.setenv("TRINE_HOME", str(tmp_path))
     for expected in (False, True):
         list_command(as_json=True)
-        other, listed = json.loads(capsys.readouterr().out)
-        assert (other["name"], other["prepared"]) == ("qwen2.5-coder-0.5b-instruct", False)
+        *others, listed = json.loads(capsys.readouterr().out)
+        assert [(other["name"], other["prepared"]) for other in others] == [
+            ("qwen2.5-coder-0.5b-instruct", False),
+            ("qwen2.5-coder-1.5b-instruct", False),
+        ]
         assert (listed["name"], listed["prepared"]) == ("smollm2-135m-instruct", expected)
         assert listed["modelId"] == "0x" + load_record(listed["name"]).model_id.hex()
         assert "cpu-fp32" in listed["classes"]
