@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
 import {IFinality} from "../../contracts/interfaces/IFinality.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
+import {IReputation} from "../../contracts/interfaces/IReputation.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {BatchId, Header, Role} from "../../contracts/types/Types.sol";
@@ -39,6 +40,7 @@ contract AppealsTest is AppealWorld {
         Check.eq(case_.level, 1, "level");
         Check.eq(case_.terms, 1, "the batch's terms");
         Check.eq(case_.clock, blockNumber + 2, "seed block");
+        Check.eq(case_.fixedAt, timestamp, "fixed now");
         Check.eq(uint256(case_.verdict), uint256(ACCEPTED), "as decided");
         Check.eq(case_.levels[0].appellant, ALICE, "who");
         Check.eq(uint256(case_.levels[0].claim), uint256(REJECTED), "what");
@@ -528,6 +530,7 @@ contract AppealsTest is AppealWorld {
         Check.eq(case_.levels[0].committed, 0, "no votes");
         Check.eq(case_.levels[0].committee, 0, "no committee");
         Check.eq(case_.clock, blockNumber + 2, "new seed block");
+        Check.eq(case_.fixedAt, timestamp, "fixed now");
         _hear(_mixed, 0, 0, 7);
         _conclude(_mixed, 0);
         _verdictOf(_mixed, 0, REJECTED, true);
@@ -738,6 +741,32 @@ contract AppealsTest is AppealWorld {
         Check.eq(stake - staking.stakeOf(wrong).active, 20 ether, "who was wrong");
         Check.eq(staking.stakeOf(_seatOf(_mixed, 0)).active, judge, "the judges were right");
         _money(0);
+    }
+
+    function testAJurorsRecordGainsOneOutcomeOfItsKind() external {
+        _appeal(ALICE, _mixed, 0, REJECTED);
+        _drawAppeal(_mixed, 0);
+        // Five accept, one rejects, and one says nothing.
+        for (uint256 i = 0; i < 6; ++i) {
+            _commitAppeal(_mixed, 0, i, i < 5 ? ACCEPTED : REJECTED);
+        }
+        _wait(COMMIT_SECONDS + 1);
+        for (uint256 i = 0; i < 6; ++i) {
+            _revealAppeal(_mixed, 0, i, i < 5 ? ACCEPTED : REJECTED);
+        }
+        _wait(REVEAL_SECONDS + 1);
+        vm.recordLogs();
+        _resolve(_mixed, 0);
+        Check.eq(_counts(vm.getRecordedLogs(), _juror(_mixed, 0, 6)), 1e6, "missed");
+        _wait(WINDOW + 1);
+        vm.recordLogs();
+        _concludeNow(_mixed, 0);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < 5; ++i) {
+            Check.eq(_counts(logs, _juror(_mixed, 0, i)), uint256(1e6) << 128, "accepted");
+        }
+        Check.eq(_counts(logs, _juror(_mixed, 0, 5)), uint256(1e6) << 64, "rejected");
+        Check.eq(_counts(logs, _juror(_mixed, 0, 6)), 0, "told once");
     }
 
     function testABondThatIsLostOnARejectedLeafIsBurned() external {
@@ -1001,6 +1030,15 @@ contract AppealsTest is AppealWorld {
         Check.eq(supply - token.totalSupply(), BOND_1, "nobody was cleared: burned");
         _money(BOND_1 + appeals.creditOf(BOB));
         Check.eq(staking.stakeOf(NODE).locked, 1 ether, "one leaf is open");
+    }
+
+    /// What an operator's record gained: millionths accepted, rejected and missed, 64 bits each.
+    function _counts(Vm.Log[] memory logs, address operator) private pure returns (uint256 counts) {
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] != IReputation.ReputationChanged.selector) continue;
+            if (logs[i].topics[1] != bytes32(uint256(uint160(operator)))) continue;
+            counts += abi.decode(logs[i].data, (uint256)) & type(uint192).max;
+        }
     }
 
     /// Lets one committee after the other fail.

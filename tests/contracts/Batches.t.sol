@@ -5,6 +5,7 @@ import {IBatchTerms} from "../../contracts/interfaces/IBatchTerms.sol";
 import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {ICalibration} from "../../contracts/interfaces/ICalibration.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
+import {IReputation} from "../../contracts/interfaces/IReputation.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerdicts} from "../../contracts/interfaces/IVerdicts.sol";
 import {Majority} from "../../contracts/libraries/Majority.sol";
@@ -302,6 +303,7 @@ contract BatchesTest is BatchesWorld {
         _expire(id);
         Check.eq(_state(id), uint256(IBatches.State.Void), "void");
         Check.eq(supply - token.totalSupply(), 3 * FEE + 1 ether, "the fee and a leaf's stake are burned");
+        Check.eq(uint256(batches.batchOf(id).committee), 0, "nobody's");
         Check.eq(_active(NODE), STAKE - 1 ether, "expiry is no free redraw");
         Check.eq(_locked(NODE), 0, "the rest is free");
         _holds(0);
@@ -663,7 +665,16 @@ contract BatchesTest is BatchesWorld {
         _waitForCommits(id);
         vm.expectEmit(address(batches));
         emit IBatches.CommitteeRedrawn(id, 1, blockNumber + 2);
+        vm.recordLogs();
         _settle(id);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        uint256 counts = 0;
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] != IReputation.ReputationChanged.selector) continue;
+            // Below role and score: accepted, rejected and missed, 64 bits each.
+            counts += abi.decode(logs[i].data, (uint256)) & type(uint192).max;
+        }
+        Check.eq(counts, 2e6, "two have missed one outcome each, and nothing else is said of anybody");
         IBatches.Batch memory batch = batches.batchOf(id);
         Check.eq(uint256(batch.state), uint256(IBatches.State.Anchored), "waits for a draw");
         Check.eq(batch.round, 1, "round");
@@ -748,6 +759,7 @@ contract BatchesTest is BatchesWorld {
     function testAfterTheLastRoundTheBatchIsVoidAndTheFeeBurned() external {
         BatchId id = _void("void", 2);
         Check.eq(_state(id), uint256(IBatches.State.Void), "void");
+        Check.eq(uint256(batches.batchOf(id).committee), 0, "nobody's any more");
         Check.eq(_active(NODE), STAKE, "the node loses nothing");
         Check.eq(_locked(NODE), 0, "and is free");
         _holds(0);

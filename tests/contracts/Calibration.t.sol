@@ -52,6 +52,7 @@ contract CalibrationTest is World {
         Check.yes(challenge.role == Role.Node, "role");
         Check.eq(ModelId.unwrap(challenge.modelId), ModelId.unwrap(model), "model");
         Check.eq(challenge.seedBlock, blockNumber + 2, "seed block");
+        Check.eq(challenge.fixedAt, timestamp, "when the seed was fixed");
         Check.eq(challenge.deadline, timestamp + 3600, "deadline");
         Check.eq(challenge.leaves, 2, "prompts");
         Check.eq(challenge.hardwareClass, "gpu-bf16", "hardware class");

@@ -69,6 +69,7 @@ contract MajorityTest {
         Check.yes(!Majority.contradicts(accepts, rejects, accepts, rejects), "agrees with itself");
         Check.yes(!Majority.contradicts(0, 0, accepts, rejects), "inconclusive never contradicts");
         if (accepts != 0) Check.yes(Majority.contradicts(accepts, 0, 0, accepts), "accepts what was rejected");
+        Check.yes(Majority.contradicts(1, 0, 0, 1) && Majority.contradicts(0, 1, 1, 0), "also in the first leaf only");
     }
 
     function testMask() external pure {

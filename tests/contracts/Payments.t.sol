@@ -470,6 +470,9 @@ contract PaymentsTest {
         vm.prank(FINALITY);
         _payments.fundRefunds(id, 3, 0.2 ether);
         Check.eq(_payments.totalOwed(), DEPOSIT + 0.6 ether, "none twice");
+        _fund(id, 4, 0.2 ether);
+        Check.eq(_payments.refundOf(id, 1), 0.2 ether, "still its own");
+        Check.eq(_payments.refundOf(id, 2), 0.2 ether, "as much as the one before");
         _payments.refund(id, o);
         _checkSolvent();
     }

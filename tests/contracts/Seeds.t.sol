@@ -10,7 +10,7 @@ import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {ISeeds} from "../../contracts/interfaces/ISeeds.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {Bls12381} from "../../contracts/libraries/Bls12381.sol";
-import {BatchId} from "../../contracts/types/Types.sol";
+import {BatchId, Header} from "../../contracts/types/Types.sol";
 import {AppealWorld} from "./AppealWorld.sol";
 import {BlsSigner} from "./BlsSigner.sol";
 import {Built} from "./Built.sol";
@@ -351,8 +351,10 @@ contract DrandSeedsTest is AppealWorld {
         (ISeeds.State state,) = seeds.stateOf(0, fixedAt);
         Check.yes(state == ISeeds.State.Ahead, "a second before");
         vm.warp(due);
-        (state,) = seeds.stateOf(0, fixedAt);
+        uint256 lastBlock;
+        (state, lastBlock) = seeds.stateOf(0, fixedAt);
         Check.yes(state == ISeeds.State.Recordable, "then");
+        Check.eq(lastBlock, type(uint256).max, "for ever");
     }
 
     function testRoundsByTime() external view {
@@ -504,6 +506,23 @@ contract DrandSeedsTest is AppealWorld {
         _appeal(ALICE, id, 0, REJECTED);
         _drawAppeal(id, 0);
         Check.eq(_jury(id, 0).length, 7, "seven");
+    }
+
+    /// Whoever knew its seed beforehand would know the next jury when it lets the first one fail.
+    function testTheNextJuryOfAnAppealIsDrawnByALaterRound() external {
+        BatchId id = _settled(_root("appealed", 0), 1);
+        _appeal(ALICE, id, 0, REJECTED);
+        _drawAppeal(id, 0);
+        _wait(_values().commitSeconds + 1);
+        _resolve(id, 0);
+        IAppeals.Case memory appealed = appeals.caseOf(id, 0);
+        uint256 round = seeds.indexOf(0, timestamp);
+        _reach(appealed.clock + 1);
+        IStaking.Seat[][] memory judges = _judges(id, 0, 1);
+        Header memory header = _headerOf(id);
+        vm.expectRevert(abi.encodeWithSelector(ISeeds.SeedsAhead.selector, round));
+        appeals.draw(header, 0, judges);
+        _drawAppeal(id, 0);
     }
 
     function testAttackALapsedDrawOfAnAppealStillCostsTheBondWhereTheBeaconSpoke() external {

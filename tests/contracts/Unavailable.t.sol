@@ -53,6 +53,18 @@ contract UnavailableTest is AppealWorld {
         }
     }
 
+    function testAJurorWhoIsWrongPaysTheJuryBeforeWhoShowsLate() external {
+        BatchId id = _drawn("hidden", 1);
+        uint256 before = _wealthOf(NODE);
+        _vote(id, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN);
+        _appeal(NODE, id, 0, ACCEPTED);
+        _hear(id, 0, 6, 1);
+        _conclude(id, 0);
+        _finalize(id);
+        _verdictOf(id, 0, ACCEPTED, true);
+        Check.eq(_wealthOf(NODE), before + 10 ether - 6 ether, "half of the fine, less six fees");
+    }
+
     function testAttackWithholdingFromTwoOfThreeGainsTheNodeNothing() external {
         BatchId id = _drawn("hidden", 1);
         (uint256 before, uint256[3] memory stakes) = (_wealthOf(NODE), _stakes(id));
