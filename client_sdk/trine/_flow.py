@@ -108,7 +108,7 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
     answer is left for the next best: see `_failover`."""
     trying = Trying(core, timeout, asked)
     chosen: ModelEntry = yield Work(partial(core.model, asked.model))
-    earlier = yield from earlier_at(core, asked)
+    earlier = yield from earlier_at(core, asked, chosen)
     if isinstance(earlier, Answer):
         return earlier
     while True:
@@ -137,11 +137,14 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
         yield Pause(pause)
 
 
-def earlier_at(core: Core, asked: Wanted) -> Flow[Sent | Answer | None]:
+def earlier_at(core: Core, asked: Wanted, model: ModelEntry) -> Flow[Sent | Answer | None]:
     """What came of the same order before. Raises InvalidInput."""
     if asked.idempotency_key is None:
         return None
     found: Sent | Answer | None = yield Work(partial(core.repeats.earlier, asked))
+    if isinstance(found, Sent):
+        place = yield Work(partial(core.place_now, model, found.place))
+        return replace(found, place=place)
     return found
 
 

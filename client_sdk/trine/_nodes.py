@@ -84,6 +84,11 @@ class Nodes:
         others = ", ".join(endpoint for _, endpoint in self.nodes(model, PAGES)[:5])
         raise NotReady(f"no calibrated node{where} serves {model.name!r}" + (f"; these do: {others}" if others else ""))
 
+    def place_now(self, model: ModelEntry, place: tuple[str, str]) -> tuple[str, str]:
+        """(address, endpoint) of a node that was there: it may have moved since, and may be listed no more."""
+        node, url = place
+        return node, dict(self._candidates(model)).get(node, url)
+
     def remembered_choice(self, model: ModelEntry, avoided: Collection[str] = ()) -> tuple[str, str] | None:
         """As `choose`, without asking the chain; None where that must be asked."""
         with self._lock:

@@ -59,7 +59,7 @@ class AsyncTextStream:
         client, asked, core = self._client, self._asked, self._client._core
         trying = Trying(core, client._timeout, asked)
         model = await client._chosen_model(asked.model)
-        earlier = await client._run(flow.earlier_at(core, asked))
+        earlier = await client._run(flow.earlier_at(core, asked, model))
         if isinstance(earlier, Answer):
             self.answer = earlier
             if earlier.content:

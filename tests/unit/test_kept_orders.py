@@ -197,6 +197,25 @@ def test_an_order_that_was_never_begun_is_made_anew_once_its_deadline_is_over(no
     assert len(node.store.unbatched(10)) == 1
 
 
+def test_a_node_that_has_moved_meanwhile_is_asked_where_it_is(node, account, tmp_path):
+    state = tmp_path / "orders.sqlite"
+
+    def loses(handler):
+        httpx2.post(node.url + handler.path, json=handler.server.orders[-1], timeout=60)
+
+    asked = {"max_tokens": 3, "idempotency_key": "n"}
+    with (
+        odd(loses) as relay,
+        asking(node, account, state, relay.url) as client,
+        pytest.raises(NodeUnreachable),
+    ):
+        client.chat(QUESTION, **asked)
+    with asking(node, account, state) as client:
+        answer = client.chat(QUESTION, **asked)
+    assert node.store.owed(account.address) == answer.receipt.fee_wei
+    assert len(node.store.unbatched(10)) == 1
+
+
 def test_calls_and_grammars_are_kept_with_their_answers(node, account, tmp_path):
     state = tmp_path / "orders.sqlite"
     asked = {"max_tokens": 40, "idempotency_key": "n", "guided_choice": ["red", "green"]}
