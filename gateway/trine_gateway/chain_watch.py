@@ -102,7 +102,7 @@ class ChainWatch:
     def require_own_chain(self) -> None:
         """Raises Refusal where the chain was another one when it was last looked at."""
         if self.is_replaced:
-            raise Refusal(REPLACED, status=503, code=REPLACED_CODE)
+            raise Refusal(REPLACED, status=503, code=REPLACED_CODE, headers={"x-should-retry": "false"})
 
     def is_own_chain(self) -> bool:
         """Looks at it now. Raises ChainError."""

@@ -130,8 +130,8 @@ def test_a_gateway_whose_chain_was_started_anew_says_so_and_leaves_its_accounts_
 
 def test_a_chain_is_told_by_the_block_where_its_deployment_began(tmp_path):
     with bare_chain() as bare, bare_chain() as other:
-        for each in (bare, other):
-            each.mine(5)
+        bare.mine(5)
+        other.rpc.call("anvil_mine", hex(5), hex(7))  # two that are started in one second are alike up to here
         here = replace(bare.deployment, block=3)
         chain, elsewhere = Chain.connect(here, bare.url), Chain.connect(here, other.url)
         mark = ChainMark(here.chain_id, here.address("Batches"), 3, chain.block_hash(3))
