@@ -20,7 +20,7 @@ import {IVerdicts} from "./interfaces/IVerdicts.sol";
 import {Majority} from "./libraries/Majority.sol";
 import {Metering} from "./libraries/Metering.sol";
 import {SeatsLib} from "./libraries/SeatsLib.sol";
-import {BatchId, Header, Ids, OUTCOME, Role} from "./types/Types.sol";
+import {BatchId, Header, Ids, ModelId, OUTCOME, Role} from "./types/Types.sol";
 
 /// @title Appeals of single leaves to larger committees
 /// @dev Documented in `IAppeals`. Appeals are rare: this favours what can be read over gas.
@@ -124,18 +124,18 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         bytes32 seed = keccak256(
             abi.encode(SEEDS.seedOf(seedBlock, case_.fixedAt), batchId, leafIndex, case_.level, level.round)
         );
+        address[] memory jury = _drawn(header.modelId, seed, seedBlock, case_, excluded);
+        if (jury.length == 0) {
+            // There are too few, whoever asks: nobody was heard, and the bond goes back. Else who has seats in a small
+            // pool could leave it once a verdict is appealed, and have the bond lost.
+            level.unheard = true;
+            _resolve(batchId, leafIndex, case_, case_.verdict);
+            return;
+        }
         IParameters.Values memory values = _valuesOf(case_);
         // No leaf has more tokens than its batch.
         (IStaking.Seat[] memory seats, uint256 doneBy) = STAKING.lockSeats(
-            COMMITTEES.drawExcluding(
-                header.modelId,
-                seed,
-                COMMITTEES.epochAt(seedBlock),
-                case_.fixedAt,
-                excluded,
-                seatsAt(case_.level),
-                false
-            ),
+            jury,
             values.seatStakeWei,
             Metering.workSeconds(header.root, values.checkTokensPerSecond),
             values.maxCheckSeconds
@@ -270,7 +270,7 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
         }
         address winner = _winnerOf(case_, end);
         uint256 fee = _valuesOf(case_).appealFeePerSeatWei;
-        if (winner != address(0) && end.unseen) {
+        if (winner != address(0) && end.unseen && _paysJury(batchId, case_)) {
             // Nobody was wrong who was shown nothing: whoever shows it now pays. Its bond is among its credits.
             uint256 missing = Math.saturatingSub(fee * end.right, end.bonds + end.fines);
             missing = Math.min(missing, bondOf(1, case_.terms));
@@ -392,13 +392,15 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
     }
 
     /// @dev A bond is lost by who claimed what a jury found wrong, by who did not have the jury drawn, by who called
-    /// good what was not shown, and by who asked again about what had not been shown either.
+    /// good what was not shown, and by who asked again about what is not shown again.
     function _settleBond(Level storage level, uint256 bond, bool wasUnseen, End memory end) private {
         bool right = level.committee != 0 && (!end.decided || level.claim == end.verdict);
-        if (end.verdict == IVerdicts.Verdict.Unavailable) {
-            right = right && level.claim == IVerdicts.Verdict.Rejected && !wasUnseen;
-        }
         bool hidden = 2 * Majority.popcount(level.misses) > Majority.popcount(level.revealed);
+        if (end.verdict == IVerdicts.Verdict.Unavailable) {
+            // A jury that was shown it and cannot tell has shown nobody to be right or wrong.
+            bool undecided = level.outcome == IVerdicts.Verdict.Unavailable && !hidden;
+            right = right && (wasUnseen ? undecided : level.claim == IVerdicts.Verdict.Rejected);
+        }
         if (hidden && level.claim == IVerdicts.Verdict.Accepted) right = false;
         if (level.unheard || right) _credits[level.appellant] += bond;
         else end.bonds += bond;
@@ -415,6 +417,16 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             if (exposed || level.claim == case_.verdict) return level.appellant;
         }
         return address(0);
+    }
+
+    /// @dev Whether who shows what had not been shown pays the jury: for as many leaves of a batch as those on which a
+    /// seat's fines end. Without a limit, two seats could say of all of a node's leaves that they were shown nothing,
+    /// lose their fee, and have it pay for a jury each, of which verifiers have the fees.
+    function _paysJury(BatchId batchId, Case storage case_) private view returns (bool) {
+        IParameters.Values memory values = _valuesOf(case_);
+        IFinality.Marks memory marks = FINALITY.marksOf(batchId);
+        uint256 shown = BATCHES.batchOf(batchId).unavailable & (marks.accepted | marks.rejected);
+        return Majority.popcount(shown) * values.overturnedFineWei <= values.wrongVotePenaltyWei;
     }
 
     /// @dev Whether the leaf was unavailable already when its appeal came to the level of that index.
@@ -528,6 +540,27 @@ contract Appeals is IAppeals, ReentrancyGuardTransient {
             if (accepted || Majority.popcount(level.rejects) >= quorum) return true;
         }
         return false;
+    }
+
+    /// @dev A level's jury; nobody where the pool cannot fill it.
+    function _drawn(
+        ModelId modelId,
+        bytes32 seed,
+        uint256 seedBlock,
+        Case storage case_,
+        address[] memory excluded
+    ) private view returns (address[] memory) {
+        try COMMITTEES.drawExcluding(
+            modelId, seed, COMMITTEES.epochAt(seedBlock), case_.fixedAt, excluded, seatsAt(case_.level), false
+        ) returns (
+            address[] memory verifiers
+        ) {
+            return verifiers;
+        } catch (bytes memory reason) {
+            // Nothing else, which may pass, ends an appeal: too little gas has no reason.
+            require(bytes4(reason) == ICommittees.CommitteesTooFew.selector, AppealsNotDrawn(reason));
+            return new address[](0);
+        }
     }
 
     /// @dev The node and all who judged before.

@@ -151,7 +151,9 @@ contract Finality is IFinality, ReentrancyGuardTransient {
         require(msg.sender == CANARIES, FinalityUnauthorized(msg.sender));
         // Later, the node's stake for these leaves may be gone already.
         File memory file = _appealable(header);
-        uint256 canaries = leaves & Majority.mask(file.batch.leafCount);
+        // A leaf whose appeal is over was paid for as an answer. As a canary it would count as fined for one, and fines
+        // have a cap: its seats would have nothing to pay for their other lies in the batch.
+        uint256 canaries = leaves & Majority.mask(file.batch.leafCount) & ~file.marks.concluded;
         _marks[file.id].canaries = file.marks.canaries | canaries;
         BATCHES.note(file.id, file.batch.penalised, false);
         emit CanariesOpened(file.id, canaries);

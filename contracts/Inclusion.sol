@@ -101,7 +101,10 @@ contract Inclusion is IInclusion, ReentrancyGuardTransient {
         // A claim was false if the answer had been judged when it was made. If it was not, it may have been in no
         // batch, and a node that anchors only what is claimed must not be paid for that.
         bool decided = batch.state == IBatches.State.Settled || batch.state == IBatches.State.Final;
-        bool wasFalse = decided && batch.clock + ANSWER_SECONDS <= claim_.answerBy;
+        uint256 decidedBy = batch.clock;
+        // A final batch's clock is of that, and it was decided longer before than the time to appeal.
+        if (batch.state == IBatches.State.Final) decidedBy -= BATCHES.termsOf(batch.terms).appealWindowSeconds + 1;
+        bool wasFalse = decided && decidedBy + ANSWER_SECONDS <= claim_.answerBy;
         emit InclusionAnswered(receiptHash, batchId, index, wasFalse);
         TOKEN.safeTransfer(wasFalse ? opening.receipt.node : opening.receipt.client, BOND_WEI);
     }

@@ -18,8 +18,9 @@ import {IVerdicts} from "./IVerdicts.sol";
 /// Whoever was right pays nothing. Lost bonds, and half of what the wrong lose of their stake, pay the jurors who voted
 /// what is final, and the rest is the prize of the appellant whose appeal led to it. Where that is less than the fees
 /// the jurors share it, but for one case: where a leaf was unavailable, and an appeal shows it, nobody was wrong, and
-/// the jurors' fees come from the bond of who appealed. If no jury had a majority, nobody was shown to be right: bonds
-/// go back, and no juror is paid or fined.
+/// the jurors' fees come from the bond of who appealed; for as many leaves of a batch as those on which a seat's fines
+/// for overturned votes end. If no jury had a majority, nobody was shown to be right: bonds go back, and no juror is
+/// paid or fined.
 interface IAppeals {
     enum Phase {
         None,
@@ -35,7 +36,7 @@ interface IAppeals {
         IVerdicts.Verdict claim;
         IVerdicts.Verdict outcome;
         uint8 round;
-        bool unheard; // no committee of maxRounds reached a quorum, or none had a seed: the bond goes back
+        bool unheard; // no committee of maxRounds reached a quorum, or none could be drawn: the bond goes back
         uint160 committee; // hash of the drawn seats
         uint16 committed; // bitmaps by seat
         uint16 revealed;
@@ -104,6 +105,7 @@ interface IAppeals {
     error AppealsSeedBlockNotReached(uint256 blockNumber, uint256 seedBlock);
     error AppealsSeedExpired(uint256 lastBlock);
     error AppealsSeedNotExpired(uint256 lastBlock);
+    error AppealsNotDrawn(bytes reason);
     error AppealsNoSeat(address verifier);
     error AppealsCommitmentZero();
     error AppealsAlreadyCommitted(address verifier);
@@ -128,7 +130,8 @@ interface IAppeals {
     /// @notice Appeals the outcome of the first appeal to a committee of 15. Takes `bondOf(2, terms)`.
     function appealAgain(BatchId batchId, uint256 leafIndex, IVerdicts.Verdict claim) external;
 
-    /// @notice Draws the committee. Anyone may call.
+    /// @notice Draws the committee. Anyone may call. Where too few verifiers are left to fill it, the verdict stays and
+    /// the bond goes back.
     /// @param judges The seats that judged before: the batch's, then those of the first appeal if this is the second.
     function draw(Header calldata header, uint256 leafIndex, IStaking.Seat[][] calldata judges) external;
 

@@ -19,7 +19,8 @@ interface ICanaries {
     error CanariesBadOpening(BatchId batchId, uint256 leafIndex);
     error CanariesBadSignature(uint256 leafIndex, address client);
 
-    /// @notice Opens a batch's canaries within the time to appeal. Anyone who has what it takes may call.
+    /// @notice Opens a batch's canaries within the time to appeal. Anyone who has what it takes may call. A leaf whose
+    /// appeal is over is an answer like any other, and none of them any more.
     /// @param leaves Bit i: leaf i is a canary. keccak256(abi.encode(leaves, salt)) is the header's word.
     /// @param openings One for each of these leaves, in order.
     /// @param signatures Of the receipts' clients over Canary(bytes32 batchId,uint256 leafIndex) (EIP-712).

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IAppeals} from "../../contracts/interfaces/IAppeals.sol";
 import {IBatches} from "../../contracts/interfaces/IBatches.sol";
 import {IParameters} from "../../contracts/interfaces/IParameters.sol";
 import {IPayments} from "../../contracts/interfaces/IPayments.sol";
 import {IRequests} from "../../contracts/interfaces/IRequests.sol";
+import {ISeeds} from "../../contracts/interfaces/ISeeds.sol";
 import {IStaking} from "../../contracts/interfaces/IStaking.sol";
 import {IVerifierKeys} from "../../contracts/interfaces/IVerifierKeys.sol";
 import {CertificateLib} from "../../contracts/libraries/CertificateLib.sol";
@@ -393,6 +395,49 @@ contract AttacksTest is AppealWorld {
         }
     }
 
+    function testAttackLeavingThePoolSoThatNoJuryCanBeDrawnTakesNoBond() external {
+        BatchId id = _settled("cheat", 1);
+        // The seed's block is of the next epoch, so who leaves in this one does not weigh there.
+        _reach((blockNumber / EPOCH_BLOCKS + 1) * EPOCH_BLOCKS - 1);
+        _appeal(ALICE, id, 0, REJECTED);
+        for (uint256 i = 0; i < 5; ++i) {
+            address leaving = _outside(id, i);
+            _unbond(leaving, leaving, STAKE);
+        }
+        IAppeals.Case memory appealed = appeals.caseOf(id, 0);
+        _reach(appealed.clock + 1);
+        _showSeed(appealed.clock, appealed.fixedAt);
+        appeals.draw(_headerOf(id), 0, _judges(id, 0, 1));
+        Check.eq(uint256(appeals.caseOf(id, 0).phase), uint256(IAppeals.Phase.Resolved), "there is no jury");
+        _verdictOf(id, 0, ACCEPTED, false);
+        uint256 supply = token.totalSupply();
+        _conclude(id, 0);
+        Check.eq(appeals.creditOf(ALICE), BOND_1, "nobody was heard");
+        Check.eq(token.totalSupply(), supply, "nothing is burned");
+        _finalize(id);
+    }
+
+    function testOnlyAPoolThatIsTooSmallEndsAnAppealWithoutAJury() external {
+        BatchId id = _settled("cheat", 1);
+        _appeal(ALICE, id, 0, REJECTED);
+        IAppeals.Case memory appealed = appeals.caseOf(id, 0);
+        _reach(appealed.clock + 1);
+        Header memory header = _headerOf(id);
+        IStaking.Seat[][] memory judges = _judges(id, 0, 1);
+        vm.expectPartialRevert(ISeeds.SeedsNotRecorded.selector);
+        appeals.draw(header, 0, judges);
+        _showSeed(appealed.clock, appealed.fixedAt);
+        // With little gas the draw fails inside: that says nothing of the pool.
+        bytes memory call = abi.encodeCall(IAppeals.draw, (header, 0, judges));
+        for (uint256 gas_ = 100_000; gas_ <= 400_000; gas_ += 20_000) {
+            uint256 before = vm.snapshotState();
+            (bool done,) = address(appeals).call{gas: gas_}(call);
+            IAppeals.Phase phase = appeals.caseOf(id, 0).phase;
+            Check.yes(phase == (done ? IAppeals.Phase.Drawn : IAppeals.Phase.Open), "drawn or nothing");
+            require(vm.revertToState(before));
+        }
+    }
+
     function testAttackNeitherNodeNorClientKnowsTheSeedWhenTheRootIsFixed() external {
         BatchId id = _anchor("root", 1);
         Check.yes(batches.batchOf(id).clock > blockNumber, "a later block's hash");
@@ -724,6 +769,16 @@ contract AttacksTest is AppealWorld {
             sum += token.balanceOf(who) + staking.stakeOf(who).own + unbonding;
             sum += staking.creditOf(who) + appeals.creditOf(who);
             sum += requests.creditOf(who) + payments.accountOf(who, NODE).balance;
+        }
+    }
+
+    /// One of the verifiers that have no seat in the batch.
+    function _outside(BatchId id, uint256 number) private view returns (address verifier) {
+        for (uint256 i = 0; i < verifiers; ++i) {
+            verifier = _verifier(i);
+            if (verifier == _seatOf(id, 0) || verifier == _seatOf(id, 1) || verifier == _seatOf(id, 2)) continue;
+            if (number == 0) return verifier;
+            --number;
         }
     }
 

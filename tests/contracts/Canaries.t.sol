@@ -89,6 +89,26 @@ contract CanariesTest is AppealWorld {
         Check.eq(staking.stakeOf(NODE).active, STAKE, "not slashed");
     }
 
+    function testAttackACanaryThatIsOpenedAfterItsAppealExcusesNoOtherLie() external {
+        BatchId id = _settledWithCanaries(15, 0);
+        uint256[3] memory before = _stakes(id);
+        // The ring has a leaf of its own found bad, which begins the time to appeal anew, and calls it a canary then.
+        _appeal(NODE, id, 1, REJECTED);
+        _hear(id, 1, 0, 7);
+        _conclude(id, 1);
+        Check.eq(before[0] - _stakes(id)[0], 8 ether, "an overturned vote");
+        _openAll(id);
+        Check.eq(finality.marksOf(id).canaries, CANARIES & ~uint256(2), "whose appeal is over is none any more");
+        // Somebody else finds a lie that was meant.
+        _appeal(ALICE, id, 0, REJECTED);
+        _hear(id, 0, 0, 7);
+        _conclude(id, 0);
+        for (uint256 i = 0; i < 3; ++i) {
+            Check.eq(before[i] - _stakes(id)[i], 16 ether, "another");
+        }
+        Check.yes(appeals.creditOf(ALICE) > BOND_1, "and a prize for it");
+    }
+
     function testANodeCannotCallTheAnswerOfAClientThatItCheatedACanary() external {
         BatchId id = _settledWithCanaries(5, CANARIES);
         (Opening[] memory openings, bytes[] memory signatures) = _openings(id, CANARIES);

@@ -104,6 +104,37 @@ contract InclusionTest is World {
         Check.eq(token.balanceOf(CLIENT) - before, INCLUSION_BOND, "judged a second after it was claimed");
     }
 
+    function testAttackAFalseClaimBeforeTheBatchIsFinalCostsItsBond() external {
+        Receipt memory receipt = _receipt();
+        receipt.anchorBy = uint64(timestamp);
+        Opening memory opening = _anchored(receipt, 1);
+        _draw(_last);
+        _vote(_last, 1, 0, 1, 0, 1, 0);
+        // Nobody finalizes at once, and the client claims before it does so itself.
+        _wait(_values().appealWindowSeconds);
+        _claimAgain(receipt);
+        _wait(1);
+        _finalizeNow(_last);
+        uint256 before = token.balanceOf(_node);
+        inclusion.answer(opening);
+        Check.eq(token.balanceOf(_node) - before, INCLUSION_BOND, "the verdict was there when it was made");
+    }
+
+    function testAClaimBeforeTheVerdictIsNotFalseOnceThatIsFinal() external {
+        Receipt memory receipt = _receipt();
+        receipt.anchorBy = uint64(timestamp);
+        Opening memory opening = _anchored(receipt, 1);
+        _draw(_last);
+        _wait(1);
+        _claimAgain(receipt);
+        _wait(1);
+        _vote(_last, 1, 0, 1, 0, 1, 0);
+        _finalize(_last);
+        uint256 before = token.balanceOf(CLIENT);
+        inclusion.answer(opening);
+        Check.eq(token.balanceOf(CLIENT) - before, INCLUSION_BOND, "nobody could see then that it would be judged");
+    }
+
     function testAttackAnchoringOnlyWhatIsClaimedBringsNoBond() external {
         Receipt memory receipt = _receipt();
         uint256 before = token.balanceOf(CLIENT);

@@ -143,6 +143,49 @@ contract UnavailableTest is AppealWorld {
         Check.eq(staking.stakeOf(_juror(id, 0, 0)).active, juror, "who was shown nothing did no work");
     }
 
+    function testAttackFourJurorsWhoAbstainTakeNoBondFromWhoShowsWhatTwoSeatsDidNotSee() external {
+        BatchId id = _drawn("shown", 1);
+        uint256 before = _wealthOf(NODE);
+        _vote(id, HIDDEN, HIDDEN, HIDDEN, HIDDEN, 1, 0);
+        _appeal(NODE, id, 0, ACCEPTED);
+        // It shows it to all seven, three say what they see.
+        _hear(id, 0, 3, 0);
+        _conclude(id, 0);
+        _finalize(id);
+        _verdictOf(id, 0, UNAVAILABLE, true);
+        Check.eq(before - _wealthOf(NODE), 1 ether, "the leaf's stake: no jury said that it did not show it");
+    }
+
+    function testWhoDoubtsWhatWasNotShownKeepsTheBondWhereNoJuryDecides() external {
+        BatchId id = _drawn("shown", 1);
+        _vote(id, HIDDEN, HIDDEN, HIDDEN, HIDDEN, 0, 1);
+        _appeal(ALICE, id, 0, REJECTED);
+        _hear(id, 0, 0, 3);
+        _conclude(id, 0);
+        Check.eq(appeals.creditOf(ALICE), BOND, "nobody was shown to be right or wrong");
+    }
+
+    function testAttackShowingItToAMinorityOfThoseWhoAreHeardSavesNoBond() external {
+        BatchId id = _drawn("hidden", 1);
+        uint256 before = _wealthOf(NODE);
+        _vote(id, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN);
+        _appeal(NODE, id, 0, ACCEPTED);
+        _drawAppeal(id, 0);
+        // Two are silent, so three are no majority of the seats, but of those who are heard.
+        for (uint256 i = 0; i < 5; ++i) {
+            _commitAppeal(id, 0, i, i < 2 ? INCONCLUSIVE : UNAVAILABLE);
+        }
+        _wait(appeals.caseOf(id, 0).clock - timestamp + 1);
+        for (uint256 i = 0; i < 5; ++i) {
+            _revealAppeal(id, 0, i, i < 2 ? INCONCLUSIVE : UNAVAILABLE);
+        }
+        _wait(_values().revealSeconds + 1);
+        _resolve(id, 0);
+        _conclude(id, 0);
+        _finalize(id);
+        Check.eq(before - _wealthOf(NODE), BOND + 1 ether, "the bond and the leaf's stake");
+    }
+
     function testAttackAskingAgainAboutWhatIsHiddenEarnsNoBounty() external {
         BatchId id = _drawn("hidden", 1);
         _vote(id, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN);
@@ -200,6 +243,26 @@ contract UnavailableTest is AppealWorld {
         _finalize(id);
         Check.eq(staking.stakeOf(liar).active, stake, "nothing earned");
         Check.atMost(reputation.scoreBps(liar, Role.Verifier, model), score, "nor any reputation");
+    }
+
+    function testAttackTwoSeatsThatSayItOfAWholeBatchHaveItsNodePayForFewJuries() external {
+        BatchId id = _drawn("whole", 4);
+        uint256 before = _wealthOf(NODE);
+        _vote(id, 15, 15, 15, 15, 15, 0);
+        for (uint256 leaf = 0; leaf < 4; ++leaf) {
+            _appeal(NODE, id, leaf, ACCEPTED);
+        }
+        for (uint256 leaf = 0; leaf < 4; ++leaf) {
+            _hear(id, leaf, 7, 0);
+        }
+        for (uint256 leaf = 0; leaf < 4; ++leaf) {
+            _conclude(id, leaf);
+        }
+        _finalize(id);
+        // An overturned vote costs 8 of 20 at most: two leaves.
+        Check.eq(before - _wealthOf(NODE), 2 * 7 ether, "two juries, and the bonds back");
+        Check.eq(batches.batchOf(id).unavailable, 15, "as settled");
+        _verdictOf(id, 3, ACCEPTED, true);
     }
 
     function testFuzz_attackNoVoteIsEverPaidForSayingThatNothingWasShown(uint256 random) external {

@@ -26,7 +26,7 @@ from trine.protocol.votes import Vote
 E = 10**18
 ACCEPTED, REJECTED, INCONCLUSIVE, UNAVAILABLE = LeafVote
 TERMS = Terms(E, 2 * E // 5, 3 * E // 100, E // 10_000, E // 10, 8 * E, 20 * E, 25 * E, 10 * E, 30 * E)
-APPEALS = AppealTerms(4 * E, E, 20 * E, 25 * E, 10 * E)
+APPEALS = AppealTerms(4 * E, E, 20 * E, 25 * E, 10 * E, 8 * E)
 BOND_1, BOND_2 = 28 * E, 60 * E
 MIXED = [Vote(1, 2)] * 3
 """Three leaves: all accept the first, reject the second, and cannot tell of the third."""
@@ -119,6 +119,14 @@ def test_whoever_shows_what_was_not_shown_pays_for_that_and_no_seat_does() -> No
     assert {seat.paid for seat in case.jurors[0]} == {E}
 
 
+def test_two_seats_that_say_it_of_a_whole_batch_have_its_node_pay_for_few_juries() -> None:
+    level = Level(ACCEPTED, votes(0, 7, 0))
+    cases = [conclude_case(UNAVAILABLE, [level], 0, APPEALS, shown=shown) for shown in range(4)]
+    assert [BOND_1 - case.returned[0] for case in cases] == [7 * E, 7 * E, 0, 0], "8 of 20 at most: two leaves"
+    assert [case.jurors[0][0].paid for case in cases] == [E, E, 0, 0]
+    assert all(case.winner == 0 and case.prize == case.burned == 0 for case in cases)
+
+
 def test_whoever_calls_bad_what_is_then_not_shown_has_the_bond_and_whoever_calls_it_good_does_not() -> None:
     hidden = (UNAVAILABLE,) * 7
     exposed = conclude_case(ACCEPTED, [Level(REJECTED, hidden)], E // 10, APPEALS)
@@ -127,8 +135,28 @@ def test_whoever_calls_bad_what_is_then_not_shown_has_the_bond_and_whoever_calls
     assert {seat.paid for seat in exposed.jurors[0]} == {0}
     claimed_good = conclude_case(REJECTED, [Level(ACCEPTED, hidden)], 0, APPEALS)
     assert claimed_good.verdict is REJECTED, "what was found bad is not made better by hiding it"
+    assert claimed_good.returned == (0,), "whoever calls it good shows it"
     again = conclude_case(UNAVAILABLE, [Level(REJECTED, hidden)], 0, APPEALS)
     assert (again.verdict, again.returned) == (UNAVAILABLE, (0,)), "nothing new was shown"
+
+
+def test_a_jury_that_saw_what_was_not_shown_and_cannot_tell_takes_no_bond() -> None:
+    for claim, accepts, rejects in ((ACCEPTED, 3, 0), (REJECTED, 0, 3)):
+        case = conclude_case(UNAVAILABLE, [Level(claim, votes(0, accepts, rejects))], 0, APPEALS)
+        assert (case.verdict, case.winner, case.returned) == (UNAVAILABLE, None, (BOND_1,))
+        assert (case.prize, case.burned) == (0, 0)
+    few = (INCONCLUSIVE,) * 2 + (UNAVAILABLE,) * 3 + (Silence.NO_COMMIT,) * 2
+    assert conclude_case(UNAVAILABLE, [Level(ACCEPTED, few)], 0, APPEALS).returned == (0,), "most were shown nothing"
+
+
+def test_each_appeal_is_held_to_what_was_known_when_it_was_made() -> None:
+    hidden = [(UNAVAILABLE,) * seats for seats in JURIES]
+    twice = conclude_case(ACCEPTED, [Level(REJECTED, ballots) for ballots in hidden], 0, APPEALS)
+    assert (twice.verdict, twice.winner, twice.returned) == (UNAVAILABLE, 0, (BOND_1, 0)), "the second told nothing new"
+    shown = [Level(ACCEPTED, votes(0, 7, 0)), Level(REJECTED, hidden[1])]
+    exposed = conclude_case(UNAVAILABLE, shown, 0, APPEALS)
+    assert (exposed.verdict, exposed.winner, exposed.returned) == (UNAVAILABLE, 1, (0, BOND_2))
+    assert exposed.prize == BOND_1
 
 
 def test_without_a_jury_the_bond_is_lost_and_unheard_it_is_not() -> None:

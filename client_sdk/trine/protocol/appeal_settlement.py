@@ -32,6 +32,7 @@ class AppealTerms:
     wrong_vote_penalty: int
     no_reveal_penalty: int
     no_commit_penalty: int
+    overturned_fine: int
 
     def bond(self, level: int) -> int:
         """Of the first appeal (0) or the second (1)."""
@@ -100,9 +101,12 @@ def bounty(
     return total
 
 
-def conclude_case(settled: LeafVote, levels: Sequence[Level], seats_bounty: int, terms: AppealTerms) -> Case:
+def conclude_case(
+    settled: LeafVote, levels: Sequence[Level], seats_bounty: int, terms: AppealTerms, *, shown: int = 0
+) -> Case:
     """`settled` is the batch's verdict on the leaf, `seats_bounty` what `bounty` says. A jury that nobody hears is
     drawn again: its last committee counts, and if that was not heard either the verdict stays and the bond is back.
+    `shown` counts the batch's leaves that had been unavailable and that earlier appeals have found good or bad.
 
     Raises InvalidInput for claims that the contracts refuse.
     """
@@ -114,9 +118,8 @@ def conclude_case(settled: LeafVote, levels: Sequence[Level], seats_bounty: int,
             raise InvalidInput(f"{level.claim.name} cannot be claimed of a leaf that is {verdict.name}")
         if level.ballots and len(level.ballots) != JURIES[number]:
             raise InvalidInput(f"jury {number + 1} has {JURIES[number]} seats, not {len(level.ballots)}")
-        spoke = sum(isinstance(ballot, LeafVote) for ballot in level.ballots)
-        heard.append(spoke > len(level.ballots) // 2)
-        verdict = outcome(verdict, level.ballots) if heard[-1] else verdict
+        heard.append(not level.ballots or 2 * _spoke(level) > len(level.ballots))
+        verdict = outcome(verdict, level.ballots) if level.ballots and heard[-1] else verdict
         verdicts.append(verdict)
     decided = verdict is not LeafVote.UNAVAILABLE and any(
         ok and max(level.ballots.count(claim) for claim in CLAIMS) > len(level.ballots) // 2
@@ -127,14 +130,16 @@ def conclude_case(settled: LeafVote, levels: Sequence[Level], seats_bounty: int,
     right = [_votes_for(level, verdict) if ok else 0 for ok, level in zip(judged, levels, strict=True)]
     wrong = [_votes_for(level, _opposite(verdict)) if ok else 0 for ok, level in zip(judged, levels, strict=True)]
     fines = seats_bounty + sum(wrong) * (terms.wrong_vote_penalty // SHARED_DIVISOR)
+    before = [settled, *verdicts]
     returned = [
-        terms.bond(number) if _keeps_bond(level, verdict, decided, unseen, heard[number]) else 0
-        for number, level in enumerate(levels)
+        terms.bond(number) if not ok or _keeps_bond(level, before[number], verdicts[number], verdict, decided) else 0
+        for number, (ok, level) in enumerate(zip(heard, levels, strict=True))
     ]
     bonds = sum(terms.bond(number) for number, back in enumerate(returned) if not back)
-    winner = _winner(levels, verdicts, verdict, unseen)
+    winner = _winner(levels, before, verdict)
     fee, jurors_right = terms.fee_per_seat, sum(right)
-    if winner is not None and unseen:
+    # Else two seats could say it of a whole batch, and have its node pay for a jury each.
+    if winner is not None and unseen and (shown + 1) * terms.overturned_fine <= terms.wrong_vote_penalty:
         missing = min(max(fee * jurors_right - bonds - fines, 0), terms.bond(0))
         returned[winner] -= missing
         bonds += missing
@@ -177,22 +182,34 @@ def _votes_for(level: Level, verdict: LeafVote | None) -> int:
     return level.ballots.count(verdict) if verdict in CLAIMS else 0
 
 
-def _keeps_bond(level: Level, verdict: LeafVote, decided: bool, unseen: bool, heard: bool) -> bool:
-    """`Appeals._settleBond`."""
-    if level.ballots and not heard:
-        return True
-    right = bool(level.ballots) and (not decided or level.claim is verdict)
-    if verdict is LeafVote.UNAVAILABLE:
-        right = right and level.claim is LeafVote.REJECTED and not unseen
-    return right
+def _spoke(level: Level) -> int:
+    return sum(isinstance(ballot, LeafVote) for ballot in level.ballots)
 
 
-def _winner(levels: Sequence[Level], verdicts: Sequence[LeafVote], verdict: LeafVote, unseen: bool) -> int | None:
-    """`Appeals._winnerOf`: whose appeal led to the verdict, the first if there are two."""
+def _keeps_bond(level: Level, before: LeafVote, after: LeafVote, verdict: LeafVote, decided: bool) -> bool:
+    """`Appeals._settleBond`, of a level that was heard or never drawn; `before` and `after` are the verdicts between
+    which it lies."""
+    if not level.ballots:
+        return False
+    hidden = 2 * level.ballots.count(LeafVote.UNAVAILABLE) > _spoke(level)
+    if hidden and level.claim is LeafVote.ACCEPTED:
+        return False
+    if verdict is not LeafVote.UNAVAILABLE:
+        return not decided or level.claim is verdict
+    if before is LeafVote.UNAVAILABLE:
+        # A jury that was shown it and could not tell has shown nobody to be right or wrong.
+        return after is LeafVote.UNAVAILABLE and not hidden
+    return level.claim is LeafVote.REJECTED
+
+
+def _winner(levels: Sequence[Level], verdicts: Sequence[LeafVote], verdict: LeafVote) -> int | None:
+    """`Appeals._winnerOf`: whose appeal led to the verdict, the first if there are two. `verdicts` begins with the one
+    that was appealed."""
     for number, level in enumerate(levels):
-        if verdicts[number] is not verdict:
+        if verdicts[number + 1] is not verdict:
             continue
-        exposed = verdict is LeafVote.UNAVAILABLE and not unseen and level.claim is LeafVote.REJECTED
+        hidden = verdict is LeafVote.UNAVAILABLE and verdicts[number] is not LeafVote.UNAVAILABLE
+        exposed = hidden and level.claim is LeafVote.REJECTED
         if exposed or level.claim is verdict:
             return number
     return None

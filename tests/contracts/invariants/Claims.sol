@@ -179,7 +179,10 @@ abstract contract Claims is Handler {
         Check.yes(b.state != IBatches.State.Void, "nobody judges it");
         bool wasFalse = false;
         if (b.state == IBatches.State.Settled) wasFalse = b.settledAt + ANSWER_SECONDS <= claimed.answerBy;
-        if (b.state == IBatches.State.Final) wasFalse = b.finalAt + ANSWER_SECONDS <= claimed.answerBy;
+        // It was decided before the time to appeal.
+        if (b.state == IBatches.State.Final) {
+            wasFalse = b.finalAt + ANSWER_SECONDS <= claimed.answerBy + b.values.appealWindowSeconds + 1;
+        }
         ++reached[wasFalse ? Corner.ClaimFalse : Corner.ClaimRight];
         Check.eq(token.balanceOf(NODE) - node, wasFalse ? INCLUSION_BOND : 0, "the node's for a false claim");
         Check.eq(token.balanceOf(receipt.client) - client, wasFalse ? 0 : INCLUSION_BOND, "else the client's");

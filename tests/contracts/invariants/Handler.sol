@@ -207,7 +207,7 @@ abstract contract Handler is Model {
         if (!found || b.leaves > 5 || timestamp > b.settledAt + b.values.appealWindowSeconds) return;
         (Opening[] memory openings, bytes[] memory signatures) = _canaryOpenings(b);
         canaries.open(_headerOf(b.id), b.canaries, SALT, openings, signatures);
-        b.opened = b.canaries;
+        b.opened |= b.canaries & ~b.concluded;
     }
 
     // Appeals
@@ -241,23 +241,22 @@ abstract contract Handler is Model {
         if (!found) return;
         uint256 seedBlock = appeals.caseOf(c.id, c.leaf).clock;
         if (seed % 8 != 7 && blockNumber <= seedBlock + EPOCH_BLOCKS) {
-            try this.tryDrawAppeal(c.id, c.leaf) {
-                c.phase = IAppeals.Phase.Drawn;
-                c.deadline = _modelQueued(_jury(c.id, c.leaf), _batches[c.id]);
-                _modelSeatsLocked(_jury(c.id, c.leaf));
+            _drawAppeal(c.id, c.leaf);
+            if (appeals.caseOf(c.id, c.leaf).phase == IAppeals.Phase.Resolved) {
+                // Too few verifiers are left.
+                c.unheard[c.level - 1] = true;
+                ++reached[Corner.AppealUnheard];
+                _modelResolved(c, c.verdict);
                 return;
-            } catch (bytes memory reason) {
-                Check.yes(bytes4(reason) == TOO_FEW, "a draw fails only for want of verifiers");
             }
+            c.phase = IAppeals.Phase.Drawn;
+            c.deadline = _modelQueued(_jury(c.id, c.leaf), _batches[c.id]);
+            _modelSeatsLocked(_jury(c.id, c.leaf));
+            return;
         }
         _reach(seedBlock + EPOCH_BLOCKS + 1);
         appeals.expire(c.id, c.leaf);
         _modelResolved(c, c.verdict);
-    }
-
-    function tryDrawAppeal(BatchId id, uint256 leaf) external {
-        if (msg.sender != address(this)) return;
-        _drawAppeal(id, leaf);
     }
 
     function voteOnAppeal(uint256 seed, uint256 votes) external counted {

@@ -555,8 +555,9 @@ abstract contract Model is AppealWorld {
             bool claimed = c.claims[i] == c.verdict;
             bool right_ = claimed || !decided;
             if (c.verdict == UNAVAILABLE) {
-                claimed = c.claims[i] == REJECTED && _before(b, c, i) != UNAVAILABLE;
-                right_ = claimed;
+                bool unseen = _before(b, c, i) == UNAVAILABLE;
+                claimed = c.claims[i] == REJECTED && !unseen;
+                right_ = claimed || (unseen && c.outcomes[i] == UNAVAILABLE && !_mostSawNothing(c, i));
             }
             if (c.claims[i] == ACCEPTED && _mostSawNothing(c, i)) right_ = false;
             if (c.unheard[i] || (c.heard[i] && right_)) _bounties[c.appellants[i]] += bond;
@@ -580,8 +581,10 @@ abstract contract Model is AppealWorld {
         bool decided
     ) private {
         uint256 fee = b.values.appealFeePerSeatWei;
-        if (winner != address(0) && _before(b, c, 0) == UNAVAILABLE && right * fee > bonds + fines) {
-            // Nobody was wrong: who shows what had not been shown pays the jury.
+        bool pays = _shown(b) * b.values.overturnedFineWei <= b.values.wrongVotePenaltyWei;
+        bool unseen = pays && _before(b, c, 0) == UNAVAILABLE;
+        if (winner != address(0) && unseen && right * fee > bonds + fines) {
+            // Nobody was wrong: who shows what had not been shown pays the jury, for so many leaves.
             uint256 missing = right * fee - bonds - fines;
             uint256 most = 7 * uint256(b.values.appealBondPerSeatWei);
             if (missing > most) missing = most;
@@ -602,6 +605,15 @@ abstract contract Model is AppealWorld {
             _bounties[winner] += bonds + fines;
         } else if (c.verdict == ACCEPTED) {
             _credit[NODE] += bonds;
+        }
+    }
+
+    /// Leaves that the batch's seats were not shown, and a jury was.
+    function _shown(Batch storage b) private view returns (uint256 count) {
+        for (uint256 leaf = 0; leaf < b.leaves; ++leaf) {
+            if (_wordOf(b.settledAccepted, b.settledRejected, leaf) != UNAVAILABLE) continue;
+            IVerdicts.Verdict verdict = _wordOf(b.accepted, b.rejected, leaf);
+            if (verdict == ACCEPTED || verdict == REJECTED) ++count;
         }
     }
 

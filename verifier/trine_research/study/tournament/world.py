@@ -20,6 +20,7 @@ SHIPPED_APPEALS = AppealTerms(
     wrong_vote_penalty=SHIPPED.wrong_vote_penalty,
     no_reveal_penalty=SHIPPED.no_reveal_penalty,
     no_commit_penalty=SHIPPED.no_commit_penalty,
+    overturned_fine=SHIPPED.overturned_fine,
 )
 """The parameters of `deploy/trine_devnet/deployment.json`, as are the following."""
 MAX_BATCH_TOKENS = 65_536
@@ -57,7 +58,9 @@ class World:
     canary_appealed: Fraction = Fraction(1)
     """Chance that whoever planted a canary appeals where it was accepted: there is a prize."""
     dissents: Fraction = Fraction(1)
-    """Chance that an honest seat that has seen a bad answer accepted appeals, and again if it loses."""
+    """Chance that an honest seat that has seen a bad answer accepted appeals."""
+    again: Fraction = Fraction(1)
+    """Chance that whoever lost a right appeal appeals again. `trine verifier` does not by itself."""
     blind: Fraction = Fraction(0)
     """Chance that an honest seat appeals what others accepted and it was not shown."""
     claimed: Fraction = Fraction(1, 2)
@@ -78,7 +81,7 @@ class World:
             raise InvalidInput(f"a leaf has 1 to {MAX_BATCH_TOKENS:,} tokens, not {self.tokens:,}")
         rates = (
             self.cheat_saves, self.cheats, self.canaries, self.appealed, self.canary_appealed, self.dissents,
-            self.blind, self.claimed, self.right_appeals, self.common,
+            self.again, self.blind, self.claimed, self.right_appeals, self.common,
         )  # fmt: skip
         if not all(0 <= rate <= 1 for rate in rates):
             raise InvalidInput("shares and chances are 0 to 1")
@@ -113,6 +116,12 @@ class World:
     def fee(self) -> int:
         """Of a leaf's verifiers together."""
         return conclude([Vote(1, 0)] * SEATS, 1, self.terms, tokens=self.tokens).fee
+
+    @property
+    def juries_paid(self) -> int:
+        """For so many leaves of a batch that its seats were not shown, who shows them to a jury pays it."""
+        fine = self.appeals.overturned_fine
+        return min(self.leaves, self.appeals.wrong_vote_penalty // fine) if fine else self.leaves
 
     @property
     def setting(self) -> Setting:
