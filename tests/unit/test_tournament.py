@@ -70,6 +70,7 @@ def test_the_parameters_are_the_deployments() -> None:
     assert appeals.wrong_vote_penalty == int(given["wrongVotePenaltyWei"])
     assert appeals.no_reveal_penalty == int(given["noRevealPenaltyWei"])
     assert appeals.no_commit_penalty == int(given["noCommitPenaltyWei"])
+    assert appeals.overturned_fine == int(given["overturnedFineWei"])
     assert given["maxBatchTokens"] == MAX_BATCH_TOKENS
     assert given["maxRounds"] == MAX_ROUNDS
     assert int(given["minVerifierStakeWei"]) == MIN_VERIFIER_STAKE
@@ -260,7 +261,10 @@ def test_attack_withholding_costs_what_a_cheat_does_and_showing_the_jury_costs_i
     assert accepted == 0
     assert lost == SHIPPED.stake_per_leaf
     shown = node_gain(WORLD, Node("", withheld=SEATS, shows_jury=True))
-    assert node_gain(WORLD, Node("", withheld=SEATS)) < shown < node_gain(WORLD, HONEST_NODE)
+    assert node_gain(WORLD, Node("", withheld=SEATS)) < shown
+    assert shown < node_gain(WORLD, HONEST_NODE) - 13 * ETHER
+    leaf = WORLD.price - WORLD.compute - WORLD.fee
+    assert shown == WORLD.leaves * leaf - WORLD.juries_paid * 7 * ETHER // 2, "four juries"
 
 
 def test_attack_anchoring_only_what_is_honest_gains_nothing_even_if_no_client_claims() -> None:
@@ -401,6 +405,15 @@ def test_a_cheat_that_an_honest_seat_sees_must_be_worth_nine_times_as_much() -> 
     assert seen > 9 * hidden
 
 
+def test_a_cheat_that_is_appealed_once_must_be_worth_half_as_much_as_one_that_is_appealed_twice() -> None:
+    once = replace(WORLD, again=Fraction(0))
+    seen = replace(ALONE, hides=False)
+    first, twice = coalitions.safe_value(once, seen), coalitions.safe_value(WORLD, seen)
+    assert first is not None
+    assert twice is not None
+    assert 70 * ETHER < first < 71 * ETHER < twice - 60 * ETHER
+
+
 def test_a_coalitions_expectation_is_the_formula_where_nobody_appeals() -> None:
     world = replace(WORLD, dissents=Fraction(0), appealed=Fraction(0))
     p = Fraction(7, 27)
@@ -436,6 +449,21 @@ def test_hiding_good_leaves_gains_the_bonds_of_seats_that_appeal_what_they_were_
     assert coalitions.bait_gain(eager, THIRD) == Fraction(6, 27) / 10 * (28 * ETHER - 7 * ETHER // 2)
 
 
+@pytest.mark.parametrize("share", matrix.SHARES)
+def test_attack_denying_that_a_whole_batch_was_shown_costs_more_than_its_juries_pay(share: Fraction) -> None:
+    assert coalitions.denial_gain(WORLD, share, WORLD.leaves) < 0
+    unlimited = replace(WORLD, appeals=replace(WORLD.appeals, overturned_fine=0))
+    assert coalitions.denial_gain(unlimited, share, WORLD.leaves) > 0, "were all juries paid by the node"
+    assert coalitions.denial_cost(unlimited, WORLD.leaves) == 896 * ETHER
+
+
+def test_denying_that_four_leaves_were_shown_gains_a_part_of_their_juries_fees() -> None:
+    gain_ = coalitions.denial_gain(WORLD, THIRD, WORLD.juries_paid)
+    assert ETHER < gain_ < 6 * ETHER // 5
+    assert coalitions.denial_cost(WORLD, WORLD.leaves) == 14 * ETHER
+    assert coalitions.denial_gain(WORLD, Fraction(1, 10), WORLD.juries_paid) < ETHER // 25
+
+
 # Bribes
 
 
@@ -460,7 +488,7 @@ def test_a_bribe_of_two_seats_for_a_whole_batch_costs_no_more_than_the_cap_where
 def test_the_matrix_says_where_honesty_is_not_the_best() -> None:
     losing = {margin.role for margin in matrix.margins(matrix.plays(WORLD)) if margin.value < 0}
     assert losing == {
-        "ring of 2", "ring of 3", "examiner with a seat", "friends of a node, 33%",
+        "ring of 2", "ring of 3", "examiner with a seat", "friends of a node, 33%", "denial, 33%",
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import comb
 
 from trine.errors import InvalidInput
-from trine.protocol.appeal_settlement import JURIES, AppealTerms, Level
+from trine.protocol.appeal_settlement import JURIES, AppealTerms, Case, Level
 from trine.protocol.appeals import LeafVote
 from trine.protocol.merkle import MAX_LEAVES
 from trine.protocol.settlement import SEATS, Silence, Terms, conclude
@@ -111,6 +111,31 @@ def bait_gain(world: World, share: Fraction) -> Fraction:
     leaf = _Leaf((ACCEPT, ACCEPT, HIDDEN), ACCEPTED, ACCEPTED)
     _, cleared = _ending(world.terms, world.appeals, leaf, (_Heard(False, 0, False),))
     return world.seated(share, SEATS)[QUORUM] * world.blind * cleared
+
+
+def denial_gain(world: World, share: Fraction, leaves: int) -> Fraction:
+    """Of seats that say of all leaves of somebody's honest batch that they were shown nothing, where two or three of
+    them sit in it: wei a batch more than by checking. The node shows each leaf to a jury of seven, of whom some are
+    the coalition's, check, and are paid."""
+    fee = conclude([ACCEPT] * SEATS, 1, world.terms, tokens=world.tokens).seats[0].paid - world.setting.cost
+    gain = Fraction(0)
+    for k in range(QUORUM, SEATS + 1):
+        jurors = sum(n * chance for n, chance in enumerate(world.seated(share, JURIES[0], SEATS, k)))
+        paid = sum(end.jurors[0][0].paid - world.setting.cost for end in _denied(world, k, leaves))
+        gain += world.seated(share, SEATS)[k] * (jurors * paid - k * leaves * fee)
+    return gain
+
+
+def denial_cost(world: World, leaves: int) -> int:
+    """To the node of such a batch, wei."""
+    return sum(world.appeals.bond(0) - end.returned[0] for end in _denied(world, QUORUM, leaves))
+
+
+def _denied(world: World, k: int, leaves: int) -> list[Case]:
+    """Its leaves, found good by juries one after another, where k seats said that they were shown none."""
+    seats = (*[HIDDEN] * k, *[ACCEPT] * (SEATS - k))
+    level = Level(ACCEPTED, (ACCEPTED,) * JURIES[0])
+    return [appealed(world.terms, world.appeals, seats, UNAVAILABLE, (level,), shown=shown) for shown in range(leaves)]
 
 
 def fines(world: World, k: int, leaves: int) -> int:
@@ -219,7 +244,7 @@ class _Game:
         if len(heard) == len(JURIES):
             return stop
         if accepted:
-            rate = self.world.dissents if heard else self.asked
+            rate = self.world.dissents * self.world.again if heard else self.asked
             if rate == 0:
                 return stop
             kept, more = self._appealed(heard, asked_for=False)

@@ -47,20 +47,27 @@ def _honest_votes(setting: Setting, leaf: Leaf, seats: int) -> Iterator[tuple[Fr
                     yield chance, (*[ACCEPTED] * accepts, *[REJECTED] * rejects, *[INCONCLUSIVE] * rest)
 
 
-def case(world: World, settled: LeafVote, claim: LeafVote, ballots: tuple[JurorBallot, ...]) -> Case:
-    """A first appeal of the only wrong leaf of a batch whose three seats all voted `settled`."""
+def case(world: World, settled: LeafVote, claim: LeafVote, ballots: tuple[JurorBallot, ...], *, shown: int = 0) -> Case:
+    """A first appeal of the only wrong leaf of a batch whose three seats all voted `settled`. `shown`: see
+    `conclude_case`."""
     seats = (_WORDS.get(settled, NEITHER),) * SEATS
-    return appealed(world.terms, world.appeals, seats, settled, (Level(claim, ballots),))
+    return appealed(world.terms, world.appeals, seats, settled, (Level(claim, ballots),), shown=shown)
 
 
 @lru_cache(maxsize=1 << 14)
 def appealed(
-    terms: Terms, appeals: AppealTerms, seats: tuple[Vote, ...], settled: LeafVote, levels: tuple[Level, ...]
+    terms: Terms,
+    appeals: AppealTerms,
+    seats: tuple[Vote, ...],
+    settled: LeafVote,
+    levels: tuple[Level, ...],
+    *,
+    shown: int = 0,
 ) -> Case:
     """A leaf by itself, with what its seats and its node lose for it."""
     verdict = conclude_case(settled, levels, 0, appeals).verdict
     final = _WORDS.get(verdict, NEITHER)
-    return conclude_case(settled, levels, bounty(seats, 1, terms, final, 0, 0), appeals)
+    return conclude_case(settled, levels, bounty(seats, 1, terms, final, 0, 0), appeals, shown=shown)
 
 
 def appellant_gain(

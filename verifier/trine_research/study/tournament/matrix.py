@@ -45,6 +45,7 @@ SWEEPS: dict[str, Sequence[Value]] = {
     "canary_appealed": [Fraction(0), Fraction(1, 100), Fraction(1, 10), Fraction(1)],
     "appealed": [Fraction(0), Fraction(1, 100), Fraction(1, 10), Fraction(1)],
     "dissents": [Fraction(0), Fraction(1, 2), Fraction(1)],
+    "again": [Fraction(0), Fraction(1)],
     "blind": [Fraction(0), Fraction(1, 10), Fraction(1, 2), Fraction(1)],
     "right_appeals": [Fraction(0), Fraction(1, 2), Fraction(9, 10), Fraction(999, 1000), Fraction(1)],
     "common": [Fraction(0), Fraction(1, 2), Fraction(1)],
@@ -132,6 +133,13 @@ def coalition_plays(world: World, share: Fraction, cheated: int) -> list[Play]:
         Play(f"friends of a node, {_percent(share)}", "accept them unseen", coalitions.friend_gain(world, 1)),
         Play(f"baiting, {_percent(share)}", "shows all its good leaves", Fraction(0), honest=True),
         Play(f"baiting, {_percent(share)}", "hides them from a seat", leaves * coalitions.bait_gain(world, share)),
+        Play(f"denial, {_percent(share)}", "checks another's leaves", Fraction(0), honest=True),
+        Play(f"denial, {_percent(share)}", "says that it was shown none", coalitions.denial_gain(world, share, leaves)),
+        Play(
+            f"denial, {_percent(share)}",
+            "says that of so many as are paid for",
+            coalitions.denial_gain(world, share, world.juries_paid),
+        ),
     ]
 
 
@@ -196,6 +204,7 @@ def _coalition(world: World, share: Fraction, cheated: int) -> dict[str, Any]:
     shown = replace(plot, hides=False)
     values = {
         "shown": coalitions.safe_value(world, shown),
+        "shown_appealed_once": coalitions.safe_value(replace(world, again=Fraction(0)), shown),
         "hidden": coalitions.safe_value(world, plot),
         "hidden_all_appeal_blindly": coalitions.safe_value(replace(world, blind=Fraction(1)), plot),
         "nobody_appeals": coalitions.safe_value(replace(world, dissents=Fraction(0), appealed=Fraction(0)), shown),
@@ -206,6 +215,11 @@ def _coalition(world: World, share: Fraction, cheated: int) -> dict[str, Any]:
         "share": _plain(share),
         "cheated": cheated,
         "captures": _plain(sum(drawn[2:], Fraction(0))),
+        "denial": {
+            "gain_of_few": _tokens(coalitions.denial_gain(world, share, world.juries_paid)),
+            "gain_of_all": _tokens(coalitions.denial_gain(world, share, world.leaves)),
+            "node_pays": _tokens(coalitions.denial_cost(world, world.leaves)),
+        },
         "gain": _tokens(coalitions.gain(world, plot)),
         "bait_a_leaf_if_all_appeal_blindly": _tokens(coalitions.bait_gain(replace(world, blind=Fraction(1)), share)),
         "safe_below": {name: None if value is None else value / ETHER for name, value in values.items()},

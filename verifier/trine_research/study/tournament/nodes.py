@@ -90,8 +90,11 @@ def leaf_gain(world: World, node: Node, leaf: Leaf) -> Fraction:
     value = accepted * world.price - lost
     if node.withheld == SEATS and node.shows_jury:
         voted = ACCEPTED if leaf is Leaf.GOOD else UNAVAILABLE
-        end = case(world, UNAVAILABLE, ACCEPTED, (voted,) * JURIES[0])
-        value = Fraction(end.returned[0] + end.prize - world.appeals.bond(0))
+        paid = Fraction(world.juries_paid, world.leaves)
+        value = Fraction(0)
+        for shown, share in ((0, paid), (world.juries_paid, 1 - paid)):
+            end = case(world, UNAVAILABLE, ACCEPTED, (voted,) * JURIES[0], shown=shown)
+            value += share * (end.returned[0] + end.prize - world.appeals.bond(0))
         value += world.price if voted is ACCEPTED else -world.terms.stake_per_leaf
     return value - spent - world.fee
 

@@ -110,13 +110,14 @@ def _matrix(report: dict[str, Any]) -> None:
 def _coalitions(report: dict[str, Any]) -> None:
     table = _table(
         "a node with a share of the verifiers' stake: cheating loses while a cheated leaf is worth less than",
-        "share", "cheated", "captures", "all is shown", "hidden", "hidden, all appeal blindly", "nobody appeals",
-        "no seat has draws made",
+        "share", "cheated", "captures", "all is shown", "appealed once", "hidden",
+        "hidden, all appeal blindly", "nobody appeals", "no seat has draws made",
     )  # fmt: skip
     for line in report["coalitions"]:
         safe = line["safe_below"]
         table.add_row(
             f"{line['share']:.0%}", str(line["cheated"]), f"{line['captures']:.3g}", _number(safe["shown"]),
+            _number(safe["shown_appealed_once"]),
             _number(safe["hidden"]), _number(safe["hidden_all_appeal_blindly"]), _number(safe["nobody_appeals"]),
             _number(safe["no_seat_has_draws_made"]),
         )  # fmt: skip
