@@ -787,7 +787,12 @@ contract AppealsTest is AppealWorld {
         _appealAgain(BOB, _mixed, 2, REJECTED);
         _hear(_mixed, 2, 7, 7);
         uint256 supply = token.totalSupply();
+        vm.recordLogs();
         _concludeNow(_mixed, 2);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            Check.yes(logs[i].emitter != address(token), "nothing is sent, not even of nothing");
+        }
         _verdictOf(_mixed, 2, INCONCLUSIVE, true);
         Check.eq(supply, token.totalSupply(), "nobody was shown to be wrong");
         Check.eq(staking.stakeOf(_juror(_mixed, 2, 0)).locked, 0, "free");
