@@ -64,6 +64,25 @@ def test_a_repeated_order_gets_the_same_answer_and_is_owed_once(node, client, st
     assert len(node.store.unbatched(9)) == 1
 
 
+def test_an_order_whose_other_copy_is_answered_while_it_is_looked_at_is_not_answered_again(
+    tmp_path, client, monkeypatch
+):
+    engine = SlowEngine(0)
+    with serving(f"sqlite:///{tmp_path}/node.sqlite", allow_unsigned=False, engine_=engine) as node:
+        order = signed_body(node.chain, client, max_tokens=4)
+        covered_by, first = node.answering._covered_by, []
+
+        def slowly(*args):
+            monkeypatch.setattr(node.answering, "_covered_by", covered_by)
+            first.append(node.http.post(CHAT, json=order).json()["trine"])
+            return covered_by(*args)
+
+        monkeypatch.setattr(node.answering, "_covered_by", slowly)
+        second = node.http.post(CHAT, json=order).json()["trine"]
+        assert second["receiptDigest"] == first[0]["receiptDigest"]
+        assert engine.produced == 4
+
+
 def test_plain_completions_are_signed_and_paid_alike(node, client):
     order = signed_body(node.chain, client, prompt="Once upon a time")
     assert node.http.post("/v1/completions", json=order).status_code == 200
