@@ -170,7 +170,7 @@ class Answering:
             try:
                 self.engine.require_grammar(order.input.grammar)
             except GrammarRefused as error:
-                raise _refusal_of(error, order.input) from None
+                raise _refusal_of(error, order) from None
 
     def _fitting_prompt(self, order: Order, terms: Parameters) -> tuple[int, ...]:
         """Raises Refusal for more tokens than the context or a batch holds, or tokens that cannot be drawn here."""
@@ -285,7 +285,7 @@ class Answering:
                     self._keep(accepted, piece)
                 yield piece
         except GrammarExhausted as error:
-            raise _refusal_of(error, accepted.order.input) from None
+            raise _refusal_of(error, accepted.order) from None
         finally:
             self.release(accepted)
 
@@ -302,12 +302,13 @@ class Answering:
         return Finished(stored.digest, stored.evidence, shown(whole, parsed_input(stored.evidence).stop))
 
 
-def _refusal_of(error: GrammarRefused | GrammarExhausted, asked: Input) -> Refusal:
+def _refusal_of(error: GrammarRefused | GrammarExhausted, order: Order) -> Refusal:
     """Of a grammar, by the field that spells it."""
     if isinstance(error, GrammarBusy):
         return Refusal(str(error), status=503, code="too_busy")
-    spelled = SPELLED.get(asked.grammar.kind, "response_format") if asked.grammar else "response_format"
-    field = "tool_choice" if asked.tools else spelled
+    asked = order.input
+    spelled = SPELLED.get(asked.grammar.kind) if asked.grammar else None
+    field = "tool_choice" if asked.tools else order.shaped_by or spelled or "response_format"
     return Refusal(str(error), code="unsupported_value", param=field)
 
 

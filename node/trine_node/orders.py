@@ -12,6 +12,7 @@ from typing import Any
 
 from trine.errors import BadSignature, InvalidField, InvalidInput, what_is_wrong
 from trine.protocol.fields import read_wish
+from trine.protocol.grammar import field_of
 from trine.protocol.inputs import Input
 from trine.protocol.messages import Domain, Request, Voucher, require_signer
 from trine.protocol.salts import read_salt
@@ -41,6 +42,7 @@ class Order:
     stream: bool
     include_usage: bool
     signed: SignedRequest | None
+    shaped_by: str | None = None  # the field that says what the answer must be
     payment: str | None = None  # the header PAYMENT-SIGNATURE of x402, unread
 
     @property
@@ -71,7 +73,7 @@ def parse_order(body: Any, *, chat: bool, model_name: str, default_max_tokens: i
         asked = wish.input.salted(salt) if salt else wish.input
     except InvalidInput as error:
         raise Refusal(str(error), param="trine") from None
-    return Order(asked, wish.max_tokens, wish.stream, wish.include_usage, signed)
+    return Order(asked, wish.max_tokens, wish.stream, wish.include_usage, signed, field_of(body))
 
 
 def check_signed(order: Order, *, domain: Domain, model_id: bytes) -> bytes:

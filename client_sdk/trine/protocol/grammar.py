@@ -154,6 +154,11 @@ def requested(fields: Mapping[str, Any]) -> Grammar | None:
     return grammar
 
 
+def field_of(fields: Mapping[str, Any]) -> str | None:
+    """The field by which a request asks for what `requested` makes of it. Raises InvalidField."""
+    return next((field for field, grammar in _asked(fields) if grammar is not None), None)
+
+
 def schema_fault(schema: Any) -> str | None:
     """What of a JSON schema that was read is out of bounds, or would not be heeded; None if nothing.
 

@@ -31,6 +31,8 @@ INTEGERS: Mapping[str, tuple[int, int]] = {
 }
 MAX_ALTERNATIVES = 64
 """Of a `oneOf` that is looked at here: each is compared with each."""
+MAX_OPTIONAL = 250
+"""Of an object's properties: of more the engine comes to the end of its counters within the answer."""
 MAX_NAMES, MAX_COPIED = 64, 16
 """Of an enumeration of names that become properties, and parts of the schema that each of them then has."""
 TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
@@ -81,6 +83,10 @@ def fault_of(part: Mapping[str, Any]) -> str | None:
         if abs(part.get(keyword, 0)) > MAX_EXACT:
             return f"{keyword} must be from -{MAX_EXACT} to {MAX_EXACT}, where numbers are exact"
     names = part.get("required", ())
+    if len(part.get("properties", {}).keys() - set(names)) > MAX_OPTIONAL:
+        return (
+            f"an object has more than {MAX_OPTIONAL} properties that are not required: require some, or leave them out"
+        )
     if part.get("minProperties", 0) > max(1, len(set(names))):
         return "minProperties above 1 is not enforced, because names may come twice: name what is required"
     return None

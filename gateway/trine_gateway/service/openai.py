@@ -23,6 +23,7 @@ from trine.chain import ModelEntry
 from trine.errors import ChainError
 from trine.protocol.calls import Read
 from trine.protocol.fields import Wish, read_wish
+from trine.protocol.grammar import SPELLED, field_of
 from trine.protocol.sampling import DRAWN_SEEDS
 from trine_gateway.asking import PENDING, Asked, Asking, Running, Served
 from trine_gateway.chain_watch import ChainWatch
@@ -199,7 +200,12 @@ class OpenAiEndpoints:
         try:
             return await self._answered(request, read)
         except Exception as error:  # noqa: BLE001  (each has its words)
-            raise in_words(refusal_of(error)) from None
+            refusal = refusal_of(error)
+            if refusal.param in SPELLED.values() and (body := getattr(request.state, "body", None)):
+                refusal.param = (
+                    field_of(body) or refusal.param
+                )  # nodes are asked in one spelling, whatever the client's
+            raise in_words(refusal) from None
 
     async def _answered(self, request: Request, read: Callable[[dict[str, Any]], tuple[Wish, AnswerShape]]) -> Response:
         if self.closing:
@@ -211,6 +217,7 @@ class OpenAiEndpoints:
         body = parse_json(raw)
         if not isinstance(body, dict):
             raise Refusal("the body must be a JSON object")
+        request.state.body = body
         model = body.get("model")
         if not isinstance(model, str):
             raise Refusal("model is missing: name the model to ask", param="model")

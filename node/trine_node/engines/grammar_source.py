@@ -28,7 +28,7 @@ OURS = {
     "required property with a const of its own",
     "min/maxProperties only": "minProperties and maxProperties go with properties only where all of these are "
     "required: leave them out, or say what is required",
-    "<non-verbose/>": "no text can be the whole of it",
+    "NoExtensionBias": "no text can be the whole of it",
 }
 """What the library says in words for those who call it, in words for those who sent the grammar."""
 
@@ -51,6 +51,8 @@ def source(kind: str, text: str) -> str:
     if kind == "choice":
         choices = " | ".join(map(json.dumps, json.loads(text)))
         return str(LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {choices}"))  # one terminal, however many
+    if kind == "grammar" and "::=" not in text:  # the library takes what begins with `?start:` for GBNF
+        return str(LLMatcher.grammar_from_lark(text))
     return str(grammar_from("grammar" if kind == "grammar" else "regex", text))
 
 
