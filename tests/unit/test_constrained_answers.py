@@ -27,7 +27,7 @@ from trine.protocol.verdict import Outcome, Reason
 from trine_node import orders
 from trine_node.answering import Answering
 from trine_node.engines.base import EngineError, GrammarExhausted, GrammarRefused, OffGrammar
-from trine_node.engines.grammar_source import LIMITS
+from trine_node.engines.grammar_source import LIMITS, WRITTEN
 from trine_node.engines.grammars import LIBRARY, Grammars
 from trine_node.engines.transformers_engine import TransformersEngine
 from trine_node.generating import Finished
@@ -107,6 +107,17 @@ def test_an_answer_keeps_to_its_grammar_and_depends_on_nothing_beside_it(tiny: T
     assert [tiny.check(*case, way) for case, way in zip(cases, WAYS, strict=True)] == checked
     free = tiny.check_batch(cases[:3])
     assert all(max(own.margins) > 0.1 for own in free), "not what the model would have said by itself"
+
+
+def test_attack_a_model_that_loves_blanks_writes_none_between_the_parts_of_json(tiny: TransformersEngine) -> None:
+    way = Decoding(grammar=spelled({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}))
+    chooser = tiny.chooser(way)
+    assert chooser is not None
+    for token in tiny.encode_text('{"a":1'):
+        chooser.push(token)
+        permitted = chooser.permitted()
+        assert permitted is not None
+        assert not any(tiny.decode([token]).isspace() for token in permitted.tolist())
 
 
 def test_margins_count_candidates_only(tiny: TransformersEngine) -> None:
@@ -363,6 +374,6 @@ def test_over_http_and_with_the_stock_client(tmp_path: Path) -> None:
 def test_the_installed_release_is_the_one_that_is_signed() -> None:
     from importlib import metadata
 
-    assert f"{LIBRARY}-{metadata.version(LIBRARY)}" == ENGINE
+    assert f"{LIBRARY}-{metadata.version(LIBRARY)}+{WRITTEN}" == ENGINE
     assert RECORD.name == NAME
     assert requested({}) is None

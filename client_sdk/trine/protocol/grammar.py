@@ -23,8 +23,8 @@ from trine.errors import InvalidField, InvalidInput
 from trine.protocol.members import RepeatedMember, each_once
 from trine.protocol.schemas import INSTEAD, fault_of, in_enforced_words, referred
 
-ENGINE = "llguidance-1.9.1"
-"""Library and release; deploy/requirements pins it."""
+ENGINE = "llguidance-1.9.1+compact"
+"""Library and release, which deploy/requirements pins, and how JSON is written: without blanks between its parts."""
 MAX_BYTES: Mapping[str, int] = {"choice": 1 << 16, "grammar": 1 << 13, "json_schema": 1 << 16, "regex": 1 << 12}
 """Of a grammar's text, by its kind. `grammar`: context-free, in Lark's notation or llama.cpp's GBNF."""
 MAX_DEPTH = 64

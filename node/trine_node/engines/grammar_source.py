@@ -20,8 +20,11 @@ LIMITS: dict[str, Any] = {
 """The library's own counters, at or below its defaults: milliseconds for a token at worst, and tens of megabytes for an
 answer. Whoever changes them changes which answers can be checked: they belong to the engine's name as its release does.
 """
-JSON_OPTIONS: dict[str, Any] = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": r"[ \n\t]{0,20}"}
-"""Nothing that a schema says is ignored, and a model that loves blanks comes to an end of them."""
+WRITTEN = "compact"
+"""How JSON is written, as the engine's name says it."""
+JSON_OPTIONS: dict[str, Any] = {"lenient": False, "coerce_one_of": False, "whitespace_flexible": False}
+"""Nothing that a schema says is ignored, and there are no blanks between the parts of JSON: who pays by the token gets
+no tokens of blanks, and no model goes on with them. They belong to the engine's name."""
 MAX_REASON = 300
 OURS = {
     "oneOf constraints": "oneOf: a value may be two of the alternatives at once: say anyOf, or give each of them a "

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from trine.protocol.grammar import Grammar
 from trine_node.engines.base import GrammarExhausted, GrammarRefused
-from trine_node.engines.grammar_source import STACK_BYTES, compiled, first_line
+from trine_node.engines.grammar_source import STACK_BYTES, WRITTEN, compiled, first_line
 from trine_node.engines.probing import MEMORY_BYTES, Probe, Tried
 
 LIBRARY = "llguidance"
@@ -85,7 +85,7 @@ class Grammars:
     def _tried(self, grammar: Grammar, seconds: float) -> Tried:
         if fault := grammar.fault():
             raise GrammarRefused(f"the grammar is refused: {fault}")
-        installed = f"{LIBRARY}-{metadata.version(LIBRARY)}"
+        installed = f"{LIBRARY}-{metadata.version(LIBRARY)}+{WRITTEN}"
         if installed != grammar.engine:
             raise GrammarRefused(f"the grammar is for {grammar.engine}, and {installed} is installed here")
         tried = self._probing().tried(grammar, seconds)
