@@ -128,10 +128,10 @@ def test_attack_numbers_that_are_no_numbers_cost_nothing(gateway):
 
 
 def test_attack_a_field_that_stands_twice_costs_nothing(gateway):
-    for path in ("/v1/chat/completions", "/v1/responses"):
-        content = b'{"model": "%s", "max_tokens": 5, "max_tokens": 500}' % NAME.encode()
+    for path, name in (("/v1/chat/completions", "max_tokens"), ("/v1/responses", "max_output_tokens")):
+        content = f'{{"model": "{NAME}", "{name}": 5, "{name}": 500}}'.encode()
         key = gateway.key()
         refused = gateway.http.post(path, content=content, headers=bearer(key))
         error = refused.json()["error"]
-        assert (refused.status_code, error["code"], error["param"]) == (400, "repeated_field", "max_tokens")
+        assert (refused.status_code, error["code"], error["param"]) == (400, "repeated_field", name)
         assert gateway.usage(key)["spentWei"] == "0"
