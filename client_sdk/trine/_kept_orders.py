@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS named_orders (
     PRIMARY KEY (account, name)
 )
 """
+INDEX = "CREATE INDEX IF NOT EXISTS named_orders_by_time ON named_orders (account, at)"
 
 
 class KeptOrders:
@@ -53,6 +54,7 @@ class KeptOrders:
             raise InvalidInput(f"state: cannot keep orders in {path}: {error.strerror}") from None
         with self._open() as file:
             file.execute(TABLE)
+            file.execute(INDEX)
 
     def find(self, name: str) -> tuple[bytes, Sent | Answer] | None:
         """What was asked under this name, and what came of it. Raises InvalidInput."""

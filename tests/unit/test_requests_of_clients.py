@@ -456,3 +456,13 @@ def test_a_key_in_another_header_is_none_and_the_right_one_is_named(everybody, h
     answer = served.http.get(MODELS, headers={header: key})
     assert answer.status_code == 401
     assert "Authorization: Bearer" in answer.json()["error"]["message"]
+
+
+def test_when_a_model_was_registered_is_asked_of_the_chain_once_a_minute_where_it_does_not_say(tmp_path, monkeypatch):
+    """Anybody may ask for models, as often as they like."""
+    with serving(f"sqlite:///{tmp_path}/node.sqlite") as node:
+        asked = []
+        monkeypatch.setattr(node.chain, "registered_at", lambda ids: asked.append(ids) or {}, raising=False)
+        entries = [node.http.get(MODELS).json()["data"][0] for _ in range(5)]
+    assert {entry["created"] for entry in entries} == {0}
+    assert len(asked) == 1

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trine.errors import InvalidField
 from trine.protocol.grammar import requested
-from trine.protocol.schemas import INSTEAD, in_enforced_words
+from trine.protocol.schemas import INSTEAD, MAX_COMPARED, Comparisons, in_enforced_words
 from trine_node.engines.grammar_source import compiled, first_line
 
 LETTERS = b'"{}[],:0123456789.-eEtrufalsn abcxyzAB\\'
@@ -289,6 +289,45 @@ REFUSED = {
 }
 del REFUSED["the keyword propertyNames"], REFUSED["the keyword unevaluatedItems"]
 del REFUSED["the keyword unevaluatedProperties"], REFUSED["the keyword additionalItems"]
+
+
+def named_often(alternatives: list[dict[str, Any]], times: int) -> dict[str, Any]:
+    one = {"oneOf": [{"$ref": f"#/$defs/{number}"} for number in range(len(alternatives))]}
+    named = {str(number): each for number, each in enumerate(alternatives)}
+    return {"$defs": named, "type": "array", "prefixItems": [one] * times}
+
+
+NAMES = [f"a{number}" for number in range(10)]
+ATTACKS = {
+    "objects that differ in one member of many": [
+        {
+            "type": "object",
+            "required": [*NAMES, "k"],
+            "properties": {**{name: {"type": "string"} for name in NAMES}, "k": {"const": number}},
+        }
+        for number in range(64)
+    ],
+    "long lists of values": [{"enum": [64 * value + number for value in range(100)]} for number in range(64)],
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_alternatives_that_are_named_often_are_not_compared_without_end(name: str) -> None:
+    """Seconds of everybody's time for one request, when comparisons were bounded by MAX_ALTERNATIVES alone."""
+    few, often = (named_often(ATTACKS[name][:4], 2), named_often(ATTACKS[name], 40))
+    assert "oneOf" not in str(in_enforced_words(few)), "these cannot hold at once"
+    counted = Counted()
+    said = in_enforced_words(often, counted)
+    assert counted.asked <= MAX_COMPARED + 40, "each that is looked at is given up at once from there on"
+    assert "oneOf" in said["prefixItems"][-1], "what nobody has compared is left as it was, and refused"
+
+
+class Counted(Comparisons):
+    asked = 0
+
+    def may(self, *parts: Any) -> bool:
+        self.asked += 1
+        return super().may(*parts)
 
 
 @pytest.mark.parametrize("name", TAKEN)

@@ -13,7 +13,7 @@ from typing import Any
 
 from trine.errors import InvalidField
 from trine.protocol.grammar import Grammar
-from trine.protocol.schemas import in_enforced_words
+from trine.protocol.schemas import Comparisons, in_enforced_words
 from trine.protocol.tools import Tools
 
 REQUIRED = "required"
@@ -66,16 +66,18 @@ def _chosen(choice: Any) -> tuple[str, ...]:
 
 
 def _grammar(functions: list[dict[str, Any]]) -> Grammar:
-    alone = len(functions) == 1
-    calls = [_call(each, "#" if alone else f"#/anyOf/{number}") for number, each in enumerate(functions)]
+    alone, comparisons = len(functions) == 1, Comparisons()
+    calls = [_call(each, "#" if alone else f"#/anyOf/{number}", comparisons) for number, each in enumerate(functions)]
     schema = calls[0] if alone else {"anyOf": calls}
     return Grammar("json_schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
 
 
-def _call(function: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _call(function: Mapping[str, Any], place: str, comparisons: Comparisons) -> dict[str, Any]:
     """The schema of a call of this function, which stands at `place` of the whole."""
     parameters = {k: v for k, v in function.get("parameters", {}).items() if k not in ("$id", "$schema")}
-    arguments = _moved(in_enforced_words({"type": "object", **parameters}), f"{place}/properties/arguments")
+    arguments = _moved(
+        in_enforced_words({"type": "object", **parameters}, comparisons), f"{place}/properties/arguments"
+    )
     return {
         "type": "object",
         "properties": {"name": {"const": function["name"]}, "arguments": arguments},

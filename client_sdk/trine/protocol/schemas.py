@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 from urllib.parse import unquote
@@ -31,6 +32,9 @@ INTEGERS: Mapping[str, tuple[int, int]] = {
 }
 MAX_ALTERNATIVES = 64
 """Of a `oneOf` that is looked at here: each is compared with each."""
+MAX_COMPARED = 20_000
+"""Alternatives, and what each lists (values, types, names), every time that they are compared: some 30 ms. References
+let a few bytes name what takes long to compare, so neither a schema's size nor MAX_ALTERNATIVES bounds it."""
 MAX_OPTIONAL = 250
 """Of an object's properties: of more the engine comes to the end of its counters within the answer."""
 MAX_NAMES, MAX_COPIED = 64, 16
@@ -61,10 +65,35 @@ INSTEAD: Mapping[str, str] = {
 """What to write in place of keywords that are not enforced."""
 
 
-def in_enforced_words(schema: Any) -> Any:
+class Comparisons:
+    """What may still be compared, of one request: counted and not timed, so that everybody comes to the same end."""
+
+    def __init__(self) -> None:
+        self._left = MAX_COMPARED
+
+    def may(self, *parts: Mapping[str, Any]) -> bool:
+        """Whether these may be compared, too."""
+        self._left -= 1 + sum(
+            len(listed)
+            for part in parts
+            for keyword in ("enum", "required", "type")
+            if isinstance(listed := part.get(keyword), list)
+        )
+        return self._left >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    schema: Any
+    comparisons: Comparisons
+
+
+def in_enforced_words(schema: Any, comparisons: Comparisons | None = None) -> Any:
     """An equal schema. Recursive: only for those that are not too deep. One with a reference to what would be written
-    differently stays as it is."""
-    return schema if any(map(_MOVED.search, _references(schema))) else _said(schema, schema)
+    differently stays as it is. `comparisons`: shared by the schemas of one request."""
+    if any(map(_MOVED.search, _references(schema))):
+        return schema
+    return _said(schema, _Whole(schema, comparisons or Comparisons()))
 
 
 def fault_of(part: Mapping[str, Any]) -> str | None:
@@ -118,25 +147,25 @@ def _references(schema: Any) -> Iterator[str]:
             left += part
 
 
-def _said(part: Any, root: Any) -> Any:
+def _said(part: Any, whole: _Whole) -> Any:
     if not isinstance(part, dict):
         return part
     said: dict[str, Any] = {}
     for keyword, value in part.items():
         if keyword in ("properties", "patternProperties", "$defs", "definitions") and isinstance(value, dict):
-            said[keyword] = {name: _said(inner, root) for name, inner in value.items()}
+            said[keyword] = {name: _said(inner, whole) for name, inner in value.items()}
         elif keyword in ("allOf", "anyOf", "oneOf", "prefixItems", "items") and isinstance(value, list):
-            said[keyword] = [_said(inner, root) for inner in value]
+            said[keyword] = [_said(inner, whole) for inner in value]
         elif keyword in ("items", "additionalProperties", "additionalItems", "propertyNames"):
-            said[keyword] = _said(value, root)
+            said[keyword] = _said(value, whole)
         else:
             said[keyword] = value
     for step in (_without_what_is_free, _tuples, _formats, _names, _alternatives):
-        said = step(said, root)
+        said = step(said, whole)
     return said
 
 
-def _without_what_is_free(part: dict[str, Any], root: Any) -> dict[str, Any]:
+def _without_what_is_free(part: dict[str, Any], whole: _Whole) -> dict[str, Any]:
     free = {
         "nullable": (False,),
         "propertyNames": (True, {}, {"type": "string"}),
@@ -153,7 +182,7 @@ def _without_what_is_free(part: dict[str, Any], root: Any) -> dict[str, Any]:
     }
 
 
-def _tuples(part: dict[str, Any], root: Any) -> dict[str, Any]:
+def _tuples(part: dict[str, Any], whole: _Whole) -> dict[str, Any]:
     """Of older drafts: a list of `items`, and `additionalItems` after it, or without a meaning."""
     if "additionalItems" not in part and not isinstance(part.get("items"), list):
         return part
@@ -168,7 +197,7 @@ def _tuples(part: dict[str, Any], root: Any) -> dict[str, Any]:
     return said
 
 
-def _formats(part: dict[str, Any], root: Any) -> dict[str, Any]:
+def _formats(part: dict[str, Any], whole: _Whole) -> dict[str, Any]:
     kind, named = part.get("type"), part.get("format")
     if isinstance(kind, list) and len(kind) == 2 and "null" in kind:
         kind = kind[1] if kind[0] == "null" else kind[0]
@@ -188,9 +217,9 @@ def _formats(part: dict[str, Any], root: Any) -> dict[str, Any]:
     return rest
 
 
-def _names(part: dict[str, Any], root: Any) -> dict[str, Any]:
+def _names(part: dict[str, Any], whole: _Whole) -> dict[str, Any]:
     """`propertyNames` that are few, as properties; those of a pattern, as properties of a pattern."""
-    names = _resolved(part.get("propertyNames"), root)
+    names = _resolved(part.get("propertyNames"), whole)
     if not isinstance(names, dict) or not part.keys().isdisjoint({"properties", "patternProperties"}):
         return part
     heeded = {keyword: value for keyword, value in names.items() if keyword not in ("title", "description", "type")}
@@ -210,15 +239,15 @@ def _names(part: dict[str, Any], root: Any) -> dict[str, Any]:
     return {**rest, **members, "additionalProperties": False}
 
 
-def _alternatives(part: dict[str, Any], root: Any) -> dict[str, Any]:
+def _alternatives(part: dict[str, Any], whole: _Whole) -> dict[str, Any]:
     """`oneOf` as `anyOf`, where no value can be two of them."""
     alternatives = part.get("oneOf")
     if not isinstance(alternatives, list) or not 0 < len(alternatives) <= MAX_ALTERNATIVES:
         return part
-    resolved = [_resolved(each, root) for each in alternatives]
+    resolved = [_resolved(each, whole) for each in alternatives]
     if not all(isinstance(each, dict) for each in resolved):
         return part
-    if not all(_exclude(one, other, root) for one, other in combinations(resolved, 2)):
+    if not all(_exclude(one, other, whole) for one, other in combinations(resolved, 2)):
         return part
     if "anyOf" not in part:
         return {("anyOf" if keyword == "oneOf" else keyword): value for keyword, value in part.items()}
@@ -230,8 +259,10 @@ def _alternatives(part: dict[str, Any], root: Any) -> dict[str, Any]:
     }
 
 
-def _exclude(one: Mapping[str, Any], other: Mapping[str, Any], root: Any) -> bool:
+def _exclude(one: Mapping[str, Any], other: Mapping[str, Any], whole: _Whole) -> bool:
     """Whether it is certain that no value is both."""
+    if not whole.comparisons.may(one, other):
+        return False
     kinds, others = _kinds(one), _kinds(other)
     if not kinds & others:
         return True
@@ -243,7 +274,7 @@ def _exclude(one: Mapping[str, Any], other: Mapping[str, Any], root: Any) -> boo
         (low, high), (lower, higher) = _range(one), _range(other)
         return _is_before(high, lower) or _is_before(higher, low)
     if shared == {"object"}:
-        return _have_other_members(one, other, root) or _lacks(one, other) or _lacks(other, one)
+        return _have_other_members(one, other, whole) or _lacks(one, other) or _lacks(other, one)
     return False
 
 
@@ -294,14 +325,16 @@ def _is_before(high: tuple[float, bool], low: tuple[float, bool]) -> bool:
     return high[0] < low[0] or (high[0] == low[0] and (high[1] or low[1]))
 
 
-def _have_other_members(one: Mapping[str, Any], other: Mapping[str, Any], root: Any) -> bool:
+def _have_other_members(one: Mapping[str, Any], other: Mapping[str, Any], whole: _Whole) -> bool:
     """Whether a member that both require cannot be the same in both."""
     mine, theirs = one.get("properties"), other.get("properties")
     if not isinstance(mine, dict) or not isinstance(theirs, dict):
         return False
     for name in _required(one) & _required(other):
-        a, b = (_resolved(each.get(name), root) for each in (mine, theirs))
+        a, b = (_resolved(each.get(name), whole) for each in (mine, theirs))
         if isinstance(a, dict) and isinstance(b, dict):
+            if not whole.comparisons.may(a, b):
+                return False
             values, more = _values(a), _values(b)
             if not _kinds(a) & _kinds(b) or (values is not None and more is not None and not values & more):
                 return True
@@ -320,11 +353,11 @@ def _required(part: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(names) if _are_texts(names) else frozenset()
 
 
-def _resolved(part: Any, root: Any) -> Any:
+def _resolved(part: Any, whole: _Whole) -> Any:
     """What a reference that stands alone names, one step; else the schema itself."""
     reference = part.get("$ref") if isinstance(part, dict) else None
     if isinstance(reference, str) and reference.startswith("#/") and part.keys() <= {"$ref", "title", "description"}:
-        return referred(root, reference)
+        return referred(whole.schema, reference)
     return part
 
 

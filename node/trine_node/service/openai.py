@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -51,6 +52,8 @@ PAID_WITH = ("payment", "status", "payer", "asset", "amount")
 """What of a payment comes with the answer that it is for; what became of it is asked later."""
 ACCEPTING_THREADS = 8
 MAX_VOUCHER_BYTES = 4_096
+CREATED_SECONDS = 60.0
+"""Between looks for when the model was registered, where the endpoint has not said it: anybody may ask for models."""
 
 
 class OpenAiEndpoints:
@@ -61,6 +64,7 @@ class OpenAiEndpoints:
         self.limits = limits
         self.closing = False
         self._created = 0
+        self._created_asked = float("-inf")
         self._bodies = BodyBudget(limits.max_body_bytes)
         # Apart from the event loop's own threads: a chain that answers slowly must not keep evidence waiting.
         self._accepting = ThreadPoolExecutor(ACCEPTING_THREADS, thread_name_prefix="accept")
@@ -98,7 +102,8 @@ class OpenAiEndpoints:
         """`created` is when the model was registered; 0 where the chain's endpoint does not show that block, or does
         not answer."""
         model = self.answering.model
-        if not self._created:
+        if not self._created and time.monotonic() - self._created_asked > CREATED_SECONDS:
+            self._created_asked = time.monotonic()
             with suppress(ChainError):
                 found = await asyncio.to_thread(self.answering.chain.registered_at, [model.model_id])
                 self._created = found.get(model.model_id, 0)
