@@ -162,7 +162,7 @@ test-units: setup-dev
 # One of them deploys by Ignition, with the compiler's output.
 test-e2e: setup-dev build/.ready
 	@echo "==> end-to-end tests"
-	pytest tests/e2e
+	pytest tests/e2e --timeout 1200
 
 # Hardhat also keeps and compares the gas of whole tests, in .gas-snapshot: that tells nothing here, so it is not in git
 # and is emptied before a check, which fails without the file. A filter, even one that lets all tests pass, keeps the

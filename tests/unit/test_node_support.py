@@ -459,6 +459,16 @@ def wait_for(condition, seconds=20.0):
         time.sleep(0.02)
 
 
+@contextmanager
+def ended(process):
+    """Gone at the end, whatever happened: who waits for one that a failed test left running, waits forever."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def in_thread(work):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import threading
 from typing import Any
 
 import pytest
-from test_node_support import engine, wait_for
+from test_node_support import ended, engine, wait_for
 
 from trine.protocol.grammar import Grammar
 from trine_node.engines import grammars, probing
@@ -151,20 +150,21 @@ stop.wait()
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_attack_a_grammar_without_an_end_keeps_no_process_from_its_own(ending: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", STUCK, ENDLESS.text], stdout=subprocess.PIPE, text=True) as asking:
+    with ended(
+        subprocess.Popen([sys.executable, "-c", STUCK, ENDLESS.text], stdout=subprocess.PIPE, text=True)
+    ) as asking:
         assert asking.stdout is not None
         probe = int(asking.stdout.readline())
         wait_for(lambda: children_of(probe))
-        [child] = map(int, children_of(probe))
+        children = [int(child) for child in children_of(probe)]
         asking.send_signal(ending)
         assert asking.wait(timeout=120) == (0 if ending == signal.SIGTERM else -ending)
 
     def is_there(pid: int) -> bool:
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+            with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+        except (FileNotFoundError, ProcessLookupError):
             return False
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
 
-    wait_for(lambda: not is_there(probe) and not is_there(child))
+    wait_for(lambda: not any(map(is_there, [probe, *children])))
