@@ -21,7 +21,7 @@ side_by_side = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j4
 
 .PHONY: help demo check test test-long setup setup-dev demo-parts dev-parts model kernels \
 	lint lint-python lint-contracts lint-workflows stale \
-	gpu test-rest test-fast test-units test-e2e test-contracts test-js invariants mutants studies soak \
+	gpu test-rest test-fast test-slow test-units test-e2e test-contracts test-js invariants mutants studies soak \
 	faults abi vectors gas migration lock hooks docs examples tools audit prove consensus clean
 
 help:
@@ -34,7 +34,7 @@ help:
 ##
 ## make setup       only what `make demo` needs; `make setup-dev`: what `make test` needs. Both do it themselves
 ## make lint        the quick half of `make check`; `make hooks` runs it before every commit
-## make test-fast | test-units | test-e2e | test-contracts | test-js | invariants      one part of the tests
+## make test-fast | test-slow | test-units | test-e2e | test-contracts | test-js | invariants      one part of the tests
 ## make abi | vectors | gas       writes what is generated from the contracts and the protocol
 ## make migration M="what changed"      writes a revision for changed tables of the operators' stores
 ## make lock        writes deploy/requirements: exact versions and hashes (UPGRADE=1: the newest)
@@ -110,9 +110,10 @@ check: setup-dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-fast
 
-# Side by side: end-to-end tests wait for blocks and deadlines half of their time, so two cores have three lanes.
+# Side by side: end-to-end tests wait for blocks and deadlines half of their time, so two cores have three lanes, which
+# take about as long as each other.
 test: setup-dev
-	@$(MAKE) --no-print-directory -j3 test-e2e test-rest test-units
+	@$(MAKE) --no-print-directory -j3 test-e2e test-slow test-rest
 	@echo "==> everything passed"
 
 test-rest: build/.ready
@@ -121,6 +122,7 @@ test-rest: build/.ready
 	@$(MAKE) --no-print-directory test-contracts
 	@$(MAKE) --no-print-directory test-js
 	@$(MAKE) --no-print-directory docs
+	@$(MAKE) --no-print-directory test-fast
 
 test-long: setup-dev
 	@$(MAKE) --no-print-directory invariants
@@ -154,6 +156,10 @@ stale: build/.ready
 test-fast: setup-dev
 	@echo "==> fast Python tests"
 	pytest tests/unit -m "not slow"
+
+test-slow: setup-dev
+	@echo "==> Python unit tests that load a model, or start processes or a chain"
+	pytest tests/unit -m slow
 
 test-units: setup-dev
 	@echo "==> Python unit tests"

@@ -1,6 +1,6 @@
 """What a gateway costs over calling the node: time to the first text and to the end, with streams side by side.
 
-    python benchmarks/gateway.py [--streams 50] [--rounds 8] [--pace 0.1] [--json FILE]
+    python benchmarks/gateway.py [--streams 50] [--rounds 8] [--tokens 16] [--pace 0.1] [--json FILE]
 
 A node that computes nothing stands behind it: it signs real receipts over real orders and sends its tokens at a fixed
 pace, so what is measured is not a model. Chain (anvil), contracts, signatures, vouchers, store (SQLite) and processes
@@ -42,15 +42,14 @@ from trine_devnet.processes import free_port
 from trine_devnet.reporting import Report
 from trine_operator.process import BackgroundServer
 
-TOKENS = 16
 TEXT = " word"
 QUESTION = [{"role": "user", "content": "What is a lighthouse? Answer in a sentence."}]
 ACCOUNT = {"owedWei": "0", "voucher": None, "acknowledged": None, "orders": [], "asOf": 0}
 TARGET_MS = {"p50": 5.0, "p99": 20.0}
 
 
-def promise_of(body: dict[str, Any], signer: LocalAccount, domain: Domain, price: int) -> dict[str, Any]:
-    """A receipt over what was ordered, of an answer of TOKENS times TEXT."""
+def promise_of(body: dict[str, Any], signer: LocalAccount, domain: Domain, price: int, tokens: int) -> dict[str, Any]:
+    """A receipt over what was ordered, of an answer of so many times TEXT."""
     order = Order.from_json(body["trine"]["request"])
     receipt = Receipt(
         request_hash=order.digest(domain),
@@ -60,14 +59,14 @@ def promise_of(body: dict[str, Any], signer: LocalAccount, domain: Domain, price
         input_hash=order.input_hash,
         prompt_hash=bytes(32),
         output_hash=bytes(32),
-        text_hash=text_hash(TEXT * TOKENS, read_salt(body["trine"]["salt"])),
+        text_hash=text_hash(TEXT * tokens, read_salt(body["trine"]["salt"])),
         fingerprint_hash=bytes(32),
         prompt_tokens=10,
-        output_tokens=TOKENS,
+        output_tokens=tokens,
         max_tokens=order.max_tokens,
         finish_reason=0,
         engine_class=engine_class_bytes("cpu-fp32"),
-        fee_wei=price * (10 + TOKENS),
+        fee_wei=price * (10 + tokens),
         issued_at=order.deadline - 900,
         anchor_by=order.deadline,
     )
@@ -75,7 +74,7 @@ def promise_of(body: dict[str, Any], signer: LocalAccount, domain: Domain, price
     return {"receipt": receipt.to_json(), "signature": "0x" + signature.hex()}
 
 
-def node_app(key: str, domain: Domain, name: str, price: int, pace: float) -> FastAPI:
+def node_app(key: str, domain: Domain, name: str, price: int, pace: float, tokens: int) -> FastAPI:
     """The node that computes nothing."""
     app, signer = FastAPI(), Account.from_key(key)
 
@@ -96,10 +95,10 @@ def node_app(key: str, domain: Domain, name: str, price: int, pace: float) -> Fa
             return f"data: {json.dumps({'id': 'x', 'model': name, 'choices': [{'index': 0, **choice}], **more})}\n\n"
 
         begun = time.monotonic()
-        for number in range(TOKENS):
+        for number in range(tokens):
             yield event({"delta": {"content": TEXT}, "finish_reason": None})
             await asyncio.sleep(max(0.0, begun + (number + 1) * pace - time.monotonic()))
-        promise = promise_of(body, signer, domain, price) if "trine" in body else None
+        promise = promise_of(body, signer, domain, price, tokens) if "trine" in body else None
         yield event({"delta": {}, "finish_reason": "stop"}, trine=promise)
         yield "data: [DONE]\n\n"
 
@@ -120,7 +119,8 @@ def serve(what: str, given: dict[str, Any]) -> None:
     if what == "node":
         chain = client_of(given, given["node_key"]).chain
         (model,) = chain.models()
-        app = node_app(given["node_key"], chain.domain, model.name, model.price_per_token_wei, given["pace"])
+        of_node = model.name, model.price_per_token_wei, given["pace"], given["tokens"]
+        app = node_app(given["node_key"], chain.domain, *of_node)
     else:
         from trine_gateway.run import SWITCH_SECONDS
         from trine_gateway.service import create_app
@@ -147,8 +147,10 @@ class Way:
     whole: list[float] = field(default_factory=list)
 
 
-async def by_http(http: httpx2.AsyncClient, url: str, headers: dict[str, str], name: str, way: Way) -> None:
-    body = {"model": name, "messages": QUESTION, "max_tokens": TOKENS, "stream": True}
+async def by_http(
+    http: httpx2.AsyncClient, url: str, headers: dict[str, str], name: str, tokens: int, way: Way
+) -> None:
+    body = {"model": name, "messages": QUESTION, "max_tokens": tokens, "stream": True}
     begun, first = time.perf_counter(), None
     async with http.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers) as response:
         assert response.status_code == 200, await response.aread()
@@ -163,9 +165,9 @@ async def by_http(http: httpx2.AsyncClient, url: str, headers: dict[str, str], n
     way.whole.append(time.perf_counter() - begun)
 
 
-async def by_sdk(client: AsyncClient, name: str, way: Way) -> None:
+async def by_sdk(client: AsyncClient, name: str, tokens: int, way: Way) -> None:
     begun, first = time.perf_counter(), None
-    stream = client.stream(QUESTION, model=name, max_tokens=TOKENS)
+    stream = client.stream(QUESTION, model=name, max_tokens=tokens)
     async for _text in stream:
         first = first or time.perf_counter()
     assert stream.answer is not None
@@ -193,12 +195,14 @@ async def measured(given: dict[str, Any], streams: int, rounds: int, gateway: in
             for what in ("node", "sdk", "gateway"):
                 way, before = ways.setdefault(what, Way()), sum(process.cpu_times()[:2])
                 if what == "sdk":
-                    each = [by_sdk(client, name, way) for _ in range(streams)]
+                    each = [by_sdk(client, name, given["tokens"], way) for _ in range(streams)]
                 else:
                     headers = {"authorization": f"Bearer {given['key']}"} if what == "gateway" else {}
-                    each = [by_http(http, given[f"{what}_url"], headers, name, way) for _ in range(streams)]
+                    url, tokens = given[f"{what}_url"], given["tokens"]
+                    each = [by_http(http, url, headers, name, tokens, way) for _ in range(streams)]
                 # Streams of many clients do not begin in the same millisecond.
-                await asyncio.gather(*(later(one, n * given["pace"] * TOKENS / streams) for n, one in enumerate(each)))
+                apart = given["pace"] * given["tokens"] / streams
+                await asyncio.gather(*(later(one, n * apart) for n, one in enumerate(each)))
                 taken += sum(process.cpu_times()[:2]) - before if what == "gateway" else 0.0
     return ways, 1000 * taken / (streams * rounds)
 
@@ -214,12 +218,12 @@ def percentile(values: list[float], percent: float) -> float:
     return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def report(ways: dict[str, Way], streams: int, rounds: int, pace: float) -> dict[str, Any]:
+def report(ways: dict[str, Way], streams: int, rounds: int, tokens: int, pace: float) -> dict[str, Any]:
     told: dict[str, Any] = {
         "conditions": {
             "streams": streams,
             "rounds": rounds,
-            "tokens": TOKENS,
+            "tokens": tokens,
             "paceMs": pace * 1000,
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
@@ -227,11 +231,11 @@ def report(ways: dict[str, Way], streams: int, rounds: int, pace: float) -> dict
             "store": "sqlite",
         }
     }
-    print(f"{streams} streams side by side, {rounds} rounds; {TOKENS} tokens at {pace * 1000:.0f} ms each")
+    print(f"{streams} streams side by side, {rounds} rounds; {tokens} tokens at {pace * 1000:.0f} ms each")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, SQLite, anvil")
     print(f"{'ms':<28}{'first p50':>12}{'p99':>10}{'whole p50':>12}{'p99':>10}")
     for what, way in ways.items():
-        whole = [seconds - TOKENS * pace for seconds in way.whole]
+        whole = [seconds - tokens * pace for seconds in way.whole]
         told[what] = {
             "firstMs": {"p50": percentile(way.first, 50), "p99": percentile(way.first, 99)},
             "wholeMs": {"p50": percentile(whole, 50), "p99": percentile(whole, 99)},
@@ -285,6 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=16, help="of an answer")
     parser.add_argument("--pace", type=float, default=0.1, help="seconds between two tokens of the node")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
@@ -307,6 +312,7 @@ def main() -> None:
             "store_url": store_url,
             "key": key,
             "pace": options.pace,
+            "tokens": options.tokens,
             **ports,
         }
         file = folder / "given.json"
@@ -320,7 +326,7 @@ def main() -> None:
                 assert process.stdout is not None
                 assert process.stdout.readline() == b"ready\n"
             ways, processor = asyncio.run(measured(given, options.streams, options.rounds, processes[1].pid))
-            told = report(ways, options.streams, options.rounds, options.pace)
+            told = report(ways, options.streams, options.rounds, options.tokens, options.pace)
             told["gatewayProcessorMs"] = processor
             print(f"the gateway's process: {processor:.1f} ms of a core for each answer")
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from sqlalchemy import delete, func, insert, make_url, select, update
+from sqlalchemy import delete, func, make_url, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,18 @@ from trine.errors import InvalidInput
 from trine.wording import amount
 from trine_gateway.keys import new_key
 from trine_gateway.records import ChainMark, Due, Judged, Kept, Key, Repeat, Usage
-from trine_gateway.tables import AnswerRow, ChainRow, CutOffRow, KeyRow, ProbeRow, RepeatRow, ReservationRow
+from trine_gateway.statements import (
+    DUE,
+    KEEP_ANSWER,
+    LOCKED_KEY,
+    LOOK_LATER,
+    RELEASE,
+    RELEASE_ENDED,
+    RESERVE,
+    RESERVED,
+    SPENT,
+)
+from trine_gateway.tables import AnswerRow, ChainRow, CutOffRow, KeyRow, ProbeRow, RepeatRow
 from trine_operator.refusal import Refusal
 from trine_operator.store.transactions import Transactions
 
@@ -157,16 +168,15 @@ class GatewayStore(Transactions):
         now = int(self._clock())
         name = secrets.token_hex(16)
         with self.writing() as session:
-            found = session.execute(
-                select(KeyRow.budget_wei, KeyRow.spent_wei, KeyRow.expires_at, KeyRow.revoked_at)
-                .where(KeyRow.key_id == key_id)
-                .with_for_update()
-            ).one_or_none()
+            found = session.execute(LOCKED_KEY, {"key_id": key_id}).one_or_none()
             if found is None or found.revoked_at is not None or (found.expires_at or now + 1) <= now:
                 raise Refusal("this API key was revoked or has expired", status=401, code="invalid_api_key")
-            session.execute(delete(ReservationRow).where(ReservationRow.key_id == key_id, ReservationRow.until <= now))
+            reserved = session.execute(RESERVED, {"key_id": key_id}).all()
+            if any(row.until <= now for row in reserved):
+                session.execute(RELEASE_ENDED, {"key_id": key_id, "until": now})
             if found.budget_wei is not None:
-                left = int(found.budget_wei) - int(found.spent_wei) - self._reserved(session, key_id)
+                kept = sum(int(row.wei) for row in reserved if row.until > now)
+                left = int(found.budget_wei) - int(found.spent_wei) - kept
                 if wei > left:
                     budget, free = amount(int(found.budget_wei)), amount(max(left, 0))
                     raise Refusal(
@@ -178,47 +188,40 @@ class GatewayStore(Transactions):
                         headers={"x-should-retry": "false"},
                     )
             until = now + int(seconds) + 1
-            session.execute(insert(ReservationRow).values(name=name, key_id=key_id, wei=str(wei), until=until))
+            session.execute(RESERVE, {"name": name, "key_id": key_id, "wei": str(wei), "until": until})
         return name
 
     def _reserved(self, session: Session, key_id: str) -> int:
         now = int(self._clock())
-        rows = session.scalars(
-            select(ReservationRow.wei).where(ReservationRow.key_id == key_id, ReservationRow.until > now)
-        )
-        return sum(map(int, rows))
+        return sum(int(row.wei) for row in session.execute(RESERVED, {"key_id": key_id}) if row.until > now)
 
     def release(self, name: str) -> None:
         """Nothing was spent of what was reserved. Twice is once."""
         with self.writing() as session:
-            session.execute(delete(ReservationRow).where(ReservationRow.name == name))
+            session.execute(RELEASE, {"name": name})
 
     def settle(self, name: str, key_id: str, kept: Kept, repeat: Repeat | None = None, answer: str = "") -> None:
         """The answer is there, and its fee is spent instead of what was reserved. `answer`: what a repeat gives."""
         now = int(self._clock())
         with self.writing() as session:
-            session.execute(delete(ReservationRow).where(ReservationRow.name == name))
-            spent = session.execute(
-                select(KeyRow.spent_wei).where(KeyRow.key_id == key_id).with_for_update()
-            ).scalar_one()
+            session.execute(RELEASE, {"name": name})
+            key = session.execute(LOCKED_KEY, {"key_id": key_id}).one()
+            spent = {"spent_wei": str(int(key.spent_wei) + kept.fee_wei), "answers": key.answers + 1}
+            session.execute(SPENT, {"of_key_id": key_id, **spent})
             session.execute(
-                update(KeyRow)
-                .where(KeyRow.key_id == key_id)
-                .values(spent_wei=str(int(spent) + kept.fee_wei), answers=KeyRow.answers + 1)
-            )
-            session.execute(
-                insert(AnswerRow).values(
-                    digest=kept.digest.hex(),
-                    key_id=key_id,
-                    model=kept.model,
-                    node=kept.node,
-                    held=kept.held,
-                    fee_wei=str(kept.fee_wei),
-                    created_at=now,
-                    is_final=False,
-                    looks=0,
-                    look_at=now + FIRST_LOOK_SECONDS,
-                )
+                KEEP_ANSWER,
+                {
+                    "digest": kept.digest.hex(),
+                    "key_id": key_id,
+                    "model": kept.model,
+                    "node": kept.node,
+                    "held": kept.held,
+                    "fee_wei": str(kept.fee_wei),
+                    "created_at": now,
+                    "is_final": False,
+                    "looks": 0,
+                    "look_at": now + FIRST_LOOK_SECONDS,
+                },
             )
             if repeat is not None:
                 session.merge(
@@ -275,20 +278,13 @@ class GatewayStore(Transactions):
         """Answers to look at now, those that have waited longest first."""
         now = int(self._clock())
         with self.reading() as session:
-            rows = session.scalars(
-                select(AnswerRow).where(AnswerRow.look_at <= now).order_by(AnswerRow.look_at).limit(most)
-            )
             return [
-                Due(bytes.fromhex(r.digest), r.key_id, r.node, r.held, r.verdict, r.looks, r.created_at) for r in rows
+                Due(bytes.fromhex(row.digest), *row[1:]) for row in session.execute(DUE, {"look_at": now, "most": most})
             ]
 
     def look_later(self, digest: bytes, seconds: int) -> None:
         with self.writing() as session:
-            session.execute(
-                update(AnswerRow)
-                .where(AnswerRow.digest == digest.hex(), AnswerRow.look_at.is_not(None))
-                .values(looks=AnswerRow.looks + 1, look_at=int(self._clock()) + seconds)
-            )
+            session.execute(LOOK_LATER, {"of_digest": digest.hex(), "look_at": int(self._clock()) + seconds})
 
     def put_off(self, node: str, seconds: int) -> None:
         """The node does not say anything: none of its answers is looked at for so long."""

@@ -32,6 +32,7 @@ class BackgroundServer:
             host=host,
             port=port,
             http=BoundedConnection,
+            loop="auto",  # uvloop, where there is one
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             log_config=None,

@@ -110,7 +110,7 @@ def test_models_are_listed_and_retrieved(stock):
 def test_fields_that_a_node_refuses_are_refused_alike(gateway, key, field, value):
     answer = post(gateway, key, **{**body(), field: value})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
-    assert gateway.usage(key)["reservedWei"] == "0"
+    wait_for(lambda: gateway.usage(key)["reservedWei"] == "0")
 
 
 def test_an_answer_is_held_to_a_grammar(stock, gateway, key):
@@ -125,7 +125,7 @@ def test_an_answer_is_held_to_a_grammar(stock, gateway, key):
     assert response.output_parsed.name in ("red", "green")
     refused = post(gateway, key, **body(), guided_json={"type": "string", "format": "nosuch"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "guided_json"), "a node's word for it"
-    assert gateway.usage(key)["reservedWei"] == "0"
+    wait_for(lambda: gateway.usage(key)["reservedWei"] == "0")
 
 
 def test_a_sampled_answer_needs_no_seed_for_the_gateway_signs_one(stock):

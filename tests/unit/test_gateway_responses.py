@@ -8,7 +8,7 @@ import pytest
 from gateway_support import bearer, gateway_before
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
-from test_node_support import NAME, serving
+from test_node_support import NAME, serving, wait_for
 from test_tool_answers import ASKED, COUNT, MOST, TWO, node_saying
 from tools_support import QUESTION, TOOLS, Knowing, renderer
 
@@ -171,7 +171,7 @@ def test_a_refusal_names_fields_of_the_responses_api(gateway, key, fields, param
     assert (answer.status_code, error["param"]) == (400, param)
     assert words in error["message"]
     assert not {"messages[", "max_tokens", "response_format", ".function."} & set(error["message"].split(" "))
-    assert gateway.usage(key)["reservedWei"] == "0"
+    wait_for(lambda: gateway.usage(key)["reservedWei"] == "0")
 
 
 def test_a_budget_that_is_used_up_is_said_with_the_responses_apis_fields(gateway):

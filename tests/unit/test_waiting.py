@@ -149,8 +149,11 @@ def test_into_a_pipe_go_plain_lines():
 def _let_compute(process: Child, seconds: float) -> None:
     import psutil
 
-    deadline = time.monotonic() + 300
-    while sum(psutil.Process(process.pid).cpu_times()[:2]) < seconds:
+    def used():
+        return sum(psutil.Process(process.pid).cpu_times()[:2])
+
+    deadline, wanted = time.monotonic() + 300, used() + seconds
+    while used() < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
