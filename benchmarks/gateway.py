@@ -40,7 +40,7 @@ from trine.protocol.salts import read_salt
 from trine_devnet.network import TOKEN, Devnet
 from trine_devnet.processes import free_port
 from trine_devnet.reporting import Report
-from trine_operator.process import BackgroundServer
+from trine_operator.process import BackgroundServer, keep_what_is_loaded
 
 TEXT = " word"
 QUESTION = [{"role": "user", "content": "What is a lighthouse? Answer in a sentence."}]
@@ -133,6 +133,7 @@ def serve(what: str, given: dict[str, Any]) -> None:
         settings = GatewaySettings.load(None, deployment="-", keystore="-", password_file=os.devnull)
         app = create_app(client_of(given, given["gateway_key"]), GatewayStore(given["store_url"]), settings)
     server = BackgroundServer(app, "127.0.0.1", given[f"{what}_port"])
+    keep_what_is_loaded()  # as nodes and gateways do
     server.start()
     print("ready", flush=True)
     sys.stdin.read()
@@ -325,6 +326,7 @@ def main() -> None:
                 processes.append(process)
                 assert process.stdout is not None
                 assert process.stdout.readline() == b"ready\n"
+            keep_what_is_loaded()
             ways, processor = asyncio.run(measured(given, options.streams, options.rounds, processes[1].pid))
             told = report(ways, options.streams, options.rounds, options.tokens, options.pace)
             told["gatewayProcessorMs"] = processor

@@ -11,7 +11,7 @@ from trine_gateway.chain_watch import require_own_chain
 from trine_gateway.service import create_app
 from trine_gateway.settings import GatewaySettings
 from trine_gateway.store import GatewayStore
-from trine_operator.process import BackgroundServer, stop_on_signals
+from trine_operator.process import BackgroundServer, keep_what_is_loaded, stop_on_signals
 
 log = structlog.get_logger()
 
@@ -44,6 +44,7 @@ def run_gateway(settings: GatewaySettings) -> None:
         require_own_chain(store, client.chain)
         app = create_app(client, store, settings)
         server = BackgroundServer(app, settings.host, settings.port)
+        keep_what_is_loaded()
         server.start()
         log.info("gateway_serves", host=settings.host, port=settings.port, account=client.chain.address)
         stop.wait()

@@ -28,7 +28,7 @@ from trine_operator.inclusion import LOOK_SECONDS, Claims
 from trine_operator.loops import keep_doing
 from trine_operator.opening import Operator, open_operator
 from trine_operator.payments import Collecting, collect_earned
-from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, stop_on_signals
+from trine_operator.process import DRAIN_SECONDS, BackgroundServer, Worker, keep_what_is_loaded, stop_on_signals
 from trine_operator.pruning import IDLE_SECONDS, Pruning
 from trine_operator.publishing import Publishing
 from trine_operator.service import EvidenceEndpoints, serve_registration
@@ -114,6 +114,7 @@ def run_node(
     )
     serve_registration(app, settings.registration_file)
     server = BackgroundServer(app, settings.host, settings.port)
+    keep_what_is_loaded()
     server.start()
     blocks = chain.follow(settings.poll_seconds)
     # At least every second, for answers that wait to be sealed.

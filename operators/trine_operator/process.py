@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 import threading
@@ -18,6 +19,9 @@ MAX_OPEN_FILES = 65_536
 KEEP_ALIVE_SECONDS = 30
 """Longer than the 5 s that clients keep an idle connection: who ends it first must be the client, or an order that is
 sent at that moment is lost."""
+
+GARBAGE_THRESHOLDS = (2_000, 10, 50)
+"""Of Python's three generations of objects; the last is the one that is looked through as a whole."""
 
 DRAIN_SECONDS = 15.0
 """At an orderly end, for transactions that are not mined yet."""
@@ -76,6 +80,15 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def keep_what_is_loaded() -> None:
+    """Before a process serves: every now and then Python looks for garbage among all objects, which holds up all
+    streams for a quarter of a second, and most objects are modules that stay. They are not looked at any more, the
+    others less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def raise_file_limit() -> None:
