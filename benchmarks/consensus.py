@@ -31,7 +31,7 @@ from trine_node.engines.transformers_engine import TransformersEngine, noise_bet
 from trine_research.adversaries.weights import OtherModel, PerturbedWeights, RoundedWeights
 from trine_research.study.calibrate import Options, conditions
 from trine_research.study.fit import auc, clopper_pearson
-from trine_research.study.subject import Subject, render_all
+from trine_research.study.subject import Subject, decodings_at, render_all
 
 WINDOW = 32
 TOPLOC_TOP_K = 128
@@ -89,11 +89,13 @@ def activation_difr(window: Window, directions: torch.Tensor) -> float:
     return float((claimed - window.own @ directions).norm(dim=-1).mean())
 
 
-def collect(subject: Subject, prompts: int, tokens: int, seed: int, extra: Sequence[str]) -> list[Window]:
+def collect(
+    subject: Subject, prompts: int, tokens: int, seed: int, temperature: float, extra: Sequence[str]
+) -> list[Window]:
     """The windows of every prover; honest ones first in the table."""
     verifier = subject.engine("fp32")
     rendered = render_all(verifier, subject.prompts(prompts, seed))
-    answers = verifier.generate_batch(rendered, tokens)
+    answers = verifier.generate_batch(rendered, tokens, decodings=decodings_at(temperature, len(rendered), seed))
     outputs = [[step.token_id for step in answer] for answer in answers]
     cases = list(zip(rendered, outputs, strict=True))
     own, noise = states_of(verifier, cases), states_of(verifier, cases, companion=True)
@@ -243,6 +245,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--temperature", type=float, default=0.0, help="of the text; 0 is greedy")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--adversary", action="append", default=[], help="one more, by name or module:attribute")
     parser.add_argument("--json", type=Path)
@@ -252,13 +255,15 @@ def main() -> None:
     except ImportError:
         sys.exit("error: TOPLOC is not installed: run `make consensus`, which builds it from its source package")
     subject = Subject.find(arguments.model, arguments.threads)
-    windows = collect(subject, arguments.prompts, arguments.tokens, arguments.seed, arguments.adversary)
+    drawn = arguments.seed, arguments.temperature
+    windows = collect(subject, arguments.prompts, arguments.tokens, *drawn, arguments.adversary)
     options = Options(
         arguments.model,
         prompts=arguments.prompts,
         cheat_prompts=arguments.prompts,
         tokens=arguments.tokens,
         seed=arguments.seed,
+        temperatures=(arguments.temperature,),
         cheat_dtype="fp32",
     )
     document: dict[str, Any] = {
