@@ -41,6 +41,8 @@ class Trying:
         self._asked = asked
         self.deadline = time.monotonic() + (timeout if asked.timeout is None else asked.timeout)
         self.tried: tuple[Tried, ...] = ()
+        self.noted: Sent | None = None
+        """The order that this one knows to be kept under its name."""
         self._attempt = 0
 
     def choose(self, model: ModelEntry) -> tuple[str, str]:
@@ -74,6 +76,8 @@ class Trying:
     ) -> tuple[Sent | None, float]:
         """As `after`, where the order may be one that was sent before: that one is sent again while the node is at it,
         and no more where it says that it has not served it."""
+        if isinstance(error, NodeRefused) and error.code == "in_progress":
+            earlier = earlier or self.noted  # who asks under the same name may have sent it first
         if earlier is None or begun or not isinstance(error, NodeRefused):
             return None, self.after(error, model, place, order, begun=begun)
         if error.code == "in_progress":

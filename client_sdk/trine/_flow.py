@@ -111,6 +111,7 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
     earlier = yield from earlier_at(core, asked, chosen)
     if isinstance(earlier, Answer):
         return earlier
+    trying.noted = earlier
     while True:
         place = earlier.place if earlier else (yield Work(partial(trying.choose, chosen)))
         node, url = place
@@ -118,7 +119,12 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
         try:
             if order is None:
                 order = yield from order_at(core, place, chosen, asked, trying.left_wei)
-                yield from noted(core, asked, place, order)
+                other = yield from noted(core, trying, asked, chosen, place, order)
+                if isinstance(other, Answer):
+                    return other
+                if other is not None:
+                    earlier, order = other, None
+                    continue
             started, seconds = time.monotonic(), trying.whole_seconds(chosen, node)
             # Safe to repeat: a node answers the same signed request with the same answer.
             step = Fetch("POST", url + order.path, json=order.body, seconds=seconds)
@@ -141,22 +147,37 @@ def earlier_at(core: Core, asked: Wanted, model: ModelEntry) -> Flow[Sent | Answ
     """What came of the same order before. Raises InvalidInput."""
     if asked.idempotency_key is None:
         return None
-    found: Sent | Answer | None = yield Work(partial(core.repeats.earlier, asked))
+    return (yield from _placed(core, model, (yield Work(partial(core.repeats.earlier, asked)))))
+
+
+def noted(
+    core: Core, trying: Trying, asked: Wanted, model: ModelEntry, place: tuple[str, str], order: Draft
+) -> Flow[Sent | Answer | None]:
+    """Remembers a named order before it is sent; where another client, or thread, has sent one under this name
+    meanwhile, that one is to be sent again instead. Raises InvalidInput where it cannot be kept. Either way it costs
+    nothing then."""
+    if asked.idempotency_key is None:
+        return None
+    sent = Sent(place, order)
+    try:
+        other = yield Work(partial(core.repeats.note, asked, sent, trying.noted))
+    except InvalidInput:
+        core.end(place[0], order, 0)
+        raise
+    if other is None:
+        trying.noted = sent
+        return None
+    core.end(place[0], order, 0)
+    trying.noted = other if isinstance(other, Sent) else None
+    return (yield from _placed(core, model, other))
+
+
+def _placed(core: Core, model: ModelEntry, found: Sent | Answer | None) -> Flow[Sent | Answer | None]:
+    """With the endpoint that its node has by now."""
     if isinstance(found, Sent):
         place = yield Work(partial(core.place_now, model, found.place))
         return replace(found, place=place)
     return found
-
-
-def noted(core: Core, asked: Wanted, place: tuple[str, str], order: Draft) -> Flow[None]:
-    """Remembers a named order before it is sent. Raises InvalidInput where that cannot be: then it costs nothing."""
-    if asked.idempotency_key is None:
-        return
-    try:
-        yield Work(partial(core.repeats.note, asked, Sent(place, order)))
-    except InvalidInput:
-        core.end(place[0], order, 0)
-        raise
 
 
 def certify(core: Core, answer: Answer, final: bool, timeout: float) -> Flow[Certificate]:

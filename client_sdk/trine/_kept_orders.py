@@ -59,8 +59,35 @@ class KeptOrders:
     def find(self, name: str) -> tuple[bytes, Sent | Answer] | None:
         """What was asked under this name, and what came of it. Raises InvalidInput."""
         with self._open() as file:
-            asked = "SELECT question, kept FROM named_orders WHERE account = ? AND name = ?"
-            row = file.execute(asked, (self._account, name)).fetchone()
+            return self._found(file, name)
+
+    def keep(
+        self, name: str, question: bytes, what: Sent | Answer, instead_of: Sent | None = None
+    ) -> tuple[bytes, Sent | Answer] | None:
+        """An answer in any case, an order where there is nothing under this name, or `instead_of`. Else as `find`: of
+        clients that ask at the same moment, one sends its order and the others that one. Raises InvalidInput."""
+        from trine._repeats import is_same
+
+        document = {"answer": _answered(what)} if isinstance(what, Answer) else _document(what)
+        with self._open() as file:
+            file.execute("BEGIN IMMEDIATE")
+            known = None if isinstance(what, Answer) else self._found(file, name)
+            if known is not None and not is_same(known[1], instead_of):
+                return known
+            file.execute(
+                "INSERT OR REPLACE INTO named_orders VALUES (?, ?, ?, ?, ?)",
+                (self._account, name, question, json.dumps(document), time.time()),
+            )
+            file.execute(
+                "DELETE FROM named_orders WHERE account = ? AND name IN"
+                " (SELECT name FROM named_orders WHERE account = ? ORDER BY at DESC LIMIT -1 OFFSET ?)",
+                (self._account, self._account, MOST),
+            )
+        return None
+
+    def _found(self, file: sqlite3.Connection, name: str) -> tuple[bytes, Sent | Answer] | None:
+        asked = "SELECT question, kept FROM named_orders WHERE account = ? AND name = ?"
+        row = file.execute(asked, (self._account, name)).fetchone()
         if row is None:
             return None
         try:
@@ -71,20 +98,6 @@ class KeptOrders:
                 f"state: {self._path} does not hold the order {name!r:.80} as this version keeps it "
                 f"({error!r:.120}): it may have been paid for, so name another order to ask anew"
             ) from None
-
-    def keep(self, name: str, question: bytes, what: Sent | Answer) -> None:
-        """Raises InvalidInput."""
-        document = {"answer": _answered(what)} if isinstance(what, Answer) else _document(what)
-        with self._open() as file:
-            file.execute(
-                "INSERT OR REPLACE INTO named_orders VALUES (?, ?, ?, ?, ?)",
-                (self._account, name, question, json.dumps(document), time.time()),
-            )
-            file.execute(
-                "DELETE FROM named_orders WHERE account = ? AND name IN"
-                " (SELECT name FROM named_orders WHERE account = ? ORDER BY at DESC LIMIT -1 OFFSET ?)",
-                (self._account, self._account, MOST),
-            )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

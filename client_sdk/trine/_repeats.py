@@ -40,7 +40,7 @@ class Repeats:
 
     def __init__(self, kept: KeptOrders | None = None) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[bytes, Sent | Answer | None]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[bytes, Sent | Answer]] = OrderedDict()
         self._kept = kept
 
     def earlier(self, asked: Wanted) -> Sent | Answer | None:
@@ -56,30 +56,62 @@ class Repeats:
             known = self._known.get(name)
         if known is None and self._kept is not None:
             known = self._kept.find(name)
-        question, found = known or (asked.question, None)
-        if question != asked.question:
-            raise InvalidInput("this idempotency_key was used for another question: use another one")
-        if known is not None:
-            self._remember(name, question, found)
+        if known is None:
+            return None
+        question, found = known
+        _require_same(question, asked)
+        self._remember(name, question, found)
         return found
 
-    def note(self, asked: Wanted, what: Sent | Answer) -> None:
+    def note(self, asked: Wanted, what: Sent | Answer, instead_of: Sent | None = None) -> Sent | Answer | None:
         """What came of the order so far: before it is sent, and when its answer is there. Raises InvalidInput where
-        what is to be sent cannot be kept; an answer that cannot is had again by its order."""
+        what is to be sent cannot be kept; an answer that cannot is had again by its order.
+
+        What is to be sent is not kept where another than `instead_of` is under this name by now: that one is returned,
+        and is to be sent, or its answer given, in the place of this.
+        """
         name = asked.idempotency_key
         if name is None:
-            return
+            return None
+        found = self._other(name, asked.question, what, instead_of)
+        if found is None:
+            self._remember(name, asked.question, what)
+            return None
+        question, other = found
+        _require_same(question, asked)
+        self._remember(name, question, other)
+        return other
+
+    def _other(
+        self, name: str, question: bytes, what: Sent | Answer, instead_of: Sent | None
+    ) -> tuple[bytes, Sent | Answer] | None:
         if self._kept is not None:
             with suppress(InvalidInput) if isinstance(what, Answer) else nullcontext():
-                self._kept.keep(name, asked.question, what)
-        self._remember(name, asked.question, what)
+                return self._kept.keep(name, question, what, instead_of)
+            return None
+        with self._lock:
+            known = None if isinstance(what, Answer) else self._known.get(name)
+            if known is not None and not is_same(known[1], instead_of):
+                return known
+            self._known[name] = question, what
+        return None
 
-    def _remember(self, name: str, question: bytes, what: Sent | Answer | None) -> None:
+    def _remember(self, name: str, question: bytes, what: Sent | Answer) -> None:
         with self._lock:
             self._known[name] = question, what
             self._known.move_to_end(name)
             while len(self._known) > MOST:
                 self._known.popitem(last=False)
+
+
+def is_same(found: Sent | Answer, sent: Sent | None) -> bool:
+    """Whether it is this order, without an answer."""
+    return isinstance(found, Sent) and sent is not None and found.order.digest == sent.order.digest
+
+
+def _require_same(question: bytes, asked: Wanted) -> None:
+    if question != asked.question:
+        raise InvalidInput("this idempotency_key was used for another question: use another one")
 
 
 def kept_orders(chain: Chain, state: str | Path | None) -> KeptOrders | None:

@@ -17,6 +17,7 @@ from trine._failover import Trying
 from trine._http import cut_off
 from trine._options import Wanted
 from trine._ordering import Draft
+from trine._repeats import Sent
 from trine.errors import InvalidInput, NodeError
 
 if TYPE_CHECKING:
@@ -59,13 +60,10 @@ class AsyncTextStream:
         client, asked, core = self._client, self._asked, self._client._core
         trying = Trying(core, client._timeout, asked)
         model = await client._chosen_model(asked.model)
-        earlier = await client._run(flow.earlier_at(core, asked, model))
-        if isinstance(earlier, Answer):
-            self.answer = earlier
-            if earlier.content:
-                yield earlier.content
-            return
-        while True:
+        found = await client._run(flow.earlier_at(core, asked, model))
+        trying.noted = found if isinstance(found, Sent) else None
+        while not isinstance(found, Answer):
+            earlier = found
             known = earlier.place if earlier else trying.remembered_choice(model)
             place = known if known is not None else await asyncio.to_thread(trying.choose, model)
             self.place = place
@@ -85,10 +83,24 @@ class AsyncTextStream:
             except (NodeError, httpx2.HTTPError) as raised:
                 one = race.last
                 error = _as_node_error(raised, one.place)
-                earlier, pause = trying.again(error, earlier, model, one.place, one.order, begun=one.has_begun)
+                found, pause = trying.again(error, earlier, model, one.place, one.order, begun=one.has_begun)
+            except _Overtaken as overtaken:
+                found, pause = overtaken.found, 0.0
             finally:
                 await race.over()
             await asyncio.sleep(pause)
+        self.answer = found
+        if found.content:
+            yield found.content
+
+
+class _Overtaken(Exception):
+    """Another client, or thread, has sent an order under this name meanwhile: that one is to be sent, or its answer
+    given."""
+
+    def __init__(self, found: Sent | Answer) -> None:
+        super().__init__()
+        self.found = found
 
 
 class _Contender:
@@ -123,7 +135,11 @@ class _Contender:
         if self.order is None:
             steps = flow.order_at(core, self.place, self._model, self._asked, most_wei)
             self.order = await client._run(steps)
-            await client._run(flow.noted(core, self._asked, self.place, self.order))
+            noted = flow.noted(core, self._trying, self._asked, self._model, self.place, self.order)
+            other = await client._run(noted)
+            if other is not None:
+                self.order = None
+                raise _Overtaken(other)
         self._stream, self._started = Stream(core, self.order, *self.place), time.monotonic()
         self._texts = self._read(self.order, self._stream)
         text = await self.next_text()

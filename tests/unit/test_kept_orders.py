@@ -10,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from test_node_support import SlowEngine, serving, wait_for
 
 from trine._core import Core
 from trine._kept_orders import KeptOrders
+from trine._repeats import Repeats
 from trine.errors import InvalidInput, NodeUnreachable
 from trine.protocol.messages import Domain
 from trine_node.orders import MAX_LIFETIME_SECONDS
@@ -177,6 +179,44 @@ def test_a_client_after_another_one_sends_the_same_order(node, account, tmp_path
         with asking(node, account, state, relay.url) as client:
             assert asked(client).digest == answer.digest
         assert len(relay.orders) == len(orders)
+
+
+@pytest.mark.parametrize("how", ["chat", "stream"])
+@pytest.mark.parametrize("shared", ["client", "file"])
+def test_of_those_who_ask_under_one_name_at_the_same_moment_one_orders(account, tmp_path, monkeypatch, how, shared):
+    """Threads of a client, and clients of a file: all have looked before any of them has sent."""
+    barrier, looked = threading.Barrier(3), Repeats.earlier
+
+    def look(repeats, wanted):
+        found = looked(repeats, wanted)
+        barrier.wait(60)
+        return found
+
+    def asked(client):
+        if how == "chat":
+            return client.chat(QUESTION, max_tokens=6, idempotency_key="order 7")
+        stream = client.stream(QUESTION, max_tokens=6, idempotency_key="order 7")
+        assert "".join(stream) == stream.answer.text
+        return stream.answer
+
+    monkeypatch.setattr(Repeats, "earlier", look)
+    state = tmp_path / "orders.sqlite"
+    with ExitStack() as opened:
+        node = opened.enter_context(
+            serving(f"sqlite:///{tmp_path}/node.sqlite", engine_=SlowEngine(0.1), allow_unsigned=False)
+        )
+        if shared == "client":
+            clients = [opened.enter_context(client_of(node, account=account))] * 3
+        else:
+            clients = [opened.enter_context(asking(node, account, state)) for _ in range(3)]
+        answers = list(opened.enter_context(ThreadPoolExecutor(3)).map(asked, clients))
+        assert len({answer.digest for answer in answers}) == 1
+        assert len({answer.text for answer in answers}) == 1
+        assert len(node.store.unbatched(10)) == 1
+        assert node.store.owed(account.address) == answers[0].receipt.fee_wei
+        barrier.abort()
+        monkeypatch.undo()
+        assert clients[-1].chat("And you?", max_tokens=3).text
 
 
 def test_an_order_that_was_never_begun_is_made_anew_once_its_deadline_is_over(node, account, tmp_path):
