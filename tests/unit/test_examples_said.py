@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from test_node_support import ended
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TOOLS = Path(__file__).parents[2] / ".examples-venv" / "bin" / "python"
@@ -191,10 +192,11 @@ def test_ctrl_c_ends_a_batch_at_once_and_keeps_what_is_answered(tmp_path):
     questions.write_text("question\n" + "".join(f"Name river {number}.\n" for number in range(4)))
     with gateway() as server:
         command = [sys.executable, str(EXAMPLES / "batch.py"), str(questions), str(answers), "--at-once", "1"]
-        running = subprocess.Popen(command, env={**BARE, **tenant(server)}, stderr=subprocess.PIPE, text=True)
-        assert server.reached.wait(120)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=120)  # what it waits for never comes
+        environment = {**BARE, **tenant(server)}
+        with ended(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)) as running:
+            assert server.reached.wait(120)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=120)  # what it waits for never comes
     assert (running.returncode, "Traceback" in said) == (130, False)
     assert "start it again to go on" in said
     assert answers.read_bytes().decode() == HEADER + "0,Name river 0.,Elbe,accept,7,0x12\r\n"
