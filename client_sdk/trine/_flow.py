@@ -115,7 +115,7 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
     while True:
         place = earlier.place if earlier else (yield Work(partial(trying.choose, chosen)))
         node, url = place
-        order, cost = earlier.order if earlier else None, None
+        order, cost, is_own = earlier.order if earlier else None, None, earlier is None
         try:
             if order is None:
                 order = yield from order_at(core, place, chosen, asked, trying.left_wei)
@@ -138,8 +138,8 @@ def chat(core: Core, asked: Wanted, timeout: float) -> Flow[Answer]:
         except NodeError as error:
             earlier, pause = trying.again(error, earlier, chosen, place, order)
         finally:
-            if order:
-                core.end(node, order, cost)
+            if order and (is_own or cost is not None or order.number is None):
+                core.end(node, order, cost)  # else whoever began it does
         yield Pause(pause)
 
 

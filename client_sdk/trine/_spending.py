@@ -7,9 +7,13 @@ know, it goes on counting so. So no number of orders at once, retries and fallba
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 
 from trine.errors import InvalidInput, SpendLimitReached
 from trine.wording import amount
+
+MOST_UNKNOWN = 1 << 16
+"""Orders whose cost may still turn out to be less than their worst price."""
 
 
 class Spending:
@@ -23,6 +27,7 @@ class Spending:
         self._lock = threading.Lock()
         self._spent_wei = 0
         self._open: dict[bytes, int] = {}  # worst prices by the hash of the order
+        self._unknown: OrderedDict[bytes, int] = OrderedDict()  # the same, of those that count with them
 
     @property
     def spent_wei(self) -> int:
@@ -47,11 +52,17 @@ class Spending:
             self._open[order] = worst_wei
 
     def end(self, order: bytes, cost_wei: int | None) -> None:
-        """None: nobody knows what it cost. Twice is once."""
+        """None: nobody knows what it cost, unless its fee is told later. Twice is once."""
         with self._lock:
             worst = self._open.pop(order, None)
             if worst is not None:
                 self._spent_wei += worst if cost_wei is None else cost_wei
+                if cost_wei is None:
+                    self._unknown[order] = worst
+                    while len(self._unknown) > MOST_UNKNOWN:
+                        self._unknown.popitem(last=False)
+            elif cost_wei and (worst := self._unknown.pop(order, None)) is not None:
+                self._spent_wei += cost_wei - worst
 
     def _left(self) -> int:
         return max(0, (self._limit_wei or 0) - self._spent_wei - sum(self._open.values()))

@@ -120,6 +120,7 @@ class _Contender:
         self._texts: AsyncGenerator[str, None] | None = None
         self.place = place
         self.order: Draft | None = None
+        self._is_own = True  # else whoever has sent it first says in the end what it cost, unless this one knows
         self.first: asyncio.Task[str | None] | None = None
 
     @property
@@ -127,7 +128,7 @@ class _Contender:
         return self._stream is not None and self._stream.has_begun
 
     def begin(self, order: Draft | None, most_wei: int | None) -> None:
-        self.order = order
+        self.order, self._is_own = order, order is None
         self.first = asyncio.create_task(self._begin(most_wei))
 
     async def _begin(self, most_wei: int | None) -> str | None:
@@ -183,7 +184,7 @@ class _Contender:
 
     def give_back(self) -> None:
         """What it cost is known by now, or nobody knows."""
-        if self.order is not None:
+        if self.order is not None and (self._is_own or self._cost is not None or self.order.number is None):
             self._client._core.end(self.place[0], self.order, self._cost)
 
 

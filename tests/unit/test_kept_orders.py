@@ -215,6 +215,8 @@ def test_of_those_who_ask_under_one_name_at_the_same_moment_one_orders(account, 
         assert len(node.store.unbatched(10)) == 1
         assert node.store.owed(account.address) == answers[0].receipt.fee_wei
         barrier.abort()
+        if shared == "client":
+            assert clients[0].spent_wei == answers[0].receipt.fee_wei
         monkeypatch.undo()
         assert clients[-1].chat("And you?", max_tokens=3).text
 
