@@ -110,8 +110,8 @@ check: setup-dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-fast
 
-# Side by side: end-to-end tests wait for blocks and deadlines half of their time, so two cores have three lanes, which
-# take about as long as each other.
+# Side by side: end-to-end tests wait for blocks and deadlines half of their time, so two cores have three lanes. Slow
+# units take longest, by half.
 test: setup-dev
 	@$(MAKE) --no-print-directory -j3 test-e2e test-slow test-rest
 	@echo "==> everything passed"

@@ -66,7 +66,7 @@ class Http:
                         headers={**PLAIN, **step.headers},
                         json=step.json,
                         content=step.content,
-                        timeout=_timeout(patience.seconds, read=None),  # each wait for bytes is bounded here
+                        timeout=_timeout(patience.seconds, bounds_reads=False),  # `_within` does, for less
                     )
                 )
                 if response.status_code != 200:
@@ -101,9 +101,10 @@ async def _read(response: httpx2.Response, url: str, deadline: float) -> Reply:
     return Reply(response.status_code, response.headers, body.whole())
 
 
-def _timeout(seconds: float, **others: None) -> httpx2.Timeout:
+def _timeout(seconds: float, *, bounds_reads: bool = True) -> httpx2.Timeout:
     """Of a connection, and of every wait for more bytes."""
-    return httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS), **others)
+    reads = seconds if bounds_reads else None
+    return httpx2.Timeout(seconds, read=reads, connect=min(seconds, CONNECT_SECONDS))
 
 
 @asynccontextmanager

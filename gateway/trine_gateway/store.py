@@ -279,7 +279,8 @@ class GatewayStore(Transactions):
         now = int(self._clock())
         with self.reading() as session:
             return [
-                Due(bytes.fromhex(row.digest), *row[1:]) for row in session.execute(DUE, {"look_at": now, "most": most})
+                Due(bytes.fromhex(r.digest), r.key_id, r.node, r.held, r.verdict, r.looks, r.created_at)
+                for r in session.execute(DUE, {"look_at": now, "most": most})
             ]
 
     def look_later(self, digest: bytes, seconds: int) -> None:

@@ -165,6 +165,17 @@ def test_who_leaves_while_an_order_is_signed_owes_nothing(node):
 # Limits
 
 
+def test_a_fee_that_becomes_known_takes_the_place_of_the_worst_price():
+    spending = Spending(100)
+    spending.begin(b"sent twice", 60)
+    spending.end(b"sent twice", None)
+    spending.end(b"sent twice", 0)  # of a copy that was refused: the other may have been served
+    assert (spending.spent_wei, spending.left_wei) == (60, 40)
+    spending.end(b"sent twice", 7)
+    spending.end(b"sent twice", 9)
+    assert (spending.spent_wei, spending.left_wei) == (7, 93)
+
+
 @given(limit=st.integers(0, 60), acts=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.booleans())))
 def test_no_number_of_orders_goes_beyond_the_limit(limit, acts):
     spending, at_most = Spending(limit), 0
